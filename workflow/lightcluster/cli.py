@@ -1,0 +1,474 @@
+"""The command line: the steps that Snakemake calls, and two commands to run before a long run.
+
+A command parses its arguments, imports what it needs and calls one function.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lightcluster.errors import LightClusterError
+
+app = typer.Typer(
+    name="lightcluster",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Unsupervised semantic segmentation without training. The workflow itself is run by "
+    "`snakemake --cores N`; `check` and `plan` look at a configuration before that.",
+)
+Configs = Annotated[
+    list[Path] | None,
+    typer.Option("--configfile", help="As for snakemake: put over config/config.yaml, in order."),
+]
+Settings = Annotated[
+    dict[str, Any], typer.Option(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of torch, faiss and BLAS.")]
+Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
+Shards = Annotated[int, typer.Option(min=1, help="Number of shards.")]
+Shard = Annotated[int, typer.Option(min=0, help="Number of this shard.")]
+OptionalPath = Annotated[Path | None, typer.Option()]
+STEP_PANEL = "Steps (called by the workflow)"
+
+
+def main() -> None:
+    """Run the command line; a mistake in the input ends it with a message, not a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except LightClusterError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        raise SystemExit(1) from None
+
+
+def _use_threads(threads: int) -> None:
+    """Bound the threads of BLAS, OpenMP and faiss; before numpy is imported."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@app.command()
+def check(configfile: Configs = None) -> None:
+    """Check a configuration, its dataset and its weights; print what there is."""
+    from lightcluster.preview import check_all
+
+    raise typer.Exit(check_all(configfile or []))
+
+
+@app.command()
+def plan(configfile: Configs = None) -> None:
+    """Print the size of a run: images, patches, bytes of features, peak memory, jobs."""
+    from lightcluster.preview import print_plan
+
+    print_plan(configfile or [])
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def generate_demo(settings: Settings, output: Path) -> None:
+    """Draw the demo scenes."""
+    from lightcluster.datasets.scenes import write_scenes
+    from lightcluster.files import replacing
+
+    demo = settings["dataset.demo"]
+    with replacing(output) as folder:
+        write_scenes(folder, demo["scenes"], demo["seed"])
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def read_classes(settings: Settings, source: Path, output: Path) -> None:
+    """Check classes.csv and copy it."""
+    from lightcluster.datasets.labels import copy_classes
+
+    copy_classes(source, output, settings["dataset.background"])
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def index_dataset(
+    settings: Settings,
+    shard: Shard,
+    shards: Shards,
+    demo: Annotated[Path, typer.Option()],
+    manifest: Annotated[Path, typer.Option()],
+    rejected: Annotated[Path, typer.Option()],
+    classes: OptionalPath = None,
+) -> None:
+    """Decode the images and labels of a shard once and write its manifest."""
+    from lightcluster.config import DatasetSettings
+    from lightcluster.datasets.manifest import index_dataset as step
+
+    sections = {key.removeprefix("dataset."): value for key, value in settings.items()}
+    del sections["version"]
+    dataset = DatasetSettings.model_validate(sections)
+    step(dataset, demo, shard, shards, classes, manifest, rejected)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def gather_manifest(
+    folder: Path,
+    shards: Shards,
+    manifest: Annotated[Path, typer.Option()],
+    rejected: Annotated[Path, typer.Option()],
+) -> None:
+    """Join the manifests of all shards."""
+    from lightcluster.datasets.manifest import gather_manifest as step
+
+    step(folder, shards, manifest, rejected)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def fetch_weights(settings: Settings, output: Path) -> None:
+    """Fetch, verify and store the weights of the backbone."""
+    from lightcluster.config import BackboneSettings
+    from lightcluster.features.weights import fetch_weights as step
+    from lightcluster.identity import weights_source
+
+    backbone = BackboneSettings(
+        model=settings["backbone.model"],
+        weights=settings["backbone.weights"],
+        seed=settings["backbone.seed"],
+    )
+    source = weights_source(backbone)
+    path = Path(backbone.weights) if source == "file" else None
+    step(backbone.model, source, path, backbone.seed, output)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def extract_features(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    threads: Threads = 1,
+) -> None:
+    """Run the backbone over a shard and store its features."""
+    _use_threads(threads)
+    from lightcluster.features.step import extract_features as step
+
+    features = settings["features"]
+    step(
+        manifest, weights, output,
+        mean=settings["backbone.mean"], std=settings["backbone.std"],
+        facet=features["facet"], layer=features["layer"], short_side=features["short_side"],
+        max_tokens=features["max_tokens"], max_pixels=settings["dataset.max_pixels"],
+        precision=features["precision"], device=_device(device), batch_size=batch_size,
+        threads=threads,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def sample_features(
+    settings: Settings, shard: Shard, shards: Shards,
+    store: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Draw a shard's part of the sample that the upper levels are fitted on."""
+    _use_threads(1)
+    from lightcluster.clustering.sample import sample_features as step
+
+    step(
+        store, output, shard=shard, shards=shards,
+        tokens=settings["clustering.sample_tokens"],
+        normalization=settings["clustering.normalize"], seed=settings["clustering.seed"],
+    )  # fmt: skip
+
+
+def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that the k-means of all levels have in common."""
+    return {
+        "restarts": settings["clustering.restarts"],
+        "iterations": settings["clustering.iterations"],
+        "seed": settings["clustering.seed"],
+    }
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def cluster_dataset(
+    settings: Settings, shards: Shards,
+    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Fit the centroids of the dataset level."""
+    _use_threads(threads)
+    from lightcluster.clustering.dataset_level import cluster_dataset as step
+
+    step(
+        sample, shards, output,
+        k=settings["clustering.k_dataset"], metric=settings["clustering.metric"],
+        **_lloyd(settings),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def group_images(
+    settings: Settings, shards: Shards,
+    features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Group the images into superclasses by their CLS tokens."""
+    _use_threads(threads)
+    from lightcluster.clustering.superclasses import group_images as step
+
+    stores = [features / f"{shard:04d}.zarr" for shard in range(shards)]
+    step(stores, output, **settings["superclasses"], **_lloyd(settings))
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def cluster_category(
+    settings: Settings, shards: Shards,
+    sample: Annotated[Path, typer.Option()], superclasses: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()], threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Fit the centroids of each superclass."""
+    _use_threads(threads)
+    from lightcluster.clustering.category_level import cluster_category as step
+
+    step(
+        sample, shards, superclasses, output,
+        k=settings["clustering.k_category"], metric=settings["clustering.metric"],
+        **_lloyd(settings),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def cluster_image(
+    settings: Settings,
+    store: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Cluster each image of a shard and decide its foreground."""
+    _use_threads(1)
+    from lightcluster.clustering.image_level import cluster_image as step
+
+    step(
+        store, output,
+        k=settings["clustering.k_image"], normalization=settings["clustering.normalize"],
+        metric=settings["clustering.metric"], rules=settings["foreground"]["rules"],
+        **_lloyd(settings),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def decide_foreground(
+    settings: Settings, shards: Shards,
+    sample: Annotated[Path, typer.Option()], image_level: Annotated[Path, typer.Option()],
+    dataset_level: Annotated[Path, typer.Option()], superclasses: Annotated[Path, typer.Option()],
+    category_level: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Decide which clusters of the dataset and category levels are foreground."""
+    _use_threads(1)
+    from lightcluster.masks.decision import decide_foreground as step
+
+    step(
+        sample, image_level, shards, dataset_level, superclasses, category_level, output,
+        metric=settings["clustering.metric"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def merge_levels(
+    settings: Settings, shard: Shard,
+    store: Annotated[Path, typer.Option()], image_level: Annotated[Path, typer.Option()],
+    superclasses: Annotated[Path, typer.Option()], dataset_level: Annotated[Path, typer.Option()],
+    category_level: Annotated[Path, typer.Option()], decision: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Merge the masks of the three levels of a shard."""
+    _use_threads(1)
+    from lightcluster.masks.consistency import merge_levels as step
+
+    step(
+        store, shard, image_level, superclasses, dataset_level, category_level, decision, output,
+        normalization=settings["clustering.normalize"], metric=settings["clustering.metric"],
+        rule=settings["consistency"]["rule"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def refine_masks(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    patch_masks: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Upsample and refine the masks of a shard."""
+    _use_threads(1)
+    from lightcluster.masks.refinement import Crf
+    from lightcluster.masks.refinement import refine_masks as step
+
+    refinement = dict(settings["refinement"])
+    method, working_pixels = refinement.pop("method"), refinement.pop("max_pixels")
+    step(
+        manifest, patch_masks, output,
+        upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
+        crf=Crf(**refinement) if method == "crf" else None,
+        working_pixels=working_pixels, max_pixels=settings["dataset.max_pixels"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def paint_masks(
+    manifest: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Write the binary masks of a shard as PNG."""
+    from lightcluster.regions.painting import paint_masks as step
+
+    step(manifest, pixel_masks, output)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def embed_regions(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    threads: Threads = 1,
+) -> None:
+    """Embed the object regions of a shard."""
+    _use_threads(threads)
+    from lightcluster.regions.embedding import embed_regions as step
+
+    step(
+        manifest, pixel_masks, weights, output,
+        mean=settings["backbone.mean"], std=settings["backbone.std"], **settings["regions"],
+        precision=settings["features.precision"], max_pixels=settings["dataset.max_pixels"],
+        device=_device(device), batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def label_regions(
+    settings: Settings, shards: Shards,
+    seed: Annotated[int, typer.Option(min=0)],
+    regions: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    palette: Annotated[Path, typer.Option()], classes: OptionalPath = None, threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Cluster the regions of all shards into classes."""
+    _use_threads(threads)
+    from lightcluster.regions.labelling import label_regions as step
+
+    step(
+        [regions / f"{shard:04d}.npz" for shard in range(shards)], classes, output, palette,
+        classes=settings["labelling.classes"], background=settings["dataset.background"],
+        pca=settings["labelling.pca"], restarts=settings["labelling.restarts"],
+        iterations=settings["labelling.iterations"],
+        sample_regions=settings["labelling.sample_regions"], seed=seed,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def paint_segmentation(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    regions: Annotated[Path, typer.Option()],
+    labelling: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Write the segmentations of a shard as indexed PNG."""
+    _use_threads(1)
+    from lightcluster.regions.painting import paint_segmentation as step
+
+    step(
+        manifest, pixel_masks, regions, labelling, output, min_area=settings["regions.min_area"]
+    )
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def count_masks(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    classes: Annotated[Path, typer.Option()],
+    patch_masks: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Count predicted against true foreground, stage by stage."""
+    _use_threads(1)
+    from lightcluster.evaluation.counting import count_masks as step
+
+    step(
+        manifest, classes, patch_masks, pixel_masks, output,
+        background=settings["dataset.background"], ignore=settings["dataset.ignore"],
+        upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def count_confusion(
+    settings: Settings,
+    seed: Annotated[int, typer.Option(min=0)],
+    manifest: Annotated[Path, typer.Option()],
+    classes: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    segmentation: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Count predicted clusters against true classes."""
+    _use_threads(1)
+    from lightcluster.evaluation.counting import count_confusion as step
+
+    step(
+        manifest, classes, pixel_masks, segmentation, output,
+        classes=settings["labelling.classes"], background=settings["dataset.background"],
+        ignore=settings["dataset.ignore"], min_area=settings["regions.min_area"], seed=seed,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def evaluate(
+    settings: Settings, shards: Shards,
+    counts: Annotated[Path, typer.Option()], classes: Annotated[Path, typer.Option()],
+    dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Compute all scores of a run from its counts."""
+    from lightcluster.evaluation.tables import evaluate as step
+
+    step(
+        counts, shards, settings["labelling.seeds"], classes, output,
+        background=settings["dataset.background"], dataset=dataset, run=run,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def report(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    patch_masks: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    segmentation: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    tables: OptionalPath = None,
+    classes: OptionalPath = None,
+) -> None:
+    """Draw contact sheets and figures, and write the page that holds them."""
+    from lightcluster.reporting.report import report as step
+
+    step(
+        manifest, patch_masks, pixel_masks, segmentation, output,
+        tables=tables, classes_file=classes, ignore=settings["dataset.ignore"],
+        samples=settings["report"]["samples"], seed=settings["report"]["seed"],
+        max_pixels=settings["dataset.max_pixels"],
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""The category level: clusters of the patches of each superclass."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.clustering.kmeans import Metric, fit_kmeans
+from lightcluster.clustering.sample import Sample, read_sample
+from lightcluster.files import read_arrays, write_arrays
+
+log = logging.getLogger(__name__)
+
+
+def superclass_of_sample(sample: Sample, superclasses: Path) -> NDArray[np.int64]:
+    """Return the superclass of each sampled patch: that of its image."""
+    arrays = read_arrays(superclasses, "superclass", "offset")
+    return arrays["superclass"][arrays["offset"][sample.shard] + sample.image].astype(np.int64)
+
+
+def cluster_category(
+    sample_folder: Path, shards: int, superclasses: Path, output: Path, *,
+    k: int, metric: Metric, restarts: int, iterations: int, seed: int,
+) -> None:
+    """Fit the centroids of the category level, superclass by superclass.
+
+    All superclasses are one job because all are fitted on the same bounded sample, which is then
+    read once. Writes ``centroids`` float32 [superclasses, k, dim] and ``sizes`` int64
+    [superclasses, k].
+    """
+    sample = read_sample(sample_folder, shards)
+    group = superclass_of_sample(sample, superclasses)
+    fits = [
+        fit_kmeans(
+            sample.features[group == number], k,
+            metric=metric, restarts=restarts, iterations=iterations, seed=seed,
+        )
+        for number in range(int(group.max()) + 1)
+    ]
+    for number, fit in enumerate(fits):
+        log.info("superclass %d, patches in each cluster: %s", number, fit.sizes.tolist())
+    write_arrays(
+        output,
+        centroids=np.stack([fit.centroids for fit in fits]),
+        sizes=np.stack([fit.sizes for fit in fits]),
+    )

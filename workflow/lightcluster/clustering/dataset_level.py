@@ -1,0 +1,32 @@
+"""The dataset level: clusters of the patches of all images."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lightcluster.clustering.kmeans import Metric, fit_kmeans
+from lightcluster.clustering.sample import read_sample
+from lightcluster.files import write_arrays
+
+log = logging.getLogger(__name__)
+
+
+def cluster_dataset(
+    sample_folder: Path, shards: int, output: Path, *,
+    k: int, metric: Metric, restarts: int, iterations: int, seed: int,
+) -> None:
+    """Fit the centroids of the dataset level on the sampled patches.
+
+    Writes ``centroids`` float32 [k, dim] and ``sizes`` int64 [k].
+    """
+    sample = read_sample(sample_folder, shards)
+    log.info(
+        "k-means of %d patches x %d, k = %d: %.0f MiB",
+        *sample.features.shape, k, sample.features.nbytes / 2**20,
+    )
+    fitted = fit_kmeans(
+        sample.features, k, metric=metric, restarts=restarts, iterations=iterations, seed=seed
+    )
+    log.info("patches in each cluster: %s", fitted.sizes.tolist())
+    write_arrays(output, centroids=fitted.centroids, sizes=fitted.sizes)

@@ -1,0 +1,40 @@
+"""The image level: clusters of the patches of one image, and which of them are foreground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lightcluster.clustering.kmeans import Metric, assign, fit_kmeans, normalize
+from lightcluster.features.store import FeatureStore
+from lightcluster.files import write_arrays
+from lightcluster.masks.foreground import Rule, image_foreground
+from lightcluster.progress import progress
+
+
+def cluster_image(
+    store: Path, output: Path, *, k: int, normalization: Literal["l2", "none"],
+    metric: Metric, restarts: int, iterations: int, seed: int, rules: Sequence[Rule],
+) -> None:
+    """Cluster each image of a shard by itself and decide its foreground.
+
+    Writes ``label`` uint8 [patches] and ``foreground`` bool [patches], in the order of the store.
+    """
+    features = FeatureStore.open(store)
+    patches = int(features.offset[-1])
+    label = np.empty(patches, np.uint8)
+    foreground = np.empty(patches, bool)
+    facet = features.facets[0]
+    for image in progress(features.iter_images((facet,)), "image level", features.n_images):
+        span = slice(*features.offset[image.index : image.index + 2])
+        points = normalize(image.facets[facet], normalization)
+        fitted = fit_kmeans(
+            points, k, metric=metric, restarts=restarts, iterations=iterations, seed=seed
+        )
+        labels = assign(points, fitted.centroids, metric)
+        chosen = image_foreground(labels, k, image.cls_attention, image.grid, rules)
+        label[span], foreground[span] = labels, chosen[labels]
+    write_arrays(output, label=label, foreground=foreground)

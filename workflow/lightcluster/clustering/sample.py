@@ -1,0 +1,78 @@
+"""A bounded sample of patch features, drawn evenly over shards, to fit the upper levels on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.clustering.kmeans import normalize
+from lightcluster.features.store import FeatureStore
+from lightcluster.files import read_arrays, write_arrays
+from lightcluster.progress import progress
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Patches drawn from all shards.
+
+    Attributes
+    ----------
+    features : float32 array, shape (n, dim)
+    shard, image, row : int64 array, shape (n,)
+        Where each comes from: its shard, the image in the shard, the patch in the shard.
+    """
+
+    features: NDArray[np.float32]
+    shard: NDArray[np.int64]
+    image: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+def draw_rows(tokens: int, quota: int, seed: int, shard: int) -> NDArray[np.int64]:
+    """Return `quota` of the rows 0..tokens-1 (all, if there are fewer), drawn without replacement.
+
+    Returns
+    -------
+    int64 array, shape (min(quota, tokens),)
+        Ascending.
+    """
+    if tokens <= quota:
+        return np.arange(tokens, dtype=np.int64)
+    generator = np.random.default_rng([seed, shard])
+    return np.sort(generator.choice(tokens, quota, replace=False, shuffle=False)).astype(np.int64)
+
+
+def sample_features(
+    store: Path, output: Path, *, shard: int, shards: int, tokens: int,
+    normalization: Literal["l2", "none"], seed: int,
+) -> None:
+    """Draw the share of one shard of a sample of `tokens` patches and write it to `output`.
+
+    Writes ``features`` float16 [n, dim] (normalised), ``image`` int32 [n] and ``row`` int64 [n].
+    """
+    features = FeatureStore.open(store)
+    rows = draw_rows(int(features.offset[-1]), -(-tokens // shards), seed, shard)
+    chosen = np.empty((len(rows), features.dim), np.float16)
+    facet = features.facets[0]
+    for image in progress(features.iter_images((facet,)), "sample", features.n_images):
+        start, stop = features.offset[image.index : image.index + 2]
+        first, last = np.searchsorted(rows, (start, stop))
+        patches = image.facets[facet][rows[first:last] - start]
+        chosen[first:last] = normalize(patches, normalization)
+    image_of_row = np.searchsorted(features.offset, rows, side="right") - 1
+    write_arrays(output, features=chosen, image=image_of_row.astype(np.int32), row=rows)
+
+
+def read_sample(folder: Path, shards: int) -> Sample:
+    """Read the sample of all shards."""
+    parts = [read_arrays(folder / f"{shard:04d}.npz") for shard in range(shards)]
+    return Sample(
+        features=np.concatenate([part["features"] for part in parts]).astype(np.float32),
+        shard=np.repeat(np.arange(shards), [len(part["row"]) for part in parts]),
+        image=np.concatenate([part["image"] for part in parts]).astype(np.int64),
+        row=np.concatenate([part["row"] for part in parts]),
+    )

@@ -1,0 +1,103 @@
+"""Superclasses: groups of similar images, by k-means on their CLS tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
+from lightcluster.clustering.sample import draw_rows
+from lightcluster.features.store import FeatureStore
+from lightcluster.files import read_arrays, write_arrays
+
+log = logging.getLogger(__name__)
+
+
+def number_of_superclasses(count: int | Literal["auto"], images: int) -> int:
+    """Return the number of superclasses; ``"auto"``: one for every 20 images, from 1 to 20."""
+    wanted = min(20, images // 20) if count == "auto" else count
+    return max(1, min(wanted, images))
+
+
+def merge_small(
+    cls: NDArray[np.float32], centroids: NDArray[np.float32], min_images: int
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Remove the centroids of groups below `min_images`, the smallest first.
+
+    Images of a removed group fall to the nearest of those left, so groups are counted anew after
+    every removal. Groups of few images break the foreground decision of the category level.
+
+    Parameters
+    ----------
+    cls : float32 array, shape (images, dim)
+    centroids : float32 array, shape (groups, dim)
+    min_images : int
+        Allowed size; for a sample of the images, in proportion.
+
+    Returns
+    -------
+    centroids : float32 array, shape (groups left, dim)
+        At least one.
+    removed : list of int
+        Sizes of the removed groups, in the order of their removal.
+    """
+    removed = []
+    while len(centroids) > 1:
+        sizes = np.bincount(assign(cls, centroids), minlength=len(centroids))
+        smallest = int(sizes.argmin())
+        if sizes[smallest] >= min_images:
+            break
+        removed.append(int(sizes[smallest]))
+        centroids = np.delete(centroids, smallest, axis=0)
+    return centroids, removed
+
+
+def group_images(
+    stores: list[Path], output: Path, *,
+    count: int | Literal["auto"], min_images: int, sample_images: int,
+    restarts: int, iterations: int, seed: int,
+) -> None:
+    """Group all images by their CLS tokens.
+
+    The groups are fitted on at most `sample_images` images, drawn evenly over shards.
+    Writes ``centroids`` float32 [groups, dim], ``superclass`` int32 [images] and ``offset``
+    int64 [shards + 1], where the images of each shard begin.
+    """
+    quota = -(-sample_images // len(stores))
+    sampled, offset = [], [0]
+    for shard, cls in enumerate(_read_cls(stores)):
+        sampled.append(cls[draw_rows(len(cls), quota, seed, shard)])
+        offset.append(offset[-1] + len(cls))
+    sample, images = np.concatenate(sampled), offset[-1]
+    groups = number_of_superclasses(count, images)
+    fitted = fit_kmeans(sample, groups, restarts=restarts, iterations=iterations, seed=seed)
+    least = min_images * len(sample) / images
+    centroids, removed = merge_small(sample, fitted.centroids, int(np.ceil(least)))
+    for size in removed:
+        log.warning("a superclass of %d images, below min_images, is merged into the others", size)
+    superclass = np.concatenate([assign(cls, centroids) for cls in _read_cls(stores)])
+    log.info("images in each superclass: %s", np.bincount(superclass).tolist())
+    write_arrays(
+        output,
+        centroids=centroids,
+        superclass=superclass.astype(np.int32),
+        offset=np.asarray(offset, np.int64),
+    )
+
+
+def _read_cls(stores: list[Path]) -> Iterator[NDArray[np.float32]]:
+    """Yield the L2-normalised CLS tokens of each shard."""
+    for store in stores:
+        yield normalize(FeatureStore.open(store).cls, "l2")
+
+
+def superclasses_of_shard(path: Path, shard: int) -> NDArray[np.int32]:
+    """Return the superclass of each image of a shard, from the file of `group_images`."""
+    arrays = read_arrays(path, "superclass", "offset")
+    start, stop = arrays["offset"][shard : shard + 2]
+    return arrays["superclass"][start:stop].astype(np.int32)

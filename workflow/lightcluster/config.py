@@ -1,0 +1,412 @@
+"""The configuration: typed sections, defaults, and every mistake reported at once.
+
+`config/README.md` and `workflow/schemas/config.schema.json` are generated from these models
+(``make docs``); a test fails when they drift apart.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from lightcluster.errors import ConfigError
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
+]
+Facet = Literal["key", "query", "value", "token"]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are mistakes and values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DemoSettings(Section):
+    """Scenes drawn by the program itself (`format: demo`)."""
+
+    scenes: int = Field(96, ge=1, le=100_000, description="Number of scenes.")
+    seed: int = Field(0, ge=0, description="Seed of the scenes; scene i depends only on it and i.")
+
+
+class DatasetSettings(Section):
+    """Which images, and where their labels are, if there are any."""
+
+    name: Name = Field("demo", description="Folder of the outputs below `results/`.")
+    format: Literal["demo", "folder"] = Field(
+        "demo", description="`demo`: generated scenes; `folder`: any folder of images, recursive."
+    )
+    images: Path | None = Field(
+        None, description="Folder of images (`format: folder`), relative to the working directory."
+    )
+    labels: Path | None = Field(
+        None,
+        description="Folder of label PNGs, `<image path without suffix>.png`; none: no evaluation.",
+    )
+    classes: Path | None = Field(
+        None, description="`classes.csv` with the columns `id,name`; needed with `labels`."
+    )
+    background: int | None = Field(
+        0, ge=0, le=254, description="Class id of the background; none: no foreground evaluation."
+    )
+    ignore: int = Field(255, ge=0, le=255, description="Label value of pixels left out of scores.")
+    on_bad_image: Literal["record", "stop"] = Field(
+        "record",
+        description="`record`: list it in `rejected.csv` and go on; `stop`: end with its message.",
+    )
+    max_pixels: int = Field(
+        150_000_000, ge=1, description="Images of more pixels are refused (decompression bombs)."
+    )
+    shard_size: int = Field(
+        256, ge=1, le=65_536, description="Images in a shard, the unit of parallel work, at most "
+        "on average; the number of shards is a power of two."
+    )
+    demo: DemoSettings = DemoSettings()
+
+
+class BackboneSettings(Section):
+    """The frozen Vision Transformer."""
+
+    model: str = Field("vit_tiny_patch16_224", description="Name of a timm Vision Transformer.")
+    weights: str = Field(
+        "random",
+        description="`hub` (timm downloads them), `random` (untrained, for tests), or the path of "
+        "a safetensors file or torch checkpoint.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of `random` weights.")
+    mean: tuple[float, float, float] | None = Field(
+        None, description="Mean of the RGB values in [0, 1]; none: as timm states for the model."
+    )
+    std: tuple[float, float, float] | None = Field(
+        None, description="Standard deviation, likewise."
+    )
+
+
+class FeatureSettings(Section):
+    """What is read from the backbone, and at which resolution."""
+
+    facet: Facet = Field("key", description="What is clustered: attention keys (the paper), …")
+    layer: int = Field(-1, description="Block it is read from; negative counts from the last.")
+    short_side: int = Field(
+        448, ge=16, le=4096, description="Short side in pixels, rounded to multiples of the patch."
+    )
+    max_tokens: int = Field(
+        10_000, ge=16, description="Patches of one image at most; longer images are squeezed."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Arithmetic of the backbone; `auto`: bfloat16 where the device has it."
+    )
+
+
+class ClusteringSettings(Section):
+    """k-means of the patch features at the three levels."""
+
+    normalize: Literal["l2", "none"] = Field("l2", description="Scaling of each patch feature.")
+    metric: Literal["spherical", "euclidean"] = Field(
+        "spherical", description="Cosine or Euclidean distance."
+    )
+    k_dataset: int = Field(2, ge=2, le=64, description="Clusters of the whole dataset.")
+    k_category: int = Field(2, ge=2, le=64, description="Clusters of each superclass.")
+    k_image: int = Field(2, ge=2, le=64, description="Clusters of each image.")
+    sample_tokens: int = Field(
+        262_144, ge=256, description="Patches, drawn evenly over shards, that the dataset and "
+        "category levels are fitted on at most."
+    )
+    restarts: int = Field(4, ge=1, le=100, description="k-means++ starts; the best one is kept.")
+    iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations of each start.")
+    seed: int = Field(0, ge=0, description="Seed of the sample and of every k-means but labelling.")
+
+
+class SuperclassSettings(Section):
+    """Groups of similar images, by k-means on their L2-normalised CLS tokens."""
+
+    count: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
+        "auto", description="Number of groups; `auto`: one for every 20 images, from 1 to 20."
+    )
+    min_images: int = Field(
+        10, ge=1, description="Smaller groups are merged into the nearest one (said in the log)."
+    )
+    sample_images: int = Field(
+        16_384, ge=16, description="Images that the groups are fitted on at most."
+    )
+
+
+class ForegroundSettings(Section):
+    """Which clusters of an image are foreground: a vote of rules, one vote each."""
+
+    rules: tuple[Literal["attention", "border", "center"], ...] = Field(
+        ("attention", "border", "center"),
+        min_length=1,
+        description="`attention`: higher mean CLS attention; `border`: fewer border patches; "
+        "`center`: nearer the centre.",
+    )
+
+
+class ConsistencySettings(Section):
+    """How the three levels agree on one patch mask (Algorithm 1 of the paper; the rule is ours)."""
+
+    rule: Literal["majority", "any", "all", "dataset", "category", "image"] = Field(
+        "majority", description="Vote of the three levels, or one level alone."
+    )
+
+
+class UpsamplingSettings(Section):
+    """From the patch grid to pixels."""
+
+    method: Literal["bilinear", "nearest"] = Field(
+        "bilinear", description="Interpolation of the soft score of the levels."
+    )
+    threshold: float = Field(0.5, gt=0, lt=1, description="Foreground above this score.")
+
+
+class RefinementSettings(Section):
+    """From the upsampled score to the final mask: a fully connected CRF."""
+
+    method: Literal["crf", "none"] = Field("crf", description="`none`: the upsampled mask as is.")
+    clip: float = Field(
+        0.1, gt=0, lt=0.5, description="The score is clipped to [clip, 1 - clip] as probability."
+    )
+    gaussian_sxy: float = Field(3.0, gt=0, description="Width of the smoothness kernel, pixels.")
+    gaussian_weight: float = Field(3.0, ge=0, description="Weight of the smoothness kernel.")
+    bilateral_sxy: float = Field(40.0, gt=0, description="Width of the colour kernel, pixels.")
+    bilateral_srgb: float = Field(13.0, gt=0, description="Width of the colour kernel, 0-255 RGB.")
+    bilateral_weight: float = Field(10.0, ge=0, description="Weight of the colour kernel.")
+    iterations: int = Field(5, ge=1, le=100, description="Mean-field iterations.")
+    max_pixels: int = Field(
+        1_000_000, ge=1024, description="Larger images are refined at a size of this many pixels."
+    )
+
+
+class RegionSettings(Section):
+    """Objects: connected components of the refined mask, cropped and embedded."""
+
+    min_area: float = Field(
+        0.02, ge=0, lt=1, description="Share of the image below which a component is dropped; "
+        "the largest one is always kept."
+    )
+    margin: float = Field(
+        0.15, ge=0, le=2, description="Growth of the box at each side, as a share of its side."
+    )
+    crop_size: int = Field(224, ge=16, le=2048, description="Side of the square crop, in pixels.")
+    masked: bool = Field(False, description="Paint the pixels outside of the object mean grey.")
+
+
+class LabellingSettings(Section):
+    """Classes: k-means on the CLS tokens of all regions."""
+
+    classes: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
+        "auto",
+        description="Number of object classes K; `auto`: the foreground classes of `classes.csv`, "
+        "or 10 without one. Scores of different K cannot be compared.",
+    )
+    pca: int = Field(
+        16, ge=0, le=4096, description="Principal components kept before L2; 0: no projection."
+    )
+    restarts: int = Field(10, ge=1, le=1000, description="k-means++ starts; the best one is kept.")
+    iterations: int = Field(50, ge=1, le=1000, description="Lloyd iterations of each start.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2, 3, 4),
+        min_length=1,
+        description="The labelling is repeated with each of these; scores are mean ± sd.",
+    )
+    sample_regions: int = Field(
+        65_536, ge=16, description="Regions that the classes are fitted on at most."
+    )
+
+
+class ReportSettings(Section):
+    """Contact sheets and figures."""
+
+    samples: int = Field(16, ge=1, le=200, description="Images of the contact sheet.")
+    seed: int = Field(0, ge=0, description="Seed of their choice.")
+
+
+class Config(Section):
+    """One run: every setting of the workflow."""
+
+    dataset: DatasetSettings = DatasetSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    features: FeatureSettings = FeatureSettings()
+    clustering: ClusteringSettings = ClusteringSettings()
+    superclasses: SuperclassSettings = SuperclassSettings()
+    foreground: ForegroundSettings = ForegroundSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
+    upsampling: UpsamplingSettings = UpsamplingSettings()
+    refinement: RefinementSettings = RefinementSettings()
+    regions: RegionSettings = RegionSettings()
+    labelling: LabellingSettings = LabellingSettings()
+    report: ReportSettings = ReportSettings()
+
+
+RESERVED_RUNS = ("features", "images", "labels", "manifest", "logs")
+DEFAULT_RUN = "lightcluster"
+
+
+def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
+    """Validate a raw configuration and return one complete `Config` for each run.
+
+    Parameters
+    ----------
+    raw : mapping
+        As read from YAML: the sections of `Config` and, optionally, ``runs``, a mapping from the
+        name of a run to the settings in which it differs (any key but those of ``dataset``).
+
+    Returns
+    -------
+    dict of str to Config
+        In the order of ``runs``; a single run named ``lightcluster`` when there are none.
+
+    Raises
+    ------
+    ConfigError
+        Lists all mistakes, each with its key, the value found and what is allowed.
+    """
+    raw = dict(raw)
+    runs = raw.pop("runs", None) or {DEFAULT_RUN: {}}
+    problems: list[str] = []
+    if not isinstance(runs, Mapping):
+        problems.append(f"runs = {runs!r}: must be a mapping from run name to settings")
+        runs = {DEFAULT_RUN: {}}
+    problems += _problems(raw, prefix="")
+    configs: dict[str, Config] = {}
+    for name, overrides in runs.items():
+        prefix = f"runs.{name}."
+        problems += _run_problems(name, overrides, prefix)
+        if not isinstance(overrides, Mapping):
+            continue
+        if not problems:
+            configs[name] = Config.model_validate(_merged(raw, overrides))
+    if problems:
+        raise ConfigError(
+            f"The configuration has {len(problems)} mistake{'s' * (len(problems) > 1)}:\n"
+            + "\n".join(f"  - {problem}" for problem in problems)
+        )
+    return configs
+
+
+def _run_problems(name: object, overrides: object, prefix: str) -> list[str]:
+    """Return the mistakes of one entry of ``runs``."""
+    problems = []
+    try:
+        _RunName.model_validate({"name": name})
+    except ValidationError:
+        problems.append(f"runs: name {name!r}: only letters, digits, '_', '.' and '-' are allowed")
+    if name in RESERVED_RUNS:
+        problems.append(f"runs: name {name!r} is reserved; so are {', '.join(RESERVED_RUNS)}")
+    if overrides is None or not isinstance(overrides, Mapping):
+        problems.append(f"{prefix[:-1]} = {overrides!r}: must be a mapping, {{}} for no changes")
+        return problems
+    if "dataset" in overrides:
+        problems.append(f"{prefix}dataset: all runs of a configuration share one dataset")
+    return problems + _problems(
+        {key: value for key, value in overrides.items() if key != "dataset"}, prefix
+    )
+
+
+class _RunName(Section):
+    name: Name
+
+
+def _problems(raw: Mapping[str, Any], prefix: str) -> list[str]:
+    """Return one line for every mistake in `raw`."""
+    problems = []
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        seen = set()
+        for item in error.errors():
+            line = _describe(item, prefix)
+            if line not in seen:
+                seen.add(line)
+                problems.append(line)
+    else:
+        problems += [f"{prefix}{line}" for line in _contradictions(config)] if not prefix else []
+    return problems
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """Yield mistakes that lie between two keys."""
+    dataset = config.dataset
+    if dataset.format == "folder" and dataset.images is None:
+        yield "dataset.images = None: `format: folder` needs the folder of the images"
+    if dataset.labels is not None and dataset.classes is None:
+        yield "dataset.classes = None: `labels` need a classes.csv with the columns id,name"
+
+
+def _describe(item: Any, prefix: str) -> str:
+    """Return one line that names the key, the value found and what is allowed."""
+    location = [str(part) for part in item["loc"] if not _is_branch(part)]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        return f"{prefix}{key}: unknown key{_suggestion(key)}"
+    allowed = item["msg"][:1].lower() + item["msg"][1:]
+    return f"{prefix}{key} = {item['input']!r}: {allowed}"
+
+
+def _is_branch(part: object) -> bool:
+    """Tell whether pydantic put `part` into a location to name a branch of a union."""
+    return isinstance(part, str) and (part.startswith(("constrained-", "literal[")) or part == "int")
+
+
+def _suggestion(key: str) -> str:
+    """Return the nearest known key as a question, or the allowed keys."""
+    known = [name for name, _ in walk_keys()] + list(Config.model_fields)
+    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    last = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
+    near = near or [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last)]
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; allowed here: {', '.join(name.rpartition('.')[2] for name in siblings)}"
+
+
+def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the nested values of `overrides` put over it."""
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def walk_keys(
+    model: type[BaseModel] = Config, prefix: str = ""
+) -> Iterator[tuple[str, typing.Any]]:
+    """Yield every key of the configuration as a dotted name with its pydantic field."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from walk_keys(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def describe_type(annotation: object) -> str:
+    """Return the type of a field in the words of `config/README.md`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return " \\| ".join(f"`{value}`" for value in arguments)
+    if origin is Annotated:
+        return describe_type(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " \\| ".join(describe_type(part) for part in arguments)
+    if origin is tuple:
+        return f"list of {describe_type(arguments[0])}"
+    names = {int: "integer", float: "number", str: "text", bool: "true/false", Path: "path"}
+    return "none" if annotation is type(None) else names[annotation]  # type: ignore[index]
+
+
+def lookup(config: Config, key: str) -> Any:
+    """Return the value of a dotted key, in JSON types."""
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[part]
+    return value

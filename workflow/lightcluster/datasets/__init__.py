@@ -1,0 +1,1 @@
+"""Datasets: listing images and labels, checking them, and the generated demo."""

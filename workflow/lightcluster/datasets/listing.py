@@ -1,0 +1,184 @@
+"""Listing a dataset: which images there are, where their labels are, and in which shard each is.
+
+Only names and sizes in bytes are looked at, so that the workflow can list 100,000 images while it
+is being parsed. Whether an image can be decoded is the business of `datasets.manifest`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lightcluster.config import DatasetSettings
+from lightcluster.errors import DatasetError
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image file of a dataset.
+
+    Attributes
+    ----------
+    image_id : str
+        Path below the image folder, with ``/``; unique.
+    path : Path
+        Where the image is.
+    label : Path or None
+        Where its label map is, if there is one.
+    output : str
+        Path of its PNGs below an output folder; unique, ends in ``.png``.
+    stamp : str
+        Sizes of the two files in bytes: changes when they are replaced, not when they are touched.
+    """
+
+    image_id: str
+    path: Path
+    label: Path | None
+    output: str
+    stamp: str
+
+
+def list_dataset(dataset: DatasetSettings, demo_folder: Path) -> list[Entry]:
+    """List all images of a dataset in the order of their ids.
+
+    Parameters
+    ----------
+    dataset : DatasetSettings
+    demo_folder : Path
+        Where the scenes of ``format: demo`` are, or will be, written.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is missing or holds no image.
+    """
+    if dataset.format == "demo":
+        return _list_demo(demo_folder, dataset.demo.scenes)
+    assert dataset.images is not None  # parse_config demands it
+    return _list_folder(dataset.images, dataset.labels)
+
+
+def demo_names(count: int) -> list[str]:
+    """Return the names, without suffix, of the first `count` scenes of the demo."""
+    return [f"scene-{index:04d}" for index in range(count)]
+
+
+def _list_demo(folder: Path, count: int) -> list[Entry]:
+    return [
+        Entry(
+            image_id=f"{name}.jpg",
+            path=folder / "images" / f"{name}.jpg",
+            label=folder / "labels" / f"{name}.png",
+            output=f"{name}.png",
+            stamp="generated",
+        )
+        for name in demo_names(count)
+    ]
+
+
+def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
+    for key, folder in (("images", images), ("labels", labels)):
+        if folder is not None and not folder.is_dir():
+            raise DatasetError(f"dataset.{key} = {str(folder)!r}: there is no such folder")
+    sizes = dict(_walk(images))
+    ids = sorted(name for name in sizes if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+    if not ids:
+        raise DatasetError(
+            f"dataset.images = {str(images)!r}: holds no image; looked, in all its subfolders, for "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    label_sizes = dict(_walk(labels)) if labels is not None else {}
+    entries = []
+    for image_id, output in zip(ids, output_names(ids), strict=True):
+        label = str(PurePosixPath(image_id).with_suffix(".png"))
+        has_label = labels is not None and label in label_sizes
+        entries.append(
+            Entry(
+                image_id=image_id,
+                path=images / image_id,
+                label=labels / label if labels is not None and has_label else None,
+                output=output,
+                stamp=f"{sizes[image_id]}/{label_sizes.get(label, '')}",
+            )
+        )
+    return entries
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield the path below `folder` and the size in bytes of all files; hidden ones are skipped."""
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        with os.scandir(folder / below) as found:
+            for item in found:
+                if item.name.startswith("."):
+                    continue
+                if item.is_dir():
+                    pending.append(f"{below}{item.name}/")
+                elif item.is_file():
+                    yield below + item.name, item.stat().st_size
+
+
+def output_names(image_ids: list[str]) -> list[str]:
+    """Return a unique ``.png`` path for each image: its own with the suffix replaced.
+
+    Images of one folder that differ in the suffix alone keep it (``a.jpg.png``, ``a.tif.png``);
+    upper and lower case are not told apart, as on some file systems.
+    """
+    plain = [str(PurePosixPath(image_id).with_suffix(".png")) for image_id in image_ids]
+    taken = Counter(name.casefold() for name in plain)
+    names = [
+        name if taken[name.casefold()] == 1 else f"{image_id}.png"
+        for image_id, name in zip(image_ids, plain, strict=True)
+    ]
+    taken = Counter(name.casefold() for name in names)
+    return [
+        name
+        if taken[name.casefold()] == 1
+        else f"{name.removesuffix('.png')}.{_digest(image_id)[:8]}.png"
+        for image_id, name in zip(image_ids, names, strict=True)
+    ]
+
+
+def count_shards(images: int, shard_size: int) -> int:
+    """Return the smallest power of two of shards that hold at most `shard_size` images on average.
+
+    A power of two, so that adding images to a dataset seldom moves others to another shard.
+    """
+    shards = 1
+    while shards * shard_size < images:
+        shards *= 2
+    return shards
+
+
+def shard_of(image_id: str, shards: int) -> int:
+    """Return the shard of an image: it depends on its id alone, not on the other images."""
+    return int(_digest(image_id)[:15], 16) % shards
+
+
+def split_shards(entries: list[Entry], shards: int) -> list[list[Entry]]:
+    """Return the entries of each shard, in the order of `entries`."""
+    split: list[list[Entry]] = [[] for _ in range(shards)]
+    for entry in entries:
+        split[shard_of(entry.image_id, shards)].append(entry)
+    return split
+
+
+def fingerprint(entries: list[Entry]) -> str:
+    """Return a digest of the names and sizes of images and labels: it changes when they do."""
+    digest = hashlib.blake2b(digest_size=8)
+    for entry in entries:
+        digest.update(f"{entry.image_id}\0{entry.output}\0{entry.stamp}\1".encode("utf-8", "replace"))
+    return digest.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

@@ -1,0 +1,196 @@
+"""The manifest: the images of a shard that can be used, checked by decoding each of them once."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from lightcluster.config import DatasetSettings
+from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
+from lightcluster.datasets.listing import Entry, list_dataset, split_shards
+from lightcluster.errors import DatasetError, ImageError, StoreError
+from lightcluster.features.images import open_image
+from lightcluster.files import replacing
+from lightcluster.progress import progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One usable image.
+
+    Attributes
+    ----------
+    image_id, output : str
+        See `datasets.listing.Entry`.
+    path : Path
+    label : Path or None
+        Its label map, if there is a usable one.
+    height, width : int
+        In pixels, after EXIF rotation.
+    """
+
+    image_id: str
+    path: Path
+    label: Path | None
+    output: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One image, or one label map (its image is still segmented), that cannot be used."""
+
+    image_id: str
+    what: str
+    reason: str
+
+
+def index_entries(
+    entries: Sequence[Entry],
+    classes: Classes | None,
+    *,
+    ignore: int,
+    max_pixels: int,
+    stop: bool = False,
+) -> tuple[list[Row], list[Rejection]]:
+    """Decode every image and label map once and sort the usable from the others.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+    classes : Classes or None
+        None: labels are not looked at.
+    ignore : int
+        Label value without a class.
+    max_pixels : int
+        Larger images are refused unread.
+    stop : bool
+        Raise at the first bad image instead of recording it.
+
+    Raises
+    ------
+    DatasetError
+        With `stop`, at the first image or label that cannot be used.
+    """
+    rows, rejections = [], []
+    for entry in progress(entries, "index"):
+        try:
+            entry.image_id.encode()
+            height, width = open_image(entry.path, max_pixels).shape[:2]
+        except (ImageError, UnicodeEncodeError) as error:
+            reason = "file name is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
+            rejections.append(_reject(entry, "image", str(reason), stop))
+            continue
+        label = entry.label if classes is not None else None
+        if label is not None and classes is not None:
+            try:
+                to_indices(read_label(label, (height, width)), classes, ignore)
+            except ImageError as error:
+                rejections.append(_reject(entry, "label", str(error), stop))
+                label = None
+        rows.append(Row(entry.image_id, entry.path, label, entry.output, height, width))
+    return rows, rejections
+
+
+def _reject(entry: Entry, what: str, reason: str, stop: bool) -> Rejection:
+    printable = entry.image_id.encode("utf-8", "backslashreplace").decode()
+    if stop:
+        raise DatasetError(f"{printable!r}: {reason} (on_bad_image: stop)")
+    log.warning("rejected %s of %r: %s", what, printable, reason)
+    return Rejection(printable, what, reason)
+
+
+def write_rows(path: Path, rows: Iterable[Row | Rejection], kind: type[Row] | type[Rejection]) -> None:
+    """Write a manifest or a table of rejections as CSV."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(kind)])
+        for row in rows:
+            values = [getattr(row, field.name) for field in fields(kind)]
+            writer.writerow(["" if value is None else str(value) for value in values])
+
+
+def read_manifest(path: Path) -> list[Row]:
+    """Read a manifest of one shard.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                Row(
+                    image_id=row["image_id"],
+                    path=Path(row["path"]),
+                    label=Path(row["label"]) if row["label"] else None,
+                    output=row["output"],
+                    height=int(row["height"]),
+                    width=int(row["width"]),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
+
+
+def index_dataset(
+    dataset: DatasetSettings, demo_folder: Path, shard: int, shards: int,
+    classes_file: Path | None, manifest: Path, rejected: Path,
+) -> None:
+    """Write the manifest and the rejections of one shard of a dataset."""
+    entries = split_shards(list_dataset(dataset, demo_folder), shards)[shard]
+    rows, rejections = index_entries(
+        entries,
+        read_classes(classes_file) if classes_file is not None else None,
+        ignore=dataset.ignore,
+        max_pixels=dataset.max_pixels,
+        stop=dataset.on_bad_image == "stop",
+    )
+    log.info("%d images, %d with labels", len(rows), sum(row.label is not None for row in rows))
+    write_rows(rejected, rejections, Rejection)
+    write_rows(manifest, rows, Row)
+
+
+def gather_manifest(folder: Path, shards: int, manifest: Path, rejected: Path) -> None:
+    """Join the manifests and the rejections of all shards; a row's shard is its first column.
+
+    Raises
+    ------
+    DatasetError
+        If not one image can be used.
+    """
+    names = [f"{shard:04d}" for shard in range(shards)]
+    refused = gather_csv([folder / f"{name}.rejected.csv" for name in names], rejected)
+    usable = gather_csv([folder / f"{name}.csv" for name in names], manifest)
+    log.info("%d images can be used; %d images or labels cannot, see %s", usable, refused, rejected)
+    if not usable:
+        raise DatasetError(f"no image can be used; {rejected} says why")
+
+
+def gather_csv(parts: Iterable[Path], output: Path) -> int:
+    """Join CSV files of the same columns row by row, the shard, from the name of each, before them.
+
+    Returns
+    -------
+    int
+        Number of rows.
+    """
+    count = 0
+    with replacing(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number, part in enumerate(parts):
+            with part.open(newline="", encoding="utf-8") as source:
+                for line, row in enumerate(csv.reader(source)):
+                    shard = "shard" if line == 0 else part.name.split(".")[0]
+                    if line > 0 or number == 0:
+                        writer.writerow([shard, *row])
+                    count += line > 0
+    return count

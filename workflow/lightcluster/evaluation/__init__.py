@@ -1,0 +1,1 @@
+"""Evaluation: counts of cluster against class, their matching, and the scores of the field."""

@@ -1,0 +1,236 @@
+"""From an image file to the array a backbone reads.
+
+Photographs come as Pillow's eight bits per channel and everything else is brought there:
+
+- EXIF orientation is applied; sizes are those a viewer shows.
+- Transparency is composited on white, as on paper: hidden pixels often hold arbitrary colours.
+- Sixteen-bit grey is divided by 257. Formats without a fixed white (32-bit integers and floats)
+  are scaled by the smallest of 1 (floats only), 255 and 65535 that holds all values, and
+  stretched from minimum to maximum if none does.
+- Of several frames or pages the first is taken.
+
+Only the formats in ``FORMATS`` are tried: Pillow also opens some that run other programs.
+
+Pillow's own limit on the number of pixels is one global for the process and is switched off
+here; each function checks the header against its ``max_pixels`` before anything is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from lightcluster.errors import ImageError
+
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
+
+Image.MAX_IMAGE_PIXELS = None
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DRAFT_MARGIN = 2
+
+
+def open_image(
+    path: Path, max_pixels: int, draft_size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Decode an image file into eight-bit RGB.
+
+    Parameters
+    ----------
+    path : Path
+    max_pixels : int
+        Larger images are refused by their header.
+    draft_size : (height, width), optional
+        What the image will be resized to. JPEGs of at least four times that size are then
+        decoded at a half, a quarter or an eighth, never below twice ``draft_size``: many times
+        faster, and too fine a difference to matter after an antialiased resize.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        Upright.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, empty, no image, too large or damaged. The message does not
+        name the file.
+    """
+    with _open_header(path, max_pixels) as image:
+        orientation = _orientation(image)
+        try:
+            if draft_size is not None:
+                height, width = (_DRAFT_MARGIN * side for side in draft_size)
+                image.draft(None, (height, width) if orientation >= 5 else (width, height))
+            image.load()
+            rgb = _to_rgb(image)
+        except ImageError:
+            raise
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            raise ImageError(f"damaged or truncated image ({error})") from error
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return np.asarray(rgb)
+
+
+def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
+    """Height and width of the upright image, from the header alone.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, empty, no image or has more than ``max_pixels`` pixels.
+    """
+    with _open_header(path, max_pixels) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def target_size(
+    height: int, width: int, short_side: int, patch: int, max_tokens: int
+) -> tuple[int, int]:
+    """The size an image is resized to: its own aspect ratio in whole patches.
+
+    The short side becomes ``short_side``, rounded to patches. The long side keeps the aspect
+    ratio to the nearest patch; only where that exceeds ``max_tokens`` is it lowered, so that
+    extreme panoramas are squashed along their long side rather than blurred along the short.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, at least 1.
+    short_side : int
+        Pixels wanted along the shorter side.
+    patch : int
+        Side of a patch in pixels.
+    max_tokens : int
+        Bound on the number of patches; at least that of a square image.
+
+    Returns
+    -------
+    height, width : int
+        Multiples of ``patch``.
+
+    Raises
+    ------
+    ValueError
+        If ``max_tokens`` is below the patches of a square image.
+    """
+    short = max(1, _round_ratio(short_side, patch))
+    if max_tokens < short * short:
+        raise ValueError(
+            f"max_tokens: {max_tokens} is too few for a short side of {short_side} pixels; "
+            f"allowed are {short * short} or more"
+        )
+    long = _round_ratio(short * max(height, width), min(height, width))
+    long = min(long, max_tokens // short)
+    return (short * patch, long * patch) if height <= width else (long * patch, short * patch)
+
+
+def prepare_image(
+    rgb: NDArray[np.uint8], size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
+    """Resize (bicubic, antialiased, by Pillow) and normalise an image.
+
+    Parameters
+    ----------
+    rgb : uint8 [H, W, 3]
+    size : (int, int)
+        Height and width wanted.
+    mean, std : sequence of float [3]
+        On the scale 0 to 1.
+
+    Returns
+    -------
+    float32 [3, height, width]
+        ``(rgb / 255 - mean) / std``.
+    """
+    height, width = size
+    if rgb.shape[:2] != size:
+        resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
+        rgb = np.asarray(resized)
+    prepared = np.empty((3, height, width), dtype=np.float32)
+    for channel in range(3):
+        scale = np.float32(1 / (255 * std[channel]))
+        shift = np.float32(-mean[channel] / std[channel])
+        np.multiply(rgb[:, :, channel], scale, out=prepared[channel])
+        prepared[channel] += shift
+    return prepared
+
+
+def _open_header(path: Path, max_pixels: int) -> Image.Image:
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError("the file is empty")
+        image = Image.open(path, formats=FORMATS)
+    except FileNotFoundError as error:
+        raise ImageError("the file does not exist") from error
+    except ImageError:
+        raise
+    except Exception as error:  # header parsers raise whatever a damaged file leads them to
+        raise ImageError(f"not an image in a format among {', '.join(FORMATS)}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise ImageError(f"{width} × {height} pixels; at most {max_pixels} are allowed")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, that is still to be applied; 1 if there is none."""
+    if image.format == "TIFF":  # Pillow applies it itself, to the size as well
+        return 1
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a broken EXIF block does not make the picture unusable
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Eight-bit RGB of a decoded image of any mode."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_scale(np.asarray(image), 65535)).convert("RGB")
+    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        return Image.fromarray(_scale(values, _white(values))).convert("RGB")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        paper = Image.new("RGBA", colours.size, "white")
+        return Image.alpha_composite(paper, colours).convert("RGB")
+    return image.convert("RGB")
+
+
+def _white(values: NDArray[np.generic]) -> float | None:
+    """The value that stands for white, or None where no convention fits."""
+    smallest, largest = float(values.min()), float(values.max())
+    if not np.isfinite([smallest, largest]).all():
+        raise ImageError("pixels that are not finite numbers")
+    levels = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
+    return next((level for level in levels if smallest >= 0 and largest <= level), None)
+
+
+def _scale(values: NDArray[np.generic], white: float | None) -> NDArray[np.uint8]:
+    """Linear scaling of [0, white], or else of [minimum, maximum], to 0 … 255."""
+    scaled = values.astype(np.float64)
+    if white is None:
+        scaled -= scaled.min()
+        white = float(scaled.max())
+    return np.rint(scaled * (255 / white)).astype(np.uint8)
+
+
+def _round_ratio(numerator: int, denominator: int) -> int:
+    """The nearest integer to a quotient of positive integers, halves upwards."""
+    return (2 * numerator + denominator) // (2 * denominator)

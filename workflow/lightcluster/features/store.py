@@ -1,0 +1,518 @@
+"""The feature store of one shard: a Zarr v3 group of flat arrays and their offsets.
+
+Images keep their own aspect ratio and so have different numbers of patches. The patches of all N
+images follow one another in flat arrays of T rows, those of image i from ``offset[i]`` to
+``offset[i + 1]``, in the row-major order of its ``grid[i]``.
+
+============== ================ ======================================================
+array          type             meaning
+============== ================ ======================================================
+key, …         float16 [T, D]   a facet of each patch
+cls_attention  float16 [T]      attention the class token pays to each patch
+cls            float32 [N, D]   class token
+grid           int32 [N, 2]     patches of the image, down and across
+offset         int64 [N + 1]    first row of each image, and T
+size           int32 [N, 2]     height and width of the image in pixels
+image_id       uint8 [bytes]    UTF-8 of all ids, one after the other
+image_id_end   int64 [N]        where each id ends
+============== ================ ======================================================
+
+The group's attributes hold the version of this layout and whatever decides the features.
+
+Integrity. Every chunk carries a CRC-32C, and so does the index of the chunks within a file (the
+*sharding* codec keeps files few and large). Zarr reads a missing file as zeros, so opening checks
+that each one exists; chunks of nothing but zeros are stored like any other, so that a gap in an
+index is recognised too. Half-precision features are stored uncompressed: Zstandard takes off a
+tenth at several times the cost of reading.
+
+Bytes depend on the contents alone; there are no time stamps.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+from lightcluster.errors import StoreError
+
+STORE_VERSION = 1
+
+_CHUNK_ROWS = 1024
+_FILE_BYTES = 64 * 2**20
+_READ_AHEAD_ROWS = 32 * 1024
+_VERSION_KEY = "store_version"
+_REMEDY = "delete it and extract again (snakemake --forcerun extract_features)"
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What is appended for one image.
+
+    Attributes
+    ----------
+    cls : float32 [D]
+    cls_attention : float16 [T_i]
+    facets : dict of str to float16 [T_i, D]
+    """
+
+    cls: NDArray[np.float32]
+    cls_attention: NDArray[np.float16]
+    facets: Mapping[str, NDArray[np.float16]]
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One image as :meth:`FeatureStore.iter_images` yields it.
+
+    Attributes
+    ----------
+    index : int
+        Its place in the store.
+    image_id : str
+    grid : (int, int)
+        Patches down and across; their product is T_i.
+    size : (int, int)
+        Height and width in pixels.
+    cls : float32 [D]
+    cls_attention : float16 [T_i]
+    facets : dict of str to float16 [T_i, D]
+        Those asked for.
+    """
+
+    index: int
+    image_id: str
+    grid: tuple[int, int]
+    size: tuple[int, int]
+    cls: NDArray[np.float32]
+    cls_attention: NDArray[np.float16]
+    facets: Mapping[str, NDArray[np.float16]]
+
+
+class FeatureStoreWriter:
+    """Writes a store under a temporary name, and renames it when it is complete.
+
+    A context manager. Features are buffered until a whole file of the sharding codec is full, so
+    that each is written once; memory is at most 64 MiB a facet. One writer at a time for one
+    path: what an earlier one that was killed left behind is removed.
+
+    Parameters
+    ----------
+    path : Path
+        The store; an old one is replaced on success.
+    grids : int [N, 2]
+        Patches of each image, N at least 1.
+    sizes : int [N, 2]
+        Height and width of each image in pixels.
+    image_ids : sequence of str
+        In the order in which they will be appended, all different.
+    facets : sequence of str
+        At least one.
+    dim : int
+        Features of a patch.
+    attributes : mapping
+        JSON types; compared by :meth:`FeatureStore.open`.
+
+    Raises
+    ------
+    ValueError
+        If the arguments contradict one another.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grids: NDArray[np.integer],
+        sizes: NDArray[np.integer],
+        image_ids: Sequence[str],
+        facets: Sequence[str],
+        dim: int,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        count = len(image_ids)
+        if not 0 < count == len(set(image_ids)) or grids.shape != (count, 2) != sizes.shape:
+            raise ValueError("a store needs a grid, a size and an id of its own for each image")
+        if not facets or (grids < 1).any():
+            raise ValueError("a store needs at least one facet, and each image at least one patch")
+        self.path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._grids = grids.astype(np.int32)
+        self._sizes = sizes.astype(np.int32)
+        self._image_ids = list(image_ids)
+        self._facets = tuple(facets)
+        self._dim = dim
+        self._attributes = dict(attributes)
+        self._offset = _offsets(self._grids)
+        self._appended = 0
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in self.path.parent.glob(f".{_escaped(self.path.name)}.*.tmp"):
+            shutil.rmtree(stale)
+        attributes = {_VERSION_KEY: STORE_VERSION, "facets": list(self._facets)}
+        self._group = zarr.open_group(
+            self._temporary, mode="w-", zarr_format=3, attributes=self._attributes | attributes
+        )
+        total = int(self._offset[-1])
+        self._flat = {
+            name: _BufferedArray(_create(self._group, name, (total, self._dim), np.float16))
+            for name in self._facets
+        }
+        self._flat["cls_attention"] = _BufferedArray(
+            _create(self._group, "cls_attention", (total,), np.float16)
+        )
+        self._cls = np.zeros((len(self._image_ids), self._dim), dtype=np.float32)
+        return self
+
+    def append(self, image_id: str, features: ImageFeatures) -> None:
+        """Add the next image.
+
+        Raises
+        ------
+        ValueError
+            If another image, or another shape, was announced for this place.
+        """
+        index = self._appended
+        if index == len(self._image_ids) or image_id != self._image_ids[index]:
+            raise ValueError(f"image {image_id!r} was not announced for place {index}")
+        count = int(self._offset[index + 1] - self._offset[index])
+        rows = {name: features.facets[name] for name in self._facets}
+        if features.cls_attention.shape != (count,) or any(
+            facet.shape != (count, self._dim) for facet in rows.values()
+        ):
+            raise ValueError(f"image {image_id!r}: features do not have the {count} rows announced")
+        for name, facet in (rows | {"cls_attention": features.cls_attention}).items():
+            self._flat[name].append(facet)
+        self._cls[index] = features.cls
+        self._appended += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _finish(self) -> None:
+        if self._appended < len(self._image_ids):
+            raise StoreError(
+                f"{self.path}: {self._appended} images of {len(self._image_ids)} were written"
+            )
+        for array in self._flat.values():
+            array.flush()
+        encoded = [image_id.encode("utf-8", "surrogateescape") for image_id in self._image_ids]
+        small: dict[str, NDArray[Any]] = {
+            "cls": self._cls,
+            "grid": self._grids,
+            "offset": self._offset,
+            "size": self._sizes,
+            "image_id": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+            "image_id_end": np.cumsum([len(name) for name in encoded], dtype=np.int64),
+        }
+        for name, values in small.items():
+            _create(self._group, name, values.shape, values.dtype)[...] = values
+
+        replaced = self._temporary.with_suffix(".old")
+        if self.path.exists():
+            os.replace(self.path, replaced)
+        os.replace(self._temporary, self.path)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+class FeatureStore:
+    """A store opened for reading; see :meth:`open`.
+
+    Attributes
+    ----------
+    path : Path
+    attributes : dict
+        As given to the writer.
+    facets : tuple of str
+    n_images, n_rows, dim : int
+        N, T and D.
+    image_id : list of str [N]
+    grid : int32 [N, 2]
+    offset : int64 [N + 1]
+    size : int32 [N, 2]
+    cls : float32 [N, D]
+    """
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path = path
+        self._group = group
+        self.attributes: dict[str, Any] = dict(group.attrs)
+        self.facets = tuple(cast(list[str], self.attributes["facets"]))
+        self.grid = cast(NDArray[np.int32], self._whole("grid", np.int32))
+        self.size = cast(NDArray[np.int32], self._whole("size", np.int32))
+        self.offset = cast(NDArray[np.int64], self._whole("offset", np.int64))
+        self.cls = cast(NDArray[np.float32], self._whole("cls", np.float32))
+        self.n_images, self.dim = self.cls.shape
+        self.n_rows = int(self.offset[-1])
+        self.image_id = self._read_image_ids()
+        self._check_shapes()
+
+    @classmethod
+    def open(cls, path: Path, expect: Mapping[str, Any] | None = None) -> FeatureStore:
+        """Open a store and check that it is whole and the one expected.
+
+        Parameters
+        ----------
+        path : Path
+        expect : mapping, optional
+            Attributes that must have these values; others are not looked at.
+
+        Raises
+        ------
+        StoreError
+            If the store is missing, incomplete, damaged, of another version of the layout or
+            made from something else than expected.
+        """
+        if not (path / "zarr.json").is_file():
+            raise StoreError(f"{path}: no feature store; {_REMEDY}")
+        try:
+            group = zarr.open_group(path, mode="r", zarr_format=3)
+            found = dict(group.attrs)
+        except Exception as error:  # zarr raises whatever damaged metadata leads it to
+            raise StoreError(f"{path / 'zarr.json'}: damaged ({error}); {_REMEDY}") from error
+        for key, wanted in {_VERSION_KEY: STORE_VERSION, **(expect or {})}.items():
+            if found.get(key) != wanted:
+                raise StoreError(
+                    f"{path}: {key} is {found.get(key)!r}, expected {wanted!r}; {_REMEDY}"
+                )
+        try:
+            return cls(path, group)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path}: damaged ({error}); {_REMEDY}") from error
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[np.float16]:
+        """Rows ``start`` to ``stop`` of a facet, or of ``cls_attention``.
+
+        Returns
+        -------
+        float16 [stop - start, D] or [stop - start]
+
+        Raises
+        ------
+        StoreError
+            If the store has no such facet, or the file they lie in is damaged.
+        ValueError
+            If the range leaves the store.
+        """
+        if name not in (*self.facets, "cls_attention"):
+            raise StoreError(
+                f"{self.path}: no facet {name!r}, only {', '.join(self.facets)}; add it to "
+                "features.facets"
+            )
+        if not 0 <= start <= stop <= self.n_rows:
+            raise ValueError(f"rows {start} to {stop} of a store with {self.n_rows}")
+        return cast(NDArray[np.float16], self._read(name, slice(start, stop)))
+
+    def facet(self, name: str, index: int) -> NDArray[np.float16]:
+        """A facet of one image, float16 [T_i, D]; for many images see :meth:`iter_images`."""
+        return self.rows(name, int(self.offset[index]), int(self.offset[index + 1]))
+
+    def key(self, index: int) -> NDArray[np.float16]:
+        """The keys of one image, float16 [T_i, D]."""
+        return self.facet("key", index)
+
+    def cls_attention(self, index: int) -> NDArray[np.float16]:
+        """Attention of the class token to the patches of one image, float16 [T_i]."""
+        return self.facet("cls_attention", index)
+
+    def iter_blocks(
+        self, facets: Sequence[str], max_rows: int = _READ_AHEAD_ROWS
+    ) -> Iterator[tuple[int, int, dict[str, NDArray[np.float16]]]]:
+        """Walk through the store in blocks of whole images.
+
+        Parameters
+        ----------
+        facets : sequence of str
+            ``cls_attention`` may be among them.
+        max_rows : int
+            Bound on the rows of a block; an image with more is a block by itself.
+
+        Yields
+        ------
+        first, stop : int
+            The block's images are ``first … stop - 1``.
+        arrays : dict of str to float16 [offset[stop] - offset[first], …]
+        """
+        first = 0
+        while first < self.n_images:
+            start = int(self.offset[first])
+            stop = int(np.searchsorted(self.offset, start + max_rows, side="right")) - 1
+            stop = max(stop, first + 1)
+            end = int(self.offset[stop])
+            yield first, stop, {name: self.rows(name, start, end) for name in facets}
+            first = stop
+
+    def iter_images(self, facets: Sequence[str] = ("key",)) -> Iterator[StoredImage]:
+        """All images in order, read in blocks of about 32,000 rows: bounded memory, few reads."""
+        for first, stop, arrays in self.iter_blocks((*facets, "cls_attention")):
+            base = int(self.offset[first])
+            for index in range(first, stop):
+                rows = slice(int(self.offset[index]) - base, int(self.offset[index + 1]) - base)
+                yield StoredImage(
+                    index=index,
+                    image_id=self.image_id[index],
+                    grid=(int(self.grid[index, 0]), int(self.grid[index, 1])),
+                    size=(int(self.size[index, 0]), int(self.size[index, 1])),
+                    cls=self.cls[index],
+                    cls_attention=arrays["cls_attention"][rows],
+                    facets={name: arrays[name][rows] for name in facets},
+                )
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        """An array of the store, all of whose files exist."""
+        try:
+            array = self._group[name]
+            if not isinstance(array, zarr.Array):
+                raise TypeError(f"{name} is no array")
+            files = _chunk_files(self.path / name, array)
+        except Exception as error:  # zarr raises whatever damaged metadata leads it to
+            found = f"{self.path / name / 'zarr.json'}: missing or damaged ({error})"
+            raise StoreError(f"{found}; {_REMEDY}") from error
+        for file in files:
+            if not file.is_file():
+                raise StoreError(f"{file}: missing; {_REMEDY}")
+        return array
+
+    def _read(self, name: str, rows: slice) -> NDArray[Any]:
+        array = self._array(name)
+        try:
+            return np.asarray(array[rows])
+        except Exception as error:  # codecs raise whatever damaged bytes lead them to
+            raise StoreError(f"{self._blame(name, rows)}: damaged ({error}); {_REMEDY}") from error
+
+    def _blame(self, name: str, rows: slice) -> Path:
+        """The first file in which a range of rows cannot be read."""
+        array = self._array(name)
+        files = _chunk_files(self.path / name, array)
+        height = (array.shards or array.chunks)[0]
+        for number, file in enumerate(files):
+            start, stop = max(rows.start or 0, number * height), (number + 1) * height
+            stop = min(stop, array.shape[0] if rows.stop is None else rows.stop)
+            try:
+                array[start:stop]
+            except Exception:
+                return file
+        return self.path / name
+
+    def _whole(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        values = self._read(name, slice(None))
+        if values.dtype != dtype:
+            raise ValueError(f"{name} is {values.dtype}, expected {np.dtype(dtype)}")
+        return values
+
+    def _read_image_ids(self) -> list[str]:
+        text = self._whole("image_id", np.uint8).tobytes()
+        ends = self._whole("image_id_end", np.int64)
+        starts = [0, *ends[:-1]]
+        return [
+            text[start:end].decode("utf-8", "surrogateescape")
+            for start, end in zip(starts, ends, strict=True)
+        ]
+
+    def _check_shapes(self) -> None:
+        shapes = {
+            "grid": (self.grid.shape, (self.n_images, 2)),
+            "size": (self.size.shape, (self.n_images, 2)),
+            "image_id": ((len(self.image_id),), (self.n_images,)),
+            "cls_attention": (self._array("cls_attention").shape, (self.n_rows,)),
+        }
+        for name in self.facets:
+            shapes[name] = (self._array(name).shape, (self.n_rows, self.dim))
+        for name, (found, expected) in shapes.items():
+            if found != expected:
+                raise ValueError(f"{name} has the shape {found}, expected {expected}")
+        if not np.array_equal(self.offset, _offsets(self.grid)):
+            raise ValueError("offset and grid disagree")
+
+
+class _BufferedArray:
+    """Appends rows to a Zarr array, whole files at a time."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array = array
+        self._rows_per_file = cast(tuple[int, ...], array.shards)[0]
+        self._pending: list[NDArray[Any]] = []
+        self._pending_rows = 0
+        self._written = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        while self._pending_rows + len(rows) >= self._rows_per_file:
+            fitting = self._rows_per_file - self._pending_rows
+            self._hold(rows[:fitting])
+            self.flush()
+            rows = rows[fitting:]
+        self._hold(rows)
+
+    def _hold(self, rows: NDArray[Any]) -> None:
+        if len(rows):
+            self._pending.append(rows)
+            self._pending_rows += len(rows)
+
+    def flush(self) -> None:
+        """Write what is pending: a whole file, or the last one."""
+        if self._pending:
+            stop = self._written + self._pending_rows
+            self._array[self._written : stop] = np.concatenate(self._pending)
+            self._pending, self._pending_rows, self._written = [], 0, stop
+
+
+def _create(
+    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike
+) -> zarr.Array[Any]:
+    """A checksummed array, in as few files as the size of a write allows."""
+    rows, *rest = shape
+    row_bytes = np.dtype(dtype).itemsize * int(np.prod(rest))
+    chunks_per_file = max(1, _FILE_BYTES // (row_bytes * _CHUNK_ROWS))
+    chunk_rows = max(1, min(rows, _CHUNK_ROWS))
+    file_rows = chunk_rows * max(1, min(ceil(rows / chunk_rows), chunks_per_file))
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(chunk_rows, *rest),
+        shards=(file_rows, *rest),
+        serializer=BytesCodec(endian="little") if np.dtype(dtype).itemsize > 1 else BytesCodec(),
+        filters=None,
+        compressors=[Crc32cCodec()],
+        fill_value=0,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _chunk_files(folder: Path, array: zarr.Array[Any]) -> list[Path]:
+    """The files that must exist, in the order of the rows."""
+    whole = array.shards or array.chunks
+    counts = [ceil(side / step) for side, step in zip(array.shape, whole, strict=True)]
+    keys = product(*(range(count) for count in counts))
+    return [folder / array.metadata.encode_chunk_key(key) for key in keys]
+
+
+def _offsets(grids: NDArray[np.int32]) -> NDArray[np.int64]:
+    """First row of each image, and the number of rows: int64 [N + 1]."""
+    counts = grids.astype(np.int64).prod(axis=1)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+
+
+def _escaped(name: str) -> str:
+    """A name in which no character is special to :meth:`pathlib.Path.glob`."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -1,0 +1,36 @@
+"""Let ``import timm`` succeed where the installed torchvision does not match torch.
+
+timm imports torchvision for a few transforms. Package indexes without CPU builds of torchvision
+hand out the CUDA wheel, whose compiled extension cannot be loaded beside a CPU build of torch;
+the import then stops at ``operator torchvision::nms does not exist``. No operator of torchvision
+is ever called by this package, so declaring their signatures is enough.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import torch
+
+_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_OPERATORS = ("nms", "qnms")
+
+
+@functools.cache
+def ensure_torchvision_operators() -> None:
+    """Declare torchvision's operators if its compiled extension cannot be loaded.
+
+    Call it before importing timm. With a matching torchvision, or with none, it changes nothing.
+    """
+    specification = importlib.util.find_spec("torchvision")
+    if specification is None or not specification.submodule_search_locations:
+        return
+    folder = Path(specification.submodule_search_locations[0])
+    try:
+        for extension in folder.glob("_C*.so"):
+            torch.ops.load_library(str(extension))
+    except (OSError, ImportError):
+        for name in _OPERATORS:
+            torch.library.define(f"torchvision::{name}", _SIGNATURE)

@@ -1,0 +1,80 @@
+"""Files between steps: written under a temporary name, then renamed; checked when read.
+
+A step's arrays go into one ``.npz`` file. Its members carry checksums (the zip format's CRC-32),
+so a damaged file is an error that names it; nothing in it is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.errors import StoreError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on success rename it to `path`, else remove it.
+
+    Works for files and folders; what stood at `path` before is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays to a compressed ``.npz`` file; the same arrays give the same bytes."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+    """Read the named arrays (all, if none are named) of a file written by `write_arrays`.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, damaged or lacks an array; says how to make it again.
+    """
+    remedy = "delete it and run snakemake again"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names or file.files}
+    except FileNotFoundError:
+        raise StoreError(f"{path}: not found; run snakemake to make it") from None
+    except KeyError as error:
+        raise StoreError(f"{path}: array {error} is missing; {remedy}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: damaged ({error}); {remedy}") from None
+    except Exception as error:  # zlib.error and struct.error of a damaged member
+        raise StoreError(f"{path}: damaged ({type(error).__name__}: {error}); {remedy}") from None
+
+
+def encode_names(names: Sequence[str]) -> NDArray[np.uint8]:
+    """Return names of any characters as one array of UTF-8 encoded JSON."""
+    return np.frombuffer(json.dumps(list(names), ensure_ascii=False).encode(), np.uint8)
+
+
+def decode_names(encoded: NDArray[np.uint8]) -> list[str]:
+    """Return the names that `encode_names` encoded."""
+    names: list[str] = json.loads(encoded.tobytes().decode())
+    return names

@@ -1,0 +1,70 @@
+"""Readable names of what runs share: backbone weights and features.
+
+Two runs whose settings lead to the same features have the same name, and so share the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from lightcluster.config import BackboneSettings, Config
+
+_SAMPLED_BYTES = 1 << 16
+
+
+def weights_source(backbone: BackboneSettings) -> str:
+    """Return ``random``, ``hub`` or ``file``."""
+    return backbone.weights if backbone.weights in ("random", "hub") else "file"
+
+
+def weights_id(backbone: BackboneSettings) -> str:
+    """Return a file name for the weights, e.g. ``vit_small_patch8_224.dino-hub-1f0c2a3b``."""
+    source = weights_source(backbone)
+    tag = {"random": f"random{backbone.seed}", "hub": "hub"}.get(
+        source, _plain(Path(backbone.weights).stem)
+    )
+    content = [backbone.model, backbone.weights, backbone.seed if source == "random" else None]
+    return f"{_plain(backbone.model)}-{tag}-{_digest(content)}"
+
+
+def features_id(config: Config) -> str:
+    """Return a folder name for the features: model, weights, facet, layer, size and a digest."""
+    features = config.features
+    layer = "last" if features.layer == -1 else f"layer{features.layer}"
+    content = [
+        weights_id(config.backbone),
+        config.backbone.mean,
+        config.backbone.std,
+        features.model_dump(mode="json"),
+    ]
+    weights = weights_id(config.backbone).rpartition("-")[0]
+    return f"{weights}-{features.facet}-{layer}-{features.short_side}-{_digest(content)}"
+
+
+def content_stamp(path: Path) -> str:
+    """Return a digest of a file's length, beginning and end: cheap, and untouched by ``touch``.
+
+    Returns ``missing`` if there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_SAMPLED_BYTES)
+            length = file.seek(0, 2)
+            file.seek(max(0, length - _SAMPLED_BYTES))
+            return hashlib.blake2b(
+                head + file.read() + str(length).encode(), digest_size=8
+            ).hexdigest()
+    except OSError:
+        return "missing"
+
+
+def _digest(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=4).hexdigest()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)[:60] or "unnamed"

@@ -1,0 +1,166 @@
+"""Where everything is: the folders of a configuration, its shards, and what its steps are given."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightcluster.config import Config
+from lightcluster.datasets.listing import Entry, count_shards, list_dataset, split_shards
+from lightcluster.identity import content_stamp, features_id, weights_id, weights_source
+from lightcluster.steps import STEPS, settings_of
+
+RESULTS = "results"
+
+
+class Layout:
+    """The places of one configuration, which may hold several runs on one dataset.
+
+    Parameters
+    ----------
+    configs : dict of str to Config
+        As `config.parse_config` returns them.
+
+    Raises
+    ------
+    DatasetError
+        If the folders of the dataset do not exist or hold no image.
+    """
+
+    def __init__(self, configs: Mapping[str, Config]) -> None:
+        self.configs = dict(configs)
+        self.dataset = next(iter(configs.values())).dataset
+        self.dataset_folder = f"{RESULTS}/{self.dataset.name}"
+        self.weights_folder = f"{RESULTS}/weights"
+        self.scenes = f"{self.dataset_folder}/scenes"
+        self._demo = self.dataset.format == "demo"
+        self.demo_input = [self.scenes] if self._demo else []
+        entries = list_dataset(self.dataset, Path(self.scenes))
+        self.n_images = len(entries)
+        self._split = split_shards(entries, count_shards(len(entries), self.dataset.shard_size))
+        self.shard_names = [f"{shard:04d}" for shard in range(len(self._split))]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to evaluate against."""
+        return self._demo or self.dataset.labels is not None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the classes of the dataset are known."""
+        return self._demo or self.dataset.classes is not None
+
+    @property
+    def classes_source(self) -> Path:
+        """The user's, or the demo's, classes.csv."""
+        return Path(self.scenes, "classes.csv") if self._demo else Path(self.dataset.classes or "")
+
+    @cached_property
+    def classes_stamp(self) -> str:
+        """Digest of the user's classes.csv: changes with its content, not with its time."""
+        return "generated" if self._demo else content_stamp(self.classes_source)
+
+    def entries(self, shard: str) -> list[Entry]:
+        """Return the images of a shard."""
+        return self._split[int(shard)]
+
+    def features_folder(self, run: str) -> str:
+        """Return the folder of the feature stores of a run."""
+        return f"{self.dataset_folder}/features/{features_id(self.configs[run])}"
+
+    def weights_file(self, run: str) -> str:
+        """Return the verified weights of a run."""
+        return f"{self.weights_folder}/{weights_id(self.configs[run].backbone)}.safetensors"
+
+    @cached_property
+    def _run_of_features(self) -> dict[str, str]:
+        return {features_id(config): run for run, config in self.configs.items()}
+
+    @cached_property
+    def _run_of_weights(self) -> dict[str, str]:
+        return {weights_id(config.backbone): run for run, config in self.configs.items()}
+
+    def weights_file_of_features(self, features: str) -> str:
+        """Return the verified weights that features are extracted with."""
+        return self.weights_file(self._run_of_features[features])
+
+    def weights_stamp(self, weights: str) -> str:
+        """Return a digest of a local weights file; the source's name for other weights."""
+        backbone = self.configs[self._run_of_weights[weights]].backbone
+        source = weights_source(backbone)
+        return content_stamp(Path(backbone.weights)) if source == "file" else source
+
+    def settings(self, step: str, wildcards: Any) -> str:
+        """Return what a job of `step` reads of the configuration, as JSON.
+
+        Parameters
+        ----------
+        step : str
+        wildcards : object
+            With the attribute ``run``, ``features`` or ``weights``, or none of them.
+        """
+        names = {
+            "run": {run: run for run in self.configs},
+            "features": self._run_of_features,
+            "weights": self._run_of_weights,
+        }
+        for wildcard, runs in names.items():
+            if hasattr(wildcards, wildcard):
+                config = self.configs[runs[getattr(wildcards, wildcard)]]
+                break
+        else:
+            config = next(iter(self.configs.values()))
+        return json.dumps(settings_of(step, config))
+
+    def count_jobs(self) -> dict[str, int]:
+        """Return the number of jobs of each step when nothing is finished yet."""
+        shards, configs = len(self.shard_names), list(self.configs.values())
+        seeds = sum(len(config.labelling.seeds) for config in configs)
+        jobs = {
+            "dataset": 1,
+            "dataset shard": shards,
+            "weights": len(self._run_of_weights),
+            "features shard": len(self._run_of_features) * shards,
+            "run": len(configs),
+            "shard": len(configs) * shards,
+            "seed": seeds,
+            "shard and seed": seeds * shards,
+        }
+        absent = set()
+        if not self._demo:
+            absent.add("generate_demo")
+        if not self.has_classes:
+            absent.add("read_classes")
+        if not self.labelled:
+            absent |= {"count_masks", "count_confusion", "evaluate"}
+        return {name: jobs[step.unit] for name, step in STEPS.items() if name not in absent}
+
+
+def summary(layout: Layout) -> Iterator[str]:
+    """Yield the lines that end a successful run: what came out and where it is."""
+    folder = Path(layout.dataset_folder)
+    with (folder / "rejected.csv").open(newline="", encoding="utf-8") as file:
+        rejected = sum(1 for _ in csv.DictReader(file))
+    yield ""
+    yield f"LightCluster is done: {layout.n_images} images of dataset {layout.dataset.name!r}."
+    if rejected:
+        yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
+    for run, config in layout.configs.items():
+        here = folder / run
+        yield f"Run {run!r}:"
+        if layout.labelled:
+            import pandas as pd
+
+            from lightcluster.reporting.report import summary_lines
+
+            table = pd.read_csv(here / "tables" / "metrics.csv", dtype={"seed": str})
+            yield from (f"  {line}" for line in summary_lines(table))
+            yield f"  scores         {here / 'tables' / 'metrics.csv'}"
+        yield f"  report         {here / 'report' / 'index.html'}"
+        seed = config.labelling.seeds[0]
+        yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
+        yield f"  binary masks   {here / 'masks' / 'round-0' / 'png'}/"

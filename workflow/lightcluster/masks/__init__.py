@@ -1,0 +1,1 @@
+"""Masks: the foreground decision, the consistency of the levels, upsampling and refinement."""

@@ -1,0 +1,132 @@
+"""Multilevel clustering consistency: the three levels agree on one patch mask.
+
+The paper's Algorithm 1 is not available to us in full; the rule here, a majority of the three
+levels whose soft vote is kept as a score, is this project's choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.clustering.kmeans import Metric, assign, normalize
+from lightcluster.clustering.superclasses import superclasses_of_shard
+from lightcluster.features.store import FeatureStore
+from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
+from lightcluster.progress import progress
+
+LEVELS = ("dataset", "category", "image")
+ConsistencyRule = Literal["majority", "any", "all", "dataset", "category", "image"]
+
+
+def merge_votes(votes: NDArray[np.bool_], rule: ConsistencyRule) -> NDArray[np.float16]:
+    """Merge the masks of the three levels into one score.
+
+    Parameters
+    ----------
+    votes : bool array, shape (3, patches)
+        Masks of the dataset, category and image level.
+    rule : str
+        ``majority``: the mean of the votes; ``any``, ``all``: their union or intersection; the
+        name of a level: that level alone.
+
+    Returns
+    -------
+    float16 array, shape (patches,)
+        In [0, 1]; foreground is above 0.5.
+    """
+    if rule == "majority":
+        return votes.mean(axis=0, dtype=np.float32).astype(np.float16)
+    if rule == "any":
+        return votes.any(axis=0).astype(np.float16)
+    if rule == "all":
+        return votes.all(axis=0).astype(np.float16)
+    return votes[LEVELS.index(rule)].astype(np.float16)
+
+
+@dataclass(frozen=True)
+class PatchMasks:
+    """The masks of a shard on the patch grid.
+
+    Attributes
+    ----------
+    image_id : list of str
+    grid : int32 array, shape (images, 2)
+        Rows and columns of patches.
+    offset : int64 array, shape (images + 1,)
+        Where the patches of each image begin.
+    votes : bool array, shape (3, patches)
+        Masks of the three `LEVELS`.
+    score : float16 array, shape (patches,)
+        The merged score, in [0, 1].
+    """
+
+    image_id: list[str]
+    grid: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    votes: NDArray[np.bool_]
+    score: NDArray[np.float16]
+
+    def score_of(self, image: int) -> NDArray[np.float32]:
+        """Return the merged score of an image, float32, shape (rows, columns)."""
+        span = slice(*self.offset[image : image + 2])
+        return self.score[span].astype(np.float32).reshape(self.grid[image])
+
+    def votes_of(self, image: int) -> NDArray[np.bool_]:
+        """Return the masks of the three levels of an image, bool, shape (3, rows, columns)."""
+        span = slice(*self.offset[image : image + 2])
+        return self.votes[:, span].reshape(3, *self.grid[image])
+
+
+def merge_levels(
+    store: Path, shard: int, image_level: Path, superclasses: Path, dataset_level: Path,
+    category_level: Path, decision: Path, output: Path, *,
+    normalization: Literal["l2", "none"], metric: Metric, rule: ConsistencyRule,
+) -> None:
+    """Assign the patches of a shard to the clusters of the upper levels and merge the three masks.
+
+    Writes the arrays of `PatchMasks`, and ``label`` uint8 [3, patches], the cluster at each level.
+    """
+    features = FeatureStore.open(store)
+    dataset_centroids = read_arrays(dataset_level, "centroids")["centroids"]
+    category_centroids = read_arrays(category_level, "centroids")["centroids"]
+    chosen = read_arrays(decision, "dataset", "category")
+    own = read_arrays(image_level, "label", "foreground")
+    group = superclasses_of_shard(superclasses, shard)
+    label = np.empty((3, len(own["label"])), np.uint8)
+    votes = np.empty(label.shape, bool)
+    label[2], votes[2] = own["label"], own["foreground"]
+    facet = features.facets[0]
+    for image in progress(features.iter_images((facet,)), "merge", features.n_images):
+        span = slice(*features.offset[image.index : image.index + 2])
+        points = normalize(image.facets[facet], normalization)
+        superclass = group[image.index]
+        label[0, span] = assign(points, dataset_centroids, metric)
+        label[1, span] = assign(points, category_centroids[superclass], metric)
+        votes[0, span] = chosen["dataset"][label[0, span]]
+        votes[1, span] = chosen["category"][superclass][label[1, span]]
+    write_arrays(
+        output,
+        image_id=encode_names(features.image_id),
+        grid=features.grid,
+        offset=features.offset,
+        label=label,
+        votes=votes,
+        score=merge_votes(votes, rule),
+    )
+
+
+def read_patch_masks(path: Path) -> PatchMasks:
+    """Read the file of `merge_levels`."""
+    arrays = read_arrays(path, "image_id", "grid", "offset", "votes", "score")
+    return PatchMasks(
+        image_id=decode_names(arrays["image_id"]),
+        grid=arrays["grid"],
+        offset=arrays["offset"],
+        votes=arrays["votes"],
+        score=arrays["score"],
+    )

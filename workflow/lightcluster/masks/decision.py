@@ -1,0 +1,58 @@
+"""The foreground clusters of the dataset and category levels, decided over all sampled patches."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from lightcluster.clustering.category_level import superclass_of_sample
+from lightcluster.clustering.kmeans import Metric, assign
+from lightcluster.clustering.sample import read_sample
+from lightcluster.files import read_arrays, write_arrays
+from lightcluster.masks.foreground import overlapping_clusters
+
+log = logging.getLogger(__name__)
+
+
+def decide_foreground(
+    sample_folder: Path, image_level_folder: Path, shards: int, dataset_level: Path,
+    superclasses: Path, category_level: Path, output: Path, *, metric: Metric,
+) -> None:
+    """Decide which clusters of the two upper levels are foreground.
+
+    Writes ``dataset`` bool [k], ``category`` bool [superclasses, k], and the shares of
+    foreground patches they rest on, ``dataset_share`` and ``category_share``, float64.
+    """
+    sample = read_sample(sample_folder, shards)
+    foreground = np.concatenate(
+        [
+            read_arrays(image_level_folder / f"{shard:04d}.npz", "foreground")["foreground"][
+                sample.row[sample.shard == shard]
+            ]
+            for shard in range(shards)
+        ]
+    )
+    centroids = read_arrays(dataset_level, "centroids")["centroids"]
+    dataset, dataset_share = overlapping_clusters(
+        assign(sample.features, centroids, metric), foreground, len(centroids)
+    )
+    log.info("dataset level: foreground share of the clusters %s", dataset_share.round(3).tolist())
+    group = superclass_of_sample(sample, superclasses)
+    category, category_share = [], []
+    for number, centroids in enumerate(read_arrays(category_level, "centroids")["centroids"]):
+        members = group == number
+        chosen, share = overlapping_clusters(
+            assign(sample.features[members], centroids, metric), foreground[members], len(centroids)
+        )
+        log.info("superclass %d: foreground share %s", number, share.round(3).tolist())
+        category.append(chosen)
+        category_share.append(share)
+    write_arrays(
+        output,
+        dataset=dataset,
+        category=np.stack(category),
+        dataset_share=dataset_share,
+        category_share=np.stack(category_share),
+    )

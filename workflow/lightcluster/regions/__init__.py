@@ -1,0 +1,1 @@
+"""Object regions: connected components, their CLS tokens, their classes, the painted result."""

@@ -1,0 +1,1 @@
+"""What a person looks at: contact sheets, figures, and one page that holds them and the scores."""

@@ -1,0 +1,293 @@
+"""Figures of the scores of a run. All scores are fractions in the tables and per cent here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.tables import MATCHINGS
+from lightcluster.reporting.contact_sheet import printable, shorten
+
+MATCHING_NAMES = {
+    "iou_hungarian": "IoU-Hungarian",
+    "count_hungarian": "count-Hungarian",
+    "background_fixed": "background fixed",
+    "majority": "majority vote",
+}
+
+# Colours that the colour-blind can tell apart (Okabe and Ito, 2008).
+BLUE, SKY, ORANGE, GREY, INK = "#0072B2", "#56B4E9", "#D55E00", "#C8C8C8", "#222222"
+STAGE_COLOURS = (SKY, SKY, SKY, BLUE, BLUE, BLUE)
+MOST_CLASSES = 80
+
+
+# ---- reading the tables --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean and sample standard deviation over seeds; NaN where there is none."""
+
+    mean: float
+    sd: float = math.nan
+
+    def __str__(self) -> str:
+        """Return per cent with one decimal, as ``34.1 ± 1.2``."""
+        if math.isnan(self.mean):
+            return "n/a"
+        spread = "" if math.isnan(self.sd) else f" ± {100 * self.sd:.1f}"
+        return f"{100 * self.mean:.1f}{spread}"
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of `evaluation.tables`.
+
+    Seeds and names are text, empty where there is none; a class may well be called ``NA``.
+    """
+    return pd.read_csv(
+        path,
+        dtype={"seed": str, "class": str, "dataset": str, "run": str},
+        keep_default_na=False,
+        na_values={"value": [""], "iou": [""]},
+    )
+
+
+def mask_score(metrics: pd.DataFrame, stage: str, metric: str = "fgbg_miou") -> Score:
+    """Return a score of a stage of the mask; NaN if the table does not have it."""
+    rows = metrics[(metrics["stage"] == stage) & (metrics["metric"] == metric)]
+    return Score(float(rows["value"].iloc[0]) if len(rows) else math.nan)
+
+
+def class_score(
+    metrics: pd.DataFrame, stage: str, matching: str = "none", metric: str = "miou"
+) -> Score:
+    """Return a score of the classes over seeds; NaN if the table does not have it."""
+    rows = metrics[
+        (metrics["stage"] == stage)
+        & (metrics["matching"] == matching)
+        & (metrics["metric"] == metric)
+    ]
+    return _over_seeds(rows, "value")
+
+
+def _over_seeds(rows: pd.DataFrame, value: str) -> Score:
+    mean, sd = (rows.loc[rows["seed"] == name, value] for name in ("mean", "sd"))
+    return Score(
+        float(mean.iloc[0]) if len(mean) else math.nan, float(sd.iloc[0]) if len(sd) else math.nan
+    )
+
+
+def has_masks(metrics: pd.DataFrame) -> bool:
+    """Tell whether the masks were scored, as they are if one of the classes is the background."""
+    return bool((metrics["metric"] == "fgbg_miou").any())
+
+
+def matchings_of(metrics: pd.DataFrame) -> list[str]:
+    """Return the matchings that the table has scores for."""
+    return [name for name in MATCHINGS if (metrics["matching"] == name).any()]
+
+
+def fallback_of(metrics: pd.DataFrame, matching: str) -> str:
+    """Return what was done in place of a matching that was impossible; empty if it was not."""
+    fallback = metrics.loc[metrics["matching"] == matching, "fallback"].fillna("")
+    return str(fallback.iloc[0]) if len(fallback) else ""
+
+
+def seeds_of(metrics: pd.DataFrame) -> list[str]:
+    """Return the labelling seeds."""
+    seeds = metrics.loc[metrics["stage"] == "segmentation", "seed"].astype(str).unique()
+    return [seed for seed in seeds if seed not in ("mean", "sd")]
+
+
+def describe_run(metrics: pd.DataFrame) -> str:
+    """Return dataset, run, protocol and number of images in one line."""
+    first = metrics.iloc[0]
+    images = int(first["images"])
+    return (
+        f"{first['dataset']} · run {first['run']} · protocol {first['protocol']} · "
+        f"{images:,} image{'s' * (images != 1)}"
+    )
+
+
+# ---- drawing -------------------------------------------------------------------------------------
+
+
+def plot_stages(metrics: pd.DataFrame) -> Figure:
+    """Draw the foreground/background mIoU of each stage of the mask.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        `evaluation.tables.Tables.metrics`, with scores of the masks (see `has_masks`).
+
+    Returns
+    -------
+    Figure
+    """
+    scores = [mask_score(metrics, stage) for stage in STAGES]
+    figure, axes = _new_figure(7.2, 3.6, "Foreground masks, stage by stage", describe_run(metrics))
+    heights = _percent([score.mean for score in scores])
+    axes.bar(range(len(STAGES)), heights, width=0.68, color=STAGE_COLOURS)
+    for x, (height, score) in enumerate(zip(heights, scores, strict=True)):
+        _write(axes, x, height + 1.5, str(score))
+    names = [f"{stage}\nlevel" if stage in STAGES[:3] else stage for stage in STAGES]
+    axes.set_xticks(range(len(STAGES)), names)
+    axes.set_ylim(0, 108)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylabel("fg/bg mIoU (%)")
+    return figure
+
+
+def plot_classes(metrics: pd.DataFrame) -> Figure:
+    """Draw the mIoU of the classes by matching, with its floor and its ceiling.
+
+    The floor are random labels, and the ceiling the best possible labels, of the same regions.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        `evaluation.tables.Tables.metrics`.
+
+    Returns
+    -------
+    Figure
+    """
+    matchings = matchings_of(metrics)
+    seeds = len(seeds_of(metrics))
+    spread = f"mean ± sd over {seeds} seeds" if seeds > 1 else "1 seed"
+    figure, axes = _new_figure(7.2, 3.9, f"Classes: mIoU, {spread}", describe_run(metrics))
+    for stage, shift, colour, label in (
+        ("segmentation", -0.19, BLUE, "segmentation"),
+        ("random_labels", 0.19, GREY, "floor: random labels"),
+    ):
+        scores = [class_score(metrics, stage, matching) for matching in matchings]
+        heights = _percent([score.mean for score in scores])
+        spreads = np.nan_to_num(_percent([score.sd for score in scores]))
+        places = np.arange(len(matchings)) + shift
+        axes.bar(
+            places, heights, width=0.36, color=colour, label=label,
+            yerr=spreads, error_kw={"ecolor": INK, "capsize": 3, "elinewidth": 1},
+        )  # fmt: skip
+        for x, top, score in zip(places, heights + spreads, scores, strict=True):
+            _write(axes, float(x), float(top) + 0.8, str(Score(score.mean)))
+    ceiling = class_score(metrics, "oracle_labels")
+    axes.axhline(
+        100 * ceiling.mean, color=ORANGE, linewidth=1.5, linestyle="--",
+        label=f"ceiling: oracle labels ({Score(ceiling.mean)})",
+    )  # fmt: skip
+    axes.set_xticks(range(len(matchings)), [_matching_label(metrics, name) for name in matchings])
+    axes.set_ylim(0, min(112.0, 1.2 * _highest(axes)))
+    axes.set_ylabel("mIoU (%)")
+    _add_legend(figure)
+    return figure
+
+
+def plot_per_class(per_class: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+    """Draw the IoU of each class under IoU-Hungarian matching, with its floor and its ceiling.
+
+    Parameters
+    ----------
+    per_class, metrics : DataFrame
+        See `evaluation.tables.Tables`. Of more than `MOST_CLASSES` classes the best are shown.
+
+    Returns
+    -------
+    Figure
+    """
+    found = _iou_over_seeds(per_class, "segmentation", "iou_hungarian")
+    floor = _iou_over_seeds(per_class, "random_labels", "iou_hungarian")
+    ceiling = _iou_over_seeds(per_class, "oracle_labels", "none")
+    names = sorted(found, key=lambda name: (-np.nan_to_num(found[name].mean, nan=-1), name))
+    shown = names[:MOST_CLASSES]
+    matching = _matching_label(metrics, "iou_hungarian").replace("\n", " ")
+    title = f"IoU of each class ({matching})"
+    if len(shown) < len(names):
+        title += f", the best {len(shown)} of {len(names)}"
+    height = 1.6 + 0.26 * len(shown)
+    figure, axes = _new_figure(7.2, height, title, describe_run(metrics))
+    places = np.arange(len(shown))
+    axes.barh(
+        places, _percent([ceiling[name].mean for name in shown]), height=0.78, color=GREY,
+        alpha=0.6, label="ceiling: oracle labels",
+    )  # fmt: skip
+    axes.barh(
+        places, _percent([found[name].mean for name in shown]), height=0.44, color=BLUE,
+        label="segmentation", xerr=np.nan_to_num(_percent([found[name].sd for name in shown])),
+        error_kw={"ecolor": INK, "capsize": 2, "elinewidth": 1},
+    )  # fmt: skip
+    axes.plot(
+        _percent([floor[name].mean for name in shown]), places, linestyle="none", marker="|",
+        markersize=11, markeredgewidth=2, color=ORANGE, label="floor: random labels",
+    )  # fmt: skip
+    for place, name in enumerate(shown):
+        axes.text(
+            1.01, place, str(found[name]), transform=axes.get_yaxis_transform(), va="center",
+            fontsize=8, color=INK,
+        )  # fmt: skip
+    labels = [shorten(printable(name), 32) for name in shown]
+    axes.set_yticks(places, labels, parse_math=False)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("IoU (%)")
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color="#E6E6E6")
+    _add_legend(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; the same figure gives the same bytes."""
+    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+
+
+def _new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches with two lines of title and a grid of y values."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, weight="bold", parse_math=False)
+    axes.set_title(subtitle, loc="left", fontsize=8.5, color="#555555", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=0, labelsize=9)
+    axes.grid(visible=True, axis="y", color="#E6E6E6")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _percent(fractions: list[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return 100 * np.array(fractions, np.float64)
+
+
+def _write(axes: Axes, x: float, y: float, text: str) -> None:
+    """Write a value above its bar, or at the axis if it has none."""
+    axes.text(x, np.nan_to_num(y), text, ha="center", va="bottom", fontsize=9, color=INK)
+
+
+def _highest(axes: Axes) -> float:
+    """Return the upper end of what has been drawn, at least 1."""
+    return max(1.0, float(axes.dataLim.y1))
+
+
+def _add_legend(figure: Figure) -> None:
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+
+
+def _matching_label(metrics: pd.DataFrame, matching: str) -> str:
+    """Return the name of a matching, with what was done in its place on a second line."""
+    fallback = fallback_of(metrics, matching)
+    return f"{MATCHING_NAMES[matching]}\n(here: {fallback})" if fallback else MATCHING_NAMES[matching]
+
+
+def _iou_over_seeds(per_class: pd.DataFrame, stage: str, matching: str) -> dict[str, Score]:
+    """Return the IoU of each class over seeds."""
+    rows = per_class[(per_class["stage"] == stage) & (per_class["matching"] == matching)]
+    return {
+        str(name): _over_seeds(members, "iou")
+        for name, members in rows.groupby("class", sort=False)
+    }

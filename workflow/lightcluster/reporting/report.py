@@ -1,0 +1,373 @@
+"""The report of a run: contact sheets, figures, and one page with all of it that can be mailed."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
+from lightcluster.errors import ImageError, StoreError
+from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.matching import UNMATCHED
+from lightcluster.features.images import open_image
+from lightcluster.files import replacing
+from lightcluster.masks.consistency import PatchMasks, read_patch_masks
+from lightcluster.masks.refinement import PixelMasks, read_pixel_masks
+from lightcluster.progress import progress
+from lightcluster.reporting.contact_sheet import (
+    CELL,
+    ROWS_PER_PAGE,
+    ColourKey,
+    Sample,
+    Strip,
+    choose_images,
+    draw_contact_sheet,
+    iter_manifest,
+    make_strip,
+)
+from lightcluster.reporting.figures import (
+    MATCHING_NAMES,
+    Score,
+    class_score,
+    fallback_of,
+    has_masks,
+    mask_score,
+    matchings_of,
+    plot_classes,
+    plot_per_class,
+    plot_stages,
+    read_table,
+    save_figure,
+    seeds_of,
+)
+
+TEMPLATE = Path(__file__).with_name("summary.html.j2")
+MERGED_ABOVE = 0.5
+"""The merged score above which a patch is foreground (`consistency.merge_votes`)."""
+
+SHEET_QUALITY = 88
+"""Of the JPEGs inside the page: a fifth of the bytes of the PNGs beside it."""
+
+
+def report(
+    manifest: Path, patch_masks: Path, pixel_masks: Path, segmentation: Path, output: Path, *,
+    tables: Path | None, classes_file: Path | None, ignore: int, samples: int, seed: int,
+    max_pixels: int,
+) -> None:
+    """Write the report of a run into the folder `output`.
+
+    Contact sheets ``contact_sheet_1.png`` and so on; with `tables` the figures ``stages.png`` (if
+    a class is the background), ``classes.png`` and ``per_class.png``; and ``index.html``, which
+    holds all of them and the key figures and needs no other file.
+
+    Parameters
+    ----------
+    manifest : Path
+        Of the whole dataset, with the column ``shard``.
+    patch_masks, pixel_masks : Path
+        Folders of ``<shard>.npz``, from `merge_levels` and `refine_masks`.
+    segmentation : Path
+        Folder of ``<shard>/<output>.png``, from `paint_segmentation`.
+    output : Path
+    tables : Path or None
+        Folder of `evaluation.tables.evaluate`; None if the dataset has no labels.
+    classes_file : Path or None
+        Needed with `tables`.
+    ignore : int
+        Label value without a class.
+    samples, seed : int
+        Number of images and seed of their choice.
+    max_pixels : int
+        Larger images are refused.
+
+    Raises
+    ------
+    ImageError
+        If an image or label of the manifest can no longer be read.
+    StoreError
+        If the files of earlier steps are missing, damaged, or of other images.
+    """
+    chosen = choose_images(iter_manifest(manifest), samples, seed)
+    classes = read_classes(classes_file) if tables is not None and classes_file is not None else None
+    key = ColourKey.of_clusters()
+    if tables is not None and classes is not None:
+        key = read_colour_key(tables / "matching.csv", classes)
+    sources = Sources(patch_masks, pixel_masks, segmentation, classes, ignore, max_pixels, key)
+    with replacing(output) as folder:
+        folder.mkdir()
+        sheets = write_contact_sheets(sources, chosen, folder)
+        metrics = read_table(tables / "metrics.csv") if tables is not None else None
+        figures: list[Path] = []
+        if tables is not None and metrics is not None:
+            figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
+        images = sum(1 for _ in iter_manifest(manifest))
+        page = render_page(metrics, sheets, figures, shown=len(chosen), images=images)
+        (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+# ---- contact sheets ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the pictures of a contact sheet come from; see `report`."""
+
+    patch_masks: Path
+    pixel_masks: Path
+    segmentation: Path
+    classes: Classes | None
+    ignore: int
+    max_pixels: int
+    key: ColourKey
+
+
+def read_colour_key(matching: Path, classes: Classes) -> ColourKey:
+    """Read which class each cluster is drawn as: IoU-Hungarian matching, first seed."""
+    table = read_table(matching)
+    table = table[table["matching"] == "iou_hungarian"]
+    seed = str(table["seed"].iloc[0])
+    table = table[table["seed"] == seed]
+    position = {name: number for number, name in enumerate(classes.names)}
+    matched = np.full(int(table["cluster"].max()) + 1, UNMATCHED, np.int64)
+    matched[table["cluster"]] = [position.get(name, UNMATCHED) for name in table["class"]]
+    caption = (
+        "Colours: classes. A cluster has the colour of the class matched to it by the labels "
+        f"(IoU-Hungarian, seed {seed})."
+    )
+    return ColourKey(classes.names, matched, caption)
+
+
+def write_contact_sheets(sources: Sources, chosen: list[Sample], folder: Path) -> list[Path]:
+    """Write the pages of the contact sheet and return their paths."""
+    strips = progress(load_strips(sources, chosen), "contact sheet", len(chosen))
+    paths: list[Path] = []
+    while page := list(islice(strips, ROWS_PER_PAGE)):
+        paths.append(folder / f"contact_sheet_{len(paths) + 1}.png")
+        draw_contact_sheet(page, sources.key).save(paths[-1], optimize=True)
+    return paths
+
+
+def load_strips(sources: Sources, chosen: list[Sample]) -> Iterator[Strip]:
+    """Yield the row of each chosen image, with the masks of one shard at a time in memory."""
+    for shard, members in groupby(chosen, key=lambda sample: sample.shard):
+        patches = read_patch_masks(sources.patch_masks / f"{shard}.npz")
+        pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
+        for sample in members:
+            yield load_strip(sources, sample, patches, pixels)
+
+
+def load_strip(
+    sources: Sources, sample: Sample, patches: PatchMasks, pixels: PixelMasks
+) -> Strip:
+    """Read all that is known of one image and draw it.
+
+    Raises
+    ------
+    ImageError
+        If the image or its label can no longer be read.
+    StoreError
+        If its shard does not hold it.
+    """
+    row = sample.row
+    try:
+        number, at = patches.image_id.index(row.image_id), pixels.image_id.index(row.image_id)
+    except ValueError:
+        raise StoreError(
+            f"shard {sample.shard} holds no masks of {row.image_id!r}: it is of another listing "
+            "of the dataset; run snakemake again"
+        ) from None
+    merged = patches.score_of(number) > MERGED_ABOVE
+    try:
+        image = open_image(row.path, sources.max_pixels, draft_size=CELL)
+        truth = read_truth(sources, sample)
+    except ImageError as error:
+        raise ImageError(f"{str(row.path)!r}: {error}") from None
+    return make_strip(
+        row, image, [*patches.votes_of(number), merged], pixels.mask_of(at),
+        read_segmentation(sources.segmentation / sample.shard / row.output), truth, sources.key,
+    )  # fmt: skip
+
+
+def read_truth(sources: Sources, sample: Sample) -> NDArray[np.uint16] | None:
+    """Return the positions of the true classes, uint16 [height, width]; None without a label."""
+    row = sample.row
+    if row.label is None or sources.classes is None:
+        return None
+    label = read_label(row.label, (row.height, row.width))
+    return to_indices(label, sources.classes, sources.ignore)
+
+
+def read_segmentation(path: Path) -> NDArray[np.integer]:
+    """Return the clusters in a PNG of `paint_segmentation`, int [height, width].
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
+
+
+# ---- figures and page ----------------------------------------------------------------------------
+
+
+def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write all figures that the tables have scores for and return their paths."""
+    figures = {"stages": plot_stages(metrics)} if has_masks(metrics) else {}
+    figures["classes"] = plot_classes(metrics)
+    figures["per_class"] = plot_per_class(per_class, metrics)
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in figures]
+
+
+@dataclass(frozen=True)
+class MaskLine:
+    """One line of the table of masks, in per cent."""
+
+    stage: str
+    miou: Score
+    foreground: Score
+    background: Score
+    accuracy: Score
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """One line of the table of classes, in per cent."""
+
+    matching: str
+    fallback: str
+    miou: Score
+    floor: Score
+    ceiling: Score
+    accuracy: Score
+
+
+def mask_lines(metrics: pd.DataFrame) -> list[MaskLine]:
+    """Return the scores of each stage of the mask; none if they were not scored."""
+    return [
+        MaskLine(
+            stage=f"{stage} level" if stage in STAGES[:3] else stage,
+            miou=mask_score(metrics, stage, "fgbg_miou"),
+            foreground=mask_score(metrics, stage, "foreground_iou"),
+            background=mask_score(metrics, stage, "background_iou"),
+            accuracy=mask_score(metrics, stage, "fgbg_accuracy"),
+        )
+        for stage in STAGES * has_masks(metrics)
+    ]
+
+
+def class_lines(metrics: pd.DataFrame) -> list[ClassLine]:
+    """Return the scores of the classes under each matching."""
+    return [
+        ClassLine(
+            matching=MATCHING_NAMES[matching],
+            fallback=fallback_of(metrics, matching),
+            miou=class_score(metrics, "segmentation", matching),
+            floor=class_score(metrics, "random_labels", matching),
+            ceiling=class_score(metrics, "oracle_labels"),
+            accuracy=class_score(metrics, "segmentation", matching, "pixel_accuracy"),
+        )
+        for matching in matchings_of(metrics)
+    ]
+
+
+def conditions(metrics: pd.DataFrame) -> dict[str, str]:
+    """Return what must stand beside every score for it to be comparable."""
+    first = metrics.iloc[0]
+    return {
+        "dataset": str(first["dataset"]),
+        "run": str(first["run"]),
+        "protocol": str(first["protocol"]),
+        "images": f"{int(first['images']):,}",
+        "ignored pixels": f"{int(first['ignored_pixels']):,}",
+        "resolution": str(first["resolution"]),
+        "classes": f"{int(first['classes'])}, from {int(first['clusters'])} clusters",
+        "labelling seeds": ", ".join(seeds_of(metrics)),
+        "fitted on": str(first["fitted_on"]),
+    }
+
+
+def render_page(
+    metrics: pd.DataFrame | None, sheets: list[Path], figures: list[Path], *, shown: int, images: int
+) -> str:
+    """Return the page as HTML that refers to no other file.
+
+    Parameters
+    ----------
+    metrics : DataFrame or None
+        None if the dataset has no labels.
+    sheets, figures : list of Path
+        PNGs to embed.
+    shown, images : int
+        Number of images on the contact sheets and in the dataset.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        conditions={} if metrics is None else conditions(metrics),
+        masks=[] if metrics is None else mask_lines(metrics),
+        classes=[] if metrics is None else class_lines(metrics),
+        figures={path.stem: embed_png(path) for path in figures},
+        sheets=[embed_sheet(path) for path in sheets],
+        shown=shown,
+        images=images,
+    )
+
+
+def embed_png(path: Path) -> str:
+    """Return a PNG file as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def embed_sheet(path: Path) -> str:
+    """Return a contact sheet as a data URI, as JPEG: it is made of photographs."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(buffer, "JPEG", quality=SHEET_QUALITY, subsampling=0, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def summary_lines(metrics: pd.DataFrame) -> list[str]:
+    """Return the scores of a run in a few lines of text.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        `evaluation.tables.Tables.metrics`.
+    """
+    first, seeds = metrics.iloc[0], len(seeds_of(metrics))
+    masks = [
+        f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU"
+        for stage in ("merged", "refined") * has_masks(metrics)
+    ]
+    classes = [
+        f"classes: {line.miou} mIoU ({line.matching}{f', here {line.fallback}' * bool(line.fallback)}"
+        f", {seeds} seed{'s' * (seeds != 1)}; random labels {Score(line.floor.mean)}, "
+        f"oracle labels {Score(line.ceiling.mean)})"
+        for line in class_lines(metrics)
+        if line.matching in (MATCHING_NAMES["iou_hungarian"], MATCHING_NAMES["background_fixed"])
+    ]
+    images = int(first["images"])
+    scope = (
+        f"scored on {images:,} labelled image{'s' * (images != 1)}, {int(first['classes'])} classes, "
+        f"protocol {first['protocol']}; scores in per cent"
+    )
+    return [*masks, *classes, scope]

@@ -1,0 +1,185 @@
+"""The steps of the workflow: what each reads, and so what must run again when a key changes.
+
+This table is the single source for the `params` of the Snakemake rules, for the column "reruns"
+of `config/README.md` and for the tests of both. A step's version is raised whenever its
+implementation changes what it writes; that alone makes the step and all that follows run again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lightcluster.config import Config, lookup, walk_keys
+
+Unit = Literal["dataset", "dataset shard", "weights", "features shard", "run", "shard", "seed",
+               "shard and seed"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rule of the workflow.
+
+    Attributes
+    ----------
+    reads : tuple of str
+        Configuration keys, or whole sections, on which the step's result depends.
+    after : tuple of str
+        Steps whose files it reads.
+    unit : str
+        What there is one job for: see `Unit`.
+    version : int
+        Version of the implementation.
+    """
+
+    reads: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    unit: Unit = "run"
+    version: int = 1
+
+
+STEPS: dict[str, Step] = {
+    "generate_demo": Step(unit="dataset", reads=("dataset.demo",)),
+    "read_classes": Step(unit="dataset", reads=("dataset.classes", "dataset.background"), after=("generate_demo",)),
+    "index_dataset": Step(unit="dataset shard", 
+        reads=(
+            "dataset.format",
+            "dataset.images",
+            "dataset.labels",
+            "dataset.ignore",
+            "dataset.on_bad_image",
+            "dataset.max_pixels",
+            "dataset.shard_size",
+            "dataset.demo",
+        ),
+        after=("generate_demo", "read_classes"),
+    ),
+    "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",)),
+    "fetch_weights": Step(unit="weights", reads=("backbone.model", "backbone.weights", "backbone.seed")),
+    "extract_features": Step(unit="features shard", 
+        reads=("backbone.mean", "backbone.std", "features", "dataset.max_pixels"),
+        after=("index_dataset", "fetch_weights"),
+    ),
+    "sample_features": Step(unit="shard", 
+        reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),
+        after=("extract_features",),
+    ),
+    "cluster_dataset": Step(
+        reads=(
+            "clustering.metric",
+            "clustering.k_dataset",
+            "clustering.restarts",
+            "clustering.iterations",
+            "clustering.seed",
+        ),
+        after=("sample_features",),
+    ),
+    "group_images": Step(
+        reads=(
+            "superclasses",
+            "clustering.restarts",
+            "clustering.iterations",
+            "clustering.seed",
+        ),
+        after=("extract_features",),
+    ),
+    "cluster_category": Step(
+        reads=(
+            "clustering.metric",
+            "clustering.k_category",
+            "clustering.restarts",
+            "clustering.iterations",
+            "clustering.seed",
+        ),
+        after=("sample_features", "group_images"),
+    ),
+    "cluster_image": Step(unit="shard", 
+        reads=(
+            "clustering.normalize",
+            "clustering.metric",
+            "clustering.k_image",
+            "clustering.restarts",
+            "clustering.iterations",
+            "clustering.seed",
+            "foreground",
+        ),
+        after=("extract_features",),
+    ),
+    "decide_foreground": Step(
+        reads=("clustering.metric",),
+        after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
+    ),
+    "merge_levels": Step(unit="shard", 
+        reads=("clustering.normalize", "clustering.metric", "consistency"),
+        after=("extract_features", "cluster_image", "decide_foreground"),
+    ),
+    "refine_masks": Step(unit="shard", 
+        reads=("upsampling", "refinement", "dataset.max_pixels"),
+        after=("index_dataset", "merge_levels"),
+    ),
+    "paint_masks": Step(unit="shard", reads=(), after=("refine_masks",)),
+    "embed_regions": Step(unit="shard", 
+        reads=(
+            "regions",
+            "backbone.mean",
+            "backbone.std",
+            "features.precision",
+            "dataset.max_pixels",
+        ),
+        after=("refine_masks", "fetch_weights"),
+    ),
+    "label_regions": Step(unit="seed", 
+        reads=(
+            "labelling.classes",
+            "labelling.pca",
+            "labelling.restarts",
+            "labelling.iterations",
+            "labelling.sample_regions",
+            "dataset.background",
+        ),
+        after=("read_classes", "embed_regions"),
+    ),
+    "paint_segmentation": Step(unit="shard and seed", reads=("regions.min_area",), after=("refine_masks", "embed_regions", "label_regions")),
+    "count_masks": Step(unit="shard", 
+        reads=("dataset.background", "dataset.ignore", "upsampling"),
+        after=("index_dataset", "read_classes", "merge_levels", "refine_masks"),
+    ),
+    "count_confusion": Step(unit="shard and seed", 
+        reads=("dataset.background", "dataset.ignore", "labelling.classes", "regions.min_area"),
+        after=("index_dataset", "read_classes", "refine_masks", "paint_segmentation"),
+    ),
+    "evaluate": Step(
+        reads=("dataset.background", "labelling.seeds"),
+        after=("read_classes", "count_masks", "count_confusion"),
+    ),
+    "report": Step(
+        reads=("report", "dataset.ignore", "dataset.max_pixels"),
+        after=("gather_manifest", "merge_levels", "refine_masks", "paint_segmentation", "evaluate"),
+    ),
+}
+
+
+def settings_of(step: str, config: Config) -> dict[str, Any]:
+    """Return what `step` reads of the configuration, by dotted key, with its version.
+    """
+    settings = {key: lookup(config, key) for key in STEPS[step].reads}
+    return {**settings, "version": STEPS[step].version}
+
+
+def rerun_by(key: str) -> list[str]:
+    """Return the steps that run again when a configuration key changes, in workflow order."""
+    readers = {name for name, step in STEPS.items() if any(_covers(r, key) for r in step.reads)}
+    rerun: set[str] = set()
+    for name, step in STEPS.items():  # the table is in topological order
+        if name in readers or rerun & set(step.after):
+            rerun.add(name)
+    return [name for name in STEPS if name in rerun]
+
+
+def _covers(read: str, key: str) -> bool:
+    return key == read or key.startswith(f"{read}.")
+
+
+def unread_keys() -> list[str]:
+    """Return the keys that no step reads: those that only name folders."""
+    return [key for key, _ in walk_keys() if not rerun_by(key)]

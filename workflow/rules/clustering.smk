@@ -1,0 +1,94 @@
+rule cluster_dataset:
+    input:
+        per_shard(f"{RUN}/sample/{{shard}}.npz"),
+    output:
+        f"{RUN}/clusters/dataset.npz",
+    params:
+        settings=settings("cluster_dataset"),
+        shards=len(SHARDS),
+        sample=f"{RUN}/sample",
+    log:
+        f"{RUN}/logs/cluster_dataset.log",
+    benchmark:
+        f"{RUN}/benchmarks/cluster_dataset.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    shell:
+        "python -m lightcluster cluster-dataset {params.settings:q} {params.shards} "
+        "--sample {params.sample} --output {output} --threads {threads} > {log} 2>&1"
+
+
+rule group_images:
+    input:
+        stores_of,
+    output:
+        f"{RUN}/clusters/superclasses.npz",
+    params:
+        settings=settings("group_images"),
+        shards=len(SHARDS),
+        features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
+    log:
+        f"{RUN}/logs/group_images.log",
+    benchmark:
+        f"{RUN}/benchmarks/group_images.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=60,
+    shell:
+        "python -m lightcluster group-images {params.settings:q} {params.shards} "
+        "--features {params.features} --output {output} --threads {threads} > {log} 2>&1"
+
+
+rule cluster_category:
+    input:
+        per_shard(f"{RUN}/sample/{{shard}}.npz"),
+        superclasses=f"{RUN}/clusters/superclasses.npz",
+    output:
+        f"{RUN}/clusters/category.npz",
+    params:
+        settings=settings("cluster_category"),
+        shards=len(SHARDS),
+        sample=f"{RUN}/sample",
+    log:
+        f"{RUN}/logs/cluster_category.log",
+    benchmark:
+        f"{RUN}/benchmarks/cluster_category.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    shell:
+        "python -m lightcluster cluster-category {params.settings:q} {params.shards} "
+        "--sample {params.sample} --superclasses {input.superclasses} --output {output} "
+        "--threads {threads} > {log} 2>&1"
+
+
+rule cluster_image:
+    input:
+        store_of,
+    output:
+        f"{RUN}/clusters/image/{{shard}}.npz",
+    params:
+        settings=settings("cluster_image"),
+    log:
+        f"{RUN}/logs/cluster_image/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/cluster_image/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    shell:
+        "python -m lightcluster cluster-image {params.settings:q} --store {input} "
+        "--output {output} > {log} 2>&1"

@@ -1,0 +1,92 @@
+import os
+import sys
+from pathlib import Path
+
+WORKFLOW = Path(workflow.snakefile).resolve().parent
+sys.path.insert(0, str(WORKFLOW))
+# Jobs find the package and, unless conda gives them another, the python that runs snakemake.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(WORKFLOW), os.environ.get("PYTHONPATH")])
+)
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+from snakemake.exceptions import WorkflowError
+
+from lightcluster.config import parse_config
+from lightcluster.datasets.listing import fingerprint
+from lightcluster.errors import LightClusterError
+from lightcluster.layout import Layout
+
+try:
+    LAYOUT = Layout(parse_config(config))
+except LightClusterError as error:
+    raise WorkflowError(str(error)) from None
+
+CONFIGS = LAYOUT.configs
+SHARDS = LAYOUT.shard_names
+DATASET = LAYOUT.dataset_folder
+LABELLED = LAYOUT.labelled
+CLASSES = [f"{DATASET}/classes.csv"] if LAYOUT.has_classes else []
+RUN = f"{DATASET}/{{run}}"
+
+
+wildcard_constraints:
+    dataset=LAYOUT.dataset.name.replace(".", r"\."),
+    run="|".join(name.replace(".", r"\.") for name in CONFIGS),
+    shard=r"\d+",
+    seed=r"\d+",
+    round=r"\d+",
+    weights=r"[^/]+",
+    features=r"[^/]+",
+
+
+def settings(step):
+    """Return a params function: what `step` reads of the configuration, as JSON."""
+    return lambda wildcards: LAYOUT.settings(step, wildcards)
+
+
+def store_of(wildcards):
+    """Return the feature store of a shard, shared by all runs of the same features."""
+    return f"{LAYOUT.features_folder(wildcards.run)}/{wildcards.shard}.zarr"
+
+
+def stores_of(wildcards):
+    """Return the feature stores of all shards."""
+    return expand(f"{LAYOUT.features_folder(wildcards.run)}/{{shard}}.zarr", shard=SHARDS)
+
+
+def weights_of(wildcards):
+    """Return the backbone weights of a run."""
+    return LAYOUT.weights_file(wildcards.run)
+
+
+def classes_option(wildcards):
+    """Return the option that names classes.csv, if there is one."""
+    return "".join(f"--classes {path}" for path in CLASSES)
+
+
+def per_shard(pattern):
+    """Return an input function: `pattern` for each shard, other wildcards kept."""
+    return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)
+
+
+def run_targets(run):
+    """Return the files that a run is for."""
+    targets = expand(
+        [
+            f"{RUN}/masks/round-0/png/{{shard}}",
+            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+            f"{RUN}/report",
+        ],
+        run=run,
+        shard=SHARDS,
+        seed=CONFIGS[run].labelling.seeds,
+    )
+    return targets + expand(f"{RUN}/tables/metrics.csv", run=run if LABELLED else [])
+
+
+def where_to_look():
+    """Yield the lines that end a successful run."""
+    from lightcluster.layout import summary
+
+    yield from summary(LAYOUT)

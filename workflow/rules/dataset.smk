@@ -1,0 +1,101 @@
+if LAYOUT.dataset.format == "demo":
+
+    rule generate_demo:
+        output:
+            directory(f"{DATASET}/scenes"),
+        params:
+            settings=settings("generate_demo"),
+        log:
+            f"{DATASET}/logs/generate_demo.log",
+        benchmark:
+            f"{DATASET}/benchmarks/generate_demo.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=30,
+        shell:
+            "python -m lightcluster generate-demo {params.settings:q} {output} > {log} 2>&1"
+
+
+if CLASSES:
+
+    rule read_classes:
+        input:
+            LAYOUT.demo_input,
+        output:
+            CLASSES,
+        params:
+            settings=settings("read_classes"),
+            source=str(LAYOUT.classes_source),
+            content=LAYOUT.classes_stamp,
+        log:
+            f"{DATASET}/logs/read_classes.log",
+        benchmark:
+            f"{DATASET}/benchmarks/read_classes.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=5,
+        shell:
+            "python -m lightcluster read-classes {params.settings:q} {params.source:q} {output} "
+            "> {log} 2>&1"
+
+
+rule index_dataset:
+    input:
+        LAYOUT.demo_input,
+        classes=CLASSES,
+    output:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        rejected=f"{DATASET}/manifest/{{shard}}.rejected.csv",
+    params:
+        settings=settings("index_dataset"),
+        # Names and sizes of the shard's files: it alone runs again when images are added to it.
+        files=lambda wildcards: fingerprint(LAYOUT.entries(wildcards.shard)),
+        classes=classes_option,
+        shards=len(SHARDS),
+        demo=f"{DATASET}/scenes",
+    log:
+        f"{DATASET}/logs/index_dataset/{{shard}}.log",
+    benchmark:
+        f"{DATASET}/benchmarks/index_dataset/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    shell:
+        "python -m lightcluster index-dataset {params.settings:q} {wildcards.shard} "
+        "{params.shards} --demo {params.demo} --manifest {output.manifest} "
+        "--rejected {output.rejected} {params.classes} > {log} 2>&1"
+
+
+rule gather_manifest:
+    input:
+        expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS),
+        expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
+    output:
+        manifest=f"{DATASET}/manifest.csv",
+        rejected=f"{DATASET}/rejected.csv",
+    params:
+        settings=settings("gather_manifest"),
+        shards=len(SHARDS),
+        folder=f"{DATASET}/manifest",
+    log:
+        f"{DATASET}/logs/gather_manifest.log",
+    benchmark:
+        f"{DATASET}/benchmarks/gather_manifest.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    shell:
+        "python -m lightcluster gather-manifest {params.folder} {params.shards} "
+        "--manifest {output.manifest} --rejected {output.rejected} > {log} 2>&1"

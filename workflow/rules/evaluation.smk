@@ -1,0 +1,153 @@
+if LABELLED:
+
+    rule count_masks:
+        input:
+            manifest=f"{DATASET}/manifest/{{shard}}.csv",
+            classes=CLASSES,
+            patch=f"{MASKS}/patch/{{shard}}.npz",
+            pixel=f"{MASKS}/pixel/{{shard}}.npz",
+        output:
+            f"{RUN}/counts/masks/{{shard}}.npz",
+        params:
+            settings=settings("count_masks"),
+        log:
+            f"{RUN}/logs/count_masks/{{shard}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/count_masks/{{shard}}.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=30,
+        shell:
+            "python -m lightcluster count-masks {params.settings:q} --manifest {input.manifest} "
+            "--classes {input.classes} --patch-masks {input.patch} --pixel-masks {input.pixel} "
+            "--output {output} > {log} 2>&1"
+
+    rule count_confusion:
+        input:
+            manifest=f"{DATASET}/manifest/{{shard}}.csv",
+            classes=CLASSES,
+            pixel=f"{MASKS}/pixel/{{shard}}.npz",
+            segmentation=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+        output:
+            f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
+        params:
+            settings=settings("count_confusion"),
+        log:
+            f"{RUN}/logs/count_confusion/seed-{{seed}}/{{shard}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/count_confusion/seed-{{seed}}/{{shard}}.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=30,
+        shell:
+            "python -m lightcluster count-confusion {params.settings:q} --seed {wildcards.seed} "
+            "--manifest {input.manifest} --classes {input.classes} --pixel-masks {input.pixel} "
+            "--segmentation {input.segmentation} --output {output} > {log} 2>&1"
+
+    rule evaluate:
+        input:
+            per_shard(f"{RUN}/counts/masks/{{shard}}.npz"),
+            lambda wildcards: expand(
+                f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
+                run=wildcards.run,
+                seed=CONFIGS[wildcards.run].labelling.seeds,
+                shard=SHARDS,
+            ),
+            classes=CLASSES,
+        output:
+            metrics=report(
+                f"{RUN}/tables/metrics.csv",
+                caption="../report/metrics.rst",
+                category="Scores",
+                subcategory="{run}",
+                labels={"table": "metrics"},
+            ),
+            per_class=report(
+                f"{RUN}/tables/per_class.csv",
+                caption="../report/per_class.rst",
+                category="Scores",
+                subcategory="{run}",
+                labels={"table": "per class"},
+            ),
+            matching=report(
+                f"{RUN}/tables/matching.csv",
+                caption="../report/matching.rst",
+                category="Scores",
+                subcategory="{run}",
+                labels={"table": "matching"},
+            ),
+        params:
+            settings=settings("evaluate"),
+            shards=len(SHARDS),
+            counts=f"{RUN}/counts",
+            tables=f"{RUN}/tables",
+            dataset=LAYOUT.dataset.name,
+        log:
+            f"{RUN}/logs/evaluate.log",
+        benchmark:
+            f"{RUN}/benchmarks/evaluate.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        shell:
+            "python -m lightcluster evaluate {params.settings:q} {params.shards} "
+            "--counts {params.counts} --classes {input.classes} --dataset {params.dataset} "
+            "--run {wildcards.run} --output {params.tables} > {log} 2>&1"
+
+
+rule report:
+    input:
+        per_shard(f"{MASKS}/patch/{{shard}}.npz"),
+        per_shard(f"{MASKS}/pixel/{{shard}}.npz"),
+        lambda wildcards: expand(
+            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+            run=wildcards.run,
+            seed=CONFIGS[wildcards.run].labelling.seeds[0],
+            shard=SHARDS,
+        ),
+        manifest=f"{DATASET}/manifest.csv",
+        classes=CLASSES,
+        tables=[f"{RUN}/tables/metrics.csv"] if LABELLED else [],
+    output:
+        report(
+            directory(f"{RUN}/report"),
+            patterns=["{name}.png"],
+            caption="../report/figures.rst",
+            category="Figures and contact sheets",
+            subcategory="{run}",
+            labels={"figure": "{name}"},
+        ),
+    params:
+        settings=settings("report"),
+        patch=f"{MASKS}/patch",
+        pixel=f"{MASKS}/pixel",
+        segmentation=lambda wildcards: (
+            f"{DATASET}/{wildcards.run}/segmentation/"
+            f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
+        ),
+        tables=f"--tables {RUN}/tables" if LABELLED else "",
+        classes=classes_option,
+    log:
+        f"{RUN}/logs/report.log",
+    benchmark:
+        f"{RUN}/benchmarks/report.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    shell:
+        "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
+        "--patch-masks {params.patch} --pixel-masks {params.pixel} "
+        "--segmentation {params.segmentation} --output {output} {params.tables} "
+        "{params.classes} > {log} 2>&1"

@@ -1,0 +1,70 @@
+rule fetch_weights:
+    output:
+        weights=f"{LAYOUT.weights_folder}/{{weights}}.safetensors",
+        record=f"{LAYOUT.weights_folder}/{{weights}}.json",
+    params:
+        settings=settings("fetch_weights"),
+        content=lambda wildcards: LAYOUT.weights_stamp(wildcards.weights),
+    log:
+        f"{LAYOUT.weights_folder}/logs/{{weights}}.log",
+    benchmark:
+        f"{LAYOUT.weights_folder}/benchmarks/{{weights}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    shell:
+        "python -m lightcluster fetch-weights {params.settings:q} {output.weights} > {log} 2>&1"
+
+
+rule extract_features:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        weights=lambda wildcards: LAYOUT.weights_file_of_features(wildcards.features),
+    output:
+        directory(f"{DATASET}/features/{{features}}/{{shard}}.zarr"),
+    params:
+        settings=settings("extract_features"),
+    log:
+        f"{DATASET}/logs/extract_features/{{features}}/{{shard}}.log",
+    benchmark:
+        f"{DATASET}/benchmarks/extract_features/{{features}}/{{shard}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=1,
+        device="auto",
+        batch_size=8,
+    shell:
+        "python -m lightcluster extract-features {params.settings:q} "
+        "--manifest {input.manifest} --weights {input.weights} --output {output} "
+        "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
+        "> {log} 2>&1"
+
+
+rule sample_features:
+    input:
+        store_of,
+    output:
+        f"{RUN}/sample/{{shard}}.npz",
+    params:
+        settings=settings("sample_features"),
+        shards=len(SHARDS),
+    log:
+        f"{RUN}/logs/sample_features/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/sample_features/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    shell:
+        "python -m lightcluster sample-features {params.settings:q} {wildcards.shard} "
+        "{params.shards} --store {input} --output {output} > {log} 2>&1"

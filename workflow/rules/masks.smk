@@ -1,0 +1,108 @@
+# The round in the paths: the paper's method is round 0; further rounds may estimate anew.
+MASKS = f"{RUN}/masks/round-0"
+
+
+rule decide_foreground:
+    input:
+        per_shard(f"{RUN}/sample/{{shard}}.npz"),
+        per_shard(f"{RUN}/clusters/image/{{shard}}.npz"),
+        dataset=f"{RUN}/clusters/dataset.npz",
+        superclasses=f"{RUN}/clusters/superclasses.npz",
+        category=f"{RUN}/clusters/category.npz",
+    output:
+        f"{MASKS}/foreground.npz",
+    params:
+        settings=settings("decide_foreground"),
+        shards=len(SHARDS),
+        sample=f"{RUN}/sample",
+        image_level=f"{RUN}/clusters/image",
+    log:
+        f"{RUN}/logs/decide_foreground.log",
+    benchmark:
+        f"{RUN}/benchmarks/decide_foreground.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=30,
+    shell:
+        "python -m lightcluster decide-foreground {params.settings:q} {params.shards} "
+        "--sample {params.sample} --image-level {params.image_level} "
+        "--dataset-level {input.dataset} --superclasses {input.superclasses} "
+        "--category-level {input.category} --output {output} > {log} 2>&1"
+
+
+rule merge_levels:
+    input:
+        store=store_of,
+        image=f"{RUN}/clusters/image/{{shard}}.npz",
+        dataset=f"{RUN}/clusters/dataset.npz",
+        superclasses=f"{RUN}/clusters/superclasses.npz",
+        category=f"{RUN}/clusters/category.npz",
+        decision=f"{MASKS}/foreground.npz",
+    output:
+        f"{MASKS}/patch/{{shard}}.npz",
+    params:
+        settings=settings("merge_levels"),
+    log:
+        f"{RUN}/logs/merge_levels/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/merge_levels/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    shell:
+        "python -m lightcluster merge-levels {params.settings:q} {wildcards.shard} "
+        "--store {input.store} --image-level {input.image} --superclasses {input.superclasses} "
+        "--dataset-level {input.dataset} --category-level {input.category} "
+        "--decision {input.decision} --output {output} > {log} 2>&1"
+
+
+rule refine_masks:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        patch=f"{MASKS}/patch/{{shard}}.npz",
+    output:
+        f"{MASKS}/pixel/{{shard}}.npz",
+    params:
+        settings=settings("refine_masks"),
+    log:
+        f"{RUN}/logs/refine_masks/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/refine_masks/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    shell:
+        "python -m lightcluster refine-masks {params.settings:q} --manifest {input.manifest} "
+        "--patch-masks {input.patch} --output {output} > {log} 2>&1"
+
+
+rule paint_masks:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        pixel=f"{MASKS}/pixel/{{shard}}.npz",
+    output:
+        directory(f"{MASKS}/png/{{shard}}"),
+    params:
+        settings=settings("paint_masks"),
+    log:
+        f"{RUN}/logs/paint_masks/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/paint_masks/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    shell:
+        "python -m lightcluster paint-masks --manifest {input.manifest} "
+        "--pixel-masks {input.pixel} --output {output} > {log} 2>&1"

@@ -1,0 +1,81 @@
+rule embed_regions:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        pixel=f"{MASKS}/pixel/{{shard}}.npz",
+        weights=weights_of,
+    output:
+        f"{RUN}/regions/{{shard}}.npz",
+    params:
+        settings=settings("embed_regions"),
+    log:
+        f"{RUN}/logs/embed_regions/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/embed_regions/{{shard}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu=1,
+        device="auto",
+        batch_size=8,
+    shell:
+        "python -m lightcluster embed-regions {params.settings:q} --manifest {input.manifest} "
+        "--pixel-masks {input.pixel} --weights {input.weights} --output {output} "
+        "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
+        "> {log} 2>&1"
+
+
+rule label_regions:
+    input:
+        per_shard(f"{RUN}/regions/{{shard}}.npz"),
+        classes=CLASSES,
+    output:
+        labelling=f"{RUN}/classes/seed-{{seed}}.npz",
+        palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    params:
+        settings=settings("label_regions"),
+        shards=len(SHARDS),
+        regions=f"{RUN}/regions",
+        classes=classes_option,
+    log:
+        f"{RUN}/logs/label_regions/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/label_regions/seed-{{seed}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=60,
+    shell:
+        "python -m lightcluster label-regions {params.settings:q} {params.shards} "
+        "--seed {wildcards.seed} --regions {params.regions} --output {output.labelling} "
+        "--palette {output.palette} {params.classes} --threads {threads} > {log} 2>&1"
+
+
+rule paint_segmentation:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        pixel=f"{MASKS}/pixel/{{shard}}.npz",
+        regions=f"{RUN}/regions/{{shard}}.npz",
+        labelling=f"{RUN}/classes/seed-{{seed}}.npz",
+    output:
+        directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+    params:
+        settings=settings("paint_segmentation"),
+    log:
+        f"{RUN}/logs/paint_segmentation/seed-{{seed}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/paint_segmentation/seed-{{seed}}/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    shell:
+        "python -m lightcluster paint-segmentation {params.settings:q} "
+        "--manifest {input.manifest} --pixel-masks {input.pixel} --regions {input.regions} "
+        "--labelling {input.labelling} --output {output} > {log} 2>&1"
