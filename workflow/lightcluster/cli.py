@@ -29,12 +29,12 @@ Configs = Annotated[
     typer.Option("--configfile", help="As for snakemake: put over config/config.yaml, in order."),
 ]
 Settings = Annotated[
-    dict[str, Any], typer.Option(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
+    dict[str, Any], typer.Argument(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch, faiss and BLAS.")]
 Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
-Shards = Annotated[int, typer.Option(min=1, help="Number of shards.")]
-Shard = Annotated[int, typer.Option(min=0, help="Number of this shard.")]
+Shards = Annotated[int, typer.Argument(min=1, help="Number of shards.")]
+Shard = Annotated[int, typer.Argument(min=0, help="Number of this shard.")]
 OptionalPath = Annotated[Path | None, typer.Option()]
 STEP_PANEL = "Steps (called by the workflow)"
 
@@ -42,6 +42,7 @@ STEP_PANEL = "Steps (called by the workflow)"
 def main() -> None:
     """Run the command line; a mistake in the input ends it with a message, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("faiss").setLevel(logging.WARNING)
     try:
         app()
     except LightClusterError as error:

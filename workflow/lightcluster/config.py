@@ -116,7 +116,7 @@ class ClusteringSettings(Section):
     k_category: int = Field(2, ge=2, le=64, description="Clusters of each superclass.")
     k_image: int = Field(2, ge=2, le=64, description="Clusters of each image.")
     sample_tokens: int = Field(
-        262_144, ge=256, description="Patches, drawn evenly over shards, that the dataset and "
+        65_536, ge=256, description="Patches, drawn evenly over shards, that the dataset and "
         "category levels are fitted on at most."
     )
     restarts: int = Field(4, ge=1, le=100, description="k-means++ starts; the best one is kept.")

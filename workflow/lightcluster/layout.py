@@ -143,6 +143,8 @@ class Layout:
 def summary(layout: Layout) -> Iterator[str]:
     """Yield the lines that end a successful run: what came out and where it is."""
     folder = Path(layout.dataset_folder)
+    if not all((folder / run / "report").is_dir() for run in layout.configs):
+        return  # only a part was asked for
     with (folder / "rejected.csv").open(newline="", encoding="utf-8") as file:
         rejected = sum(1 for _ in csv.DictReader(file))
     yield ""

@@ -63,7 +63,8 @@ def fit_kmeans(
     metric : {"spherical", "euclidean"}
         Cosine similarity with centroids of unit length, or Euclidean distance.
     restarts, iterations : int
-        Number of starts, and of Lloyd iterations of each.
+        Number of starts, and of Lloyd iterations of each at most: a start ends earlier when an
+        iteration improves its objective by less than 0.01 %.
     seed : int
 
     Returns
@@ -91,7 +92,7 @@ def fit_kmeans(
         min_points_per_centroid=1,
         max_points_per_centroid=len(fitted),
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
-        early_stop_threshold=1e-6,
+        early_stop_threshold=1e-4,
         gpu=len(fitted) >= GPU_POINTS and faiss.get_num_gpus() > 0,
     )
     trainer.train(fitted)

@@ -16,6 +16,7 @@ import difflib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Literal, cast
 
@@ -43,6 +44,7 @@ _SUPPORTED = (
     "vit_base_patch16_224.dino, vit_base_patch16_224.mae, vit_small_patch14_dinov2.lvd142m, "
     "vit_small_patch14_reg4_dinov2.lvd142m or vit_tiny_patch16_224"
 )
+_SCORES_IN_CACHE = 2**21  # 4 MiB
 
 
 @dataclass(frozen=True)
@@ -168,9 +170,6 @@ class Backbone:
         with autocast(images.device, precision):
             x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
             for index in range(self.depth):
-                if index not in (chosen, last):
-                    x = model.blocks[index](x)
-                    continue
                 rows = 1 if index == last and only_class_token else x.shape[1]
                 x, query, key, value = _open_block(self._block(index), x, rows)
                 if index == chosen:
@@ -230,13 +229,44 @@ def _open_block(block: Block, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Ten
     query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
     query, key = attention.q_norm(query), attention.k_norm(key)
 
-    mixed = functional.scaled_dot_product_attention(query[:, :, :rows], key, value)
+    mixed = _attend(query[:, :, :rows], key, value)
     mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
     if getattr(attention, "gate", None) is not None:
         mixed = mixed * attention.gate(normalised[:, :rows]).sigmoid()
     output = x[:, :rows] + block.ls1(attention.proj(mixed))
     output = output + block.ls2(block.mlp(block.norm2(output)))
     return output, query, key, value
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention.
+
+    Parameters
+    ----------
+    query : Tensor [B, h, R, d]
+    key, value : Tensor [B, h, N, d]
+
+    Returns
+    -------
+    Tensor [B, h, R, d]
+
+    Notes
+    -----
+    torch's fused attention gains nothing from bfloat16 on a CPU. Plain matrix products do,
+    provided the scores stay in the cache: hence one image and a slice of its queries at a time.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return functional.scaled_dot_product_attention(query, key, value)
+    batch, heads, rows, width = query.shape
+    mixed = query.new_empty(batch, rows, heads, width).transpose(1, 2)
+    query, key = query * width**-0.5, key.transpose(-2, -1)
+    step = ceil(rows / ceil(heads * rows * key.shape[-1] / _SCORES_IN_CACHE))
+    for image in range(batch):
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            weights = (query[image, :, part] @ key[image]).softmax(dim=-1)
+            mixed[image, :, part] = weights @ value[image]
+    return mixed
 
 
 def _concatenate_heads(heads: Tensor) -> Tensor:

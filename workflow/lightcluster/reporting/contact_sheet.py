@@ -1,7 +1,8 @@
 """Contact sheets: a few images, each in a row of its own with all stages of its masks.
 
 The choice of images is fixed by a seed and nearly independent of what else is in the dataset, so
-that the sheets of two runs, or of a dataset before and after it has grown, can be laid side by side.
+that the sheets of two runs, or of a dataset before and after it has grown, can be laid side by
+side.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.masks.consistency import LEVELS
-from lightcluster.regions.painting import voc_palette
+from lightcluster.regions.palette import VOC_PALETTE
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -163,22 +164,22 @@ def class_colours(classes: NDArray[np.integer]) -> NDArray[np.uint8]:
     Parameters
     ----------
     classes : int array, any shape
-        Positions of classes, or `matching.UNMATCHED`. Colours repeat after 255.
+        Positions of classes, or `matching.UNMATCHED`. Colours repeat after 256.
 
     Returns
     -------
     uint8 array, shape (..., 3)
     """
-    classes = classes.astype(np.int64)
-    index = np.where(classes > 255, 1 + (classes - 1) % 255, np.maximum(classes, 0))
-    unmatched = (classes == UNMATCHED)[..., None]
-    return np.where(unmatched, np.uint8(UNMATCHED_COLOUR), voc_palette()[index])
+    colours = VOC_PALETTE[classes.astype(np.int64) % len(VOC_PALETTE)]
+    colours[classes == UNMATCHED] = UNMATCHED_COLOUR
+    return colours
 
 
 def hatching(height: int, width: int) -> NDArray[np.uint8]:
     """Return diagonal lines on white, uint8, shape (height, width, 3): pixels without truth."""
-    lines = np.add.outer(np.arange(height), np.arange(width)) % 6 < 1
-    return np.where(lines[..., None], np.uint8(HATCH), np.uint8(PAPER))
+    hatched = np.full((height, width, 3), PAPER, np.uint8)
+    hatched[np.add.outer(np.arange(height), np.arange(width)) % 6 == 0] = HATCH
+    return hatched
 
 
 # ---- pictures ------------------------------------------------------------------------------------
@@ -196,7 +197,8 @@ def resize_nearest(array: NDArray[Value], size: tuple[int, int]) -> NDArray[Valu
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)
         for old, new in zip(array.shape, size, strict=True)
     )
-    return array[rows[:, None], columns]
+    resized: NDArray[Value] = array[rows[:, None], columns]
+    return resized
 
 
 def edges(values: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -207,9 +209,9 @@ def edges(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     return differs
 
 
-def grey_of(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the luminance of an RGB image, float32, shape (height, width, 1)."""
-    return (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+def grey_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the luminance of an RGB image, uint8, shape (height, width, 1)."""
+    return np.asarray(Image.fromarray(image).convert("L"))[..., None]
 
 
 def overlay_mask(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -324,7 +326,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def printable(text: str) -> str:
-    r"""Return `text` on one line: what cannot be printed, as line feeds, becomes ``\n`` and so on."""
+    r"""Return `text` on one line: what cannot be printed, as line feeds, becomes ``\n`` or so."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
@@ -366,7 +368,7 @@ def draw_contact_sheet(strips: Sequence[Strip], key: ColourKey) -> Image.Image:
     """
     columns = len(strips[0].cells)
     width = 2 * MARGIN + columns * (CELL[1] + GAP) - GAP
-    legend = arrange_legend(frozenset().union(*(strip.classes for strip in strips)), key, width)
+    legend = arrange_legend({value for strip in strips for value in strip.classes}, key, width)
     row_height = CELL[0] + CAPTION_HEIGHT
     legend_top = MARGIN + HEADING_HEIGHT + len(strips) * row_height + GAP
     height = legend_top + (1 + legend.lines) * LEGEND_HEIGHT + MARGIN
@@ -377,7 +379,8 @@ def draw_contact_sheet(strips: Sequence[Strip], key: ColourKey) -> Image.Image:
         draw.text((x, MARGIN), heading, INK, font(13), anchor="ma")
     for number, strip in enumerate(strips):
         draw_strip(page, strip, MARGIN + HEADING_HEIGHT + number * row_height)
-    draw.text((MARGIN, legend_top), fit_text(key.caption, width - 2 * MARGIN, font(11)), FAINT, font(11))
+    caption = fit_text(key.caption, width - 2 * MARGIN, font(11))
+    draw.text((MARGIN, legend_top), caption, FAINT, font(11))
     for item in legend.items:
         draw_legend_item(page, item, legend_top + LEGEND_HEIGHT)
     return page
@@ -402,9 +405,9 @@ def draw_strip(page: Image.Image, strip: Strip, top: int) -> None:
 
 @dataclass(frozen=True)
 class LegendItem:
-    """A swatch of colour and its text; `x` in pixels, `line` counted from 0."""
+    """The swatch of a class and its text; `x` in pixels, `line` counted from 0."""
 
-    classes: int
+    value: int
     text: str
     x: int
     line: int
@@ -418,7 +421,7 @@ class Legend:
     lines: int
 
 
-def arrange_legend(classes: frozenset[int], key: ColourKey, width: int) -> Legend:
+def arrange_legend(classes: set[int], key: ColourKey, width: int) -> Legend:
     """Place the classes of a page from left to right, breaking lines at its `width`."""
     items: list[LegendItem] = []
     x, line = MARGIN, 0
@@ -436,7 +439,7 @@ def draw_legend_item(page: Image.Image, item: LegendItem, top: int) -> None:
     """Draw one item of the legend, in the very colour that the class has over a grey image."""
     y = top + item.line * LEGEND_HEIGHT
     grey = np.full((*SWATCH, 3), 128, np.uint8)
-    page.paste(Image.fromarray(overlay_classes(grey, np.full(SWATCH, item.classes))), (item.x, y))
+    page.paste(Image.fromarray(overlay_classes(grey, np.full(SWATCH, item.value))), (item.x, y))
     ImageDraw.Draw(page).rectangle(
         (item.x, y, item.x + SWATCH[1] - 1, y + SWATCH[0] - 1), outline=FAINT
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.evaluation.tables import MATCHINGS
@@ -260,7 +261,7 @@ def _new_figure(width: float, height: float, title: str, subtitle: str) -> tuple
     return figure, axes
 
 
-def _percent(fractions: list[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _percent(fractions: list[float]) -> NDArray[np.float64]:
     return 100 * np.array(fractions, np.float64)
 
 
@@ -280,8 +281,8 @@ def _add_legend(figure: Figure) -> None:
 
 def _matching_label(metrics: pd.DataFrame, matching: str) -> str:
     """Return the name of a matching, with what was done in its place on a second line."""
-    fallback = fallback_of(metrics, matching)
-    return f"{MATCHING_NAMES[matching]}\n(here: {fallback})" if fallback else MATCHING_NAMES[matching]
+    name, fallback = MATCHING_NAMES[matching], fallback_of(metrics, matching)
+    return f"{name}\n(here: {fallback})" if fallback else name
 
 
 def _iou_over_seeds(per_class: pd.DataFrame, stage: str, matching: str) -> dict[str, Score]:

@@ -52,6 +52,7 @@ from lightcluster.reporting.figures import (
 )
 
 TEMPLATE = Path(__file__).with_name("summary.html.j2")
+SUMMARIZED = (MATCHING_NAMES["iou_hungarian"], MATCHING_NAMES["background_fixed"])
 MERGED_ABOVE = 0.5
 """The merged score above which a patch is foreground (`consistency.merge_votes`)."""
 
@@ -98,17 +99,17 @@ def report(
         If the files of earlier steps are missing, damaged, or of other images.
     """
     chosen = choose_images(iter_manifest(manifest), samples, seed)
-    classes = read_classes(classes_file) if tables is not None and classes_file is not None else None
-    key = ColourKey.of_clusters()
-    if tables is not None and classes is not None:
+    classes, key = None, ColourKey.of_clusters()
+    if tables is not None and classes_file is not None:
+        classes = read_classes(classes_file)
         key = read_colour_key(tables / "matching.csv", classes)
     sources = Sources(patch_masks, pixel_masks, segmentation, classes, ignore, max_pixels, key)
     with replacing(output) as folder:
         folder.mkdir()
         sheets = write_contact_sheets(sources, chosen, folder)
-        metrics = read_table(tables / "metrics.csv") if tables is not None else None
-        figures: list[Path] = []
-        if tables is not None and metrics is not None:
+        metrics, figures = None, []
+        if tables is not None:
+            metrics = read_table(tables / "metrics.csv")
             figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
         images = sum(1 for _ in iter_manifest(manifest))
         page = render_page(metrics, sheets, figures, shown=len(chosen), images=images)
@@ -304,7 +305,8 @@ def conditions(metrics: pd.DataFrame) -> dict[str, str]:
 
 
 def render_page(
-    metrics: pd.DataFrame | None, sheets: list[Path], figures: list[Path], *, shown: int, images: int
+    metrics: pd.DataFrame | None, sheets: list[Path], figures: list[Path], *, shown: int,
+    images: int,
 ) -> str:
     """Return the page as HTML that refers to no other file.
 
@@ -353,21 +355,27 @@ def summary_lines(metrics: pd.DataFrame) -> list[str]:
     metrics : DataFrame
         `evaluation.tables.Tables.metrics`.
     """
-    first, seeds = metrics.iloc[0], len(seeds_of(metrics))
+    first, images = metrics.iloc[0], int(metrics["images"].iloc[0])
     masks = [
         f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU"
         for stage in ("merged", "refined") * has_masks(metrics)
     ]
     classes = [
-        f"classes: {line.miou} mIoU ({line.matching}{f', here {line.fallback}' * bool(line.fallback)}"
-        f", {seeds} seed{'s' * (seeds != 1)}; random labels {Score(line.floor.mean)}, "
-        f"oracle labels {Score(line.ceiling.mean)})"
+        describe_classes(line, len(seeds_of(metrics)))
         for line in class_lines(metrics)
-        if line.matching in (MATCHING_NAMES["iou_hungarian"], MATCHING_NAMES["background_fixed"])
+        if line.matching in SUMMARIZED
     ]
-    images = int(first["images"])
     scope = (
-        f"scored on {images:,} labelled image{'s' * (images != 1)}, {int(first['classes'])} classes, "
-        f"protocol {first['protocol']}; scores in per cent"
+        f"scores in per cent, on {images:,} labelled image{'s' * (images != 1)} and "
+        f"{int(first['classes'])} classes, protocol {first['protocol']}"
     )
     return [*masks, *classes, scope]
+
+
+def describe_classes(line: ClassLine, seeds: int) -> str:
+    """Return the scores of the classes under one matching in a line of text."""
+    matching = f"{line.matching}, here {line.fallback}" if line.fallback else line.matching
+    return (
+        f"classes: {line.miou} mIoU ({matching}, {seeds} seed{'s' * (seeds != 1)}; "
+        f"random labels {Score(line.floor.mean)}, oracle labels {Score(line.ceiling.mean)})"
+    )
