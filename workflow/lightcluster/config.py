@@ -282,7 +282,7 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
         if not isinstance(overrides, Mapping):
             continue
         if not problems:
-            configs[name] = Config.model_validate(_merged(raw, overrides))
+            configs[name] = Config.model_validate(put_over(raw, overrides))
     if problems:
         raise ConfigError(
             f"The configuration has {len(problems)} mistake{'s' * (len(problems) > 1)}:\n"
@@ -316,19 +316,11 @@ class _RunName(Section):
 
 def _problems(raw: Mapping[str, Any], prefix: str) -> list[str]:
     """Return one line for every mistake in `raw`."""
-    problems = []
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        seen = set()
-        for item in error.errors():
-            line = _describe(item, prefix)
-            if line not in seen:
-                seen.add(line)
-                problems.append(line)
-    else:
-        problems += [f"{prefix}{line}" for line in _contradictions(config)] if not prefix else []
-    return problems
+        return _describe(error, prefix)
+    return [] if prefix else list(_contradictions(config))
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -340,14 +332,18 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "dataset.classes = None: `labels` need a classes.csv with the columns id,name"
 
 
-def _describe(item: Any, prefix: str) -> str:
-    """Return one line that names the key, the value found and what is allowed."""
-    location = [str(part) for part in item["loc"] if not _is_branch(part)]
-    key = ".".join(location)
-    if item["type"] == "extra_forbidden":
-        return f"{prefix}{key}: unknown key{_suggestion(key)}"
-    allowed = item["msg"][:1].lower() + item["msg"][1:]
-    return f"{prefix}{key} = {item['input']!r}: {allowed}"
+def _describe(error: ValidationError, prefix: str) -> list[str]:
+    """Return a line for each key at fault: its name, the value found and what is allowed."""
+    unknown, found, allowed = [], dict[str, object](), dict[str, list[str]]()
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"] if not _is_branch(part))
+        if item["type"] == "extra_forbidden":
+            unknown.append(f"{prefix}{key}: unknown key{_suggestion(key)}")
+        elif not (item["type"] == "too_short" and any(name.startswith(key) for name in found)):
+            found[key] = item["input"]
+            allowed.setdefault(key, []).append(item["msg"][:1].lower() + item["msg"][1:])
+    wrong = [f"{prefix}{key} = {found[key]!r}: {' or '.join(allowed[key])}" for key in found]
+    return wrong + unknown
 
 
 def _is_branch(part: object) -> bool:
@@ -358,6 +354,9 @@ def _is_branch(part: object) -> bool:
 def _suggestion(key: str) -> str:
     """Return the nearest known key as a question, or the allowed keys."""
     known = [name for name, _ in walk_keys()] + list(Config.model_fields)
+    elsewhere = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
     last = {name.rpartition(".")[2]: name for name in known}
     near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
@@ -367,14 +366,14 @@ def _suggestion(key: str) -> str:
     return f"; allowed here: {', '.join(name.rpartition('.')[2] for name in siblings)}"
 
 
-def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def put_over(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with the nested values of `overrides` put over it."""
-    merged = dict(base)
+    result = dict(base)
     for key, value in overrides.items():
-        old = merged.get(key)
+        old = result.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
-    return merged
+        result[key] = put_over(old, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def walk_keys(

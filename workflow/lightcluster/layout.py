@@ -39,9 +39,10 @@ class Layout:
         self.scenes = f"{self.dataset_folder}/scenes"
         self._demo = self.dataset.format == "demo"
         self.demo_input = [self.scenes] if self._demo else []
-        entries = list_dataset(self.dataset, Path(self.scenes))
-        self.n_images = len(entries)
-        self._split = split_shards(entries, count_shards(len(entries), self.dataset.shard_size))
+        self._entries = list_dataset(self.dataset, Path(self.scenes))
+        self.n_images = len(self._entries)
+        shards = count_shards(self.n_images, self.dataset.shard_size)
+        self._split = split_shards(self._entries, shards)
         self.shard_names = [f"{shard:04d}" for shard in range(len(self._split))]
 
     @property
@@ -63,6 +64,10 @@ class Layout:
     def classes_stamp(self) -> str:
         """Digest of the user's classes.csv: changes with its content, not with its time."""
         return "generated" if self._demo else content_stamp(self.classes_source)
+
+    def all_entries(self) -> list[Entry]:
+        """Return all images of the dataset, in the order of their ids."""
+        return self._entries
 
     def entries(self, shard: str) -> list[Entry]:
         """Return the images of a shard."""

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import safetensors.torch
 import torch
@@ -31,7 +31,8 @@ from lightcluster.features.torchvision_shim import ensure_torchvision_operators
 ensure_torchvision_operators()
 
 import timm  # noqa: E402  (the operators must be declared first)
-from timm.layers import Attention, PatchEmbed  # noqa: E402
+from timm.layers.attention import Attention  # noqa: E402
+from timm.layers.patch_embed import PatchEmbed  # noqa: E402
 from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
 
@@ -92,20 +93,21 @@ class Backbone:
     ) -> None:
         require_plain_transformer(model, type(model).__name__)
         self.model = model.eval().requires_grad_(False)
-        self.patch_size: int = model.patch_embed.patch_size[0]
+        self.patch_size = cast("PatchEmbed", model.patch_embed).patch_size[0]
         self.dim: int = model.embed_dim
         self.depth: int = len(model.blocks)
-        self.heads: int = self._block(0).attn.num_heads
+        self.heads: int = cast("Attention", self._block(0).attn).num_heads
         self.prefix_tokens: int = model.num_prefix_tokens
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters lie, and the images have to."""
         return next(self.model.parameters()).device
 
     def _block(self, index: int) -> Block:
-        return cast(Block, self.model.blocks[index])
+        return cast("Block", self.model.blocks[index])
 
     def resolve_layer(self, layer: int) -> int:
         """Turn a layer counted from either end into one in ``0 … depth - 1``.
@@ -173,9 +175,9 @@ class Backbone:
                 rows = 1 if index == last and only_class_token else x.shape[1]
                 x, query, key, value = _open_block(self._block(index), x, rows)
                 if index == chosen:
-                    for name, heads in (("query", query), ("key", key), ("value", value)):
-                        if name in facets:
-                            collected[cast(Facet, name)] = _concatenate_heads(heads[:, :, prefix:])
+                    inner: dict[Facet, Tensor] = {"query": query, "key": key, "value": value}
+                    for name in inner.keys() & facets:
+                        collected[name] = _concatenate_heads(inner[name][:, :, prefix:])
                     if "token" in facets:
                         tokens = self._final_norm(x) if index == last else x
                         collected["token"] = tokens[:, prefix:].float()
@@ -187,7 +189,7 @@ class Backbone:
 
     def _final_norm(self, x: Tensor) -> Tensor:
         """The model's last normalisation, which timm keeps in ``fc_norm`` of pooling models."""
-        return cast(Tensor, self.model.fc_norm(self.model.norm(x)))
+        return cast("Tensor", self.model.fc_norm(self.model.norm(x)))
 
     def _class_attention(self, query: Tensor, key: Tensor) -> Tensor:
         """Attention to the patches [B, T]; query and key are [B, h, P + T, D / h]."""
@@ -204,7 +206,7 @@ class Backbone:
         return received[:, self.prefix_tokens :]
 
 
-def _open_block(block: Block, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _open_block(block: Any, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One transformer block, with its inner query, key and value laid open.
 
     Parameters
@@ -313,6 +315,11 @@ def build_architecture(model: str, *, pretrained: bool = False) -> VisionTransfo
     return require_plain_transformer(network, model)
 
 
+def published_configuration(network: VisionTransformer) -> dict[str, Any]:
+    """``mean``, ``std``, ``interpolation`` and more of the weights that timm publishes."""
+    return cast("dict[str, Any]", network.pretrained_cfg)
+
+
 def require_plain_transformer(network: nn.Module, name: str) -> VisionTransformer:
     """The network itself, if its blocks are the ones :class:`Backbone` can open.
 
@@ -330,7 +337,7 @@ def require_plain_transformer(network: nn.Module, name: str) -> VisionTransforme
     )
     if not supported:
         raise WeightsError(f"backbone.model: {name!r} is not among {_SUPPORTED}")
-    return cast(VisionTransformer, network)
+    return cast("VisionTransformer", network)
 
 
 def load_backbone(model: str, weights: Path, device: str = "cpu") -> Backbone:
@@ -360,13 +367,11 @@ def load_backbone(model: str, weights: Path, device: str = "cpu") -> Backbone:
         network.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{weights}: does not fit {model!r}: {error}") from error
-    configuration = network.pretrained_cfg
+    configuration = published_configuration(network)
     return Backbone(network.to(device), configuration["mean"], configuration["std"])
 
 
-def autocast(
-    device: torch.device, precision: torch.dtype
-) -> torch.autocast | nullcontext[None]:
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast | nullcontext[None]:
     """The context in which matrix products have the given precision."""
     if precision == torch.float32:
         return nullcontext()

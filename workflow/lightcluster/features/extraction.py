@@ -205,7 +205,7 @@ def _per_image(features: Features, batch: Sequence[_Plan]) -> Iterator[ImageFeat
             cls_attention=attention[index],
             facets={name: facet[index] for name, facet in halves.items()},
         )
-        arrays = (image.cls, image.cls_attention, *image.facets.values())
+        arrays: list[NDArray[Any]] = [image.cls, image.cls_attention, *image.facets.values()]
         if not all(np.isfinite(array).all() for array in arrays):
             raise LightClusterError(
                 f"{plan.row.path}: features that are not finite numbers of float16; "

@@ -21,8 +21,8 @@ The group's attributes hold the version of this layout and whatever decides the 
 
 Integrity. Every chunk carries a CRC-32C, and so does the index of the chunks within a file (the
 *sharding* codec keeps files few and large). Zarr reads a missing file as zeros, so opening checks
-that each one exists; chunks of nothing but zeros are stored like any other, so that a gap in an
-index is recognised too. Half-precision features are stored uncompressed: Zstandard takes off a
+that each one exists; chunks of nothing but zeros are therefore stored like any other.
+Half-precision features are stored uncompressed: Zstandard takes off a
 tenth at several times the cost of reading.
 
 Bytes depend on the contents alone; there are no time stamps.
@@ -257,11 +257,11 @@ class FeatureStore:
         self.path = path
         self._group = group
         self.attributes: dict[str, Any] = dict(group.attrs)
-        self.facets = tuple(cast(list[str], self.attributes["facets"]))
-        self.grid = cast(NDArray[np.int32], self._whole("grid", np.int32))
-        self.size = cast(NDArray[np.int32], self._whole("size", np.int32))
-        self.offset = cast(NDArray[np.int64], self._whole("offset", np.int64))
-        self.cls = cast(NDArray[np.float32], self._whole("cls", np.float32))
+        self.facets = tuple(cast("list[str]", self.attributes["facets"]))
+        self.grid = cast("NDArray[np.int32]", self._whole("grid", np.int32))
+        self.size = cast("NDArray[np.int32]", self._whole("size", np.int32))
+        self.offset = cast("NDArray[np.int64]", self._whole("offset", np.int64))
+        self.cls = cast("NDArray[np.float32]", self._whole("cls", np.float32))
         self.n_images, self.dim = self.cls.shape
         self.n_rows = int(self.offset[-1])
         self.image_id = self._read_image_ids()
@@ -321,7 +321,7 @@ class FeatureStore:
             )
         if not 0 <= start <= stop <= self.n_rows:
             raise ValueError(f"rows {start} to {stop} of a store with {self.n_rows}")
-        return cast(NDArray[np.float16], self._read(name, slice(start, stop)))
+        return cast("NDArray[np.float16]", self._read(name, slice(start, stop)))
 
     def facet(self, name: str, index: int) -> NDArray[np.float16]:
         """A facet of one image, float16 [T_i, D]; for many images see :meth:`iter_images`."""
@@ -450,7 +450,7 @@ class _BufferedArray:
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         self._array = array
-        self._rows_per_file = cast(tuple[int, ...], array.shards)[0]
+        self._rows_per_file = cast("tuple[int, ...]", array.shards)[0]
         self._pending: list[NDArray[Any]] = []
         self._pending_rows = 0
         self._written = 0

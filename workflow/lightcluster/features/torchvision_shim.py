@@ -30,7 +30,7 @@ def ensure_torchvision_operators() -> None:
     folder = Path(specification.submodule_search_locations[0])
     try:
         for extension in folder.glob("_C*.so"):
-            torch.ops.load_library(str(extension))
+            torch.ops.load_library(str(extension))  # type: ignore[no-untyped-call]
     except (OSError, ImportError):
         for name in _OPERATORS:
             torch.library.define(f"torchvision::{name}", _SIGNATURE)

@@ -27,17 +27,13 @@ import torch
 from torch import Tensor
 
 from lightcluster.errors import WeightsError
-from lightcluster.features.backbone import (
-    Backbone,
-    VisionTransformer,
-    build_architecture,
-)
+from lightcluster.features.backbone import Backbone, build_architecture, published_configuration
 from lightcluster.features.torchvision_shim import ensure_torchvision_operators
 
 ensure_torchvision_operators()
 
 import timm  # noqa: E402  (the operators must be declared first)
-from timm.models.vision_transformer import checkpoint_filter_fn  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn  # noqa: E402
 
 SOURCES = ("hub", "file", "random")
 
@@ -267,7 +263,7 @@ def _list_some(names: list[str]) -> str:
 def _download(model: str) -> VisionTransformer:
     """The model with timm's published weights."""
     with torch.device("meta"):  # is it a model at all? asked without drawing its parameters
-        configuration = build_architecture(model).pretrained_cfg
+        configuration = published_configuration(build_architecture(model))
     if not timm.is_model_pretrained(model):
         raise WeightsError(
             f"backbone.model: timm publishes no weights for {model!r}; choose a model with "
@@ -291,7 +287,7 @@ def _describe(
     state: dict[str, Tensor],
     file: Path,
 ) -> WeightsRecord:
-    configuration = network.pretrained_cfg
+    configuration = published_configuration(network)
     backbone = Backbone(network, configuration["mean"], configuration["std"])
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

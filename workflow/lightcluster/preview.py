@@ -1,0 +1,222 @@
+"""Two looks at a run before it starts: is its input sound, and how large is it?"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lightcluster.config import Config, parse_config, put_over
+from lightcluster.datasets.labels import Classes, background_index, read_classes
+from lightcluster.datasets.listing import Entry
+from lightcluster.datasets.manifest import index_entries
+from lightcluster.errors import ConfigError, ImageError, LightClusterError
+from lightcluster.features.backbone import build_architecture
+from lightcluster.features.images import image_size, target_size
+from lightcluster.features.weights import fetch_weights
+from lightcluster.identity import features_id, weights_source
+from lightcluster.layout import Layout
+from lightcluster.progress import progress
+
+DEFAULT_CONFIG = Path("config/config.yaml")
+SHOWN = 10
+"""Rejected images and labels that `check` prints."""
+
+
+def read_configs(configfiles: Sequence[Path]) -> dict[str, Config]:
+    """Read the configuration as snakemake does: `configfiles` over ``config/config.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, is no mapping, or holds mistakes.
+    """
+    raw: dict[str, Any] = {}
+    for path in [DEFAULT_CONFIG, *configfiles]:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error})") from None
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{path}: must be a mapping of sections, found {content!r}")
+        raw = put_over(raw, content)
+    return parse_config(raw)
+
+
+def check_all(configfiles: Sequence[Path]) -> int:
+    """Check configuration, dataset and weights, print what there is; return 0 if all is sound."""
+    console = Console()
+    layout = Layout(read_configs(configfiles))
+    console.print(f"configuration: sound, {len(layout.configs)} run(s): {', '.join(layout.configs)}")
+    problems = _check_dataset(layout, console)
+    for backbone in {config.backbone for config in layout.configs.values()}:
+        try:
+            console.print(f"weights: {_check_weights(Config(backbone=backbone))}", markup=False)
+        except LightClusterError as error:
+            console.print(f"weights: {error}", style="red", markup=False)
+            problems += 1
+    console.print("all sound" if not problems else f"{problems} problem(s)", style="bold")
+    return int(problems > 0)
+
+
+def _check_dataset(layout: Layout, console: Console) -> int:
+    """Print the counts of a dataset and what is wrong with it; return the number of problems."""
+    dataset = layout.dataset
+    if dataset.format == "demo":
+        console.print(f"dataset: {layout.n_images} scenes will be generated")
+        return 0
+    classes: Classes | None = None
+    if layout.has_classes:
+        classes = read_classes(layout.classes_source)
+        background_index(classes, dataset.background)
+    entries = layout.all_entries()
+    console.print(
+        f"dataset: {len(entries)} images, {sum(entry.label is not None for entry in entries)} "
+        f"label maps, {len(classes.ids) if classes else 'no'} classes, "
+        f"{len(layout.shard_names)} shard(s)"
+    )
+    rows, rejections = index_entries(
+        entries, classes, ignore=dataset.ignore, max_pixels=dataset.max_pixels
+    )
+    labelled = sum(row.label is not None for row in rows)
+    console.print(f"dataset: {len(rows)} images can be used, {labelled} of them with labels")
+    for rejection in rejections[:SHOWN]:
+        console.print(
+            f"  {rejection.what} {rejection.image_id!r}: {rejection.reason}",
+            style="red",
+            markup=False,
+        )
+    if len(rejections) > SHOWN:
+        console.print(f"  and {len(rejections) - SHOWN} more")
+    if dataset.labels is not None and not labelled:
+        console.print("  no label fits an image: nothing can be evaluated", style="red")
+        return len(rejections) + 1
+    return len(rejections)
+
+
+def _check_weights(config: Config) -> str:
+    """Return what the weights are, after reading them as the workflow does.
+
+    Raises
+    ------
+    WeightsError
+        If they cannot be read or do not fit the model.
+    """
+    backbone, source = config.backbone, weights_source(config.backbone)
+    if source == "hub":
+        build_architecture(backbone.model)
+        return f"{backbone.model}: will be downloaded by timm"
+    with tempfile.TemporaryDirectory() as folder:
+        record = fetch_weights(
+            backbone.model, source, Path(backbone.weights) if source == "file" else None,
+            backbone.seed, Path(folder, "weights.safetensors"),
+        )  # fmt: skip
+    return (
+        f"{backbone.model}: {record.parameters / 1e6:.1f} M parameters from "
+        f"{backbone.weights}, patch {record.patch_size}, {record.dim} features"
+    )
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of one set of features.
+
+    Attributes
+    ----------
+    images, tokens : int
+        Images that can be read, and their patches.
+    dim : int
+        Features of a patch.
+    cache_bytes : int
+        The feature store on disk.
+    """
+
+    images: int
+    tokens: int
+    dim: int
+    cache_bytes: int
+
+
+def measure(entries: Sequence[Entry], config: Config) -> Size:
+    """Return the size of the features of a run, from the headers of its images alone."""
+    network = build_architecture(config.backbone.model)
+    patch, dim = int(network.patch_embed.patch_size[0]), int(network.embed_dim)
+    images = tokens = 0
+    for entry in progress(entries, "headers"):
+        try:
+            height, width = image_size(entry.path, config.dataset.max_pixels)
+        except ImageError:
+            continue
+        rows, columns = target_size(
+            height, width, config.features.short_side, patch, config.features.max_tokens
+        )
+        images += 1
+        tokens += rows * columns // patch**2
+    return Size(images, tokens, dim, tokens * (dim + 1) * 2 + images * (dim * 4 + 40))
+
+
+def peak_bytes(size: Size, config: Config) -> int:
+    """Return about how much memory the largest job that gathers all shards takes.
+
+    It holds the sample of patches in half and in single precision, and once more while faiss
+    works on it. It does not grow with the number of images.
+    """
+    sample = min(config.clustering.sample_tokens, size.tokens)
+    return 400 * 2**20 + sample * size.dim * (2 + 4 + 4)
+
+
+def print_plan(configfiles: Sequence[Path]) -> None:
+    """Print images, patches, bytes of features, peak memory and jobs of a configuration."""
+    console = Console()
+    layout = Layout(read_configs(configfiles))
+    table = Table("run", "images", "patches", "features", "gather jobs", "features shared as")
+    sizes: dict[str, Size] = {}
+    for run, config in layout.configs.items():
+        name = features_id(config)
+        if layout.dataset.format == "demo" and not Path(layout.scenes).is_dir():
+            console.print("the demo's scenes are not generated yet: 240 x 320 pixels are assumed")
+            entries = []
+        else:
+            entries = layout.all_entries()
+        if name not in sizes:
+            sizes[name] = measure(entries, config) if entries else _assumed(layout, config)
+        size = sizes[name]
+        table.add_row(
+            run, f"{size.images:,}", f"{size.tokens:,}", _readable(size.cache_bytes),
+            f"~{_readable(peak_bytes(size, config))}", name,
+        )  # fmt: skip
+    console.print(table)
+    total = sum(size.cache_bytes for size in sizes.values())
+    free = shutil.disk_usage(Path()).free
+    console.print(f"features of all runs: {_readable(total)}; free on this disk: {_readable(free)}")
+    if total > free:
+        console.print("the disk is too small for the features", style="bold red")
+    jobs = layout.count_jobs()
+    console.print(f"{sum(jobs.values()):,} jobs in {len(layout.shard_names)} shard(s):")
+    console.print(", ".join(f"{name} {count:,}" for name, count in jobs.items()))
+
+
+def _assumed(layout: Layout, config: Config) -> Size:
+    """Return the size of the features of demo scenes that are not drawn yet."""
+    network = build_architecture(config.backbone.model)
+    patch, dim = int(network.patch_embed.patch_size[0]), int(network.embed_dim)
+    rows, columns = target_size(
+        240, 320, config.features.short_side, patch, config.features.max_tokens
+    )
+    images, tokens = layout.n_images, layout.n_images * (rows * columns // patch**2)
+    return Size(images, tokens, dim, tokens * (dim + 1) * 2 + images * (dim * 4 + 40))
+
+
+def _readable(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
