@@ -391,9 +391,7 @@ def paint_segmentation(
     _use_threads(1)
     from lightcluster.regions.painting import paint_segmentation as step
 
-    step(
-        manifest, pixel_masks, regions, labelling, output, min_area=settings["regions.min_area"]
-    )
+    step(manifest, pixel_masks, regions, labelling, output, min_area=settings["regions.min_area"])
 
 
 @app.command(rich_help_panel=STEP_PANEL)

@@ -65,8 +65,11 @@ class DatasetSettings(Section):
         150_000_000, ge=1, description="Images of more pixels are refused (decompression bombs)."
     )
     shard_size: int = Field(
-        256, ge=1, le=65_536, description="Images in a shard, the unit of parallel work, at most "
-        "on average; the number of shards is a power of two."
+        256,
+        ge=1,
+        le=65_536,
+        description="Images in a shard, the unit of parallel work, at most "
+        "on average; the number of shards is a power of two.",
     )
     demo: DemoSettings = DemoSettings()
 
@@ -116,8 +119,10 @@ class ClusteringSettings(Section):
     k_category: int = Field(2, ge=2, le=64, description="Clusters of each superclass.")
     k_image: int = Field(2, ge=2, le=64, description="Clusters of each image.")
     sample_tokens: int = Field(
-        65_536, ge=256, description="Patches, drawn evenly over shards, that the dataset and "
-        "category levels are fitted on at most."
+        65_536,
+        ge=256,
+        description="Patches, drawn evenly over shards, that the dataset and "
+        "category levels are fitted on at most.",
     )
     restarts: int = Field(4, ge=1, le=100, description="k-means++ starts; the best one is kept.")
     iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations of each start.")
@@ -188,8 +193,11 @@ class RegionSettings(Section):
     """Objects: connected components of the refined mask, cropped and embedded."""
 
     min_area: float = Field(
-        0.02, ge=0, lt=1, description="Share of the image below which a component is dropped; "
-        "the largest one is always kept."
+        0.02,
+        ge=0,
+        lt=1,
+        description="Share of the image below which a component is dropped; "
+        "the largest one is always kept.",
     )
     margin: float = Field(
         0.15, ge=0, le=2, description="Growth of the box at each side, as a share of its side."
@@ -348,7 +356,9 @@ def _describe(error: ValidationError, prefix: str) -> list[str]:
 
 def _is_branch(part: object) -> bool:
     """Tell whether pydantic put `part` into a location to name a branch of a union."""
-    return isinstance(part, str) and (part.startswith(("constrained-", "literal[")) or part == "int")
+    return isinstance(part, str) and (
+        part.startswith(("constrained-", "literal[")) or part == "int"
+    )
 
 
 def _suggestion(key: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,13 @@ from lightcluster.identity import content_stamp, features_id, weights_id, weight
 from lightcluster.steps import STEPS, settings_of
 
 RESULTS = "results"
+
+
+def prepare_environment(workflow: Path) -> None:
+    """Let jobs find the package and, unless conda gives them another, this very python."""
+    for variable, folder in (("PYTHONPATH", workflow), ("PATH", Path(sys.executable).parent)):
+        rest = os.environ.get(variable)
+        os.environ[variable] = os.pathsep.join(filter(None, [str(folder), rest]))
 
 
 class Layout:

@@ -1,4 +1,4 @@
-"""Two looks at a run before it starts: is its input sound, and how large is it?"""
+"""Two looks at a run before it starts: whether its input is sound, and how large it is."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def check_all(configfiles: Sequence[Path]) -> int:
     """Check configuration, dataset and weights, print what there is; return 0 if all is sound."""
     console = Console()
     layout = Layout(read_configs(configfiles))
-    console.print(f"configuration: sound, {len(layout.configs)} run(s): {', '.join(layout.configs)}")
+    console.print(
+        f"configuration: sound, {len(layout.configs)} run(s): {', '.join(layout.configs)}"
+    )
     problems = _check_dataset(layout, console)
     for backbone in {config.backbone for config in layout.configs.values()}:
         try:

@@ -40,8 +40,11 @@ class Step:
 
 STEPS: dict[str, Step] = {
     "generate_demo": Step(unit="dataset", reads=("dataset.demo",)),
-    "read_classes": Step(unit="dataset", reads=("dataset.classes", "dataset.background"), after=("generate_demo",)),
-    "index_dataset": Step(unit="dataset shard", 
+    "read_classes": Step(
+        unit="dataset", reads=("dataset.classes", "dataset.background"), after=("generate_demo",)
+    ),
+    "index_dataset": Step(
+        unit="dataset shard",
         reads=(
             "dataset.format",
             "dataset.images",
@@ -55,12 +58,16 @@ STEPS: dict[str, Step] = {
         after=("generate_demo", "read_classes"),
     ),
     "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",)),
-    "fetch_weights": Step(unit="weights", reads=("backbone.model", "backbone.weights", "backbone.seed")),
-    "extract_features": Step(unit="features shard", 
+    "fetch_weights": Step(
+        unit="weights", reads=("backbone.model", "backbone.weights", "backbone.seed")
+    ),
+    "extract_features": Step(
+        unit="features shard",
         reads=("backbone.mean", "backbone.std", "features", "dataset.max_pixels"),
         after=("index_dataset", "fetch_weights"),
     ),
-    "sample_features": Step(unit="shard", 
+    "sample_features": Step(
+        unit="shard",
         reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),
         after=("extract_features",),
     ),
@@ -93,7 +100,8 @@ STEPS: dict[str, Step] = {
         ),
         after=("sample_features", "group_images"),
     ),
-    "cluster_image": Step(unit="shard", 
+    "cluster_image": Step(
+        unit="shard",
         reads=(
             "clustering.normalize",
             "clustering.metric",
@@ -109,16 +117,19 @@ STEPS: dict[str, Step] = {
         reads=("clustering.metric",),
         after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
     ),
-    "merge_levels": Step(unit="shard", 
+    "merge_levels": Step(
+        unit="shard",
         reads=("clustering.normalize", "clustering.metric", "consistency"),
         after=("extract_features", "cluster_image", "decide_foreground"),
     ),
-    "refine_masks": Step(unit="shard", 
+    "refine_masks": Step(
+        unit="shard",
         reads=("upsampling", "refinement", "dataset.max_pixels"),
         after=("index_dataset", "merge_levels"),
     ),
     "paint_masks": Step(unit="shard", reads=(), after=("refine_masks",)),
-    "embed_regions": Step(unit="shard", 
+    "embed_regions": Step(
+        unit="shard",
         reads=(
             "regions",
             "backbone.mean",
@@ -128,7 +139,8 @@ STEPS: dict[str, Step] = {
         ),
         after=("refine_masks", "fetch_weights"),
     ),
-    "label_regions": Step(unit="seed", 
+    "label_regions": Step(
+        unit="seed",
         reads=(
             "labelling.classes",
             "labelling.pca",
@@ -139,12 +151,18 @@ STEPS: dict[str, Step] = {
         ),
         after=("read_classes", "embed_regions"),
     ),
-    "paint_segmentation": Step(unit="shard and seed", reads=("regions.min_area",), after=("refine_masks", "embed_regions", "label_regions")),
-    "count_masks": Step(unit="shard", 
+    "paint_segmentation": Step(
+        unit="shard and seed",
+        reads=("regions.min_area",),
+        after=("refine_masks", "embed_regions", "label_regions"),
+    ),
+    "count_masks": Step(
+        unit="shard",
         reads=("dataset.background", "dataset.ignore", "upsampling"),
         after=("index_dataset", "read_classes", "merge_levels", "refine_masks"),
     ),
-    "count_confusion": Step(unit="shard and seed", 
+    "count_confusion": Step(
+        unit="shard and seed",
         reads=("dataset.background", "dataset.ignore", "labelling.classes", "regions.min_area"),
         after=("index_dataset", "read_classes", "refine_masks", "paint_segmentation"),
     ),
@@ -160,8 +178,7 @@ STEPS: dict[str, Step] = {
 
 
 def settings_of(step: str, config: Config) -> dict[str, Any]:
-    """Return what `step` reads of the configuration, by dotted key, with its version.
-    """
+    """Return what `step` reads of the configuration, by dotted key, with its version."""
     settings = {key: lookup(config, key) for key in STEPS[step].reads}
     return {**settings, "version": STEPS[step].version}
 

@@ -3,10 +3,6 @@ rule cluster_dataset:
         per_shard(f"{RUN}/sample/{{shard}}.npz"),
     output:
         f"{RUN}/clusters/dataset.npz",
-    params:
-        settings=settings("cluster_dataset"),
-        shards=len(SHARDS),
-        sample=f"{RUN}/sample",
     log:
         f"{RUN}/logs/cluster_dataset.log",
     benchmark:
@@ -17,6 +13,10 @@ rule cluster_dataset:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
+    params:
+        settings=settings("cluster_dataset"),
+        shards=len(SHARDS),
+        sample=f"{RUN}/sample",
     shell:
         "python -m lightcluster cluster-dataset {params.settings:q} {params.shards} "
         "--sample {params.sample} --output {output} --threads {threads} > {log} 2>&1"
@@ -27,10 +27,6 @@ rule group_images:
         stores_of,
     output:
         f"{RUN}/clusters/superclasses.npz",
-    params:
-        settings=settings("group_images"),
-        shards=len(SHARDS),
-        features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
     log:
         f"{RUN}/logs/group_images.log",
     benchmark:
@@ -41,6 +37,10 @@ rule group_images:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
+    params:
+        settings=settings("group_images"),
+        shards=len(SHARDS),
+        features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
     shell:
         "python -m lightcluster group-images {params.settings:q} {params.shards} "
         "--features {params.features} --output {output} --threads {threads} > {log} 2>&1"
@@ -52,10 +52,6 @@ rule cluster_category:
         superclasses=f"{RUN}/clusters/superclasses.npz",
     output:
         f"{RUN}/clusters/category.npz",
-    params:
-        settings=settings("cluster_category"),
-        shards=len(SHARDS),
-        sample=f"{RUN}/sample",
     log:
         f"{RUN}/logs/cluster_category.log",
     benchmark:
@@ -66,6 +62,10 @@ rule cluster_category:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
+    params:
+        settings=settings("cluster_category"),
+        shards=len(SHARDS),
+        sample=f"{RUN}/sample",
     shell:
         "python -m lightcluster cluster-category {params.settings:q} {params.shards} "
         "--sample {params.sample} --superclasses {input.superclasses} --output {output} "
@@ -77,8 +77,6 @@ rule cluster_image:
         store_of,
     output:
         f"{RUN}/clusters/image/{{shard}}.npz",
-    params:
-        settings=settings("cluster_image"),
     log:
         f"{RUN}/logs/cluster_image/{{shard}}.log",
     benchmark:
@@ -89,6 +87,8 @@ rule cluster_image:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
+    params:
+        settings=settings("cluster_image"),
     shell:
         "python -m lightcluster cluster-image {params.settings:q} --store {input} "
         "--output {output} > {log} 2>&1"

@@ -1,21 +1,17 @@
-import os
 import sys
 from pathlib import Path
 
 WORKFLOW = Path(workflow.snakefile).resolve().parent
 sys.path.insert(0, str(WORKFLOW))
-# Jobs find the package and, unless conda gives them another, the python that runs snakemake.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(WORKFLOW), os.environ.get("PYTHONPATH")])
-)
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 from snakemake.exceptions import WorkflowError
 
 from lightcluster.config import parse_config
 from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
-from lightcluster.layout import Layout
+from lightcluster.layout import Layout, prepare_environment
+
+prepare_environment(WORKFLOW)
 
 try:
     LAYOUT = Layout(parse_config(config))
@@ -31,7 +27,6 @@ RUN = f"{DATASET}/{{run}}"
 
 
 wildcard_constraints:
-    dataset=LAYOUT.dataset.name.replace(".", r"\."),
     run="|".join(name.replace(".", r"\.") for name in CONFIGS),
     shard=r"\d+",
     seed=r"\d+",
@@ -52,7 +47,9 @@ def store_of(wildcards):
 
 def stores_of(wildcards):
     """Return the feature stores of all shards."""
-    return expand(f"{LAYOUT.features_folder(wildcards.run)}/{{shard}}.zarr", shard=SHARDS)
+    return expand(
+        f"{LAYOUT.features_folder(wildcards.run)}/{{shard}}.zarr", shard=SHARDS
+    )
 
 
 def weights_of(wildcards):

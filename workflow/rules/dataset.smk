@@ -3,8 +3,6 @@ if LAYOUT.dataset.format == "demo":
     rule generate_demo:
         output:
             directory(f"{DATASET}/scenes"),
-        params:
-            settings=settings("generate_demo"),
         log:
             f"{DATASET}/logs/generate_demo.log",
         benchmark:
@@ -15,6 +13,8 @@ if LAYOUT.dataset.format == "demo":
         resources:
             mem_mb=lambda wildcards, attempt: 1000 * attempt,
             runtime=30,
+        params:
+            settings=settings("generate_demo"),
         shell:
             "python -m lightcluster generate-demo {params.settings:q} {output} > {log} 2>&1"
 
@@ -26,10 +26,6 @@ if CLASSES:
             LAYOUT.demo_input,
         output:
             CLASSES,
-        params:
-            settings=settings("read_classes"),
-            source=str(LAYOUT.classes_source),
-            content=LAYOUT.classes_stamp,
         log:
             f"{DATASET}/logs/read_classes.log",
         benchmark:
@@ -40,6 +36,10 @@ if CLASSES:
         resources:
             mem_mb=500,
             runtime=5,
+        params:
+            settings=settings("read_classes"),
+            source=str(LAYOUT.classes_source),
+            content=LAYOUT.classes_stamp,
         shell:
             "python -m lightcluster read-classes {params.settings:q} {params.source:q} {output} "
             "> {log} 2>&1"
@@ -52,13 +52,6 @@ rule index_dataset:
     output:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         rejected=f"{DATASET}/manifest/{{shard}}.rejected.csv",
-    params:
-        settings=settings("index_dataset"),
-        # Names and sizes of the shard's files: it alone runs again when images are added to it.
-        files=lambda wildcards: fingerprint(LAYOUT.entries(wildcards.shard)),
-        classes=classes_option,
-        shards=len(SHARDS),
-        demo=f"{DATASET}/scenes",
     log:
         f"{DATASET}/logs/index_dataset/{{shard}}.log",
     benchmark:
@@ -69,6 +62,13 @@ rule index_dataset:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=settings("index_dataset"),
+        # Names and sizes of the shard's files: it alone runs again when images are added to it.
+        files=lambda wildcards: fingerprint(LAYOUT.entries(wildcards.shard)),
+        classes=classes_option,
+        shards=len(SHARDS),
+        demo=lambda wildcards: LAYOUT.scenes,
     shell:
         "python -m lightcluster index-dataset {params.settings:q} {wildcards.shard} "
         "{params.shards} --demo {params.demo} --manifest {output.manifest} "
@@ -82,10 +82,6 @@ rule gather_manifest:
     output:
         manifest=f"{DATASET}/manifest.csv",
         rejected=f"{DATASET}/rejected.csv",
-    params:
-        settings=settings("gather_manifest"),
-        shards=len(SHARDS),
-        folder=f"{DATASET}/manifest",
     log:
         f"{DATASET}/logs/gather_manifest.log",
     benchmark:
@@ -96,6 +92,10 @@ rule gather_manifest:
     resources:
         mem_mb=500,
         runtime=10,
+    params:
+        settings=settings("gather_manifest"),
+        shards=len(SHARDS),
+        folder=lambda wildcards, input: Path(input[0]).parent,
     shell:
         "python -m lightcluster gather-manifest {params.folder} {params.shards} "
         "--manifest {output.manifest} --rejected {output.rejected} > {log} 2>&1"

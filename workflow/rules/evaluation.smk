@@ -8,8 +8,6 @@ if LABELLED:
             pixel=f"{MASKS}/pixel/{{shard}}.npz",
         output:
             f"{RUN}/counts/masks/{{shard}}.npz",
-        params:
-            settings=settings("count_masks"),
         log:
             f"{RUN}/logs/count_masks/{{shard}}.log",
         benchmark:
@@ -20,6 +18,8 @@ if LABELLED:
         resources:
             mem_mb=lambda wildcards, attempt: 2000 * attempt,
             runtime=30,
+        params:
+            settings=settings("count_masks"),
         shell:
             "python -m lightcluster count-masks {params.settings:q} --manifest {input.manifest} "
             "--classes {input.classes} --patch-masks {input.patch} --pixel-masks {input.pixel} "
@@ -33,8 +33,6 @@ if LABELLED:
             segmentation=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
         output:
             f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
-        params:
-            settings=settings("count_confusion"),
         log:
             f"{RUN}/logs/count_confusion/seed-{{seed}}/{{shard}}.log",
         benchmark:
@@ -45,6 +43,8 @@ if LABELLED:
         resources:
             mem_mb=lambda wildcards, attempt: 2000 * attempt,
             runtime=30,
+        params:
+            settings=settings("count_confusion"),
         shell:
             "python -m lightcluster count-confusion {params.settings:q} --seed {wildcards.seed} "
             "--manifest {input.manifest} --classes {input.classes} --pixel-masks {input.pixel} "
@@ -82,12 +82,6 @@ if LABELLED:
                 subcategory="{run}",
                 labels={"table": "matching"},
             ),
-        params:
-            settings=settings("evaluate"),
-            shards=len(SHARDS),
-            counts=f"{RUN}/counts",
-            tables=f"{RUN}/tables",
-            dataset=LAYOUT.dataset.name,
         log:
             f"{RUN}/logs/evaluate.log",
         benchmark:
@@ -98,6 +92,12 @@ if LABELLED:
         resources:
             mem_mb=1000,
             runtime=10,
+        params:
+            settings=settings("evaluate"),
+            shards=len(SHARDS),
+            counts=f"{RUN}/counts",
+            tables=f"{RUN}/tables",
+            dataset=LAYOUT.dataset.name,
         shell:
             "python -m lightcluster evaluate {params.settings:q} {params.shards} "
             "--counts {params.counts} --classes {input.classes} --dataset {params.dataset} "
@@ -126,16 +126,6 @@ rule report:
             subcategory="{run}",
             labels={"figure": "{name}"},
         ),
-    params:
-        settings=settings("report"),
-        patch=f"{MASKS}/patch",
-        pixel=f"{MASKS}/pixel",
-        segmentation=lambda wildcards: (
-            f"{DATASET}/{wildcards.run}/segmentation/"
-            f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
-        ),
-        tables=f"--tables {RUN}/tables" if LABELLED else "",
-        classes=classes_option,
     log:
         f"{RUN}/logs/report.log",
     benchmark:
@@ -146,6 +136,16 @@ rule report:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
+    params:
+        settings=settings("report"),
+        patch=f"{MASKS}/patch",
+        pixel=f"{MASKS}/pixel",
+        segmentation=lambda wildcards: (
+            f"{DATASET}/{wildcards.run}/segmentation/"
+            f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
+        ),
+        tables=f"--tables {RUN}/tables" if LABELLED else "",
+        classes=classes_option,
     shell:
         "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
         "--patch-masks {params.patch} --pixel-masks {params.pixel} "

@@ -2,9 +2,6 @@ rule fetch_weights:
     output:
         weights=f"{LAYOUT.weights_folder}/{{weights}}.safetensors",
         record=f"{LAYOUT.weights_folder}/{{weights}}.json",
-    params:
-        settings=settings("fetch_weights"),
-        content=lambda wildcards: LAYOUT.weights_stamp(wildcards.weights),
     log:
         f"{LAYOUT.weights_folder}/logs/{{weights}}.log",
     benchmark:
@@ -15,6 +12,9 @@ rule fetch_weights:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
+    params:
+        settings=settings("fetch_weights"),
+        content=lambda wildcards: LAYOUT.weights_stamp(wildcards.weights),
     shell:
         "python -m lightcluster fetch-weights {params.settings:q} {output.weights} > {log} 2>&1"
 
@@ -25,8 +25,6 @@ rule extract_features:
         weights=lambda wildcards: LAYOUT.weights_file_of_features(wildcards.features),
     output:
         directory(f"{DATASET}/features/{{features}}/{{shard}}.zarr"),
-    params:
-        settings=settings("extract_features"),
     log:
         f"{DATASET}/logs/extract_features/{{features}}/{{shard}}.log",
     benchmark:
@@ -40,6 +38,8 @@ rule extract_features:
         gpu=1,
         device="auto",
         batch_size=8,
+    params:
+        settings=settings("extract_features"),
     shell:
         "python -m lightcluster extract-features {params.settings:q} "
         "--manifest {input.manifest} --weights {input.weights} --output {output} "
@@ -52,9 +52,6 @@ rule sample_features:
         store_of,
     output:
         f"{RUN}/sample/{{shard}}.npz",
-    params:
-        settings=settings("sample_features"),
-        shards=len(SHARDS),
     log:
         f"{RUN}/logs/sample_features/{{shard}}.log",
     benchmark:
@@ -65,6 +62,9 @@ rule sample_features:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
+    params:
+        settings=settings("sample_features"),
+        shards=len(SHARDS),
     shell:
         "python -m lightcluster sample-features {params.settings:q} {wildcards.shard} "
         "{params.shards} --store {input} --output {output} > {log} 2>&1"

@@ -11,11 +11,6 @@ rule decide_foreground:
         category=f"{RUN}/clusters/category.npz",
     output:
         f"{MASKS}/foreground.npz",
-    params:
-        settings=settings("decide_foreground"),
-        shards=len(SHARDS),
-        sample=f"{RUN}/sample",
-        image_level=f"{RUN}/clusters/image",
     log:
         f"{RUN}/logs/decide_foreground.log",
     benchmark:
@@ -26,6 +21,11 @@ rule decide_foreground:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
+    params:
+        settings=settings("decide_foreground"),
+        shards=len(SHARDS),
+        sample=f"{RUN}/sample",
+        image_level=f"{RUN}/clusters/image",
     shell:
         "python -m lightcluster decide-foreground {params.settings:q} {params.shards} "
         "--sample {params.sample} --image-level {params.image_level} "
@@ -43,8 +43,6 @@ rule merge_levels:
         decision=f"{MASKS}/foreground.npz",
     output:
         f"{MASKS}/patch/{{shard}}.npz",
-    params:
-        settings=settings("merge_levels"),
     log:
         f"{RUN}/logs/merge_levels/{{shard}}.log",
     benchmark:
@@ -55,6 +53,8 @@ rule merge_levels:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
+    params:
+        settings=settings("merge_levels"),
     shell:
         "python -m lightcluster merge-levels {params.settings:q} {wildcards.shard} "
         "--store {input.store} --image-level {input.image} --superclasses {input.superclasses} "
@@ -68,8 +68,6 @@ rule refine_masks:
         patch=f"{MASKS}/patch/{{shard}}.npz",
     output:
         f"{MASKS}/pixel/{{shard}}.npz",
-    params:
-        settings=settings("refine_masks"),
     log:
         f"{RUN}/logs/refine_masks/{{shard}}.log",
     benchmark:
@@ -80,6 +78,8 @@ rule refine_masks:
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        settings=settings("refine_masks"),
     shell:
         "python -m lightcluster refine-masks {params.settings:q} --manifest {input.manifest} "
         "--patch-masks {input.patch} --output {output} > {log} 2>&1"
@@ -91,8 +91,6 @@ rule paint_masks:
         pixel=f"{MASKS}/pixel/{{shard}}.npz",
     output:
         directory(f"{MASKS}/png/{{shard}}"),
-    params:
-        settings=settings("paint_masks"),
     log:
         f"{RUN}/logs/paint_masks/{{shard}}.log",
     benchmark:
@@ -103,6 +101,8 @@ rule paint_masks:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
+    params:
+        settings=settings("paint_masks"),
     shell:
         "python -m lightcluster paint-masks --manifest {input.manifest} "
         "--pixel-masks {input.pixel} --output {output} > {log} 2>&1"

@@ -5,8 +5,6 @@ rule embed_regions:
         weights=weights_of,
     output:
         f"{RUN}/regions/{{shard}}.npz",
-    params:
-        settings=settings("embed_regions"),
     log:
         f"{RUN}/logs/embed_regions/{{shard}}.log",
     benchmark:
@@ -20,6 +18,8 @@ rule embed_regions:
         gpu=1,
         device="auto",
         batch_size=8,
+    params:
+        settings=settings("embed_regions"),
     shell:
         "python -m lightcluster embed-regions {params.settings:q} --manifest {input.manifest} "
         "--pixel-masks {input.pixel} --weights {input.weights} --output {output} "
@@ -34,11 +34,6 @@ rule label_regions:
     output:
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
-    params:
-        settings=settings("label_regions"),
-        shards=len(SHARDS),
-        regions=f"{RUN}/regions",
-        classes=classes_option,
     log:
         f"{RUN}/logs/label_regions/seed-{{seed}}.log",
     benchmark:
@@ -49,6 +44,11 @@ rule label_regions:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
+    params:
+        settings=settings("label_regions"),
+        shards=len(SHARDS),
+        regions=f"{RUN}/regions",
+        classes=classes_option,
     shell:
         "python -m lightcluster label-regions {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --regions {params.regions} --output {output.labelling} "
@@ -63,8 +63,6 @@ rule paint_segmentation:
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
     output:
         directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
-    params:
-        settings=settings("paint_segmentation"),
     log:
         f"{RUN}/logs/paint_segmentation/seed-{{seed}}/{{shard}}.log",
     benchmark:
@@ -75,6 +73,8 @@ rule paint_segmentation:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
+    params:
+        settings=settings("paint_segmentation"),
     shell:
         "python -m lightcluster paint-segmentation {params.settings:q} "
         "--manifest {input.manifest} --pixel-masks {input.pixel} --regions {input.regions} "

@@ -22,8 +22,16 @@ def superclass_of_sample(sample: Sample, superclasses: Path) -> NDArray[np.int64
 
 
 def cluster_category(
-    sample_folder: Path, shards: int, superclasses: Path, output: Path, *,
-    k: int, metric: Metric, restarts: int, iterations: int, seed: int,
+    sample_folder: Path,
+    shards: int,
+    superclasses: Path,
+    output: Path,
+    *,
+    k: int,
+    metric: Metric,
+    restarts: int,
+    iterations: int,
+    seed: int,
 ) -> None:
     """Fit the centroids of the category level, superclass by superclass.
 
@@ -35,8 +43,12 @@ def cluster_category(
     group = superclass_of_sample(sample, superclasses)
     fits = [
         fit_kmeans(
-            sample.features[group == number], k,
-            metric=metric, restarts=restarts, iterations=iterations, seed=seed,
+            sample.features[group == number],
+            k,
+            metric=metric,
+            restarts=restarts,
+            iterations=iterations,
+            seed=seed,
         )
         for number in range(int(group.max()) + 1)
     ]

@@ -13,8 +13,15 @@ log = logging.getLogger(__name__)
 
 
 def cluster_dataset(
-    sample_folder: Path, shards: int, output: Path, *,
-    k: int, metric: Metric, restarts: int, iterations: int, seed: int,
+    sample_folder: Path,
+    shards: int,
+    output: Path,
+    *,
+    k: int,
+    metric: Metric,
+    restarts: int,
+    iterations: int,
+    seed: int,
 ) -> None:
     """Fit the centroids of the dataset level on the sampled patches.
 
@@ -23,7 +30,9 @@ def cluster_dataset(
     sample = read_sample(sample_folder, shards)
     log.info(
         "k-means of %d patches x %d, k = %d: %.0f MiB",
-        *sample.features.shape, k, sample.features.nbytes / 2**20,
+        *sample.features.shape,
+        k,
+        sample.features.nbytes / 2**20,
     )
     fitted = fit_kmeans(
         sample.features, k, metric=metric, restarts=restarts, iterations=iterations, seed=seed

@@ -16,8 +16,16 @@ from lightcluster.progress import progress
 
 
 def cluster_image(
-    store: Path, output: Path, *, k: int, normalization: Literal["l2", "none"],
-    metric: Metric, restarts: int, iterations: int, seed: int, rules: Sequence[Rule],
+    store: Path,
+    output: Path,
+    *,
+    k: int,
+    normalization: Literal["l2", "none"],
+    metric: Metric,
+    restarts: int,
+    iterations: int,
+    seed: int,
+    rules: Sequence[Rule],
 ) -> None:
     """Cluster each image of a shard by itself and decide its foreground.
 

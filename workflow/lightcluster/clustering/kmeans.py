@@ -96,6 +96,7 @@ def fit_kmeans(
         gpu=len(fitted) >= GPU_POINTS and faiss.get_num_gpus() > 0,
     )
     trainer.train(fitted)
+    assert trainer.obj is not None  # that of the best start, iteration by iteration
     centroids = np.ascontiguousarray(trainer.centroids, np.float32)
     sizes = np.bincount(assign(points, centroids, metric), minlength=k).astype(np.int64)
     return KMeans(centroids, sizes, float(trainer.obj[-1]))
@@ -121,7 +122,8 @@ def assign(
     closeness = points @ centroids.T
     if metric == "euclidean":
         closeness -= 0.5 * np.square(centroids).sum(axis=1)
-    return closeness.argmax(axis=1)
+    nearest: NDArray[np.int64] = closeness.argmax(axis=1)
+    return nearest
 
 
 def normalize(features: NDArray[np.floating], how: Literal["l2", "none"]) -> NDArray[np.float32]:
@@ -130,4 +132,5 @@ def normalize(features: NDArray[np.floating], how: Literal["l2", "none"]) -> NDA
     if how == "none":
         return rows
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(length, np.finfo(np.float32).tiny)
+    scaled: NDArray[np.float32] = rows / np.maximum(length, np.finfo(np.float32).tiny)
+    return scaled

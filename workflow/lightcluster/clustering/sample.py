@@ -47,8 +47,14 @@ def draw_rows(tokens: int, quota: int, seed: int, shard: int) -> NDArray[np.int6
 
 
 def sample_features(
-    store: Path, output: Path, *, shard: int, shards: int, tokens: int,
-    normalization: Literal["l2", "none"], seed: int,
+    store: Path,
+    output: Path,
+    *,
+    shard: int,
+    shards: int,
+    tokens: int,
+    normalization: Literal["l2", "none"],
+    seed: int,
 ) -> None:
     """Draw the share of one shard of a sample of `tokens` patches and write it to `output`.
 

@@ -58,9 +58,15 @@ def merge_small(
 
 
 def group_images(
-    stores: list[Path], output: Path, *,
-    count: int | Literal["auto"], min_images: int, sample_images: int,
-    restarts: int, iterations: int, seed: int,
+    stores: list[Path],
+    output: Path,
+    *,
+    count: int | Literal["auto"],
+    min_images: int,
+    sample_images: int,
+    restarts: int,
+    iterations: int,
+    seed: int,
 ) -> None:
     """Group all images by their CLS tokens.
 

@@ -176,7 +176,9 @@ def fingerprint(entries: list[Entry]) -> str:
     """Return a digest of the names and sizes of images and labels: it changes when they do."""
     digest = hashlib.blake2b(digest_size=8)
     for entry in entries:
-        digest.update(f"{entry.image_id}\0{entry.output}\0{entry.stamp}\1".encode("utf-8", "replace"))
+        digest.update(
+            f"{entry.image_id}\0{entry.output}\0{entry.stamp}\1".encode("utf-8", "replace")
+        )
     return digest.hexdigest()
 
 

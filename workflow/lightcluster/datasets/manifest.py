@@ -106,7 +106,9 @@ def _reject(entry: Entry, what: str, reason: str, stop: bool) -> Rejection:
     return Rejection(printable, what, reason)
 
 
-def write_rows(path: Path, rows: Iterable[Row | Rejection], kind: type[Row] | type[Rejection]) -> None:
+def write_rows(
+    path: Path, rows: Iterable[Row | Rejection], kind: type[Row] | type[Rejection]
+) -> None:
     """Write a manifest or a table of rejections as CSV."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -142,8 +144,13 @@ def read_manifest(path: Path) -> list[Row]:
 
 
 def index_dataset(
-    dataset: DatasetSettings, demo_folder: Path, shard: int, shards: int,
-    classes_file: Path | None, manifest: Path, rejected: Path,
+    dataset: DatasetSettings,
+    demo_folder: Path,
+    shard: int,
+    shards: int,
+    classes_file: Path | None,
+    manifest: Path,
+    rejected: Path,
 ) -> None:
     """Write the manifest and the rejections of one shard of a dataset."""
     entries = split_shards(list_dataset(dataset, demo_folder), shards)[shard]

@@ -671,9 +671,7 @@ def _relief(coverage: NDArray[np.float32], size: float, light: float) -> NDArray
     return np.clip(0.6 + 0.45 * height + 0.9 * slope, 0.3, 1.5)[..., None].astype(np.float32)
 
 
-def _photograph(
-    canvas: NDArray[np.float32], light: float, rng: Rng
-) -> NDArray[np.uint8]:
+def _photograph(canvas: NDArray[np.float32], light: float, rng: Rng) -> NDArray[np.uint8]:
     """Light that falls off across the scene, a slightly soft lens and sensor noise."""
     height, width = canvas.shape[:2]
     down = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]

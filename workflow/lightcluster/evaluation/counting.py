@@ -1,4 +1,4 @@
-"""Counting pixels of a shard against the ground truth, for every stage of the masks and the classes.
+"""Counting pixels of a shard against the ground truth: masks at every stage, and classes.
 
 Everything that is ever scored comes from these int64 counts, summed over shards.
 """
@@ -49,8 +49,15 @@ def _labelled(
 
 
 def count_masks(
-    manifest: Path, classes_file: Path, patch_masks: Path, pixel_masks: Path, output: Path, *,
-    background: int | None, ignore: int, upsampling: Literal["bilinear", "nearest"],
+    manifest: Path,
+    classes_file: Path,
+    patch_masks: Path,
+    pixel_masks: Path,
+    output: Path,
+    *,
+    background: int | None,
+    ignore: int,
+    upsampling: Literal["bilinear", "nearest"],
     threshold: float,
 ) -> None:
     """Count predicted against true foreground at each of the `STAGES`.
@@ -70,8 +77,11 @@ def count_masks(
         foreground = np.where(truth == IGNORED, np.uint8(255), (truth != ground).astype(np.uint8))
         score, size = patches.score_of(number), truth.shape
         masks = [
-            *(upsample(vote, size, "nearest") > 0.5 for vote in patches.votes_of(number)),
-            upsample(score > threshold, size, "nearest") > 0.5,
+            *(
+                upsample(vote.astype(np.float32), size, "nearest") > 0.5
+                for vote in patches.votes_of(number)
+            ),
+            upsample(score, size, "nearest") > threshold,
             upsample(score, size, upsampling) > threshold,
             pixels.mask_of(number),
         ]
@@ -80,9 +90,7 @@ def count_masks(
             counts[stage] += counted.counts
         ignored += counted.ignored
         images += 1
-    write_arrays(
-        output, counts=counts, ignored=np.asarray(ignored), images=np.asarray(images)
-    )
+    write_arrays(output, counts=counts, ignored=np.asarray(ignored), images=np.asarray(images))
 
 
 def oracle_classes(
@@ -98,12 +106,22 @@ def oracle_classes(
     valid = truth != IGNORED
     joint = label[valid].astype(np.int64) * n_classes + truth[valid]
     table = np.bincount(joint, minlength=(regions + 1) * n_classes).reshape(-1, n_classes)
-    return table[1:].argmax(axis=1)
+    best: NDArray[np.int64] = table[1:].argmax(axis=1)
+    return best
 
 
 def count_confusion(
-    manifest: Path, classes_file: Path, pixel_masks: Path, segmentation: Path, output: Path, *,
-    classes: int | Literal["auto"], background: int | None, ignore: int, min_area: float, seed: int,
+    manifest: Path,
+    classes_file: Path,
+    pixel_masks: Path,
+    segmentation: Path,
+    output: Path,
+    *,
+    classes: int | Literal["auto"],
+    background: int | None,
+    ignore: int,
+    min_area: float,
+    seed: int,
 ) -> None:
     """Count predicted clusters against true classes, at the images' own resolution.
 
@@ -139,8 +157,12 @@ def count_confusion(
         painted = np.concatenate([[outside], best]).astype(np.uint16)[regions.label]
         oracle += count(painted, truth, n_classes + 1, n_classes, IGNORED).counts
     write_arrays(
-        output, segmentation=total, random=random, oracle=oracle,
-        ignored=np.asarray(ignored), images=np.asarray(images),
+        output,
+        segmentation=total,
+        random=random,
+        oracle=oracle,
+        ignored=np.asarray(ignored),
+        images=np.asarray(images),
     )
 
 

@@ -146,10 +146,14 @@ def make_tables(
     dataset, run : str
         Written into the tables.
     """
-    metrics, per_class, matchings = [], [], []
+    metrics: list[dict[str, Any]] = []
+    per_class: list[dict[str, Any]] = []
+    matchings: list[dict[str, Any]] = []
     for seed, counts in class_counts.items():
         for rows, new in zip(
-            (metrics, per_class, matchings), score_seed(counts, names, background, seed), strict=True
+            (metrics, per_class, matchings),
+            score_seed(counts, names, background, seed),
+            strict=True,
         ):
             rows.extend(new)
     first = next(iter(class_counts.values()))
@@ -175,8 +179,15 @@ def make_tables(
 
 
 def evaluate(
-    counts_folder: Path, shards: int, seeds: list[int], classes_file: Path, output: Path, *,
-    background: int | None, dataset: str, run: str,
+    counts_folder: Path,
+    shards: int,
+    seeds: list[int],
+    classes_file: Path,
+    output: Path,
+    *,
+    background: int | None,
+    dataset: str,
+    run: str,
 ) -> None:
     """Write ``metrics.csv``, ``per_class.csv`` and ``matching.csv`` into the folder `output`.
 

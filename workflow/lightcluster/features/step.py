@@ -36,9 +36,21 @@ def open_backbone(
 
 
 def extract_features(
-    manifest: Path, weights: Path, output: Path, *, mean: Sequence[float] | None,
-    std: Sequence[float] | None, facet: Facet, layer: int, short_side: int, max_tokens: int,
-    max_pixels: int, precision: Precision, device: str, batch_size: int, threads: int,
+    manifest: Path,
+    weights: Path,
+    output: Path,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    facet: Facet,
+    layer: int,
+    short_side: int,
+    max_tokens: int,
+    max_pixels: int,
+    precision: Precision,
+    device: str,
+    batch_size: int,
+    threads: int,
 ) -> None:
     """Run the backbone over the images of a manifest and write their feature store."""
     set_threads(threads)

@@ -40,12 +40,14 @@ def merge_votes(votes: NDArray[np.bool_], rule: ConsistencyRule) -> NDArray[np.f
         In [0, 1]; foreground is above 0.5.
     """
     if rule == "majority":
-        return votes.mean(axis=0, dtype=np.float32).astype(np.float16)
-    if rule == "any":
-        return votes.any(axis=0).astype(np.float16)
-    if rule == "all":
-        return votes.all(axis=0).astype(np.float16)
-    return votes[LEVELS.index(rule)].astype(np.float16)
+        score = np.mean(votes, axis=0, dtype=np.float32)
+    elif rule == "any":
+        score = np.max(votes, axis=0)
+    elif rule == "all":
+        score = np.min(votes, axis=0)
+    else:
+        score = votes[LEVELS.index(rule)]
+    return np.asarray(score, np.float16)
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,18 @@ class PatchMasks:
 
 
 def merge_levels(
-    store: Path, shard: int, image_level: Path, superclasses: Path, dataset_level: Path,
-    category_level: Path, decision: Path, output: Path, *,
-    normalization: Literal["l2", "none"], metric: Metric, rule: ConsistencyRule,
+    store: Path,
+    shard: int,
+    image_level: Path,
+    superclasses: Path,
+    dataset_level: Path,
+    category_level: Path,
+    decision: Path,
+    output: Path,
+    *,
+    normalization: Literal["l2", "none"],
+    metric: Metric,
+    rule: ConsistencyRule,
 ) -> None:
     """Assign the patches of a shard to the clusters of the upper levels and merge the three masks.
 

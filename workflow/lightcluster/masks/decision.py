@@ -17,8 +17,15 @@ log = logging.getLogger(__name__)
 
 
 def decide_foreground(
-    sample_folder: Path, image_level_folder: Path, shards: int, dataset_level: Path,
-    superclasses: Path, category_level: Path, output: Path, *, metric: Metric,
+    sample_folder: Path,
+    image_level_folder: Path,
+    shards: int,
+    dataset_level: Path,
+    superclasses: Path,
+    category_level: Path,
+    output: Path,
+    *,
+    metric: Metric,
 ) -> None:
     """Decide which clusters of the two upper levels are foreground.
 

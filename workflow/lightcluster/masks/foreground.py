@@ -18,7 +18,7 @@ Rule = Literal["attention", "border", "center"]
 
 
 def border_patches(grid: tuple[int, int]) -> NDArray[np.float32]:
-    """Return 1 for patches at the border of a (rows, columns) grid, else 0; shape (rows * columns,)."""
+    """Return 1 for patches at the border of the grid, else 0; float32, shape (rows * columns,)."""
     inside = np.zeros(grid, np.float32)
     inside[1:-1, 1:-1] = 1
     return 1 - inside.ravel()

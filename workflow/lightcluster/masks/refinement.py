@@ -66,7 +66,8 @@ def refine_crf(
         rgbim=np.require(image, np.uint8, ["C", "W"]),  # pydensecrf refuses read-only arrays
         compat=crf.bilateral_weight,
     )
-    return np.asarray(model.inference(crf.iterations), np.float32)[1].reshape(height, width)
+    probability: NDArray[np.float32] = np.asarray(model.inference(crf.iterations), np.float32)[1]
+    return probability.reshape(height, width)
 
 
 def working_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
@@ -113,7 +114,7 @@ def refine_mask(
         image = np.array(small)
     soft = upsample(score, size, upsampling)
     if threshold != 0.5:
-        soft = np.where(soft < threshold, soft / threshold, 1 + (soft - threshold) / (1 - threshold)) / 2
+        soft = np.interp(soft, [0, threshold, 1], [0, 0.5, 1]).astype(np.float32)
     refined = refine_crf(soft, image, crf)
     if size != (height, width):
         refined = upsample(refined, (height, width), "bilinear")
@@ -152,9 +153,15 @@ class PixelMasks:
 
 
 def refine_masks(
-    manifest: Path, patch_masks: Path, output: Path, *,
-    upsampling: Literal["bilinear", "nearest"], threshold: float, crf: Crf | None,
-    working_pixels: int, max_pixels: int,
+    manifest: Path,
+    patch_masks: Path,
+    output: Path,
+    *,
+    upsampling: Literal["bilinear", "nearest"],
+    threshold: float,
+    crf: Crf | None,
+    working_pixels: int,
+    max_pixels: int,
 ) -> None:
     """Refine the masks of a shard and write the arrays of `PixelMasks`."""
     rows = {row.image_id: row for row in read_manifest(manifest)}
@@ -163,8 +170,12 @@ def refine_masks(
     for number, image_id in enumerate(progress(patches.image_id, "refine")):
         image = open_image(rows[image_id].path, max_pixels)
         mask = refine_mask(
-            patches.score_of(number), image,
-            upsampling=upsampling, threshold=threshold, crf=crf, max_pixels=working_pixels,
+            patches.score_of(number),
+            image,
+            upsampling=upsampling,
+            threshold=threshold,
+            crf=crf,
+            max_pixels=working_pixels,
         )
         packed.append(np.packbits(mask))
         sizes.append(mask.shape)

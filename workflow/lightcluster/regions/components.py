@@ -44,7 +44,7 @@ def find_regions(mask: NDArray[np.bool_], min_area: float) -> Regions:
     Regions
         None if the mask is empty.
     """
-    components = measure.label(mask, connectivity=2)
+    components = measure.label(mask, connectivity=2)  # type: ignore[no-untyped-call]
     area = np.bincount(components.ravel())[1:]
     order = np.argsort(-area, kind="stable")
     order = order[(area[order] >= min_area * mask.size) | (np.arange(len(order)) == 0)]

@@ -24,7 +24,11 @@ GREY = 124
 
 
 def crop_regions(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], *, min_area: float, margin: float,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    *,
+    min_area: float,
+    margin: float,
     masked: bool,
 ) -> Iterator[tuple[NDArray[np.int64], int, NDArray[np.uint8]]]:
     """Yield the box, the area in pixels and the crop of each region of an image.
@@ -49,8 +53,12 @@ def crop_regions(
 
 
 def embed_crops(
-    crops: Iterator[NDArray[np.uint8]], backbone: Backbone, *, crop_size: int,
-    precision: torch.dtype, batch_size: int,
+    crops: Iterator[NDArray[np.uint8]],
+    backbone: Backbone,
+    *,
+    crop_size: int,
+    precision: torch.dtype,
+    batch_size: int,
 ) -> NDArray[np.float32]:
     """Return the CLS tokens of crops, each resized to a square.
 
@@ -58,7 +66,8 @@ def embed_crops(
     -------
     float32 array, shape (crops, dim)
     """
-    tokens, batch = [np.empty((0, backbone.dim), np.float32)], []
+    tokens = [np.empty((0, backbone.dim), np.float32)]
+    batch: list[NDArray[np.float32]] = []
 
     def flush() -> None:
         images = torch.from_numpy(np.stack(batch)).to(backbone.device)
@@ -76,11 +85,22 @@ def embed_crops(
 
 
 def embed_regions(
-    manifest: Path, pixel_masks: Path, weights: Path, output: Path, *,
-    mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None,
-    min_area: float, margin: float, crop_size: int, masked: bool,
-    precision: Literal["auto", "float32", "bfloat16", "float16"], max_pixels: int, device: str,
-    batch_size: int, threads: int,
+    manifest: Path,
+    pixel_masks: Path,
+    weights: Path,
+    output: Path,
+    *,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+    min_area: float,
+    margin: float,
+    crop_size: int,
+    masked: bool,
+    precision: Literal["auto", "float32", "bfloat16", "float16"],
+    max_pixels: int,
+    device: str,
+    batch_size: int,
+    threads: int,
 ) -> None:
     """Embed the regions of a shard.
 
@@ -106,7 +126,10 @@ def embed_regions(
                 yield crop
 
     cls = embed_crops(
-        crops(), backbone, crop_size=crop_size, batch_size=batch_size,
+        crops(),
+        backbone,
+        crop_size=crop_size,
+        batch_size=batch_size,
         precision=resolve_precision(precision, device),
     )
     write_arrays(

@@ -97,9 +97,18 @@ def fit_labelling(
 
 
 def label_regions(
-    regions: list[Path], classes_file: Path | None, output: Path, palette: Path, *,
-    classes: int | Literal["auto"], background: int | None, pca: int, restarts: int,
-    iterations: int, sample_regions: int, seed: int,
+    regions: list[Path],
+    classes_file: Path | None,
+    output: Path,
+    palette: Path,
+    *,
+    classes: int | Literal["auto"],
+    background: int | None,
+    pca: int,
+    restarts: int,
+    iterations: int,
+    sample_regions: int,
+    seed: int,
 ) -> None:
     """Fit the classes on the regions of all shards and write the arrays of `Labelling`.
 
@@ -123,16 +132,12 @@ def label_regions(
         raise DatasetError("no image has a foreground region: there is nothing to label")
     if len(sample) < k:
         log.warning("only %d regions for %d classes: some stay empty", len(sample), k)
-    fitted = fit_labelling(
-        sample, k, pca=pca, restarts=restarts, iterations=iterations, seed=seed
-    )
+    fitted = fit_labelling(sample, k, pca=pca, restarts=restarts, iterations=iterations, seed=seed)
     sizes = np.bincount(fitted.classes_of(sample), minlength=k + 1)
     log.info("regions in each class: %s", sizes[1:].tolist())
     with replacing(palette) as temporary:
         _write_palette(temporary, sizes)
-    write_arrays(
-        output, mean=fitted.mean, components=fitted.components, centroids=fitted.centroids
-    )
+    write_arrays(output, mean=fitted.mean, components=fitted.components, centroids=fitted.centroids)
 
 
 def _write_palette(path: Path, sizes: NDArray[np.int64]) -> None:

@@ -41,7 +41,12 @@ def save_indexed(classes: NDArray[np.uint16], path: Path) -> None:
 
 
 def paint_segmentation(
-    manifest: Path, pixel_masks: Path, regions: Path, labelling: Path, output: Path, *,
+    manifest: Path,
+    pixel_masks: Path,
+    regions: Path,
+    labelling: Path,
+    output: Path,
+    *,
     min_area: float,
 ) -> None:
     """Write the segmentation of each image of a shard below the folder `output`."""

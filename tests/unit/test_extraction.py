@@ -1,0 +1,120 @@
+"""From image files to a store, whatever the batches and threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightcluster.errors import ImageError, LightClusterError
+from lightcluster.features.backbone import Backbone, build_architecture
+from lightcluster.features.extraction import ImageRow, extract_shard
+from lightcluster.features.images import open_image, prepare_image, target_size
+from lightcluster.features.store import FeatureStore
+from PIL import Image
+
+POLICY: dict[str, Any] = {"short_side": 48, "max_tokens": 30, "max_pixels": 10**6}
+SETTINGS: dict[str, Any] = {
+    "facets": ("key", "token"),
+    "layer": -1,
+    "precision": torch.float32,
+    "batch_size": 4,
+    "workers": 2,
+    "attributes": {"weights": "abc"},
+    "progress": False,
+} | POLICY
+SIZES = [(60, 80), (80, 60), (1, 1), (10, 400)]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone(build_architecture("test_vit"), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRow]:
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    found = []
+    for index in range(14):
+        height, width = SIZES[index % 4]
+        path = folder / f"{index} 'é;\n.png"
+        Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+        found.append(ImageRow(f"{index:02d}/é\n", path, height, width))
+    return found
+
+
+def test_store_holds_the_features_of_each_image(
+    rows: list[ImageRow], backbone: Backbone, tmp_path: Path
+) -> None:
+    extract_shard(rows, backbone, tmp_path / "s.zarr", **SETTINGS)
+    store = FeatureStore.open(tmp_path / "s.zarr", {"weights": "abc"})
+    by_id = {row.image_id: row for row in rows}
+    assert sorted(store.image_id) == sorted(by_id)
+    for stored in store.iter_images(("key", "token")):
+        row = by_id[stored.image_id]
+        assert stored.size == (row.height, row.width)
+        size = target_size(row.height, row.width, 48, 16, 30)
+        assert stored.grid == (size[0] // 16, size[1] // 16)
+        image = prepare_image(open_image(row.path, 10**6), size, backbone.mean, backbone.std)
+        alone = backbone.forward(torch.from_numpy(image)[None], ("key", "token"))
+        assert np.allclose(stored.cls, alone.cls[0], atol=1e-4)
+        assert np.allclose(stored.cls_attention, alone.cls_attention[0], atol=1e-3)
+        for name, facet in stored.facets.items():
+            assert np.allclose(facet, alone.facets[name][0], atol=4e-3)
+
+
+def test_batches_threads_and_the_order_of_rows_change_nothing(
+    rows: list[ImageRow], backbone: Backbone, tmp_path: Path
+) -> None:
+    stores = []
+    for index, (batch_size, workers) in enumerate([(4, 2), (4, 5), (1, 1), (64, 3)]):
+        changed = SETTINGS | {"batch_size": batch_size, "workers": workers}
+        shuffled = rows[index:] + rows[:index]
+        extract_shard(shuffled, backbone, tmp_path / f"{index}", **changed)
+        stores.append(FeatureStore.open(tmp_path / f"{index}"))
+    first = stores[0]
+    for store in stores[1:]:
+        assert store.image_id == first.image_id
+        assert np.array_equal(store.grid, first.grid)
+        assert np.allclose(store.cls, first.cls, atol=1e-5)
+        for name in ("key", "token", "cls_attention"):
+            found, expected = (s.rows(name, 0, s.n_rows).astype("f4") for s in (store, first))
+            assert np.allclose(found, expected, atol=4e-3)
+    assert np.array_equal(stores[1].rows("key", 0, 99), first.rows("key", 0, 99))
+
+
+def test_an_image_that_changed_or_broke(
+    rows: list[ImageRow], backbone: Backbone, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("no image")
+    for bad, reason in (
+        (rows[0]._replace(height=61), "indexed; index it again"),
+        (rows[0]._replace(path=text), "not an image"),
+        (rows[0]._replace(path=tmp_path / "gone.jpg"), "does not exist"),
+    ):
+        with pytest.raises(ImageError, match=reason) as error:
+            extract_shard([*rows[1:], bad], backbone, tmp_path / "s.zarr", **SETTINGS)
+        assert str(bad.path) in str(error.value)
+        assert [path for path in tmp_path.iterdir() if path != text] == []
+
+
+def test_features_beyond_float16(rows: list[ImageRow], tmp_path: Path) -> None:
+    backbone = Backbone(build_architecture("test_vit"), (0.5,) * 3, (0.2,) * 3)
+    with torch.no_grad():
+        backbone.model.blocks[-1].attn.qkv.bias.fill_(1e6)
+    with pytest.raises(LightClusterError, match="precision: float32"):
+        extract_shard(rows, backbone, tmp_path / "s.zarr", **SETTINGS)
+
+
+def test_progress_goes_to_standard_error(
+    rows: list[ImageRow], backbone: Backbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract_shard(rows[:4], backbone, tmp_path / "0003.zarr", **SETTINGS | {"progress": True})
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "0003.zarr: 100%" in captured.err
+    assert "4/4" in captured.err

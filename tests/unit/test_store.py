@@ -1,0 +1,246 @@
+"""What goes into a store comes out of it, or an error that names the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightcluster.errors import StoreError
+from lightcluster.features import store as module
+from lightcluster.features.store import FeatureStore, FeatureStoreWriter, ImageFeatures
+
+DIM = 6
+
+
+def images(grids: list[tuple[int, int]], facets: tuple[str, ...] = ("key",)) -> list[ImageFeatures]:
+    random = np.random.default_rng(0)
+    return [
+        ImageFeatures(
+            cls=random.standard_normal(DIM).astype(np.float32),
+            cls_attention=random.random(rows * columns).astype(np.float16),
+            facets={
+                name: random.standard_normal((rows * columns, DIM)).astype(np.float16)
+                for name in facets
+            },
+        )
+        for rows, columns in grids
+    ]
+
+
+def write(
+    path: Path,
+    grids: list[tuple[int, int]],
+    facets: tuple[str, ...] = ("key",),
+    ids: list[str] | None = None,
+    **attributes: Any,
+) -> list[ImageFeatures]:
+    features = images(grids, facets)
+    ids = ids or [f"image {index}" for index in range(len(grids))]
+    array = np.array(grids)
+    with FeatureStoreWriter(path, array, array * 16 + 3, ids, facets, DIM, attributes) as writer:
+        for image_id, image in zip(ids, features, strict=True):
+            writer.append(image_id, image)
+    return features
+
+
+def read_all(path: Path) -> None:
+    store = FeatureStore.open(path)
+    for _ in store.iter_images(store.facets):
+        pass
+
+
+def files(path: Path) -> dict[str, bytes]:
+    found = (file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in found}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    grids=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12),
+    chunk_rows=st.sampled_from([1, 7, 32]),
+    file_bytes=st.sampled_from([1, 1000, 5000]),
+    block=st.integers(1, 100),
+    names=st.lists(st.text(st.characters(codec="utf-8")), min_size=12, max_size=12, unique=True),
+)
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory,
+    grids: list[tuple[int, int]],
+    chunk_rows: int,
+    file_bytes: int,
+    block: int,
+    names: list[str],
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "0000.zarr"
+    names = names[: len(grids)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK_ROWS", chunk_rows)
+        patch.setattr(module, "_FILE_BYTES", file_bytes)
+        features = write(path, grids, ("key", "value"), names, layer=-1)
+    store = FeatureStore.open(path, {"layer": -1})
+    assert (store.n_images, store.dim, store.facets) == (len(grids), DIM, ("key", "value"))
+    assert store.image_id == names
+    assert store.grid.tolist() == [list(grid) for grid in grids]
+    assert np.array_equal(store.size, store.grid * 16 + 3)
+    assert store.offset.tolist() == [0, *np.cumsum([r * c for r, c in grids])]
+    assert store.grid.dtype == store.size.dtype == np.int32
+    assert store.offset.dtype == np.int64
+    assert np.array_equal(store.cls, [image.cls for image in features])
+    for name in ("key", "value"):
+        expected = np.concatenate([image.facets[name] for image in features])
+        assert np.array_equal(store.rows(name, 0, store.n_rows), expected)
+        blocks = list(store.iter_blocks((name,), block))
+        assert np.array_equal(np.concatenate([arrays[name] for *_, arrays in blocks]), expected)
+        assert all(len(arrays[name]) <= max(block, 81) for *_, arrays in blocks)
+    for stored, image in zip(store.iter_images(("value",)), features, strict=True):
+        assert stored.image_id == names[stored.index]
+        assert stored.grid == grids[stored.index]
+        assert np.array_equal(stored.cls_attention, image.cls_attention)
+        assert np.array_equal(stored.facets["value"], image.facets["value"])
+        assert np.array_equal(store.key(stored.index), image.facets["key"])
+        assert np.array_equal(store.cls_attention(stored.index), image.cls_attention)
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \n'\";.jpg")
+    write(tmp_path / "s.zarr", [(1, 2)], ids=[name])
+    assert FeatureStore.open(tmp_path / "s.zarr").image_id == [name]
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name, [(3, 5), (40, 60)], ("key", "token"), weights="abc")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_zeros_are_data(tmp_path: Path) -> None:
+    path, zeros = tmp_path / "s.zarr", np.zeros((4, DIM))
+    grids = np.array([[2, 2]])
+    with FeatureStoreWriter(path, grids, grids, ["z"], ["key"], DIM, {}) as writer:
+        image = ImageFeatures(zeros[0].astype("f4"), zeros[:, 0].astype("f2"), {"key": zeros})
+        writer.append("z", image)
+    assert not FeatureStore.open(path).key(0).any()
+
+
+def test_few_files(tmp_path: Path) -> None:
+    write(tmp_path / "s.zarr", [(30, 40)] * 20)
+    assert len(files(tmp_path / "s.zarr")) == 8 * 2 + 1  # arrays x (metadata, data), group
+
+
+@pytest.mark.parametrize("several_files", [False, True])
+def test_damage_is_found_and_named(
+    several_files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if several_files:
+        monkeypatch.setattr(module, "_CHUNK_ROWS", 16)
+        monkeypatch.setattr(module, "_FILE_BYTES", 16 * DIM * 2)
+    path = tmp_path / "0007.zarr"
+    write(path, [(4, 5)] * 3)
+    data = [name for name in files(path) if not name.endswith("zarr.json")]
+    assert len(data) == (8 if not several_files else 8 + 3 + 1)
+    random = np.random.default_rng(0)
+    for name in data:
+        file, good = path / name, (path / name).read_bytes()
+        flipped = bytearray(good)
+        flipped[random.integers(len(good))] ^= 1 << random.integers(8)
+        for bad in (bytes(flipped), good[: len(good) // 2], good[:-1], good[:3], b"", None):
+            if bad is None:
+                file.unlink()
+            else:
+                file.write_bytes(bad)
+            with pytest.raises(StoreError) as error:
+                read_all(path)
+            assert str(file) in str(error.value)
+            assert "extract again" in str(error.value)
+            file.write_bytes(good)
+    read_all(path)
+
+
+def test_damaged_metadata_never_changes_the_data(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    features = write(path, [(2, 3), (4, 1)], weights="abc")
+    random = np.random.default_rng(1)
+    for name in [name for name in files(path) if name.endswith("zarr.json")]:
+        file, good = path / name, (path / name).read_bytes()
+        for position in random.choice(len(good), 12, replace=False):
+            bad = bytearray(good)
+            bad[position] ^= 1 << random.integers(7)
+            file.write_bytes(bytes(bad))
+            try:
+                store = FeatureStore.open(path, {"weights": "abc"})
+                found = [image.facets["key"] for image in store.iter_images()]
+            except StoreError as error:
+                assert str(path) in str(error)
+            else:
+                assert np.array_equal(
+                    np.concatenate(found), np.concatenate([i.facets["key"] for i in features])
+                )
+        file.unlink()
+        with pytest.raises(StoreError, match=r"s\.zarr"):
+            read_all(path)
+        file.write_bytes(good)
+
+
+def test_another_store_than_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.zarr"
+    with pytest.raises(StoreError, match="no feature store"):
+        FeatureStore.open(path)
+    write(path, [(1, 1)], layer=-1)
+    with pytest.raises(StoreError, match=r"s\.zarr: layer is -1, expected 3; delete it"):
+        FeatureStore.open(path, {"layer": 3})
+    with pytest.raises(StoreError, match=r"no facet 'query', only key"):
+        FeatureStore.open(path).rows("query", 0, 1)
+    with pytest.raises(ValueError, match="rows 0 to 2"):
+        FeatureStore.open(path).rows("key", 0, 2)
+    monkeypatch.setattr(module, "STORE_VERSION", 99)
+    with pytest.raises(StoreError, match=r"s\.zarr: store_version is 1, expected 99; delete it"):
+        FeatureStore.open(path)
+
+
+def test_a_crash_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    for _ in range(2):
+        before = files(tmp_path)
+        grids = np.array([[1, 2], [2, 2]])
+        image = images([(1, 2)])[0]
+        with pytest.raises(KeyboardInterrupt):
+            with FeatureStoreWriter(path, grids, grids, ["a", "b"], ["key"], DIM, {}) as writer:
+                writer.append("a", image)
+                raise KeyboardInterrupt
+        with pytest.raises(StoreError, match="1 images of 2"):
+            with FeatureStoreWriter(path, grids, grids, ["a", "b"], ["key"], DIM, {}) as writer:
+                writer.append("a", image)
+        assert files(tmp_path) == before
+        write(path, [(3, 3)])
+
+
+def test_replacing_and_what_a_killed_writer_left(tmp_path: Path) -> None:
+    path, stale = tmp_path / "[0].zarr", tmp_path / ".[0].zarr.123.tmp"
+    stale.mkdir()
+    write(path, [(1, 1)], ids=["old"])
+    write(path, [(1, 1)], ids=["new"])
+    assert FeatureStore.open(path).image_id == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_contradictions_are_refused(tmp_path: Path) -> None:
+    grids, path = np.array([[1, 2]]), tmp_path / "s.zarr"
+    for arguments in (
+        (grids, grids, ["a", "b"], ["key"]),
+        (grids[:0], grids[:0], [], ["key"]),
+        (grids.repeat(2, axis=0), grids.repeat(2, axis=0), ["a", "a"], ["key"]),
+        (grids, grids, ["a"], []),
+        (grids * 0, grids, ["a"], ["key"]),
+    ):
+        with pytest.raises(ValueError, match="a store needs"):
+            FeatureStoreWriter(path, *arguments, DIM, {})
+    with FeatureStoreWriter(path, grids, grids, ["a"], ["key"], DIM, {}) as writer:
+        with pytest.raises(ValueError, match="announced"):
+            writer.append("b", images([(1, 2)])[0])
+        with pytest.raises(ValueError, match="2 rows"):
+            writer.append("a", images([(2, 2)])[0])
+        writer.append("a", images([(1, 2)])[0])
