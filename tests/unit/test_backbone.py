@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from lightcluster.errors import WeightsError
 from lightcluster.features import backbone as module
-from lightcluster.features.backbone import FACETS, Backbone, build_architecture, resolve_precision
-
-import timm
-from timm.models.vision_transformer import VisionTransformer
+from lightcluster.features.backbone import (
+    FACETS,
+    Backbone,
+    VisionTransformer,
+    build_architecture,
+    resolve_precision,
+    timm,
+)
 
 SMALL = {"embed_dim": 48, "depth": 4, "num_heads": 3, "num_classes": 0, "dynamic_img_size": True}
-MODELS = {
-    "patch 8": dict(img_size=32, patch_size=8),
-    "patch 14, registers": dict(
-        img_size=42, patch_size=14, reg_tokens=4, no_embed_class=True, init_values=0.5
-    ),
-    "patch 16": dict(img_size=64, patch_size=16),
-    "normalised queries and keys": dict(img_size=64, patch_size=16, qk_norm=True, pre_norm=True),
-    "no class token": dict(img_size=64, patch_size=16, class_token=False, global_pool="avg"),
-    "registers alone": dict(
-        img_size=64, patch_size=16, class_token=False, reg_tokens=2, global_pool="avg"
-    ),
-    "scaled attention norm": dict(img_size=64, patch_size=16, scale_attn_norm=True),
+MODELS: dict[str, dict[str, object]] = {
+    "patch 8": {"img_size": 32, "patch_size": 8},
+    "patch 14, registers": {
+        "img_size": 42,
+        "patch_size": 14,
+        "reg_tokens": 4,
+        "no_embed_class": True,
+        "init_values": 0.5,
+    },
+    "patch 16": {"img_size": 64},
+    "normalised queries and keys": {"img_size": 64, "qk_norm": True, "pre_norm": True},
+    "no class token": {"img_size": 64, "class_token": False, "global_pool": "avg"},
+    "registers alone": {
+        "img_size": 64,
+        "class_token": False,
+        "reg_tokens": 2,
+        "global_pool": "avg",
+    },
+    "scaled attention norm": {"img_size": 64, "scale_attn_norm": True},
 }
 
 
@@ -161,7 +173,7 @@ def test_mistakes_name_what_is_allowed() -> None:
     images = torch.zeros(1, 3, 32, 32)
     with pytest.raises(ValueError, match="-4 to 3"):
         backbone.forward(images, layer=4)
-    with pytest.raises(ValueError, match="'keys'.*allowed"):
+    with pytest.raises(ValueError, match=r"'keys'.*allowed"):
         backbone.forward(images, ("keys",))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="auto"):
         resolve_precision("double", "cpu")  # type: ignore[arg-type]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from lightcluster.errors import ImageError, LightClusterError
 from lightcluster.features.backbone import Backbone, build_architecture
 from lightcluster.features.extraction import ImageRow, extract_shard
 from lightcluster.features.images import open_image, prepare_image, target_size
 from lightcluster.features.store import FeatureStore
-from PIL import Image
 
 POLICY: dict[str, Any] = {"short_side": 48, "max_tokens": 30, "max_pixels": 10**6}
 SETTINGS: dict[str, Any] = {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lightcluster.errors import StoreError
 from lightcluster.features import store as module
 from lightcluster.features.store import FeatureStore, FeatureStoreWriter, ImageFeatures
@@ -141,7 +142,7 @@ def test_damage_is_found_and_named(
     path = tmp_path / "0007.zarr"
     write(path, [(4, 5)] * 3)
     data = [name for name in files(path) if not name.endswith("zarr.json")]
-    assert len(data) == (8 if not several_files else 8 + 3 + 1)
+    assert len(data) == (8 if not several_files else 8 + 3)
     random = np.random.default_rng(0)
     for name in data:
         file, good = path / name, (path / name).read_bytes()
@@ -163,6 +164,7 @@ def test_damage_is_found_and_named(
 def test_damaged_metadata_never_changes_the_data(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
     features = write(path, [(2, 3), (4, 1)], weights="abc")
+    expected = np.concatenate([image.facets["key"] for image in features])
     random = np.random.default_rng(1)
     for name in [name for name in files(path) if name.endswith("zarr.json")]:
         file, good = path / name, (path / name).read_bytes()
@@ -172,13 +174,10 @@ def test_damaged_metadata_never_changes_the_data(tmp_path: Path) -> None:
             file.write_bytes(bytes(bad))
             try:
                 store = FeatureStore.open(path, {"weights": "abc"})
-                found = [image.facets["key"] for image in store.iter_images()]
-            except StoreError as error:
-                assert str(path) in str(error)
-            else:
-                assert np.array_equal(
-                    np.concatenate(found), np.concatenate([i.facets["key"] for i in features])
-                )
+                found = np.concatenate([image.facets["key"] for image in store.iter_images()])
+            except StoreError:
+                continue
+            assert np.array_equal(found, expected)
         file.unlink()
         with pytest.raises(StoreError, match=r"s\.zarr"):
             read_all(path)
@@ -201,21 +200,25 @@ def test_another_store_than_expected(tmp_path: Path, monkeypatch: pytest.MonkeyP
         FeatureStore.open(path)
 
 
-def test_a_crash_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
+def write_one_of_two(path: Path, interrupted: bool) -> None:
+    grids = np.array([[1, 2], [2, 2]])
+    with FeatureStoreWriter(path, grids, grids, ["a", "b"], ["key"], DIM, {}) as writer:
+        writer.append("a", images([(1, 2)])[0])
+        if interrupted:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("old_store", [False, True])
+def test_a_crash_leaves_nothing_and_keeps_the_old(old_store: bool, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
-    for _ in range(2):
-        before = files(tmp_path)
-        grids = np.array([[1, 2], [2, 2]])
-        image = images([(1, 2)])[0]
-        with pytest.raises(KeyboardInterrupt):
-            with FeatureStoreWriter(path, grids, grids, ["a", "b"], ["key"], DIM, {}) as writer:
-                writer.append("a", image)
-                raise KeyboardInterrupt
-        with pytest.raises(StoreError, match="1 images of 2"):
-            with FeatureStoreWriter(path, grids, grids, ["a", "b"], ["key"], DIM, {}) as writer:
-                writer.append("a", image)
-        assert files(tmp_path) == before
+    if old_store:
         write(path, [(3, 3)])
+    before = files(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        write_one_of_two(path, interrupted=True)
+    with pytest.raises(StoreError, match="1 images of 2"):
+        write_one_of_two(path, interrupted=False)
+    assert files(tmp_path) == before
 
 
 def test_replacing_and_what_a_killed_writer_left(tmp_path: Path) -> None:

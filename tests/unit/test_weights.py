@@ -11,6 +11,7 @@ import huggingface_hub.constants
 import pytest
 import safetensors.torch
 import torch
+
 from lightcluster.errors import WeightsError
 from lightcluster.features.backbone import build_architecture, load_backbone
 from lightcluster.features.weights import fetch_weights, read_record

@@ -362,18 +362,20 @@ def _is_branch(part: object) -> bool:
 
 
 def _suggestion(key: str) -> str:
-    """Return the nearest known key as a question, or the allowed keys."""
+    """Return the nearest known key as a question, or the keys allowed in its place."""
     known = [name for name, _ in walk_keys()] + list(Config.model_fields)
-    elsewhere = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    if elsewhere:
-        return f"; did you mean {elsewhere[0]}?"
-    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    last = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
-    near = near or [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last)]
-    if near:
-        return f"; did you mean {near[0]}?"
-    return f"; allowed here: {', '.join(name.rpartition('.')[2] for name in siblings)}"
+    section, _, last = key.rpartition(".")
+    siblings = {
+        name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section
+    }
+    everywhere = {name.rpartition(".")[2]: name for name in known}
+    if last in everywhere:
+        return f"; did you mean {everywhere[last]}?"
+    for names in (siblings, everywhere):
+        near = difflib.get_close_matches(last, names, n=1, cutoff=0.6)
+        if near:
+            return f"; did you mean {names[near[0]]}?"
+    return f"; allowed here: {', '.join(siblings)}"
 
 
 def put_over(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

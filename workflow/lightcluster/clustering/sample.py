@@ -32,6 +32,11 @@ class Sample:
     row: NDArray[np.int64]
 
 
+def quota_of_shard(total: int, shard: int, shards: int) -> int:
+    """Return the share of one shard of `total` rows; the shares of all shards add up to it."""
+    return total * (shard + 1) // shards - total * shard // shards
+
+
 def draw_rows(tokens: int, quota: int, seed: int, shard: int) -> NDArray[np.int64]:
     """Return `quota` of the rows 0..tokens-1 (all, if there are fewer), drawn without replacement.
 
@@ -61,7 +66,8 @@ def sample_features(
     Writes ``features`` float16 [n, dim] (normalised), ``image`` int32 [n] and ``row`` int64 [n].
     """
     features = FeatureStore.open(store)
-    rows = draw_rows(int(features.offset[-1]), -(-tokens // shards), seed, shard)
+    quota = quota_of_shard(tokens, shard, shards)
+    rows = draw_rows(int(features.offset[-1]), quota, seed, shard)
     chosen = np.empty((len(rows), features.dim), np.float16)
     facet = features.facets[0]
     for image in progress(features.iter_images((facet,)), "sample", features.n_images):

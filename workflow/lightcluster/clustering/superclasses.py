@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
-from lightcluster.clustering.sample import draw_rows
+from lightcluster.clustering.sample import draw_rows, quota_of_shard
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import read_arrays, write_arrays
 
@@ -74,9 +74,9 @@ def group_images(
     Writes ``centroids`` float32 [groups, dim], ``superclass`` int32 [images] and ``offset``
     int64 [shards + 1], where the images of each shard begin.
     """
-    quota = -(-sample_images // len(stores))
     sampled, offset = [], [0]
     for shard, cls in enumerate(_read_cls(stores)):
+        quota = quota_of_shard(sample_images, shard, len(stores))
         sampled.append(cls[draw_rows(len(cls), quota, seed, shard)])
         offset.append(offset[-1] + len(cls))
     sample, images = np.concatenate(sampled), offset[-1]

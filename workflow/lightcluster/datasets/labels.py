@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.errors import DatasetError, ImageError
+from lightcluster.features.images import FORMATS
 from lightcluster.files import replacing
 
 
@@ -40,13 +41,14 @@ def read_classes(path: Path) -> Classes:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"dataset.classes = {str(path)!r}: cannot be read ({error})") from None
-    if not rows or not {"id", "name"} <= set(rows[0]):
+    if not rows or not {"id", "name"} <= set(rows[0][1]):
         raise DatasetError(f"{path}: needs a header line `id,name` and a line for every class")
     classes: dict[int, str] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         text = (row["id"] or "").strip()
         if not text.isdecimal() or int(text) > 65_535:
             raise DatasetError(f"{path}, line {line}: id {text!r} is no integer from 0 to 65535")
@@ -111,7 +113,7 @@ def read_label(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
         If it cannot be read, has more than one channel or is of another size.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if (image.height, image.width) != tuple(size):
                 raise ImageError(
                     f"label is {image.height} x {image.width}, its image {size[0]} x {size[1]} "
@@ -119,8 +121,11 @@ def read_label(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
                 )
             if image.mode not in {"1", "L", "P", "I;16", "I;16B", "I"}:
                 raise ImageError(f"label has mode {image.mode}; it must have a single channel")
+            image.load()
             ids = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
         raise ImageError(f"label cannot be read ({error})") from None
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) > 65_535):
         raise ImageError(f"label holds ids from {ids.min()} to {ids.max()}; allowed: 0 to 65535")

@@ -113,33 +113,53 @@ def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the path below `folder` and the size in bytes of all files; hidden ones are skipped."""
-    pending = [""]
+    """Yield the path below `folder` and the size in bytes of all files.
+
+    Hidden files and folders are skipped, links followed, but not to a folder that they are in.
+    Links to nothing are yielded, so that they are named as bad images rather than overlooked.
+    """
+    pending = [("", frozenset({os.path.realpath(folder)}))]
     while pending:
-        below = pending.pop()
-        with os.scandir(folder / below) as found:
-            for item in found:
-                if item.name.startswith("."):
-                    continue
-                if item.is_dir():
-                    pending.append(f"{below}{item.name}/")
-                elif item.is_file():
-                    yield below + item.name, item.stat().st_size
+        below, above = pending.pop()
+        try:
+            with os.scandir(folder / below) as found:
+                items = [item for item in found if not item.name.startswith(".")]
+        except OSError as error:
+            raise DatasetError(f"{str(folder / below)!r}: cannot be listed ({error})") from None
+        for item in items:
+            try:
+                is_folder, is_file = item.is_dir(), item.is_file()
+            except OSError:  # a link to itself
+                is_folder = is_file = False
+            if is_folder:
+                inside = os.path.realpath(item.path)
+                if inside not in above:
+                    pending.append((f"{below}{item.name}/", above | {inside}))
+            elif is_file:
+                yield below + item.name, item.stat().st_size
+            elif item.is_symlink():
+                yield below + item.name, item.stat(follow_symlinks=False).st_size
 
 
 def output_names(image_ids: list[str]) -> list[str]:
     """Return a unique ``.png`` path for each image: its own with the suffix replaced.
 
     Images of one folder that differ in the suffix alone keep it (``a.jpg.png``, ``a.tif.png``);
-    upper and lower case are not told apart, as on some file systems.
+    upper and lower case are not told apart, as on some file systems. No name is that of a folder.
     """
+    holding = {image_id.rpartition("/")[0] for image_id in image_ids} - {""}
+    folders = {
+        str(folder).casefold()
+        for deepest in holding
+        for folder in (PurePosixPath(deepest), *PurePosixPath(deepest).parents)
+    }
     plain = [str(PurePosixPath(image_id).with_suffix(".png")) for image_id in image_ids]
-    taken = Counter(name.casefold() for name in plain)
+    taken = Counter(name.casefold() for name in (*plain, *folders))
     names = [
         name if taken[name.casefold()] == 1 else f"{image_id}.png"
         for image_id, name in zip(image_ids, plain, strict=True)
     ]
-    taken = Counter(name.casefold() for name in names)
+    taken = Counter(name.casefold() for name in (*names, *folders))
     return [
         name
         if taken[name.casefold()] == 1
@@ -177,7 +197,7 @@ def fingerprint(entries: list[Entry]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for entry in entries:
         digest.update(
-            f"{entry.image_id}\0{entry.output}\0{entry.stamp}\1".encode("utf-8", "replace")
+            f"{entry.image_id}\0{entry.output}\0{entry.stamp}\1".encode("utf-8", "surrogateescape")
         )
     return digest.hexdigest()
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TextIO
 
 from lightcluster.config import DatasetSettings
 from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
@@ -111,11 +112,17 @@ def write_rows(
 ) -> None:
     """Write a manifest or a table of rejections as CSV."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(kind)])
+        _write_line(file, [field.name for field in fields(kind)])
         for row in rows:
             values = [getattr(row, field.name) for field in fields(kind)]
-            writer.writerow(["" if value is None else str(value) for value in values])
+            _write_line(file, ["" if value is None else str(value) for value in values])
+
+
+def _write_line(file: TextIO, values: Sequence[str]) -> None:
+    """Write a line of CSV; one with a carriage return, which csv would leave bare, is quoted."""
+    bare = any("\r" in value for value in values)
+    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(values)
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -139,7 +146,7 @@ def read_manifest(path: Path) -> list[Row]:
                 )
                 for row in csv.DictReader(file)
             ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 
 
@@ -192,12 +199,11 @@ def gather_csv(parts: Iterable[Path], output: Path) -> int:
     """
     count = 0
     with replacing(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
         for number, part in enumerate(parts):
             with part.open(newline="", encoding="utf-8") as source:
                 for line, row in enumerate(csv.reader(source)):
                     shard = "shard" if line == 0 else part.name.split(".")[0]
                     if line > 0 or number == 0:
-                        writer.writerow([shard, *row])
+                        _write_line(file, [shard, *row])
                     count += line > 0
     return count

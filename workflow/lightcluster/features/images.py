@@ -227,8 +227,8 @@ def _scale(values: NDArray[np.generic], white: float | None) -> NDArray[np.uint8
     scaled = values.astype(np.float64)
     if white is None:
         scaled -= scaled.min()
-        white = float(scaled.max())
-    return np.rint(scaled * (255 / white)).astype(np.uint8)
+        white = float(scaled.max()) or 1.0
+    return np.rint(scaled * 255 / white).astype(np.uint8)
 
 
 def _round_ratio(numerator: int, denominator: int) -> int:

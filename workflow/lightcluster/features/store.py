@@ -20,10 +20,10 @@ image_id_end   int64 [N]        where each id ends
 The group's attributes hold the version of this layout and whatever decides the features.
 
 Integrity. Every chunk carries a CRC-32C, and so does the index of the chunks within a file (the
-*sharding* codec keeps files few and large). Zarr reads a missing file as zeros, so opening checks
-that each one exists; chunks of nothing but zeros are therefore stored like any other.
-Half-precision features are stored uncompressed: Zstandard takes off a
-tenth at several times the cost of reading.
+*sharding* codec keeps files few and large). Zarr reads a missing or empty file as zeros: files
+are therefore looked for before each reading, and chunks of nothing but zeros stored like any
+other. Half-precision features are stored uncompressed: Zstandard takes off a tenth at several
+times the cost.
 
 Bytes depend on the contents alone; there are no time stamps.
 """
@@ -379,7 +379,7 @@ class FeatureStore:
                 )
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        """An array of the store, all of whose files exist."""
+        """An array of the store, none of whose files is missing."""
         try:
             array = self._group[name]
             if not isinstance(array, zarr.Array):
@@ -389,8 +389,8 @@ class FeatureStore:
             found = f"{self.path / name / 'zarr.json'}: missing or damaged ({error})"
             raise StoreError(f"{found}; {_REMEDY}") from error
         for file in files:
-            if not file.is_file():
-                raise StoreError(f"{file}: missing; {_REMEDY}")
+            if not (file.is_file() and file.stat().st_size):
+                raise StoreError(f"{file}: missing or empty; {_REMEDY}")
         return array
 
     def _read(self, name: str, rows: slice) -> NDArray[Any]:

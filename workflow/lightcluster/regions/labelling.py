@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
-from lightcluster.clustering.sample import draw_rows
+from lightcluster.clustering.sample import draw_rows, quota_of_shard
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.errors import DatasetError
 from lightcluster.files import read_arrays, replacing, write_arrays
@@ -120,10 +120,10 @@ def label_regions(
     DatasetError
         If there is no region at all.
     """
-    quota = -(-sample_regions // len(regions))
     parts = []
     for shard, path in enumerate(regions):
         cls = read_arrays(path, "cls")["cls"]
+        quota = quota_of_shard(sample_regions, shard, len(regions))
         parts.append(cls[draw_rows(len(cls), quota, seed, shard)])
     sample = np.concatenate(parts)
     known = read_classes(classes_file) if classes_file is not None else None

@@ -1,0 +1,111 @@
+"""Small files of each step, made by the package's own writers, and slow references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import settings
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.files import encode_names, write_arrays
+
+quick = settings(max_examples=50, deadline=None)
+"""Few examples, and no time limit for each: the machine may be busy."""
+
+
+def iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def write_store(
+    path: Path,
+    keys: Sequence[NDArray[np.floating]],
+    *,
+    attention: Sequence[NDArray[np.floating]] | None = None,
+    cls: NDArray[np.floating] | None = None,
+    image_ids: Sequence[str] | None = None,
+) -> Path:
+    """Write a feature store from the keys [rows, columns, dim] of each image."""
+    dim = keys[0].shape[-1]
+    grids = np.asarray([key.shape[:2] for key in keys])
+    ids = list(image_ids or (f"image-{number}.png" for number in range(len(keys))))
+    with FeatureStoreWriter(path, grids, grids * 16, ids, ("key",), dim, {}) as writer:
+        for number, (image_id, key) in enumerate(zip(ids, keys, strict=True)):
+            flat = key.reshape(-1, dim).astype(np.float16)
+            weights = np.zeros(len(flat)) if attention is None else attention[number].ravel()
+            token = np.zeros(dim) if cls is None else cls[number]
+            writer.append(
+                image_id,
+                ImageFeatures(
+                    token.astype(np.float32), weights.astype(np.float16), {"key": flat}
+                ),
+            )
+    return path
+
+
+def write_classes(path: Path, classes: Mapping[int, str]) -> Path:
+    lines = ["id,name", *(f"{number},{name}" for number, name in classes.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_png(path: Path, pixels: NDArray[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_manifest(
+    path: Path,
+    sizes: Mapping[str, tuple[int, int]],
+    *,
+    labels: Mapping[str, Path] | None = None,
+    images: Mapping[str, Path] | None = None,
+    outputs: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the manifest of one shard from the size of each image."""
+    rows = [
+        Row(
+            image_id=image_id,
+            path=(images or {}).get(image_id, Path("unused")),
+            label=(labels or {}).get(image_id),
+            output=(outputs or {}).get(image_id, f"{image_id}.png"),
+            height=height,
+            width=width,
+        )
+        for image_id, (height, width) in sizes.items()
+    ]
+    write_rows(path, rows, Row)
+    return path
+
+
+def write_patch_masks(
+    path: Path, votes: Mapping[str, NDArray[np.bool_]], scores: Mapping[str, NDArray[np.floating]]
+) -> Path:
+    """Write patch masks from the votes [3, rows, columns] and the score of each image."""
+    grid = np.asarray([score.shape for score in scores.values()], np.int32)
+    write_arrays(
+        path,
+        image_id=encode_names(list(votes)),
+        grid=grid,
+        offset=np.concatenate([[0], np.cumsum(grid.prod(axis=1))]).astype(np.int64),
+        votes=np.concatenate([vote.reshape(3, -1) for vote in votes.values()], axis=1),
+        score=np.concatenate([score.ravel() for score in scores.values()]).astype(np.float16),
+    )
+    return path
+
+
+def write_pixel_masks(path: Path, masks: Mapping[str, NDArray[np.bool_]]) -> Path:
+    write_arrays(
+        path,
+        image_id=encode_names(list(masks)),
+        size=np.asarray([mask.shape for mask in masks.values()], np.int32).reshape(-1, 2),
+        packed=np.concatenate([np.packbits(mask) for mask in masks.values()]),
+    )
+    return path

@@ -1,0 +1,13 @@
+"""What all unit tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightcluster.clustering.kmeans import set_threads
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Tiny problems: more threads would only wait for one another."""
+    set_threads(1)

@@ -1,0 +1,125 @@
+"""The configuration: defaults, and all mistakes at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightcluster.config import DEFAULT_RUN, Config, lookup, parse_config, put_over, walk_keys
+from lightcluster.errors import ConfigError
+
+
+def mistakes(raw: dict) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw)
+    return str(caught.value).splitlines()[1:]
+
+
+def test_empty_configuration_is_the_default_run():
+    assert parse_config({}) == {DEFAULT_RUN: Config()}
+
+
+def test_all_mistakes_are_reported_at_once_with_key_value_and_what_is_allowed():
+    found = mistakes(
+        {
+            "features": {"short_side": 1, "layer": "x"},
+            "clustering": {"k_image": 1, "metric": "manhattan"},
+            "labelling": {"classes": "many"},
+        }
+    )
+    assert len(found) == 5
+    text = "\n".join(found)
+    assert "features.short_side = 1: input should be greater than or equal to 16" in text
+    assert "features.layer = 'x'" in text
+    assert "clustering.metric = 'manhattan': input should be 'spherical' or 'euclidean'" in text
+    assert "labelling.classes = 'many'" in text
+    assert "'auto'" in text
+
+
+@pytest.mark.parametrize(
+    ("raw", "suggestion"),
+    [
+        ({"features": {"shortside": 224}}, "did you mean features.short_side?"),
+        ({"featres": {}}, "did you mean features?"),
+        ({"k_dataset": 3}, "did you mean clustering.k_dataset?"),
+        ({"consistency": {"zzz": 1}}, "allowed here: rule"),
+    ],
+)
+def test_unknown_keys_suggest_the_nearest_name(raw, suggestion):
+    (line,) = mistakes(raw)
+    assert "unknown key" in line
+    assert suggestion in line
+
+
+def test_a_list_of_wrong_items_is_reported_by_item_only():
+    (line,) = mistakes({"labelling": {"seeds": [-1]}})
+    assert "labelling.seeds.0 = -1" in line
+
+
+def test_folder_needs_images_and_labels_need_classes():
+    found = mistakes({"dataset": {"format": "folder", "labels": "l"}})
+    assert [line.split(" = ")[0].strip(" -") for line in found] == [
+        "dataset.images",
+        "dataset.classes",
+    ]
+
+
+def test_runs_override_nested_keys_and_keep_the_rest():
+    configs = parse_config(
+        {
+            "clustering": {"k_image": 3},
+            "runs": {"a": {}, "b": {"clustering": {"k_dataset": 4}}},
+        }
+    )
+    assert list(configs) == ["a", "b"]
+    assert configs["a"].clustering.k_dataset == 2
+    assert (configs["b"].clustering.k_dataset, configs["b"].clustering.k_image) == (4, 3)
+
+
+def test_mistakes_of_runs_name_the_run():
+    found = "\n".join(
+        mistakes(
+            {
+                "runs": {
+                    "a b": {},
+                    "features": {},
+                    "c": None,
+                    "d": {"clustering": {"k_image": 1}},
+                    "e": {"dataset": {"name": "x"}},
+                }
+            }
+        )
+    )
+    assert "'a b'" in found
+    assert "'features' is reserved" in found
+    assert "runs.c = None" in found
+    assert "runs.d.clustering.k_image = 1" in found
+    assert "runs.e.dataset" in found
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "$(x)", "-x"])
+def test_names_of_folders_cannot_leave_results_or_reach_a_shell(name):
+    assert mistakes({"dataset": {"name": name}})
+
+
+def test_configurations_cannot_be_changed():
+    config = Config()
+    with pytest.raises(ValueError, match="frozen"):
+        config.features.layer = 3
+
+
+def test_put_over_keeps_the_arguments():
+    base, changes = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}
+    assert put_over(base, changes) == {"a": {"b": 3, "c": 2}, "d": 4}
+    assert base == {"a": {"b": 1, "c": 2}}
+
+
+def test_every_key_can_be_looked_up_and_is_described():
+    for key, field in walk_keys():
+        lookup(Config(), key)
+        assert field.description, key
+    assert lookup(Config(), "dataset.demo") == {"scenes": 96, "seed": 0}
+    assert (
+        lookup(Config.model_validate({"dataset": {"images": Path("x")}}), "dataset.images") == "x"
+    )

@@ -1,0 +1,92 @@
+"""Names and places: what runs share, and what they do not."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from lightcluster.config import BackboneSettings, parse_config
+from lightcluster.errors import DatasetError
+from lightcluster.identity import content_stamp, features_id, weights_id
+from lightcluster.layout import Layout
+
+
+def configs(**runs):
+    return parse_config({"runs": runs})
+
+
+def test_runs_with_the_same_features_share_them():
+    both = configs(a={}, b={"clustering": {"k_image": 3}, "refinement": {"method": "none"}})
+    layout = Layout(both)
+    assert layout.features_folder("a") == layout.features_folder("b")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"features": {"layer": 3}},
+        {"features": {"max_tokens": 500}},
+        {"features": {"precision": "float32"}},
+        {"backbone": {"seed": 1}},
+        {"backbone": {"mean": [0.1, 0.2, 0.3]}},
+        {"backbone": {"weights": "hub"}},
+    ],
+)
+def test_whatever_changes_features_changes_their_name(changes):
+    layout = Layout(configs(a={}, b=changes))
+    assert layout.features_folder("a") != layout.features_folder("b")
+
+
+def test_names_are_readable_and_safe():
+    config = configs(
+        a={
+            "backbone": {"model": "vit_small_patch8_224.dino", "weights": "my dir/wéights;x.pth"},
+            "features": {"facet": "token", "layer": 9, "short_side": 320},
+        }
+    )["a"]
+    name = features_id(config)
+    assert name.startswith("vit_small_patch8_224.dino-w_ights_x-token-layer9-320-")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def test_the_seed_names_random_weights_only():
+    names = {weights_id(BackboneSettings(weights="hub", seed=seed)) for seed in (0, 1)}
+    assert len(names) == 1
+    names = {weights_id(BackboneSettings(weights="random", seed=seed)) for seed in (0, 1)}
+    assert len(names) == 2
+
+
+def test_content_stamp_sees_changes_but_not_touch(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(300_000))
+    before = content_stamp(path)
+    os.utime(path, (1, 1))
+    assert content_stamp(path) == before
+    path.write_bytes(bytes(299_999) + b"x")
+    assert content_stamp(path) != before
+    assert content_stamp(tmp_path / "none") == "missing"
+
+
+def test_jobs_are_given_the_settings_of_their_own_run():
+    layout = Layout(configs(a={}, b={"clustering": {"k_image": 5}}))
+    settings = json.loads(layout.settings("cluster_image", SimpleNamespace(run="b")))
+    assert settings["clustering.k_image"] == 5
+    folder = layout.features_folder("a").rpartition("/")[2]
+    settings = json.loads(layout.settings("extract_features", SimpleNamespace(features=folder)))
+    assert settings["features"]["short_side"] == 448
+
+
+def test_missing_folders_are_named(tmp_path):
+    raw = {"dataset": {"format": "folder", "images": str(tmp_path / "nowhere")}}
+    with pytest.raises(DatasetError, match=r"dataset\.images = .*nowhere"):
+        Layout(parse_config(raw))
+
+
+def test_shards_hold_every_image_once():
+    layout = Layout(parse_config({"dataset": {"demo": {"scenes": 300}, "shard_size": 64}}))
+    assert layout.shard_names == [f"{shard:04d}" for shard in range(8)]
+    names = [entry.image_id for shard in layout.shard_names for entry in layout.entries(shard)]
+    assert sorted(names) == [f"scene-{index:04d}.jpg" for index in range(300)]

@@ -1,0 +1,99 @@
+"""The commands before a long run: check and plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightcluster.config import parse_config
+from lightcluster.layout import Layout
+from lightcluster.preview import check_all, measure, peak_bytes, print_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A working directory with six images, five labels and a configuration for them."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text("{}")
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    for index in range(6):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+    for index in range(5):
+        label = np.full((48, 64), index % 3, np.uint8)
+        Image.fromarray(label).save(tmp_path / "labels" / f"{index}.png")
+    (tmp_path / "classes.csv").write_text("id,name\n0,background\n1,cat\n2,dog\n")
+    settings = {
+        "dataset": {
+            "name": "mine",
+            "format": "folder",
+            "images": "images",
+            "labels": "labels",
+            "classes": "classes.csv",
+        },
+        "features": {"short_side": 64},
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_check_counts_what_there_is(photographs, capsys):
+    assert check_all([Path("mine.yaml")]) == 0
+    text = capsys.readouterr().out
+    assert "6 images, 5 label maps, 3 classes" in text
+    assert "6 images can be used, 5 of them with labels" in text
+    assert "5.5 M parameters" in text
+    assert "all sound" in text
+
+
+def test_check_names_bad_images_labels_and_weights(photographs, capsys):
+    (photographs / "images" / "1.png").write_bytes(b"")
+    Image.fromarray(np.full((48, 64), 7, np.uint8)).save(photographs / "labels" / "2.png")
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    settings["backbone"] = {"weights": "nowhere.safetensors"}
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    assert check_all([Path("mine.yaml")]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "image '1.png': the file is empty" in text
+    assert "label '2.png': label holds the ids 7" in text
+    assert "nowhere.safetensors" in text
+    assert "3 problem(s)" in text
+
+
+def test_measure_counts_patches_of_each_images_own_grid(photographs):
+    configs = parse_config(json.loads((photographs / "mine.yaml").read_text()))
+    layout, config = Layout(configs), configs["lightcluster"]
+    size = measure(layout.all_entries(), config)
+    assert (size.images, size.tokens, size.dim) == (6, 6 * 4 * 5, 192)
+    assert peak_bytes(size, config) < 2**30
+
+
+def test_plan_prints_sizes_and_jobs(photographs, capsys):
+    print_plan([Path("mine.yaml")])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "120" in text
+    assert "33 jobs in 1 shard(s)" in text
+
+
+def test_mistakes_end_with_a_message_not_a_traceback(photographs):
+    (photographs / "mine.yaml").write_text("features: {layr: 3}")
+    result = subprocess.run(
+        [sys.executable, "-m", "lightcluster", "check", "--configfile", "mine.yaml"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "features.layr: unknown key; did you mean features.layer?" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,95 @@
+"""The table of steps, and the documents made from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lightcluster import docs
+from lightcluster.config import Config, parse_config, walk_keys
+from lightcluster.steps import STEPS, rerun_by, settings_of, unread_keys
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_steps_are_in_the_order_of_the_workflow():
+    seen = set()
+    for name, step in STEPS.items():
+        assert set(step.after) <= seen, name
+        seen.add(name)
+
+
+def test_every_key_is_read_by_a_step_but_the_name_of_the_folder():
+    assert unread_keys() == ["dataset.name"]
+
+
+def test_steps_read_only_keys_that_exist():
+    keys = {key for key, _ in walk_keys()}
+    sections = {key.rpartition(".")[0] for key in keys}
+    assert {read for step in STEPS.values() for read in step.reads} <= keys | sections
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "spared"),
+    [
+        ("refinement.iterations", "refine_masks", "merge_levels"),
+        ("clustering.k_image", "cluster_image", "cluster_dataset"),
+        ("labelling.pca", "label_regions", "embed_regions"),
+        ("report.samples", "report", "evaluate"),
+        ("features.layer", "extract_features", "fetch_weights"),
+    ],
+)
+def test_a_key_reruns_the_step_that_reads_it_and_what_follows(key, first, spared):
+    rerun = rerun_by(key)
+    assert first in rerun
+    assert spared not in rerun
+    assert "report" in rerun
+
+
+def test_settings_change_with_exactly_the_keys_that_are_read():
+    one = Config()
+    other = parse_config({"refinement": {"iterations": 9}})["lightcluster"]
+    changed = {name for name in STEPS if settings_of(name, one) != settings_of(name, other)}
+    assert changed == {"refine_masks"}
+
+
+def test_every_step_is_a_rule_and_every_rule_a_step():
+    text = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    assert set(re.findall(r"^\s*rule (\w+):", text, flags=re.M)) == set(STEPS)
+    passed = set(re.findall(r'settings=settings\("(\w+)"\)', text))
+    assert passed == set(STEPS)
+
+
+def test_every_step_is_a_command():
+    from lightcluster.cli import app
+
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    assert set(STEPS) <= commands
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [(docs.CONFIG_README, docs.config_readme()), (docs.CONFIG_SCHEMA, docs.config_schema())],
+    ids=["config/README.md", "config.schema.json"],
+)
+def test_generated_documents_are_up_to_date(path, text):
+    assert path.read_text(encoding="utf-8") == text, "run `make docs`"
+
+
+def test_every_key_is_documented():
+    text = docs.config_readme()
+    for key, field in walk_keys():
+        row = next(
+            line for line in text.splitlines() if line.startswith(f"| `{key.partition('.')[2]}` |")
+        )
+        assert field.description in text
+        assert row.count(" | ") >= 4
+
+
+def test_the_schema_holds_every_section():
+    schema = json.loads(docs.config_schema())
+    assert set(schema["properties"]) == {*Config.model_fields, "runs"}
+    assert schema["additionalProperties"] is False
