@@ -22,7 +22,7 @@ STYLE = SceneStyle(height=72, width=96)
 IMAGES = "photos of 'me' ; $(touch pwned) {x} \"ü\""
 NASTY_NAMES = [
     "with space.jpg",
-    "quote's \"double\".jpg",
+    'quote\'s "double".jpg',
     "semi;colon,comma.jpg",
     "new\nline.jpg",
     "carriage\rreturn.jpg",
@@ -58,11 +58,16 @@ def scene(index: int) -> tuple[Image.Image, Image.Image]:
     return Image.fromarray(image), Image.fromarray(label)
 
 
-def png_header(width: int, height: int) -> bytes:
-    """The beginning of a PNG that claims a size; every checksum in it is right."""
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    checked = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return b"\x89PNG\r\n\x1a\n" + checked
+def png_of_claimed_size(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has few pixels; every checksum in it is right."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(10_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
 
 
 def write_scene(index: int, name: str, images: Path, labels: Path) -> None:
@@ -103,7 +108,7 @@ def write_bad_images(images: Path) -> None:
     (images / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (images / "empty.jpg").touch()
     (images / "text.jpg").write_text("This is a letter, not a picture.")
-    (images / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    (images / "bomb.png").write_bytes(png_of_claimed_size(60_000, 60_000))
     (images / "dangling.jpg").symlink_to("nowhere.jpg")
     with open(os.fsencode(images) + b"/latin-\xe9.jpg", "wb") as file:
         file.write(whole)
@@ -168,3 +173,220 @@ def finished(tmp_path_factory, run_snakemake, fast_config) -> Finished:
     start = time.monotonic()
     result = run_snakemake(folder, config=config)
     return Finished(folder, images, config, result, time.monotonic() - start)
+
+
+def good_images(images: Path) -> list[str]:
+    """Return the ids of all images that must be segmented."""
+    bad = {name.replace("\\xe9", "\udce9") for name in REJECTED}
+    found = (path for path in images.rglob("*") if path.is_file() or path.is_symlink())
+    return sorted({str(path.relative_to(images)) for path in found} - bad)
+
+
+def test_a_run_survives_all_bad_input_at_once(finished):
+    assert finished.result.returncode == 0, finished.result.stdout
+    assert "LightCluster is done" in finished.result.stdout
+    assert "10 images or labels could not be used" in finished.result.stdout
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_a_bad_image_is_rejected_with_its_reason(finished, read_rows, name):
+    rows = [row for row in read_rows(finished.results / "rejected.csv") if row["image_id"] == name]
+    assert [row["what"] for row in rows] == ["image"]
+    assert REJECTED[name] in rows[0]["reason"]
+
+
+@pytest.mark.parametrize("name", REJECTED_LABELS)
+def test_a_bad_label_is_rejected_and_its_image_kept(finished, read_rows, name):
+    rows = [row for row in read_rows(finished.results / "rejected.csv") if row["image_id"] == name]
+    assert [row["what"] for row in rows] == ["label"]
+    assert REJECTED_LABELS[name] in rows[0]["reason"]
+    kept = [row for row in read_rows(finished.results / "manifest.csv") if row["image_id"] == name]
+    assert [row["label"] for row in kept] == [""]
+
+
+def test_nothing_else_is_rejected(finished, read_rows):
+    rejected = {row["image_id"] for row in read_rows(finished.results / "rejected.csv")}
+    assert rejected == set(REJECTED) | set(REJECTED_LABELS)
+
+
+def test_every_other_image_is_in_the_manifest_under_its_own_name(finished, read_rows):
+    rows = read_rows(finished.results / "manifest.csv")
+    assert sorted(row["image_id"] for row in rows) == good_images(finished.images)
+    assert {"one-pixel.png", "huge.png", "cmyk.jpg", *NASTY_NAMES} <= {
+        row["image_id"] for row in rows
+    }
+    assert len({row["shard"] for row in rows}) == 2
+
+
+def test_every_usable_image_gets_a_segmentation_and_a_mask_of_its_size(finished, read_rows):
+    run = finished.results / "lightcluster"
+    for row in read_rows(finished.results / "manifest.csv"):
+        upright = (int(row["width"]), int(row["height"]))
+        for folder in ("segmentation/seed-0", "masks/round-0/png"):
+            path = run / folder / row["shard"] / row["output"]
+            with Image.open(path) as image:
+                assert image.size == upright, path
+                assert image.format == "PNG"
+        with Image.open(finished.images / row["image_id"]) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5
+            assert (image.size[::-1] if turned else image.size) == upright
+
+
+def test_exif_rotation_is_applied(finished, read_rows):
+    rows = {row["image_id"]: row for row in read_rows(finished.results / "manifest.csv")}
+    assert (rows["rotated.jpg"]["height"], rows["rotated.jpg"]["width"]) == ("96", "72")
+
+
+def test_images_of_the_same_stem_have_outputs_of_their_own(finished, read_rows):
+    rows = {row["image_id"]: row for row in read_rows(finished.results / "manifest.csv")}
+    assert rows["a/same.jpg"]["output"] == "a/same.png"
+    assert rows["b/same.jpg"]["output"] == "b/same.png"
+    assert rows["twins/one.jpg"]["output"] == "twins/one.jpg.png"
+    assert rows["twins/one.png"]["output"] == "twins/one.png.png"
+
+
+def test_no_file_name_reaches_a_shell(finished):
+    assert not list(finished.folder.parent.rglob("pwned"))
+    assert not Path("pwned").exists()
+
+
+def test_labelled_images_are_scored_and_the_others_are_not(finished, read_rows):
+    run = finished.results / "lightcluster"
+    assert read_rows(run / "tables" / "metrics.csv")
+    counted = [np.load(path)["images"] for path in sorted((run / "counts/seed-0").glob("*.npz"))]
+    labelled = [row for row in read_rows(finished.results / "manifest.csv") if row["label"]]
+    assert sum(counted) == len(labelled) == 6 + len(NASTY_NAMES)
+
+
+def test_a_second_run_has_nothing_to_do(finished, run_snakemake):
+    result = run_snakemake(finished.folder, "--dry-run", config=finished.config)
+    assert "Nothing to be done" in result.stdout, result.stdout
+
+
+# ---- on_bad_image: stop --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("truncated.jpg", "'truncated.jpg': damaged or truncated image"),
+        ("label-id.jpg", "'label-id.jpg': label holds the ids 77; allowed: the ids of classes.csv"),
+    ],
+)
+def test_stop_ends_the_run_with_the_message_of_the_bad_file(
+    finished, tmp_path, run_snakemake, name, message
+):
+    (tmp_path / IMAGES).mkdir()
+    for good in ("good-0.jpg", name):
+        shutil.copy(finished.images / good, tmp_path / IMAGES / good)
+    for beside in ("labels", "classes.csv"):
+        (tmp_path / beside).symlink_to(finished.folder / beside)
+    dataset = {**finished.config["dataset"], "on_bad_image": "stop"}
+    result = run_snakemake(
+        tmp_path, "results/odd/manifest.csv", config={**finished.config, "dataset": dataset}
+    )
+    assert result.returncode != 0
+    assert message in result.stdout, result.stdout
+    assert "(on_bad_image: stop)" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert not (tmp_path / "results/odd/manifest/0000.csv").exists()
+
+
+# ---- mistakes that are found before any job runs -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("empty", "dataset.images = 'empty': holds no image"),
+        ("missing", "dataset.images = 'missing': there is no such folder"),
+    ],
+)
+def test_a_folder_without_images_ends_the_run_at_once(
+    tmp_path, run_snakemake, fast_config, images, message
+):
+    (tmp_path / "empty" / "folder").mkdir(parents=True)
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
+    config = fast_config({"dataset": {"name": "none", "format": "folder", "images": images}})
+    result = run_snakemake(tmp_path, config=config)
+    assert result.returncode != 0
+    assert message in result.stdout
+    assert "Traceback" not in result.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_classes_that_cannot_be_used_are_named(tmp_path, run_snakemake, fast_config):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    write_scene(0, "good.jpg", tmp_path / "images", tmp_path / "labels")
+    (tmp_path / "classes.csv").write_text("number;title\n0;background\n")
+    dataset = {
+        "name": "few",
+        "format": "folder",
+        "images": "images",
+        "labels": "labels",
+        "classes": "classes.csv",
+    }
+    config = fast_config({"dataset": dataset})
+    result = run_snakemake(tmp_path, "results/few/manifest.csv", config=config)
+    assert result.returncode != 0
+    assert "classes.csv: needs a header line `id,name`" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+# ---- shards without images -----------------------------------------------------------------------
+
+
+def name_in_shard(stem: str, shard: int, shards: int) -> str:
+    """Return a file name that falls into a shard."""
+    names = (f"{stem}-{number}.jpg" for number in range(1000))
+    return next(name for name in names if shard_of(name, shards) == shard)
+
+
+def test_shards_without_a_usable_image_do_not_hinder_the_others(
+    tmp_path, run_snakemake, fast_config, read_rows
+):
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    for folder in (images, labels):
+        folder.mkdir()
+    good = [name_in_shard(stem, 0, 4) for stem in ("first", "second", "third")]
+    good.append(name_in_shard("fourth", 3, 4))
+    for index, name in enumerate(good):
+        write_scene(index, name, images, labels)
+    bad = [name_in_shard(stem, 1, 4) for stem in ("letter", "nothing")]
+    (images / bad[0]).write_text("no image")
+    (images / bad[1]).touch()
+    write_classes(tmp_path / "classes.csv")
+    config = fast_config(
+        {
+            "dataset": {
+                "name": "holes",
+                "format": "folder",
+                "images": "images",
+                "labels": "labels",
+                "classes": "classes.csv",
+                "shard_size": 2,
+            }
+        }
+    )
+    result = run_snakemake(tmp_path, config=config)
+    assert result.returncode == 0, result.stdout
+
+    results = tmp_path / "results" / "holes"
+    in_shard = {f"{shard:04d}": len(read_rows(results / f"manifest/{shard:04d}.csv"))
+                for shard in range(4)}  # fmt: skip
+    assert in_shard == {"0000": 3, "0001": 0, "0002": 0, "0003": 1}
+    assert sorted(row["image_id"] for row in read_rows(results / "rejected.csv")) == sorted(bad)
+    painted = sorted(path.stem for path in results.glob("lightcluster/segmentation/*/*/*.png"))
+    assert painted == sorted(Path(name).stem for name in good)
+    assert read_rows(results / "lightcluster" / "tables" / "metrics.csv")
+
+
+def test_a_dataset_without_a_usable_image_says_so(tmp_path, run_snakemake, fast_config):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "letter.jpg").write_text("no image")
+    config = fast_config({"dataset": {"name": "bad", "format": "folder", "images": "images"}})
+    result = run_snakemake(tmp_path, config=config)
+    assert result.returncode != 0
+    assert "Error: no image can be used; results/bad/rejected.csv says why" in result.stdout
+    assert "Traceback" not in result.stdout, result.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,18 @@ def superclass_of_sample(sample: Sample, superclasses: Path) -> NDArray[np.int64
     """Return the superclass of each sampled patch: that of its image."""
     arrays = read_arrays(superclasses, "superclass", "offset")
     return arrays["superclass"][arrays["offset"][sample.shard] + sample.image].astype(np.int64)
+
+
+def patches_of_superclasses(sample: Sample, superclasses: Path) -> Iterator[NDArray[np.bool_]]:
+    """Yield which sampled patches stand for each superclass: its own, or all if it has none.
+
+    The sample is bounded, so that not one patch of a superclass of few images may be in it.
+    """
+    count = len(read_arrays(superclasses, "centroids")["centroids"])
+    group = superclass_of_sample(sample, superclasses)
+    for number in range(count):
+        own = group == number
+        yield own if own.any() else np.ones_like(own)
 
 
 def cluster_category(
@@ -40,17 +53,16 @@ def cluster_category(
     [superclasses, k].
     """
     sample = read_sample(sample_folder, shards)
-    group = superclass_of_sample(sample, superclasses)
     fits = [
         fit_kmeans(
-            sample.features[group == number],
+            sample.features[members],
             k,
             metric=metric,
             restarts=restarts,
             iterations=iterations,
             seed=seed,
         )
-        for number in range(int(group.max()) + 1)
+        for members in patches_of_superclasses(sample, superclasses)
     ]
     for number, fit in enumerate(fits):
         log.info("superclass %d, patches in each cluster: %s", number, fit.sizes.tolist())

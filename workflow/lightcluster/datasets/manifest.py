@@ -100,7 +100,7 @@ def index_entries(
 
 
 def _reject(entry: Entry, what: str, reason: str, stop: bool) -> Rejection:
-    printable = entry.image_id.encode("utf-8", "backslashreplace").decode()
+    printable = entry.image_id.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if stop:
         raise DatasetError(f"{printable!r}: {reason} (on_bad_image: stop)")
     log.warning("rejected %s of %r: %s", what, printable, reason)

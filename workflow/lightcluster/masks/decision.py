@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightcluster.clustering.category_level import superclass_of_sample
+from lightcluster.clustering.category_level import patches_of_superclasses
 from lightcluster.clustering.kmeans import Metric, assign
 from lightcluster.clustering.sample import read_sample
 from lightcluster.files import read_arrays, write_arrays
@@ -46,10 +46,14 @@ def decide_foreground(
         assign(sample.features, centroids, metric), foreground, len(centroids)
     )
     log.info("dataset level: foreground share of the clusters %s", dataset_share.round(3).tolist())
-    group = superclass_of_sample(sample, superclasses)
     category, category_share = [], []
-    for number, centroids in enumerate(read_arrays(category_level, "centroids")["centroids"]):
-        members = group == number
+    for number, (centroids, members) in enumerate(
+        zip(
+            read_arrays(category_level, "centroids")["centroids"],
+            patches_of_superclasses(sample, superclasses),
+            strict=True,
+        )
+    ):
         chosen, share = overlapping_clusters(
             assign(sample.features[members], centroids, metric), foreground[members], len(centroids)
         )

@@ -75,7 +75,8 @@ def image_foreground(
     for rule in rules:
         values = evidence[rule].astype(np.float64)
         means = np.bincount(labels, values, k) / np.maximum(sizes, 1)
-        votes += means > values.mean()
+        rounding = 1e-6 * np.abs(values).max()  # two halves are equally far from the centre
+        votes += means > values.mean() + rounding
     votes[sizes == 0] = -1
     foreground = votes > len(rules) / 2
     if not foreground.any() or foreground[sizes > 0].all():

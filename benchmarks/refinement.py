@@ -1,0 +1,123 @@
+"""Refinement against the bare calls of the CRF library.
+
+What is compared: `refine_mask`, which upsamples the score of the patches, makes the unary energy,
+runs the CRF and thresholds, and the step `refine_masks`, which also decodes the images and writes
+the masks, with nothing but the calls of pydensecrf, same parameters, on arrays that lie ready.
+Why: the library's lattice is nearly all of the work, and nothing around it should be noticed.
+Everything is single-threaded; what counts is CPU time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import typer
+from harness import Report, ratios, take_turns, use_one_thread
+from inputs import (
+    DEFAULT_MODEL,
+    SETTINGS,
+    CountOption,
+    ImagesOption,
+    ModelOption,
+    TurnsOption,
+    WeightsOption,
+    extract_automatically,
+    merged_masks,
+    prepare_input,
+)
+from numpy.typing import NDArray
+from pydensecrf import densecrf
+
+from lightcluster.clustering.kmeans import set_threads
+from lightcluster.features.images import open_image
+from lightcluster.masks.refinement import Crf, refine_mask, refine_masks
+from lightcluster.masks.upsampling import upsample
+
+REFINEMENT = SETTINGS.refinement
+CRF = Crf(**REFINEMENT.model_dump(exclude={"method", "max_pixels"}))
+
+
+def unary_of(score: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the unary energy of the upsampled score, float32 [2, pixels]."""
+    soft = upsample(score, size, SETTINGS.upsampling.method).ravel()
+    foreground = np.clip(soft, CRF.clip, 1 - CRF.clip)
+    return np.ascontiguousarray(-np.log(np.stack([1 - foreground, foreground])), np.float32)
+
+
+def bare_crf(unary: NDArray[np.float32], image: NDArray[np.uint8]) -> None:
+    """Call pydensecrf and nothing else."""
+    height, width = image.shape[:2]
+    model = densecrf.DenseCRF2D(width, height, 2)
+    model.setUnaryEnergy(unary)
+    model.addPairwiseGaussian(sxy=CRF.gaussian_sxy, compat=CRF.gaussian_weight)
+    model.addPairwiseBilateral(
+        sxy=CRF.bilateral_sxy, srgb=CRF.bilateral_srgb, rgbim=image, compat=CRF.bilateral_weight
+    )
+    model.inference(CRF.iterations)
+
+
+def main(
+    images: ImagesOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    count: CountOption = 16,
+    turns: TurnsOption = 5,
+) -> None:
+    """Compare refinement with the bare calls of pydensecrf."""
+    use_one_thread()
+    set_threads(1)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        source = prepare_input(folder, count, images=images, model=model, weights=weights)
+        (folder / "features").mkdir()
+        extract_automatically(source, folder / "features/0000.zarr")
+        masks = merged_masks(folder)
+        path_of = {row.image_id: row.path for row in source.rows}
+        pictures = [
+            np.array(open_image(path_of[image_id], SETTINGS.dataset.max_pixels))
+            for image_id in masks.image_id
+        ]
+        for picture in pictures:
+            pixels = picture.shape[0] * picture.shape[1]
+            assert pixels <= REFINEMENT.max_pixels, "the bare calls know no working size"
+        scores = [masks.score_of(number) for number in range(len(pictures))]
+        unaries = [
+            unary_of(score, picture.shape[:2])
+            for score, picture in zip(scores, pictures, strict=True)
+        ]
+
+        def bare() -> None:
+            for unary, picture in zip(unaries, pictures, strict=True):
+                bare_crf(unary, picture)
+
+        def function() -> None:
+            for score, picture in zip(scores, pictures, strict=True):
+                refine_mask(
+                    score, picture, upsampling=SETTINGS.upsampling.method,
+                    threshold=SETTINGS.upsampling.threshold, crf=CRF,
+                    max_pixels=REFINEMENT.max_pixels,
+                )  # fmt: skip
+
+        def step() -> None:
+            refine_masks(
+                source.manifest, folder / "patch/0000.npz", folder / "pixel.npz",
+                upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold,
+                crf=CRF, working_pixels=REFINEMENT.max_pixels,
+                max_pixels=SETTINGS.dataset.max_pixels,
+            )  # fmt: skip
+
+        timings = take_turns({"bare": bare, "refine_mask": function, "step": step}, turns)
+    cpu = {name: [timing.cpu for timing in series] for name, series in timings.items()}
+    pixels = np.mean([picture.shape[0] * picture.shape[1] for picture in pictures])
+    report = Report("refinement", f"{source.subject}, {pixels / 1000:.0f},000 pixels")
+    for name, series in cpu.items():
+        report.add(name, "ms CPU/image", [1000 * seconds / len(pictures) for seconds in series])
+    report.add("refine_mask / bare", "CPU time", ratios(cpu["refine_mask"], cpu["bare"]), "<= 1.15")
+    report.add("step / bare", "CPU time", ratios(cpu["step"], cpu["bare"]))
+    report.finish()
+
+
+if __name__ == "__main__":
+    typer.run(main)
