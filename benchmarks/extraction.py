@@ -10,9 +10,11 @@ the merged masks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -72,14 +74,13 @@ def compare_speed(source: Input, folder: Path, turns: int, report: Report) -> No
     backbone = source.backbone()
     batches = batches_in_memory(source, backbone)
 
-    def store(name: str, precision: torch.dtype) -> None:
-        extract(source, backbone, folder / name / "features/0000.zarr", precision, BATCH_SIZE)
+    def store(precision: torch.dtype) -> None:
+        extract(source, backbone, folder / "timed.zarr", precision, BATCH_SIZE)
 
     contestants = {}
     for name, precision in PRECISIONS.items():
-        (folder / name / "features").mkdir(parents=True)
         contestants[f"bare {name}"] = lambda p=precision: bare_loop(backbone, batches, p)
-        contestants[f"extract {name}"] = lambda n=name, p=precision: store(n, p)
+        contestants[f"extract {name}"] = lambda p=precision: store(p)
     timings = take_turns(contestants, turns)
     speed = {
         name: [len(source.rows) / timing.elapsed for timing in series]
@@ -101,7 +102,12 @@ def compare_speed(source: Input, folder: Path, turns: int, report: Report) -> No
 
 def compare_masks(source: Input, folder: Path, report: Report) -> None:
     """Add how far the merged masks of both precisions agree, with each other and with labels."""
-    masks = {name: merged_masks(folder / name) for name in PRECISIONS}
+    masks = {}
+    for name, precision in PRECISIONS.items():
+        (folder / name / "features").mkdir(parents=True)
+        store = folder / name / "features/0000.zarr"
+        extract(source, source.backbone(), store, precision, BATCH_SIZE)
+        masks[name] = merged_masks(folder / name)
     foreground = {name: found.score > 0.5 for name, found in masks.items()}
     equal = foreground["float32"] == foreground["bfloat16"]
     report.add("patches per image", "patches", len(equal) / len(source.rows))
@@ -118,8 +124,11 @@ def main(
     weights: WeightsOption = None,
     labels: LabelsOption = None,
     classes: ClassesOption = None,
-    count: CountOption = 48,
+    count: CountOption = 100,
     turns: TurnsOption = 5,
+    timed: Annotated[
+        int, typer.Option(min=1, help="Speed is timed on so many images, masks compared on all.")
+    ] = 32,
 ) -> None:
     """Compare extraction with a bare forward loop."""
     with TemporaryDirectory() as name:
@@ -129,8 +138,10 @@ def main(
             classes=classes,
         )  # fmt: skip
         threads = torch.get_num_threads()
-        report = Report("extraction", f"{source.subject}, {threads} threads, batch {BATCH_SIZE}")
-        compare_speed(source, folder, turns, report)
+        timed = min(timed, len(source.rows))
+        subject = f"{source.subject}, {timed} timed, {threads} threads, batch {BATCH_SIZE}"
+        report = Report("extraction", subject)
+        compare_speed(replace(source, rows=source.rows[:timed]), folder, turns, report)
         compare_masks(source, folder, report)
     report.finish()
 

@@ -28,8 +28,6 @@ PACKAGES = ("torch", "timm", "numpy", "scipy", "faiss-cpu", "zarr", "pillow", "p
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-os.environ["TQDM_DISABLE"] = "1"  # progress bars would only get between the figures
-
 console = Console()
 
 
@@ -92,9 +90,10 @@ def use_one_thread() -> None:
     """Start the script again with BLAS, OpenMP and so faiss bound to one thread, as jobs are.
 
     The libraries read these variables while they are imported: too early for a function call.
+    So does tqdm, whose progress bars would get between the figures.
     """
     if any(os.environ.get(name) != "1" for name in THREAD_VARIABLES):
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
+        environment = os.environ | dict.fromkeys((*THREAD_VARIABLES, "TQDM_DISABLE"), "1")
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

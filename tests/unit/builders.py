@@ -42,9 +42,7 @@ def write_store(
             token = np.zeros(dim) if cls is None else cls[number]
             writer.append(
                 image_id,
-                ImageFeatures(
-                    token.astype(np.float32), weights.astype(np.float16), {"key": flat}
-                ),
+                ImageFeatures(token.astype(np.float32), weights.astype(np.float16), {"key": flat}),
             )
     return path
 

@@ -194,7 +194,9 @@ def test_overlap_as_counted_one_by_one(data: st.DataObject, n: int, k: int) -> N
     chosen, share = overlapping_clusters(labels, foreground, k)
     above = []
     for cluster in range(k):
-        members = [f for label, f in zip(labels, foreground.tolist(), strict=True) if label == cluster]
+        members = [
+            f for label, f in zip(labels, foreground.tolist(), strict=True) if label == cluster
+        ]
         assert share[cluster] == (sum(members) / len(members) if members else 0)
         above.append(bool(members) and sum(members) * n > total * len(members))
     assert chosen.tolist() == (above if any(above) else [c in labels for c in range(k)])

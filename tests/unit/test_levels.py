@@ -244,9 +244,7 @@ def test_a_superclass_without_a_sampled_patch_falls_back_to_the_whole_sample(
 
 
 @pytest.mark.parametrize("rules", [("attention",), ("border",), ("center",)])
-def test_each_rule_finds_the_object_in_the_middle(
-    tmp_path: Path, rules: tuple[str, ...]
-) -> None:
+def test_each_rule_finds_the_object_in_the_middle(tmp_path: Path, rules: tuple[str, ...]) -> None:
     planted = plant(tmp_path)
     cluster_image(
         planted.stores[0], tmp_path / "image.npz", k=2, normalization="l2", metric="spherical",

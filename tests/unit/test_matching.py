@@ -77,7 +77,8 @@ def test_background_is_matched_like_any_other_class_unless_it_is_fixed() -> None
     fixed = match_background_fixed(counts)
     assert fixed.cluster_to_class.tolist() == [0, 1, 2]
     assert (free.name, fixed.name) == ("iou_hungarian", "background_fixed")
-    assert free.fallback is None and fixed.fallback is None
+    assert free.fallback is None
+    assert fixed.fallback is None
 
 
 def test_the_background_can_be_any_class() -> None:

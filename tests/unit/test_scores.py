@@ -191,7 +191,8 @@ def test_scores_are_fractions(how: How, absent: Absent, counts: Counts) -> None:
         assert 0 <= scores.mean_iou <= 1
         assert 0 <= scores.pixel_accuracy <= 1
     else:
-        assert math.isnan(scores.mean_iou) and math.isnan(scores.pixel_accuracy)
+        assert math.isnan(scores.mean_iou)
+        assert math.isnan(scores.pixel_accuracy)
 
 
 @given(count_matrices(), st.data())
@@ -258,7 +259,8 @@ def test_foreground_is_not_matched() -> None:
 def test_foreground_that_is_nowhere_has_no_score() -> None:
     scores = foreground_scores(np.array([[7, 0], [0, 0]]))
     assert scores.iou_background == scores.accuracy == 1
-    assert math.isnan(scores.iou_foreground) and math.isnan(scores.mean_iou)
+    assert math.isnan(scores.iou_foreground)
+    assert math.isnan(scores.mean_iou)
 
 
 def test_foreground_of_other_than_two_labels_is_refused() -> None:

@@ -218,6 +218,7 @@ def test_every_other_image_is_in_the_manifest_under_its_own_name(finished, read_
     assert len({row["shard"] for row in rows}) == 2
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_every_usable_image_gets_a_segmentation_and_a_mask_of_its_size(finished, read_rows):
     run = finished.results / "lightcluster"
     for row in read_rows(finished.results / "manifest.csv"):
@@ -388,5 +389,6 @@ def test_a_dataset_without_a_usable_image_says_so(tmp_path, run_snakemake, fast_
     config = fast_config({"dataset": {"name": "bad", "format": "folder", "images": "images"}})
     result = run_snakemake(tmp_path, config=config)
     assert result.returncode != 0
-    assert "Error: no image can be used; results/bad/rejected.csv says why" in result.stdout
+    assert "no image can be used; results/bad/manifest/*.rejected.csv say why" in result.stdout
+    assert "letter.jpg" in (tmp_path / "results/bad/manifest/0000.rejected.csv").read_text()
     assert "Traceback" not in result.stdout, result.stdout

@@ -96,7 +96,7 @@ def read_classes(settings: Settings, source: Path, output: Path) -> None:
     """Check classes.csv and copy it."""
     from lightcluster.datasets.labels import copy_classes
 
-    copy_classes(source, output, settings["dataset.background"])
+    copy_classes(source, output, settings["dataset.background"], settings["dataset.ignore"])
 
 
 @app.command(rich_help_panel=STEP_PANEL)

@@ -25,20 +25,44 @@ from lightcluster.errors import StoreError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; on success rename it to `path`, else remove it.
 
-    Works for files and folders; what stood at `path` before is replaced.
+    Works for files and folders; what stood at `path` before is replaced, and stays if it fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = temporary.with_suffix(".old")
+    _remove(temporary)  # left by a killed process of the same number, as in a container
     try:
         yield temporary
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
+        if temporary.is_dir() or path.is_dir():
+            _replace_folder(temporary, path, aside)
         else:
-            temporary.unlink(missing_ok=True)
+            os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _replace_folder(temporary: Path, path: Path, aside: Path) -> None:
+    """Rename `temporary` to `path`; a folder cannot take another's place, so that first moves."""
+    _remove(aside)
+    temporary.lstat()  # raises if nothing was written
+    occupied = os.path.lexists(path)
+    if occupied:
+        os.replace(path, aside)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        if occupied:
+            os.replace(aside, path)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
@@ -58,11 +82,13 @@ def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     remedy = "delete it and run snakemake again"
     try:
         with np.load(path, allow_pickle=False) as file:
+            if missing := [name for name in names if name not in file.files]:
+                raise KeyError(", ".join(map(repr, missing)))
             return {name: file[name] for name in names or file.files}
     except FileNotFoundError:
         raise StoreError(f"{path}: not found; run snakemake to make it") from None
     except KeyError as error:
-        raise StoreError(f"{path}: array {error} is missing; {remedy}") from None
+        raise StoreError(f"{path}: array {error.args[0]} is missing; {remedy}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path}: damaged ({error}); {remedy}") from None
     except Exception as error:  # zlib.error and struct.error of a damaged member

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightcluster.config import Config, parse_config, put_over
-from lightcluster.datasets.labels import Classes, background_index, read_classes
+from lightcluster.datasets.labels import Classes, check_classes, read_classes
 from lightcluster.datasets.listing import Entry
 from lightcluster.datasets.manifest import index_entries
 from lightcluster.errors import ConfigError, ImageError, LightClusterError
@@ -77,7 +77,7 @@ def _check_dataset(layout: Layout, console: Console) -> int:
     classes: Classes | None = None
     if layout.has_classes:
         classes = read_classes(layout.classes_source)
-        background_index(classes, dataset.background)
+        check_classes(classes, dataset.background, dataset.ignore)
     entries = layout.all_entries()
     console.print(
         f"dataset: {len(entries)} images, {sum(entry.label is not None for entry in entries)} "

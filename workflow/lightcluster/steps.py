@@ -41,7 +41,9 @@ class Step:
 STEPS: dict[str, Step] = {
     "generate_demo": Step(unit="dataset", reads=("dataset.demo",)),
     "read_classes": Step(
-        unit="dataset", reads=("dataset.classes", "dataset.background"), after=("generate_demo",)
+        unit="dataset",
+        reads=("dataset.classes", "dataset.background", "dataset.ignore"),
+        after=("generate_demo",),
     ),
     "index_dataset": Step(
         unit="dataset shard",
@@ -79,7 +81,7 @@ STEPS: dict[str, Step] = {
             "clustering.iterations",
             "clustering.seed",
         ),
-        after=("sample_features",),
+        after=("gather_manifest", "sample_features"),
     ),
     "group_images": Step(
         reads=(
@@ -88,7 +90,7 @@ STEPS: dict[str, Step] = {
             "clustering.iterations",
             "clustering.seed",
         ),
-        after=("extract_features",),
+        after=("gather_manifest", "extract_features"),
     ),
     "cluster_category": Step(
         reads=(

@@ -1,6 +1,7 @@
 rule cluster_dataset:
     input:
         per_shard(f"{RUN}/sample/{{shard}}.npz"),
+        f"{DATASET}/manifest.csv",  # fails if no image can be used
     output:
         f"{RUN}/clusters/dataset.npz",
     log:
@@ -25,6 +26,7 @@ rule cluster_dataset:
 rule group_images:
     input:
         stores_of,
+        f"{DATASET}/manifest.csv",  # fails if no image can be used
     output:
         f"{RUN}/clusters/superclasses.npz",
     log:

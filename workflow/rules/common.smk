@@ -1,7 +1,7 @@
 import sys
 from pathlib import Path
 
-WORKFLOW = Path(workflow.snakefile).resolve().parent
+WORKFLOW = Path(workflow.snakefile).resolve().parents[1]  # this file is in rules/
 sys.path.insert(0, str(WORKFLOW))
 
 from snakemake.exceptions import WorkflowError

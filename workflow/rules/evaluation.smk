@@ -41,7 +41,7 @@ if LABELLED:
             "../../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=30,
         params:
             settings=settings("count_confusion"),

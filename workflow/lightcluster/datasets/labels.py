@@ -59,20 +59,37 @@ def read_classes(path: Path) -> Classes:
     return Classes(ids, tuple(classes[class_id] for class_id in ids))
 
 
-def copy_classes(source: Path, output: Path, background: int | None) -> None:
+def copy_classes(source: Path, output: Path, background: int | None, ignore: int) -> None:
     """Check ``classes.csv`` and copy it to `output`.
 
     Raises
     ------
     DatasetError
-        If it cannot be used, or `background` is not among its ids.
+        If it cannot be used, `background` is not among its ids, or `ignore` is.
     """
     classes = read_classes(source)
-    background_index(classes, background)
+    check_classes(classes, background, ignore)
     with replacing(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "name"])
         writer.writerows(zip(classes.ids, classes.names, strict=True))
+
+
+def check_classes(classes: Classes, background: int | None, ignore: int) -> None:
+    """Check that `background` is the id of a class, or None, and that `ignore` is none.
+
+    Raises
+    ------
+    DatasetError
+        If not.
+    """
+    background_index(classes, background)
+    if ignore in classes.ids:
+        name = classes.names[classes.ids.index(ignore)]
+        raise DatasetError(
+            f"dataset.ignore = {ignore}: is the id of class {name!r}; allowed: an id that no class "
+            "has"
+        )
 
 
 def background_index(classes: Classes, background: int | None) -> int | None:

@@ -88,6 +88,11 @@ def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
     for key, folder in (("images", images), ("labels", labels)):
         if folder is not None and not folder.is_dir():
             raise DatasetError(f"dataset.{key} = {str(folder)!r}: there is no such folder")
+    if labels is not None and labels.resolve().is_relative_to(images.resolve()):
+        raise DatasetError(
+            f"dataset.labels = {str(labels)!r}: lies in the folder of the images, so that label "
+            "maps would be taken for images; give each a folder of its own"
+        )
     sizes = dict(_walk(images))
     ids = sorted(name for name in sizes if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
     if not ids:

@@ -100,7 +100,8 @@ def index_entries(
 
 
 def _reject(entry: Entry, what: str, reason: str, stop: bool) -> Rejection:
-    printable = entry.image_id.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    name = entry.image_id.encode("utf-8", "surrogateescape")
+    printable = name.decode("utf-8", "backslashreplace")
     if stop:
         raise DatasetError(f"{printable!r}: {reason} (on_bad_image: stop)")
     log.warning("rejected %s of %r: %s", what, printable, reason)
@@ -121,8 +122,9 @@ def write_rows(
 def _write_line(file: TextIO, values: Sequence[str]) -> None:
     """Write a line of CSV; one with a carriage return, which csv would leave bare, is quoted."""
     bare = any("\r" in value for value in values)
-    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
-    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(values)
+    csv.writer(
+        file, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+    ).writerow(values)
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -186,7 +188,8 @@ def gather_manifest(folder: Path, shards: int, manifest: Path, rejected: Path) -
     usable = gather_csv([folder / f"{name}.csv" for name in names], manifest)
     log.info("%d images can be used; %d images or labels cannot, see %s", usable, refused, rejected)
     if not usable:
-        raise DatasetError(f"no image can be used; {rejected} says why")
+        # Snakemake removes `rejected` when this fails; the files of the shards stay.
+        raise DatasetError(f"no image can be used; {folder}/*.rejected.csv say why")
 
 
 def gather_csv(parts: Iterable[Path], output: Path) -> int:

@@ -45,7 +45,7 @@ _SUPPORTED = (
     "vit_base_patch16_224.dino, vit_base_patch16_224.mae, vit_small_patch14_dinov2.lvd142m, "
     "vit_small_patch14_reg4_dinov2.lvd142m or vit_tiny_patch16_224"
 )
-_SCORES_IN_CACHE = 2**21  # 4 MiB
+_SCORES_IN_CACHE = 2**22  # 8 MiB
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(query, key, value)
     batch, heads, rows, width = query.shape
     mixed = query.new_empty(batch, rows, heads, width).transpose(1, 2)
-    query, key = query * width**-0.5, key.transpose(-2, -1)
+    query, value = (query * width**-0.5).contiguous(), value.contiguous()
+    key = key.contiguous().transpose(-2, -1)
     step = ceil(rows / ceil(heads * rows * key.shape[-1] / _SCORES_IN_CACHE))
     for image in range(batch):
         for start in range(0, rows, step):

@@ -73,7 +73,9 @@ def refine_crf(
 def working_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
     """Return the size, of the same shape, at which an image of too many pixels is refined."""
     scale = min(1.0, (max_pixels / (height * width)) ** 0.5)
-    return max(1, int(height * scale)), max(1, int(width * scale))
+    rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
+    # Of a strip so narrow that its side came out below one pixel, the other side is bounded too.
+    return min(rows, max(1, max_pixels // columns)), min(columns, max(1, max_pixels // rows))
 
 
 def refine_mask(

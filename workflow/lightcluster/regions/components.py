@@ -47,7 +47,7 @@ def find_regions(mask: NDArray[np.bool_], min_area: float) -> Regions:
     components = measure.label(mask, connectivity=2)  # type: ignore[no-untyped-call]
     area = np.bincount(components.ravel())[1:]
     order = np.argsort(-area, kind="stable")
-    order = order[(area[order] >= min_area * mask.size) | (np.arange(len(order)) == 0)]
+    order = order[(area[order] / mask.size >= min_area) | (np.arange(len(order)) == 0)]
     number = np.zeros(len(area) + 1, np.int32)
     number[order + 1] = np.arange(1, len(order) + 1)
     label = number[components]

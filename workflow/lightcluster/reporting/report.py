@@ -61,8 +61,17 @@ SHEET_QUALITY = 88
 
 
 def report(
-    manifest: Path, patch_masks: Path, pixel_masks: Path, segmentation: Path, output: Path, *,
-    tables: Path | None, classes_file: Path | None, ignore: int, samples: int, seed: int,
+    manifest: Path,
+    patch_masks: Path,
+    pixel_masks: Path,
+    segmentation: Path,
+    output: Path,
+    *,
+    tables: Path | None,
+    classes_file: Path | None,
+    ignore: int,
+    samples: int,
+    seed: int,
     max_pixels: int,
 ) -> None:
     """Write the report of a run into the folder `output`.
@@ -167,9 +176,7 @@ def load_strips(sources: Sources, chosen: list[Sample]) -> Iterator[Strip]:
             yield load_strip(sources, sample, patches, pixels)
 
 
-def load_strip(
-    sources: Sources, sample: Sample, patches: PatchMasks, pixels: PixelMasks
-) -> Strip:
+def load_strip(sources: Sources, sample: Sample, patches: PatchMasks, pixels: PixelMasks) -> Strip:
     """Read all that is known of one image and draw it.
 
     Raises
@@ -305,7 +312,11 @@ def conditions(metrics: pd.DataFrame) -> dict[str, str]:
 
 
 def render_page(
-    metrics: pd.DataFrame | None, sheets: list[Path], figures: list[Path], *, shown: int,
+    metrics: pd.DataFrame | None,
+    sheets: list[Path],
+    figures: list[Path],
+    *,
+    shown: int,
     images: int,
 ) -> str:
     """Return the page as HTML that refers to no other file.

@@ -1,0 +1,243 @@
+"""Peak memory of every job that gathers all shards, for 1,000 and for 100,000 images.
+
+What is compared: the peak resident memory of each gather job on the simulated files of a small
+dataset with that on those of a large one. Why: these jobs alone see the whole dataset, so they
+alone decide whether a large one fits. Up to its limit a sample grows with the dataset
+(``sample_tokens``, ``sample_images``, ``sample_regions``), so a dataset in between, at which all
+limits are just reached, tells that growth from one that would go on.
+
+Each job is a fresh process, started as the workflow starts it. The peak is Linux's ``VmHWM``, read
+by the process itself as it ends: ``ru_maxrss`` would not do, for a new process inherits there the
+peak of the one that started it.
+
+The simulated files have their true shape where a gather job reads them: CLS tokens, samples, image
+level, regions, counts and manifests. Feature stores have one patch an image, for no gather job
+looks at patches.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import typer
+from harness import Report, console
+
+from lightcluster.config import Config
+from lightcluster.datasets.listing import count_shards
+from lightcluster.datasets.manifest import Rejection, Row, write_rows
+from lightcluster.evaluation.counting import STAGES
+from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.files import encode_names, write_arrays
+from lightcluster.steps import settings_of
+
+SETTINGS = Config()
+PATCHES, CLASSES, REGIONS_AN_IMAGE = 1072, 13, 2
+SUPERCLASSES = 20
+
+PEAK = """
+import atexit, pathlib, runpy, sys
+def peak():
+    status = pathlib.Path("/proc/self/status").read_text()
+    print("VmHWM", status.split("VmHWM:")[1].split()[0])
+atexit.register(peak)
+"""
+RUN_STEP = PEAK + 'sys.argv[0] = "lightcluster"\nrunpy.run_module("lightcluster", None, "__main__")'
+CHOOSE = (
+    PEAK
+    + """
+from lightcluster.reporting.contact_sheet import choose_images, iter_manifest
+choose_images(iter_manifest(pathlib.Path(sys.argv[1])), 16, 0)
+"""
+)
+
+
+class Simulation:
+    """The files that the gather jobs of a dataset read.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write them.
+    images : int
+    dim : int
+        Features of a patch.
+    """
+
+    def __init__(self, folder: Path, images: int, dim: int) -> None:
+        self.folder, self.images, self.dim = folder, images, dim
+        self.shards = count_shards(images, SETTINGS.dataset.shard_size)
+        self.random = np.random.default_rng(0)
+
+    def write(self) -> None:
+        """Write all files."""
+        for shard, ids in enumerate(self._image_ids()):
+            name = f"{shard:04d}"
+            self._write_manifest(name, ids)
+            self._write_store(name, ids)
+            self._write_sample(name, len(ids))
+            self._write_regions(name, ids)
+            self._write_counts(name, len(ids))
+        lines = [f"{number},class {number}" for number in range(CLASSES)]
+        (self.folder / "classes.csv").write_text("id,name\n" + "\n".join(lines) + "\n")
+
+    def _image_ids(self) -> Iterator[list[str]]:
+        for numbers in np.array_split(np.arange(self.images), self.shards):
+            yield [f"photographs/{number // 1000:04d}/{number:012d}.jpg" for number in numbers]
+
+    def _tokens(self, count: int) -> np.ndarray:
+        """Draw tokens in `SUPERCLASSES` directions, more or less: float32 [count, dim]."""
+        directions = np.random.default_rng(1).normal(size=(SUPERCLASSES, self.dim))
+        near = directions[self.random.integers(SUPERCLASSES, size=count)]
+        return (near + self.random.normal(0, 0.5, (count, self.dim))).astype(np.float32)
+
+    def _write_manifest(self, name: str, ids: list[str]) -> None:
+        rows = [
+            Row(image_id, Path("images", image_id), Path("labels", image_id).with_suffix(".png"),
+                image_id.replace(".jpg", ".png"), 480, 640)
+            for image_id in ids
+        ]  # fmt: skip
+        rejected = [Rejection(image_id, "image", "truncated") for image_id in ids[::100]]
+        write_rows(self.folder / f"manifest/{name}.csv", rows, Row)
+        write_rows(self.folder / f"manifest/{name}.rejected.csv", rejected, Rejection)
+
+    def _write_store(self, name: str, ids: list[str]) -> None:
+        path = self.folder / f"features/{name}.zarr"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count = len(ids)
+        one = np.ones((count, 2), np.int32)
+        with FeatureStoreWriter(path, one, 480 * one, ids, ("key",), self.dim, {}) as writer:
+            for image_id, token in zip(ids, self._tokens(count), strict=True):
+                key, attention = token[None].astype(np.float16), np.zeros(1, np.float16)
+                writer.append(image_id, ImageFeatures(token, attention, {"key": key}))
+
+    def _write_sample(self, name: str, count: int) -> None:
+        quota = min(-(-SETTINGS.clustering.sample_tokens // self.shards), count * PATCHES)
+        row = np.sort(self.random.choice(count * PATCHES, quota, replace=False)).astype(np.int64)
+        tokens = self._tokens(quota)
+        tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
+        write_arrays(self.folder / f"sample/{name}.npz", features=tokens.astype(np.float16),
+                     image=(row // PATCHES).astype(np.int32), row=row)  # fmt: skip
+        foreground = self.random.random(count * PATCHES) < 0.3
+        write_arrays(self.folder / f"image/{name}.npz", label=foreground.astype(np.uint8),
+                     foreground=foreground)  # fmt: skip
+
+    def _write_regions(self, name: str, ids: list[str]) -> None:
+        count = REGIONS_AN_IMAGE * len(ids)
+        write_arrays(
+            self.folder / f"regions/{name}.npz", image_id=encode_names(ids),
+            image=np.repeat(np.arange(len(ids), dtype=np.int32), REGIONS_AN_IMAGE),
+            box=np.zeros((count, 4), np.int64), area=np.ones(count, np.int64),
+            cls=self._tokens(count),
+        )  # fmt: skip
+
+    def _write_counts(self, name: str, count: int) -> None:
+        def drawn(*shape: int) -> np.ndarray:
+            return self.random.integers(1, 10_000 * count, shape)
+
+        images = {"ignored": np.asarray(0), "images": np.asarray(count)}
+        write_arrays(self.folder / f"counts/masks/{name}.npz", counts=drawn(len(STAGES), 2, 2),
+                     **images)  # fmt: skip
+        for seed in SETTINGS.labelling.seeds:
+            write_arrays(
+                self.folder / f"counts/seed-{seed}/{name}.npz",
+                segmentation=drawn(CLASSES, CLASSES),
+                random=drawn(CLASSES, CLASSES),
+                oracle=drawn(CLASSES + 1, CLASSES),
+                **images,
+            )
+
+    def jobs(self) -> dict[str, list[str]]:
+        """Return the command line of every gather job, in an order in which they can run."""
+        here, shards = str(self.folder), str(self.shards)
+
+        def step(name: str, *arguments: str) -> list[str]:
+            settings = json.dumps(settings_of(name, SETTINGS))
+            given = [] if name == "gather_manifest" else [settings]
+            filled = [argument.replace("@", here) for argument in arguments]
+            return ["-c", RUN_STEP, name.replace("_", "-"), *given, *filled]
+
+        return {
+            "gather_manifest": step(
+                "gather_manifest", "@/manifest", shards,
+                "--manifest", "@/manifest.csv", "--rejected", "@/rejected.csv",
+            ),
+            "cluster_dataset": step(
+                "cluster_dataset", shards, "--sample", "@/sample", "--output", "@/dataset.npz",
+            ),
+            "group_images": step(
+                "group_images", shards, "--features", "@/features",
+                "--output", "@/superclasses.npz",
+            ),
+            "cluster_category": step(
+                "cluster_category", shards, "--sample", "@/sample",
+                "--superclasses", "@/superclasses.npz", "--output", "@/category.npz",
+            ),
+            "decide_foreground": step(
+                "decide_foreground", shards, "--sample", "@/sample", "--image-level", "@/image",
+                "--dataset-level", "@/dataset.npz", "--superclasses", "@/superclasses.npz",
+                "--category-level", "@/category.npz", "--output", "@/foreground.npz",
+            ),
+            "label_regions": step(
+                "label_regions", shards, "--seed", "0", "--regions", "@/regions",
+                "--output", "@/labelling.npz", "--palette", "@/palette.csv",
+                "--classes", "@/classes.csv",
+            ),
+            "evaluate": step(
+                "evaluate", shards, "--counts", "@/counts", "--classes", "@/classes.csv",
+                "--dataset", "simulated", "--run", "memory", "--output", "@/tables",
+            ),
+            "report: choose_images": ["-c", CHOOSE, f"{here}/manifest.csv"],
+        }  # fmt: skip
+
+
+def peak_of(arguments: list[str]) -> float:
+    """Return the peak resident memory of a job in MiB."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return int(done.stdout.rsplit("VmHWM", 1)[1]) / 1024
+
+
+def measure(images: int, dim: int, turns: int) -> dict[str, list[float]]:
+    """Return the peaks of all jobs, in MiB, on a simulated dataset."""
+    with TemporaryDirectory() as name:
+        simulation = Simulation(Path(name), images, dim)
+        simulation.write()
+        size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
+        console.print(f"{images:,} images, {simulation.shards} shards: {size / 1e9:.2f} GB")
+        return {
+            job: [peak_of(arguments) for _ in range(turns)]
+            for job, arguments in simulation.jobs().items()
+        }
+
+
+def main(
+    images: Annotated[
+        list[int] | None, typer.Option(help="Sizes of the datasets, in rising order.")
+    ] = None,
+    dim: Annotated[int, typer.Option(help="Features of a patch.")] = 384,
+    turns: Annotated[int, typer.Option(min=1, help="Processes per job.")] = 3,
+) -> None:
+    """Compare the peak memory of the gather jobs for small and large datasets."""
+    sizes = images or [1_000, 40_000, 100_000]
+    peaks = {size: measure(size, dim, turns) for size in sizes}
+    report = Report("memory", f"simulated datasets, {dim} features, default settings")
+    for job in peaks[sizes[0]]:
+        for size in sizes:
+            report.add(f"{job}, {size:,} images", "MiB", peaks[size][job])
+        *smaller, largest = sizes
+        for size in smaller:
+            growth = np.median(peaks[largest][job]) / np.median(peaks[size][job])
+            report.add(f"{job}, {largest:,} / {size:,}", "ratio", float(growth), "<= 1.1")
+    report.finish()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,304 @@
+"""Counts of pixels, against counting them one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import (
+    write_classes,
+    write_manifest,
+    write_patch_masks,
+    write_pixel_masks,
+    write_png,
+)
+from numpy.typing import NDArray
+
+from lightcluster.datasets.labels import IGNORED
+from lightcluster.errors import StoreError
+from lightcluster.evaluation.counting import (
+    STAGES,
+    count_confusion,
+    count_masks,
+    oracle_classes,
+    sum_counts,
+)
+from lightcluster.files import read_arrays, write_arrays
+from lightcluster.masks.upsampling import upsample
+from lightcluster.regions.components import find_regions
+from lightcluster.regions.painting import paint_regions, save_indexed
+
+IDS = (0, 3, 7, 200)
+IGNORE = 255
+K = 3
+SIZES = {"a.jpg": (9, 13), "b/c.jpg": (16, 8), "unlabelled.jpg": (10, 10), "d.jpg": (12, 21)}
+GRIDS = {"a.jpg": (3, 5), "b/c.jpg": (4, 2), "unlabelled.jpg": (2, 2), "d.jpg": (5, 7)}  # no ties
+LABELLED = [name for name in SIZES if name != "unlabelled.jpg"]
+MIN_AREA = 0.045
+
+
+class Shard:
+    """Files of a shard of four images with random contents."""
+
+    def __init__(self, folder: Path, names: list[str] | None = None) -> None:
+        generator = np.random.default_rng(0)
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.truth, self.masks, self.votes, self.scores, self.painted = {}, {}, {}, {}, {}
+        for name, size in SIZES.items():  # drawn for all images, so that a part is equal
+            self.truth[name] = generator.choice([*IDS, IGNORE], size)
+            coarse = generator.random((5, 5)) < 0.3
+            self.masks[name] = upsample(coarse, size, "nearest") > 0.5
+            self.votes[name] = generator.random((3, *GRIDS[name])) < 0.4
+            self.scores[name] = self.votes[name].mean(axis=0).astype(np.float16)
+            regions = find_regions(self.masks[name], MIN_AREA)
+            drawn = generator.integers(1, K + 1, len(regions.area))
+            self.painted[name] = paint_regions(regions.label, drawn)
+        self.names = list(SIZES) if names is None else names
+        labels = {
+            name: write_png(folder / "labels" / f"{number}.png", self.truth[name].astype(np.uint8))
+            for number, name in enumerate(self.names)
+            if name in LABELLED
+        }
+        outputs = {name: f"out put/{name}.png" for name in self.names}
+        for name, output in outputs.items():
+            save_indexed(self.painted[name], folder / "segmentation" / output)
+        self.manifest = write_manifest(
+            folder / "manifest.csv", {name: SIZES[name] for name in reversed(self.names)},
+            labels=labels, outputs=outputs,
+        )  # fmt: skip
+        self.classes = write_classes(folder / "classes.csv", {n: f"class {n}" for n in IDS})
+        self.pixels = write_pixel_masks(folder / "pixels.npz", self.of(self.masks))
+        self.patches = write_patch_masks(
+            folder / "patches.npz", self.of(self.votes), self.of(self.scores)
+        )
+
+    def of(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {name: arrays[name] for name in self.names}
+
+    def count_masks(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
+        settings = {"background": 0, "ignore": IGNORE, "upsampling": "bilinear", "threshold": 0.5}
+        output = self.folder / "mask-counts.npz"
+        count_masks(
+            self.manifest, self.classes, self.patches, self.pixels, output, **settings | changes
+        )
+        return read_arrays(output)
+
+    def count_confusion(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
+        settings = {
+            "classes": K, "background": 0, "ignore": IGNORE, "min_area": MIN_AREA, "seed": 0,
+        }  # fmt: skip
+        output = self.folder / "class-counts.npz"
+        count_confusion(
+            self.manifest, self.classes, self.pixels, self.folder / "segmentation", output,
+            **settings | changes,
+        )  # fmt: skip
+        return read_arrays(output)
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    return Shard(tmp_path / "shard")
+
+
+def test_the_shard_is_worth_counting(shard: Shard) -> None:
+    all_regions, regions = (
+        sum(len(find_regions(shard.masks[name], least).area) for name in LABELLED)
+        for least in (0, MIN_AREA)
+    )
+    assert all_regions > regions > len(LABELLED)
+    painted = np.concatenate([shard.painted[name].ravel() for name in LABELLED])
+    assert set(painted.tolist()) == {0, 1, 2, 3}
+
+
+def pixels_of(size: tuple[int, int]) -> list[tuple[int, int]]:
+    return [(y, x) for y in range(size[0]) for x in range(size[1])]
+
+
+def patch_under(pixel: tuple[int, int], size: tuple[int, int], grid: tuple[int, int]) -> Any:
+    (y, x), (height, width), (rows, columns) = pixel, size, grid
+    return int((y + 0.5) * rows / height), int((x + 0.5) * columns / width)
+
+
+def slow_mask_counts(
+    shard: Shard, *, background: int = 0, method: str = "bilinear", threshold: float = 0.5
+) -> tuple[NDArray[np.int64], int]:
+    counts, ignored = np.zeros((len(STAGES), 2, 2), np.int64), 0
+    for name in LABELLED:
+        size, grid = SIZES[name], GRIDS[name]
+        smooth = upsample(shard.scores[name], size, method)
+        for pixel in pixels_of(size):
+            true = shard.truth[name][pixel]
+            if true == IGNORE:
+                ignored += 1
+                continue
+            patch = patch_under(pixel, size, grid)
+            predicted = [
+                *(shard.votes[name][level][patch] for level in range(3)),
+                shard.scores[name][patch] > threshold,
+                smooth[pixel] > threshold,
+                shard.masks[name][pixel],
+            ]
+            for stage, foreground in enumerate(predicted):
+                counts[stage, int(foreground), int(true != background)] += 1
+    return counts, ignored
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"background": 7}, {"method": "nearest"}, {"threshold": 0.8}, {"threshold": 0.2}],
+)
+def test_masks_of_all_stages_are_counted(shard: Shard, changes: dict[str, Any]) -> None:
+    expected, ignored = slow_mask_counts(shard, **changes)
+    renamed = {"upsampling" if n == "method" else n: value for n, value in changes.items()}
+    counted = shard.count_masks(**renamed)
+    np.testing.assert_array_equal(counted["counts"], expected)
+    assert int(counted["ignored"]) == ignored
+    assert int(counted["images"]) == 3
+    sizes = sum(np.prod(SIZES[name]) for name in LABELLED)
+    assert (counted["counts"].sum(axis=(1, 2)) + ignored == sizes).all()
+
+
+def test_the_stages_are_in_the_order_of_their_names(shard: Shard) -> None:
+    assert STAGES == ("dataset", "category", "image", "merged", "upsampled", "refined")
+
+
+def test_without_a_background_class_there_are_no_masks_to_count(shard: Shard) -> None:
+    counted = shard.count_masks(background=None)
+    assert not counted["counts"].any()
+    assert int(counted["ignored"]) == 0
+    assert int(counted["images"]) == 0
+
+
+def slow_confusion(
+    shard: Shard, predicted: dict[str, NDArray[Any]], rows: int
+) -> tuple[NDArray[np.int64], int]:
+    counts, ignored = np.zeros((rows, len(IDS)), np.int64), 0
+    for name in LABELLED:
+        for pixel in pixels_of(SIZES[name]):
+            true = shard.truth[name][pixel]
+            if true == IGNORE:
+                ignored += 1
+            else:
+                counts[predicted[name][pixel], IDS.index(true)] += 1
+    return counts, ignored
+
+
+def test_the_segmentation_is_counted_by_class_position(shard: Shard) -> None:
+    expected, ignored = slow_confusion(shard, shard.painted, K + 1)
+    counted = shard.count_confusion()
+    np.testing.assert_array_equal(counted["segmentation"], expected)
+    assert int(counted["ignored"]) == ignored
+    assert int(counted["images"]) == 3
+
+
+def test_without_a_background_class_all_classes_are_objects(shard: Shard) -> None:
+    counted = shard.count_confusion(classes="auto", background=None)
+    assert counted["segmentation"].shape == (1 + 4, 4)
+    assert counted["random"].shape == (1 + 4, 4)
+    assert shard.count_confusion(classes="auto")["segmentation"].shape == (1 + 3, 4)
+
+
+def best_labels(shard: Shard, outside: int) -> dict[str, NDArray[np.int64]]:
+    """The most frequent class of each region, of all its pixels with truth."""
+    painted = {}
+    for name in LABELLED:
+        label = find_regions(shard.masks[name], MIN_AREA).label
+        painted[name] = np.full(label.shape, outside)
+        for region in range(1, label.max() + 1):
+            true = [IDS.index(t) for t in shard.truth[name][label == region] if t != IGNORE]
+            most = max(Counter(true).values(), default=0)
+            best = min((c for c, n in Counter(true).items() if n == most), default=0)
+            painted[name][label == region] = best
+    return painted
+
+
+@pytest.mark.parametrize(("background", "outside"), [(0, 0), (7, 2), (None, 4)])
+def test_the_ceiling_has_the_best_class_in_each_region(
+    shard: Shard, background: int | None, outside: int
+) -> None:
+    counted = shard.count_confusion(background=background)
+    expected, _ = slow_confusion(shard, best_labels(shard, outside), len(IDS) + 1)
+    np.testing.assert_array_equal(counted["oracle"], expected)
+
+
+def test_no_labelling_of_the_regions_beats_the_ceiling(shard: Shard) -> None:
+    counted = shard.count_confusion()
+    best = np.trace(counted["oracle"][:-1])
+    for name in ("segmentation", "random"):
+        assert counted[name][1:].max(axis=1).sum() + counted[name][0, 0] <= best
+
+
+def test_the_floor_has_the_regions_of_the_segmentation(shard: Shard) -> None:
+    counted = shard.count_confusion()
+    np.testing.assert_array_equal(counted["random"][0], counted["segmentation"][0])
+    np.testing.assert_array_equal(
+        counted["random"].sum(axis=0), counted["segmentation"].sum(axis=0)
+    )
+
+
+def test_the_floor_depends_on_seed_and_image_id_only(tmp_path: Path, shard: Shard) -> None:
+    together = shard.count_confusion()["random"]
+    apart = [Shard(tmp_path / str(n), [name]) for n, name in enumerate(reversed(LABELLED))]
+    alone = [part.count_confusion()["random"] for part in apart]
+    np.testing.assert_array_equal(sum(alone), together)
+    others = [shard.count_confusion(seed=seed)["random"] for seed in range(1, 6)]
+    assert sum((other != together).any() for other in others) >= 4
+
+
+def test_images_of_the_same_regions_draw_differently(tmp_path: Path) -> None:
+    """Many images alike, each of one region: if they drew alike, one class would hold all."""
+    names = [f"{number}.jpg" for number in range(40)]
+    masks = {name: np.ones((2, 2), bool) for name in names}
+    label = write_png(tmp_path / "label.png", np.full((2, 2), 3, np.uint8))
+    manifest = write_manifest(
+        tmp_path / "manifest.csv", dict.fromkeys(names, (2, 2)),
+        labels=dict.fromkeys(names, label), outputs=dict.fromkeys(names, "same.png"),
+    )  # fmt: skip
+    save_indexed(np.ones((2, 2), np.uint16), tmp_path / "segmentation" / "same.png")
+    count_confusion(
+        manifest, write_classes(tmp_path / "classes.csv", {0: "ground", 3: "thing"}),
+        write_pixel_masks(tmp_path / "pixels.npz", masks), tmp_path / "segmentation",
+        tmp_path / "counts.npz", classes=4, background=0, ignore=255, min_area=0, seed=0,
+    )  # fmt: skip
+    random = read_arrays(tmp_path / "counts.npz")["random"]
+    assert random[0].tolist() == [0, 0]
+    assert (random[1:, 1] > 8).all()
+    assert random.sum() == 160
+
+
+def test_a_segmentation_of_more_classes_than_said_is_refused(shard: Shard) -> None:
+    with pytest.raises(StoreError, match=r"cluster id 3; allowed are 0\.\.2"):
+        shard.count_confusion(classes=2)
+
+
+def test_segmentations_of_more_than_255_classes_are_counted(shard: Shard) -> None:
+    for name in SIZES:
+        shard.painted[name] = np.where(shard.painted[name] == 2, 999, shard.painted[name])
+        output = shard.folder / "segmentation" / f"out put/{name}.png"
+        save_indexed(shard.painted[name].astype(np.uint16), output)
+    expected, _ = slow_confusion(shard, shard.painted, 1001)
+    np.testing.assert_array_equal(shard.count_confusion(classes=1000)["segmentation"], expected)
+
+
+def test_the_best_class_of_a_region_is_its_most_frequent() -> None:
+    label = np.asarray([[1, 1, 1, 2], [0, 2, 2, 3]], np.int32)
+    truth = np.asarray([[2, 2, 1, 1], [1, 0, IGNORED, IGNORED]], np.uint16)
+    assert oracle_classes(label, truth, 3, 3).tolist() == [2, 0, 0]
+    assert oracle_classes(np.zeros((2, 4), np.int32), truth, 0, 3).tolist() == []
+
+
+def test_counts_of_shards_are_added(tmp_path: Path) -> None:
+    big = 2**40
+    for number in range(3):
+        write_arrays(
+            tmp_path / f"{number}.npz",
+            counts=np.asarray([[number, big]]), images=np.asarray(number, np.int32),
+        )  # fmt: skip
+    totals = sum_counts([tmp_path / f"{number}.npz" for number in range(3)])
+    assert totals["counts"].tolist() == [[3, 3 * big]]
+    assert totals["counts"].dtype == np.int64
+    assert int(totals["images"]) == 3

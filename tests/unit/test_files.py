@@ -1,0 +1,270 @@
+"""Files between steps: whole or not there at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import quick
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightcluster.errors import StoreError
+from lightcluster.files import decode_names, encode_names, read_arrays, replacing, write_arrays
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_folder(path: Path, *names: str) -> None:
+    path.mkdir()
+    for name in names:
+        (path / name).write_text(name)
+
+
+class BrokenError(Exception):
+    pass
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.name.startswith(".")
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names_in(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("old_is_folder", [False, True])
+@pytest.mark.parametrize("new_is_folder", [False, True])
+def test_what_stood_there_is_replaced(
+    tmp_path: Path, old_is_folder: bool, new_is_folder: bool
+) -> None:
+    path = tmp_path / "output"
+    write_folder(path, "old") if old_is_folder else path.write_text("old")
+    with replacing(path) as temporary:
+        write_folder(temporary, "new") if new_is_folder else temporary.write_text("new")
+        assert ((path / "old") if old_is_folder else path).read_text() == "old"
+    assert ((path / "new") if new_is_folder else path).read_text() == "new"
+    assert names_in(tmp_path) == ["output"]
+    if new_is_folder:
+        assert names_in(path) == ["new"]
+
+
+@pytest.mark.parametrize("old_is_folder", [False, True])
+@pytest.mark.parametrize("new_is_folder", [False, True])
+def test_a_failure_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path, old_is_folder: bool, new_is_folder: bool
+) -> None:
+    path = tmp_path / "output"
+    write_folder(path, "old") if old_is_folder else path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            write_folder(temporary, "new") if new_is_folder else temporary.write_text("new")
+            raise BrokenError
+
+    with pytest.raises(BrokenError):
+        fail()
+    assert ((path / "old") if old_is_folder else path).read_text() == "old"
+    assert names_in(tmp_path) == ["output"]
+
+
+@pytest.mark.parametrize("old_is_folder", [False, True])
+def test_forgetting_to_write_leaves_the_old_one(tmp_path: Path, old_is_folder: bool) -> None:
+    path = tmp_path / "output"
+    write_folder(path, "old") if old_is_folder else path.write_text("old")
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert ((path / "old") if old_is_folder else path).read_text() == "old"
+    assert names_in(tmp_path) == ["output"]
+
+
+def test_a_failed_renaming_brings_an_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "output"
+    write_folder(path, "old")
+    rename = os.replace
+
+    def no_space(source: Path, target: Path) -> None:
+        if source.name.endswith(".tmp"):
+            raise OSError("no space")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(OSError, match="no space"), replacing(path) as temporary:
+        write_folder(temporary, "new")
+    assert names_in(path) == ["old"]
+    assert names_in(tmp_path) == ["output"]
+
+
+@pytest.mark.parametrize("left_is_folder", [False, True])
+def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(
+    tmp_path: Path, left_is_folder: bool
+) -> None:
+    """In containers, processes have the same few numbers over and over again."""
+    path = tmp_path / "output"
+    with replacing(path) as temporary:
+        name = temporary
+        temporary.write_text("")
+    path.unlink()
+    write_folder(name, "stale") if left_is_folder else name.write_text("stale")
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+    assert names_in(path) == ["new"]
+    assert names_in(tmp_path) == ["output"]
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    write_folder(tmp_path / "target", "old")
+    (tmp_path / "output").symlink_to(tmp_path / "target")
+    with replacing(tmp_path / "output") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "output").read_text() == "new"
+    assert names_in(tmp_path / "target") == ["old"]
+    assert names_in(tmp_path) == ["output", "target"]
+
+
+ARRAYS = {
+    "label": np.arange(12, dtype=np.uint8).reshape(3, 4),
+    "score": np.linspace(0, 1, 5, dtype=np.float16),
+    "flag": np.asarray([True, False]),
+    "count": np.asarray(7, np.int64),
+    "none": np.empty((0, 4), np.float32),
+}
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_arrays_are_read_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "arrays.npz"
+    write_arrays(path, **ARRAYS)
+    assert_same(read_arrays(path), ARRAYS)
+    assert_same(read_arrays(path, "score", "none"), {n: ARRAYS[n] for n in ("score", "none")})
+    assert names_in(path.parent) == ["arrays.npz"]
+
+
+def test_the_same_arrays_give_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_arrays(tmp_path / "one.npz", **ARRAYS)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
+    write_arrays(tmp_path / "other.npz", **{name: a.copy() for name, a in ARRAYS.items()})
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
+
+
+def test_objects_are_neither_written_nor_does_the_attempt_leave_anything(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "arrays.npz", **ARRAYS)
+    with pytest.raises(ValueError, match="Object arrays"):
+        write_arrays(tmp_path / "arrays.npz", bad=np.asarray([{}], object))
+    assert names_in(tmp_path) == ["arrays.npz"]
+    assert_same(read_arrays(tmp_path / "arrays.npz"), ARRAYS)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"nowhere\.npz: not found; run snakemake"):
+        read_arrays(tmp_path / "nowhere.npz", "label")
+
+
+def test_a_missing_array_is_named(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "arrays.npz", **ARRAYS)
+    with pytest.raises(StoreError, match=r"arrays\.npz: array 'centroids' is missing; delete it"):
+        read_arrays(tmp_path / "arrays.npz", "label", "centroids")
+
+
+def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    path = tmp_path / "trap.npz"
+    np.savez(path, label=np.asarray([Trap()], object))
+    for names in ((), ("label",)):
+        with pytest.raises(StoreError, match=r"trap\.npz: damaged \(Object arrays"):
+            read_arrays(path, *names)
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(StoreError, match=r"trap\.npz: damaged"):
+        read_arrays(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def a_single_array() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(3))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04", bytes(500), a_single_array()])
+def test_a_file_of_something_else_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.npz"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"other\.npz: damaged .*delete it and run snakemake"):
+        read_arrays(path, "label")
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"damaged \(.*directory"):
+        read_arrays(tmp_path, "label")
+
+
+def test_a_file_cut_short_anywhere_is_never_read(tmp_path: Path) -> None:
+    path = tmp_path / "cut.npz"
+    write_arrays(path, label=ARRAYS["label"], score=ARRAYS["score"])
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StoreError, match=r"cut\.npz"):
+            read_arrays(path, "label", "score")
+
+
+def test_a_flipped_bit_anywhere_is_found_or_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "flipped.npz"
+    arrays = {name: ARRAYS[name] for name in ("label", "score")}
+    write_arrays(path, **arrays)
+    whole = path.read_bytes()
+    found = 0
+    for place in range(len(whole)):
+        path.write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
+        )
+        try:
+            assert_same(read_arrays(path, *arrays), arrays)
+        except StoreError:
+            found += 1
+    assert found > len(whole) / 2
+
+
+NAMES = [
+    "plain.jpg", "with space.png", "a/b/c.png", "quote\".png", "new\nline", "tab\t", "back\\slash",
+    "nul\0", "ünïcödé", "日本語", "🦊.webp", "", "comma, semicolon;", "[glob]*?", "'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [[], [""], NAMES])
+def test_names_of_odd_characters_survive(tmp_path: Path, names: list[str]) -> None:
+    write_arrays(tmp_path / "names.npz", image_id=encode_names(names))
+    assert decode_names(read_arrays(tmp_path / "names.npz", "image_id")["image_id"]) == names
+
+
+@quick
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_any_names_survive(names: list[str]) -> None:
+    encoded = encode_names(names)
+    assert encoded.dtype == np.uint8
+    assert decode_names(encoded) == names

@@ -1,0 +1,321 @@
+"""Label maps and classes.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageDraw
+
+from lightcluster.datasets.labels import (
+    IGNORED,
+    Classes,
+    background_index,
+    copy_classes,
+    read_classes,
+    read_label,
+    to_indices,
+)
+from lightcluster.errors import DatasetError, ImageError
+
+THREE = Classes((0, 5, 9), ("ground", "cat", "dog"))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return tmp_path / "classes.csv"
+
+
+# ---- classes.csv ---------------------------------------------------------------------------------
+
+
+def test_classes_are_read_in_the_order_of_their_ids(table):
+    table.write_text("id,name\n9,dog\n0,ground\n5,cat\n")
+    assert read_classes(table) == THREE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffid,name\n0,ground\n5,cat\n9,dog\n",
+        "id,name\r\n0,ground\r\n5,cat\r\n9,dog\r\n",
+        "name,colour,id\nground,red,0\ncat,,5\ndog,blue,9\n",
+        "id,name\n 0 , ground \n\n05,cat\n9,dog",
+        'id,name\n"0","ground"\n"5","cat"\n"9","dog"\n',
+    ],
+    ids=["byte order mark", "carriage returns", "other columns", "spaces", "quotes"],
+)
+def test_classes_are_read_from_tables_of_other_programs(table, text):
+    table.write_bytes(text.encode())
+    assert read_classes(table) == THREE
+
+
+def test_a_class_without_a_name_is_called_by_its_id(table):
+    table.write_text("id,name\n3,\n4\n")
+    assert read_classes(table).names == ("class 3", "class 4")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "needs a header line `id,name` and a line for every class"),
+        ("id,name\n", "needs a header line `id,name` and a line for every class"),
+        ("0,ground\n1,cat\n", "needs a header line `id,name`"),
+        ("id;name\n0;ground\n", "needs a header line `id,name`"),
+        ("ID,Name\n0,ground\n", "needs a header line `id,name`"),
+        ("id,name\n0,a\nx,b\n", "line 3: id 'x' is no integer from 0 to 65535"),
+        ("id,name\n-1,a\n", "line 2: id '-1' is no integer"),
+        ("id,name\n1.0,a\n", "line 2: id '1.0' is no integer"),
+        ("id,name\n65536,a\n", "line 2: id '65536' is no integer"),
+        ("id,name\n,a\n", "line 2: id '' is no integer"),
+        ("id,name\n²,a\n", "line 2: id '²' is no integer"),
+        ("id,name\n1,a\n01,b\n", "line 3: id 01 stands twice"),
+        ("id,name\n\n\n0,a\n\n0,b\n", "line 6: id 0 stands twice"),
+    ],
+)
+def test_a_mistake_in_classes_names_the_file_and_the_line(table, text, message):
+    table.write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError) as caught:
+        read_classes(table)
+    assert message in str(caught.value)
+    assert "classes.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,name\n0,ä\n".encode("latin-1"),
+        "id,name\n".encode("utf-16"),
+        b"id,name\n0," + b"x" * 200_000,
+    ],
+    ids=["latin-1", "utf-16", "endless field"],
+)
+def test_a_file_that_is_no_table_is_refused_with_its_key(table, content):
+    table.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"dataset\.classes = .*classes\.csv': cannot be read"):
+        read_classes(table)
+
+
+def test_missing_classes_are_refused_with_their_key(tmp_path):
+    for path in (tmp_path / "classes.csv", tmp_path):
+        with pytest.raises(
+            DatasetError, match=r"dataset\.classes = '.*': cannot be read \(.*Errno"
+        ):
+            read_classes(path)
+
+
+def test_classes_are_copied_as_they_are_read(table, tmp_path):
+    table.write_text('\ufeffname,id\n"cat, or ""dog""",7\nground,0\n', encoding="utf-8")
+    copy_classes(table, tmp_path / "below" / "copy.csv", background=0, ignore=255)
+    copied = (tmp_path / "below" / "copy.csv").read_text()
+    assert list(csv.reader(io.StringIO(copied))) == [
+        ["id", "name"],
+        ["0", "ground"],
+        ["7", 'cat, or "dog"'],
+    ]
+    assert read_classes(tmp_path / "below" / "copy.csv") == read_classes(table)
+
+
+def test_classes_without_the_background_are_not_copied(table, tmp_path):
+    table.write_text("id,name\n1,cat\n2,dog\n")
+    with pytest.raises(DatasetError, match=r"dataset\.background = 0: .*allowed: 1, 2, or null"):
+        copy_classes(table, tmp_path / "copy.csv", background=0, ignore=255)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.csv"]
+
+
+def test_the_background_is_found_by_its_id():
+    assert background_index(THREE, 5) == 1
+    assert background_index(THREE, 0) == 0
+    assert background_index(THREE, None) is None
+    with pytest.raises(DatasetError, match=r"dataset\.background = 1: .*allowed: 0, 5, 9, or null"):
+        background_index(THREE, 1)
+
+
+# ---- reading label maps --------------------------------------------------------------------------
+
+IDS = np.array([[0, 1, 2], [3, 255, 7]], np.uint8)
+
+
+def palette_image(ids: np.ndarray) -> Image.Image:
+    image = Image.fromarray(ids)
+    image.putpalette(list(range(255, -1, -1)) * 3)
+    return image
+
+
+def test_the_values_of_a_grey_image_are_ids(tmp_path):
+    Image.fromarray(IDS).save(tmp_path / "label.png")
+    label = read_label(tmp_path / "label.png", (2, 3))
+    assert label.dtype == np.uint16
+    assert label.tolist() == IDS.tolist()
+
+
+def test_the_indices_of_a_palette_image_are_ids_and_not_its_colours(tmp_path):
+    palette_image(IDS).save(tmp_path / "label.png")
+    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == IDS.tolist()
+
+
+def test_a_palette_image_of_few_bits_is_read(tmp_path):
+    palette_image(IDS % 4).save(tmp_path / "label.png", bits=2)
+    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == (IDS % 4).tolist()
+
+
+def test_a_black_and_white_image_has_the_ids_0_and_1(tmp_path):
+    Image.fromarray(IDS > 2).save(tmp_path / "label.png")
+    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_sixteen_bits_are_read(tmp_path):
+    ids = IDS.astype(np.uint16) * 257
+    Image.fromarray(ids).save(tmp_path / "label.png")
+    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == ids.tolist()
+
+
+def test_32_bits_are_read_as_long_as_16_would_do(tmp_path):
+    for highest, allowed in ((65_535, True), (65_536, False), (-1, False)):
+        ids = np.full((2, 3), highest, np.int32)
+        Image.fromarray(ids).save(tmp_path / "label.tif")
+        if allowed:
+            assert read_label(tmp_path / "label.tif", (2, 3)).tolist() == ids.tolist()
+        else:
+            with pytest.raises(ImageError, match=f"ids from {highest} to {highest}; allowed: 0 to"):
+                read_label(tmp_path / "label.tif", (2, 3))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F", "CMYK"])
+def test_a_label_of_colours_is_refused(tmp_path, mode):
+    Image.new(mode, (3, 2)).save(tmp_path / "label.tif")
+    with pytest.raises(ImageError, match=f"label has mode {mode}; it must have a single channel"):
+        read_label(tmp_path / "label.tif", (2, 3))
+
+
+def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path):
+    Image.fromarray(IDS).save(tmp_path / "label.png")
+    for size in ((3, 2), (2, 4), (1, 6)):
+        with pytest.raises(ImageError, match=rf"label is 2 x 3, its image {size[0]} x {size[1]}"):
+            read_label(tmp_path / "label.png", size)
+
+
+def test_a_label_of_too_many_pixels_is_refused_without_decoding_it(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "label.png")
+    with pytest.raises(ImageError, match="label is 20000 x 20000, its image 2 x 3"):
+        read_label(tmp_path / "label.png", (2, 3))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 2\n"]
+)
+def test_a_file_that_is_no_image_is_refused(tmp_path, content):
+    (tmp_path / "label.png").write_bytes(content)
+    with pytest.raises(ImageError, match="label cannot be read"):
+        read_label(tmp_path / "label.png", (2, 3))
+
+
+def test_a_label_that_is_gone_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="label cannot be read"):
+        read_label(tmp_path / "label.png", (2, 3))
+
+
+def noisy_label() -> bytes:
+    """A PNG that does not compress: 20 x 30 pixels, ids 0 to 255."""
+    file = io.BytesIO()
+    ids = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    palette_image(ids).save(file, format="PNG")
+    return file.getvalue()
+
+
+NOISY = noisy_label()
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(NOISY) - 100))
+@example(len(NOISY) // 2)
+def test_a_truncated_label_is_refused(tmp_path_factory, length):
+    path = tmp_path_factory.getbasetemp() / "truncated.png"
+    path.write_bytes(NOISY[:length])
+    with pytest.raises(ImageError, match="label cannot be read"):
+        read_label(path, (20, 30))
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(NOISY) - 1), st.integers(1, 255))
+def test_a_damaged_label_is_read_or_refused_and_nothing_else(tmp_path_factory, place, change):
+    damaged = bytearray(NOISY)
+    damaged[place] ^= change
+    path = tmp_path_factory.getbasetemp() / "damaged.png"
+    path.write_bytes(bytes(damaged))
+    try:
+        label = read_label(path, (20, 30))
+    except ImageError:
+        return
+    assert label.shape == (20, 30)
+
+
+def test_a_label_may_be_drawn_by_any_program(tmp_path):
+    image = Image.new("P", (30, 20), 0)
+    image.putpalette([0, 0, 0, 128, 0, 0])
+    ImageDraw.Draw(image).rectangle((5, 5, 10, 10), fill=1)
+    image.save(tmp_path / "label.png", optimize=True, interlace=1)
+    label = read_label(tmp_path / "label.png", (20, 30))
+    assert label.sum() == 36
+    assert label[5, 5] == label[10, 10] == 1
+
+
+# ---- ids to positions ----------------------------------------------------------------------------
+
+
+def test_ids_become_positions_over_gaps_and_ignored_pixels_are_marked():
+    label = np.array([[0, 5, 9], [255, 9, 0]], np.uint16)
+    indices = to_indices(label, THREE, ignore=255)
+    assert indices.dtype == np.uint16
+    assert indices.tolist() == [[0, 1, 2], [IGNORED, 2, 0]]
+
+
+def test_unknown_ids_are_listed_with_what_is_allowed():
+    label = np.array([[0, 1, 5, 9, 300]], np.uint16)
+    with pytest.raises(ImageError) as caught:
+        to_indices(label, THREE, ignore=255)
+    assert "ids 1, 300; allowed: the ids of classes.csv and 255 (ignored)" in str(caught.value)
+
+
+def test_of_many_unknown_ids_the_first_are_listed():
+    with pytest.raises(ImageError, match="ids 1, 2, 3, 4, 6 …; allowed"):
+        to_indices(np.arange(100, dtype=np.uint16)[None], THREE, ignore=255)
+
+
+def test_255_is_unknown_where_another_value_is_ignored():
+    with pytest.raises(ImageError, match=r"ids 255; allowed: .* and 254"):
+        to_indices(np.array([[0, 254, 255]], np.uint16), THREE, ignore=254)
+
+
+def test_a_class_may_have_the_highest_id():
+    classes = Classes((0, 65_535), ("ground", "cat"))
+    label = np.array([[0, 65_535]], np.uint16)
+    assert to_indices(label, classes, ignore=255).tolist() == [[0, 1]]
+
+
+@settings(deadline=None)
+@given(
+    st.sets(st.integers(0, 65_535).filter(lambda number: number != 255), min_size=1, max_size=20),
+    hnp.array_shapes(min_dims=2, max_dims=2),
+    st.data(),
+)
+def test_positions_lead_back_to_the_ids(ids, shape, data):
+    classes = Classes(tuple(sorted(ids)), tuple(map(str, sorted(ids))))
+    elements = st.sampled_from([*classes.ids, 255])
+    label = data.draw(hnp.arrays(np.uint16, shape, elements=elements))
+    indices = to_indices(label, classes, ignore=255)
+    for index, value in zip(indices.ravel().tolist(), label.ravel().tolist(), strict=True):
+        assert (255 if index == IGNORED else classes.ids[index]) == value
+
+
+def test_a_class_cannot_be_the_ignored_value(tmp_path):
+    table = tmp_path / "classes.csv"
+    table.write_text("id,name\n0,background\n255,cat\n")
+    with pytest.raises(DatasetError, match=r"dataset\.ignore = 255: is the id of class 'cat'"):
+        copy_classes(table, tmp_path / "copy.csv", background=0, ignore=255)

@@ -1,0 +1,358 @@
+"""Listing a dataset and dividing it into shards."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightcluster.config import DatasetSettings
+from lightcluster.datasets import listing
+from lightcluster.datasets.listing import (
+    Entry,
+    count_shards,
+    fingerprint,
+    list_dataset,
+    output_names,
+    shard_of,
+    split_shards,
+)
+from lightcluster.errors import DatasetError
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    return folder
+
+
+def write(folder: Path, *names: str, content: str = "x") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+def entries_of(images: Path, labels: Path | None = None) -> list[Entry]:
+    settings = {"format": "folder", "images": images, "labels": labels, "classes": labels}
+    return list_dataset(DatasetSettings.model_validate(settings), Path("unused"))
+
+
+def ids_of(images: Path) -> list[str]:
+    return [entry.image_id for entry in entries_of(images)]
+
+
+# ---- which images there are ----------------------------------------------------------------------
+
+
+def test_a_demo_is_listed_before_it_is_drawn():
+    settings = DatasetSettings.model_validate({"demo": {"scenes": 3}})
+    first, _, third = list_dataset(settings, Path("scenes"))
+    assert first.path == Path("scenes/images/scene-0000.jpg")
+    assert first.label == Path("scenes/labels/scene-0000.png")
+    assert (third.image_id, third.output) == ("scene-0002.jpg", "scene-0002.png")
+
+
+def test_a_folder_is_listed_with_all_its_subfolders_in_the_order_of_names(images):
+    write(images, "b.jpg", "a/z.jpg", "a/y/x.png", "c.webp")
+    assert ids_of(images) == ["a/y/x.png", "a/z.jpg", "b.jpg", "c.webp"]
+    assert entries_of(images)[0].path == images / "a/y/x.png"
+
+
+def test_the_case_of_a_suffix_does_not_matter(images):
+    write(images, "a.JPG", "b.Png", "c.tiff", "d.TIF", "e.JpEg")
+    assert len(ids_of(images)) == 5
+
+
+def test_other_files_are_no_images(images):
+    write(images, "a.jpg", "notes.txt", "jpg", "b.jpg.part", "c.svg", "Thumbs.db", "d.jpg~")
+    assert ids_of(images) == ["a.jpg"]
+
+
+def test_hidden_files_and_folders_are_skipped(images):
+    write(images, "a.jpg", ".b.jpg", "._a.jpg", ".git/c.jpg", "d/.e/f.jpg")
+    assert ids_of(images) == ["a.jpg"]
+
+
+def test_a_folder_named_like_an_image_is_no_image(images):
+    write(images, "folder.jpg/a.png")
+    assert ids_of(images) == ["folder.jpg/a.png"]
+
+
+def test_links_are_followed_but_not_in_circles(images, tmp_path):
+    write(tmp_path / "elsewhere", "a.jpg")
+    (images / "linked").symlink_to(tmp_path / "elsewhere")
+    (images / "linked.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    (images / "circle").symlink_to(images)
+    (tmp_path / "elsewhere" / "back").symlink_to(images)
+    (images / "itself").symlink_to("itself")
+    assert ids_of(images) == ["linked.jpg", "linked/a.jpg"]
+
+
+def test_a_link_to_nothing_is_listed_so_that_it_is_rejected(images):
+    (images / "a.jpg").symlink_to("nowhere.jpg")
+    (images / "b.jpg").symlink_to("b.jpg")
+    (images / "c").symlink_to("nowhere")
+    assert ids_of(images) == ["a.jpg", "b.jpg"]
+
+
+def test_names_are_kept_as_they_are(images):
+    names = [
+        "-a.jpg",
+        "a b.jpg",
+        "a\nb.jpg",
+        "a\rb.jpg",
+        'a"b.jpg',
+        "a;b,c.jpg",
+        "żółć.jpg",
+        "~.jpg",
+    ]
+    write(images, *names)
+    assert sorted(ids_of(images)) == sorted(names)
+
+
+def test_a_name_that_is_no_utf8_is_listed(images):
+    with open(os.fsencode(images) + b"/\xe9.jpg", "wb"):
+        pass
+    (entry,) = entries_of(images)
+    assert entry.path.exists()
+    assert len(fingerprint([entry])) == 16
+    assert 0 <= shard_of(entry.image_id, 8) < 8
+
+
+@pytest.mark.parametrize("key", ["images", "labels"])
+def test_a_missing_folder_is_named_with_its_key(images, tmp_path, key):
+    write(images, "a.jpg")
+    folders = {"images": images, "labels": images, key: tmp_path / "nowhere"}
+    with pytest.raises(
+        DatasetError, match=rf"dataset\.{key} = '.*nowhere': there is no such folder"
+    ):
+        entries_of(**folders)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    write(tmp_path, "a.jpg")
+    with pytest.raises(DatasetError, match=r"dataset\.images = .*there is no such folder"):
+        entries_of(tmp_path / "a.jpg")
+
+
+def test_an_empty_folder_is_named_with_its_key_and_what_is_looked_for(images):
+    write(images, "notes.txt", "below/notes.txt", ".hidden.jpg")
+    with pytest.raises(DatasetError, match=r"dataset\.images = '.*images': holds no image.*\.jpg"):
+        entries_of(images)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(images, monkeypatch):
+    write(images, "a.jpg", "locked/b.jpg")
+
+    def scandir(path: Path) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(listing.os, "scandir", scandir)
+    with pytest.raises(DatasetError, match=r"locked.*: cannot be listed \(.*Permission denied"):
+        entries_of(images)
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+
+def test_a_label_has_the_path_of_its_image_with_png(images, tmp_path):
+    labels = tmp_path / "labels"
+    write(images, "a.jpg", "b/a.JPEG", "c.tar.webp", "d.png", "none.jpg", "upper.jpg")
+    write(labels, "a.png", "b/a.png", "c.tar.png", "d.png", "none.jpg", "upper.PNG", "e.png")
+    found = {entry.image_id: entry.label for entry in entries_of(images, labels)}
+    assert found == {
+        "a.jpg": labels / "a.png",
+        "b/a.JPEG": labels / "b/a.png",
+        "c.tar.webp": labels / "c.tar.png",
+        "d.png": labels / "d.png",
+        "none.jpg": None,
+        "upper.jpg": None,
+    }
+
+
+def test_without_a_label_folder_nothing_has_a_label(images):
+    write(images, "a.jpg", "b.png")
+    assert [entry.label for entry in entries_of(images)] == [None, None]
+
+
+# ---- names of outputs ----------------------------------------------------------------------------
+
+
+def test_an_output_has_the_path_of_its_image_with_png():
+    assert output_names(["a.jpg", "b/a.jpg", "b/c.d.tiff"]) == ["a.png", "b/a.png", "b/c.d.png"]
+
+
+def test_images_that_differ_in_the_suffix_alone_keep_it():
+    assert output_names(["a.jpg", "a.png", "b.jpg"]) == ["a.jpg.png", "a.png.png", "b.png"]
+
+
+def test_images_that_differ_in_case_alone_have_different_outputs():
+    first, second = output_names(["A.jpg", "a.jpg"])
+    assert first.casefold() != second.casefold()
+
+
+def test_an_output_is_never_named_like_a_folder_of_outputs():
+    names = output_names(["a.jpg", "a.png/b.jpg", "A.JPG.png/c.jpg"])
+    assert not {name.casefold() for name in names} & {"a.png", "a.jpg.png"}
+    assert names[1:] == ["a.png/b.png", "A.JPG.png/c.png"]
+
+
+PARTS = st.one_of(
+    st.sampled_from(
+        ["a", "A", "a.jpg", "a.png", "a.jpg.png", "b", "ß", "ss", "-", "a b", "*", "\n"]
+    ),
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=4),
+).filter(lambda part: not part.startswith("."))
+SUFFIXES = st.sampled_from([".jpg", ".JPG", ".png", ".tiff", ".jpg.png"])
+IDS = st.builds(
+    lambda folders, stem, suffix: "/".join([*folders, stem + suffix]),
+    st.lists(PARTS, max_size=2),
+    PARTS,
+    SUFFIXES,
+)
+
+
+def no_folder_is_an_image(ids: list[str]) -> bool:
+    """Whether such files can stand beside one another in one folder."""
+    return not {str(folder) for name in ids for folder in PurePosixPath(name).parents} & set(ids)
+
+
+@settings(deadline=None)
+@given(st.lists(IDS, min_size=1, max_size=12, unique=True).filter(no_folder_is_an_image))
+def test_outputs_are_unique_on_any_file_system_and_in_the_folder_of_their_image(ids):
+    names = output_names(ids)
+    assert max(Counter(name.casefold() for name in names).values()) == 1
+    folders = {str(folder).casefold() for name in names for folder in PurePosixPath(name).parents}
+    assert not folders & {name.casefold() for name in names}
+    for image_id, name in zip(ids, names, strict=True):
+        assert name.endswith(".png")
+        assert PurePosixPath(name).parent == PurePosixPath(image_id).parent
+        assert PurePosixPath(name).name.startswith(PurePosixPath(image_id).stem)
+
+
+@settings(deadline=None)
+@given(st.lists(IDS, min_size=1, max_size=8, unique=True), st.randoms())
+def test_outputs_do_not_depend_on_the_order_of_the_images(ids, random):
+    names = dict(zip(ids, output_names(ids), strict=True))
+    random.shuffle(ids)
+    assert dict(zip(ids, output_names(ids), strict=True)) == names
+
+
+# ---- shards --------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200_000), st.integers(1, 65_536))
+def test_the_number_of_shards_is_the_least_power_of_two_that_suffices(images, shard_size):
+    shards = count_shards(images, shard_size)
+    assert shards & (shards - 1) == 0
+    assert shards * shard_size >= images
+    assert shards == 1 or shards // 2 * shard_size < images
+
+
+@settings(deadline=None)
+@given(IDS, st.integers(0, 16))
+def test_twice_the_shards_divide_each_shard_in_two(image_id, exponent):
+    shards = 2**exponent
+    assert 0 <= shard_of(image_id, shards) < shards
+    assert shard_of(image_id, 2 * shards) % shards == shard_of(image_id, shards)
+
+
+def test_the_shard_of_a_name_never_changes_between_versions():
+    assert [shard_of(name, 64) for name in ("a.jpg", "b/a.jpg", "żółć.png")] == [56, 26, 3]
+
+
+def test_shards_hold_every_image_once_in_order_and_are_of_similar_size():
+    entries = [made_up(f"{number:06d}.jpg") for number in range(4096)]
+    split = split_shards(entries, 16)
+    assert sorted(chain(*split), key=lambda entry: entry.image_id) == entries
+    assert all(part == sorted(part, key=lambda entry: entry.image_id) for part in split)
+    assert all(200 < len(part) < 312 for part in split)
+
+
+def test_more_shards_than_images_leave_shards_empty():
+    split = split_shards([made_up("a.jpg")], 8)
+    assert sorted(map(len, split)) == [0] * 7 + [1]
+
+
+def made_up(name: str) -> Entry:
+    return Entry(name, Path(name), None, str(PurePosixPath(name).with_suffix(".png")), "1/")
+
+
+def fingerprints(images: Path, shards: int, labels: Path | None = None) -> list[str]:
+    return [fingerprint(part) for part in split_shards(entries_of(images, labels), shards)]
+
+
+def test_a_new_image_changes_only_the_shard_it_falls_into(images):
+    write(images, *(f"{number}.jpg" for number in range(40)))
+    before = fingerprints(images, 8)
+    write(images, "new.jpg")
+    after = fingerprints(images, 8)
+    changed = [shard for shard in range(8) if before[shard] != after[shard]]
+    assert changed == [shard_of("new.jpg", 8)]
+
+
+def test_touching_a_file_changes_nothing(images, tmp_path):
+    labels = tmp_path / "labels"
+    write(images, "a.jpg", "b.jpg")
+    write(labels, "a.png")
+    before = fingerprints(images, 2, labels)
+    for path in (images / "a.jpg", labels / "a.png"):
+        os.utime(path, (1, 1))
+    assert fingerprints(images, 2, labels) == before
+
+
+def test_an_image_replaced_by_one_of_another_size_changes_its_shard(images):
+    write(images, "a.jpg", "b.jpg")
+    before = fingerprints(images, 1)
+    write(images, "a.jpg", content="longer")
+    assert fingerprints(images, 1) != before
+
+
+def test_a_label_that_comes_goes_or_is_replaced_changes_its_shard(images, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    write(images, "a.jpg")
+    seen = [fingerprints(images, 1, labels)]
+    for content in ("x", "longer"):
+        write(labels, "a.png", content=content)
+        seen.append(fingerprints(images, 1, labels))
+    assert len({str(prints) for prints in seen}) == 3
+    (labels / "a.png").unlink()
+    assert fingerprints(images, 1, labels) == seen[0]
+
+
+def test_a_renamed_image_changes_its_shard():
+    for one, other in [("a.jpg", "b.jpg"), ("a.jpg", "a.png"), ("\udce9.jpg", "\udce8.jpg")]:
+        assert fingerprint([made_up(one)]) != fingerprint([made_up(other)])
+
+
+def test_an_image_whose_output_gets_another_name_changes_its_shard(images):
+    write(images, "a.jpg")
+    before = fingerprints(images, 1)
+    write(images, "a.png")
+    assert fingerprint(entries_of(images)[:1]) != before[0]
+
+
+@settings(deadline=None)
+@given(st.lists(IDS, min_size=2, max_size=2, unique=True))
+def test_where_a_name_ends_is_part_of_the_fingerprint(ids):
+    assert fingerprint([made_up(ids[0])]) != fingerprint([made_up(ids[1])])
+    assert fingerprint([made_up(ids[0]), made_up(ids[1])]) != fingerprint([made_up("".join(ids))])
+
+
+def test_labels_among_the_images_are_refused(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "a.png").write_bytes(b"x")
+    dataset = DatasetSettings(format="folder", images=tmp_path, labels=tmp_path / "labels")
+    with pytest.raises(DatasetError, match=r"dataset\.labels = .*lies in the folder"):
+        list_dataset(dataset, tmp_path)

@@ -1,0 +1,143 @@
+"""Segmentations and masks as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import write_manifest, write_pixel_masks
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightcluster.files import write_arrays
+from lightcluster.regions.components import find_regions
+from lightcluster.regions.painting import (
+    paint_masks,
+    paint_regions,
+    paint_segmentation,
+    save_indexed,
+)
+from lightcluster.regions.palette import VOC_PALETTE
+
+VOC_COLOURS = [
+    (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),
+    (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128),
+    (192, 0, 128), (64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0),
+    (128, 192, 0), (0, 64, 128),
+]  # fmt: skip
+
+
+def test_the_palette_is_that_of_pascal_voc() -> None:
+    assert VOC_PALETTE.shape == (256, 3)
+    assert VOC_PALETTE.dtype == np.uint8
+    assert [tuple(colour) for colour in VOC_PALETTE[:21].tolist()] == VOC_COLOURS
+    assert VOC_PALETTE[255].tolist() == [224, 224, 192]
+    assert len(np.unique(VOC_PALETTE, axis=0)) == 256
+
+
+def test_regions_are_painted_in_their_classes() -> None:
+    label = np.asarray([[0, 1, 1], [2, 0, 3]], np.int32)
+    painted = paint_regions(label, np.asarray([7, 300, 7]))
+    assert painted.tolist() == [[0, 7, 7], [300, 0, 7]]
+    assert painted.dtype == np.uint16
+
+
+def test_an_image_without_regions_is_background() -> None:
+    painted = paint_regions(np.zeros((2, 2), np.int32), np.empty(0, np.int64))
+    assert painted.tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("largest", [0, 1, 255])
+def test_up_to_255_classes_are_saved_in_colour(tmp_path: Path, largest: int) -> None:
+    classes = np.arange(60, dtype=np.uint16).reshape(6, 10) * largest // 59
+    save_indexed(classes, tmp_path / "a" / "map.png")
+    with Image.open(tmp_path / "a" / "map.png") as image:
+        assert (image.format, image.mode) == ("PNG", "P")
+        np.testing.assert_array_equal(np.asarray(image), classes)
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), VOC_PALETTE[classes])
+
+
+@pytest.mark.parametrize("largest", [256, 10_000, 65_535])
+def test_more_classes_are_saved_in_16_bits(tmp_path: Path, largest: int) -> None:
+    classes = np.asarray([[0, 1, 255], [256, largest, 0]], np.uint16)
+    save_indexed(classes, tmp_path / "map.png")
+    with Image.open(tmp_path / "map.png") as image:
+        assert (image.format, image.mode) == ("PNG", "I;16")
+        np.testing.assert_array_equal(np.asarray(image), classes)
+
+
+MASKS = {
+    "one.jpg": np.kron([[1, 0, 0], [0, 0, 1]], np.ones((4, 5))).astype(bool),
+    "none.jpg": np.zeros((3, 9), bool),
+    "several.jpg": np.kron([[1, 0, 1], [0, 0, 0], [1, 0, 0]], np.ones((3, 3))).astype(bool),
+}
+MASKS["one.jpg"][0, 9] = True  # a speck, below the smallest area
+OUTPUTS = {
+    "one.jpg": "nested/deeper/ünï cödé [1].png",
+    "none.jpg": "none.jpg.png",
+    "several.jpg": "with.dots,and'quotes\".tar.png",
+}
+SIZES = {name: mask.shape for name, mask in MASKS.items()}
+CENTROIDS = np.eye(3, dtype=np.float32)
+
+
+def found_in(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def read_png(path: Path) -> tuple[str, NDArray[np.uint8]]:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return image.mode, np.asarray(image)
+
+
+def paint_classes(folder: Path, classes: list[int]) -> None:
+    """Paint the segmentation of `MASKS`, whose regions have these classes in their order."""
+    regions = {name: find_regions(mask, 0.05) for name, mask in MASKS.items()}
+    image = np.repeat(np.arange(3), [len(found.area) for found in regions.values()])
+    assert len(image) == len(classes)
+    write_arrays(
+        folder / "regions.npz", image=image.astype(np.int32), cls=CENTROIDS[np.asarray(classes) - 1]
+    )
+    write_arrays(
+        folder / "labelling.npz", mean=np.zeros(3, np.float32),
+        components=np.eye(3, dtype=np.float32), centroids=CENTROIDS,
+    )  # fmt: skip
+    manifest = write_manifest(
+        folder / "manifest.csv", dict(reversed(SIZES.items())), outputs=OUTPUTS
+    )
+    masks = write_pixel_masks(folder / "masks.npz", MASKS)
+    paint_segmentation(
+        manifest, masks, folder / "regions.npz", folder / "labelling.npz", folder / "out",
+        min_area=0.05,
+    )  # fmt: skip
+
+
+def test_each_image_is_segmented_by_the_classes_of_its_own_regions(tmp_path: Path) -> None:
+    paint_classes(tmp_path, [3, 1, 2, 1, 2])
+    assert found_in(tmp_path / "out") == sorted(OUTPUTS.values())
+    painted = {name: read_png(tmp_path / "out" / output) for name, output in OUTPUTS.items()}
+    assert {mode for mode, _ in painted.values()} == {"P"}
+    expected = np.kron([[3, 0, 0], [0, 0, 1]], np.ones((4, 5)))
+    np.testing.assert_array_equal(painted["one.jpg"][1], expected)
+    np.testing.assert_array_equal(painted["none.jpg"][1], np.zeros((3, 9)))
+    expected = np.kron([[2, 0, 1], [0, 0, 0], [2, 0, 0]], np.ones((3, 3)))
+    np.testing.assert_array_equal(painted["several.jpg"][1], expected)
+
+
+def test_painting_again_replaces_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "stale.png").write_bytes(b"")
+    paint_classes(tmp_path, [1, 1, 1, 1, 1])
+    assert found_in(tmp_path / "out") == sorted(OUTPUTS.values())
+
+
+def test_masks_are_painted_in_one_bit(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "manifest.csv", SIZES, outputs=OUTPUTS)
+    paint_masks(manifest, write_pixel_masks(tmp_path / "masks.npz", MASKS), tmp_path / "out")
+    assert found_in(tmp_path / "out") == sorted(OUTPUTS.values())
+    for name, output in OUTPUTS.items():
+        mode, mask = read_png(tmp_path / "out" / output)
+        assert mode == "1"
+        np.testing.assert_array_equal(mask, MASKS[name])

@@ -1,0 +1,276 @@
+"""From patch scores to pixel masks at the edges of the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import iou, quick, write_manifest, write_patch_masks, write_pixel_masks, write_png
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from lightcluster.masks.refinement import (
+    Crf,
+    PixelMasks,
+    read_pixel_masks,
+    refine_crf,
+    refine_mask,
+    refine_masks,
+    working_size,
+)
+from lightcluster.masks.upsampling import upsample
+
+PLAIN = {"upsampling": "bilinear", "threshold": 0.5, "crf": Crf(), "max_pixels": 1_000_000}
+
+
+def disc(height: int, width: int) -> NDArray[np.bool_]:
+    rows, columns = np.ogrid[:height, :width]
+    radius = 0.3 * min(height, width)
+    return (rows - height / 2 + 0.5) ** 2 + (columns - width / 2 + 0.5) ** 2 < radius**2
+
+
+def photograph(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A clean image of two colours."""
+    return np.where(mask[..., None], [200, 60, 40], [40, 90, 160]).astype(np.uint8)
+
+
+def patch_score(mask: NDArray[np.bool_], patch: int = 8) -> NDArray[np.float32]:
+    """Share of each patch that the object covers."""
+    height, width = mask.shape
+    blocks = mask.reshape(height // patch, patch, width // patch, patch)
+    return blocks.mean(axis=(1, 3), dtype=np.float32)
+
+
+def test_the_crf_snaps_a_blurry_disc_to_its_edge() -> None:
+    truth = disc(64, 80)
+    score, image = patch_score(truth), photograph(truth)
+    coarse = refine_mask(score, image, **PLAIN | {"crf": None})
+    refined = refine_mask(score, image, **PLAIN)
+    assert iou(coarse, truth) < 0.94
+    assert iou(refined, truth) > 0.99
+
+
+def test_the_crf_returns_probabilities_near_the_colours() -> None:
+    truth = disc(40, 40)
+    soft = upsample(patch_score(truth), truth.shape, "bilinear")
+    refined = refine_crf(soft, photograph(truth), Crf())
+    assert refined.dtype == np.float32
+    assert refined.shape == truth.shape
+    assert 0 <= refined.min() < 0.05
+    assert 0.95 < refined.max() <= 1
+    np.testing.assert_array_equal(refined, refine_crf(soft, photograph(truth), Crf()))
+
+
+def test_the_colour_kernel_is_what_finds_the_edge() -> None:
+    truth = disc(64, 64)
+    score, image = patch_score(truth), photograph(truth)
+    blind = refine_mask(score, image, **PLAIN | {"crf": Crf(bilateral_weight=0)})
+    assert iou(blind, truth) < iou(refine_mask(score, image, **PLAIN), truth)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_without_refinement_the_upsampled_score_is_thresholded(
+    method: str, threshold: float
+) -> None:
+    score = np.random.default_rng(0).random((3, 4), np.float32)
+    image = np.zeros((30, 44, 3), np.uint8)
+    mask = refine_mask(
+        score, image, **PLAIN | {"crf": None, "threshold": threshold, "upsampling": method}
+    )
+    np.testing.assert_array_equal(mask, upsample(score, (30, 44), method) > threshold)
+    assert mask.dtype == bool
+
+
+@pytest.mark.parametrize("crf", [None, Crf()])
+@pytest.mark.parametrize("threshold", [0.15, 0.5, 0.7])
+def test_the_threshold_decides_a_constant_score(crf: Crf | None, threshold: float) -> None:
+    image = np.full((12, 12, 3), 128, np.uint8)
+    for score, expected in ((threshold + 0.1, True), (threshold - 0.1, False)):
+        mask = refine_mask(
+            np.full((3, 3), score, np.float32), image,
+            **PLAIN | {"threshold": threshold, "crf": crf},
+        )  # fmt: skip
+        assert (mask == expected).all()
+
+
+def test_another_threshold_still_snaps_to_the_edge() -> None:
+    """The score of the object is 0.35 and so below a half, but above the threshold."""
+    truth = disc(64, 64)
+    score = 0.4 * patch_score(truth)
+    mask = refine_mask(score, photograph(truth), **PLAIN | {"threshold": 0.2})
+    assert iou(mask, truth) > 0.97
+    assert not refine_mask(score, photograph(truth), **PLAIN).any()
+
+
+def test_without_kernels_the_crf_returns_the_clipped_score() -> None:
+    score = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
+    image = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
+    crf = Crf(clip=0.2, gaussian_weight=0, bilateral_weight=0)
+    np.testing.assert_allclose(refine_crf(score, image, crf), score.clip(0.2, 0.8), atol=1e-6)
+
+
+def test_the_smoothness_kernel_removes_specks_up_to_its_width() -> None:
+    score = np.full((20, 20), 0.2, np.float32)
+    score[9:11, 9:11] = 0.9
+    image = np.zeros((20, 20, 3), np.uint8)
+
+    def left(width: float, weight: float) -> bool:
+        crf = Crf(gaussian_sxy=width, gaussian_weight=weight, bilateral_weight=0)
+        return bool((refine_crf(score, image, crf) > 0.5).any())
+
+    assert not left(3, 3)
+    assert left(3, 0)
+    assert left(0.3, 3)
+
+
+def test_the_colour_kernel_joins_like_colours_up_to_its_widths() -> None:
+    """Two squares alike, of which the score knows one: the other is found if it is near enough."""
+    truth = np.zeros((24, 48), bool)
+    truth[6:18, 4:16] = truth[6:18, 32:44] = True
+    score = np.where(truth, 0.35, 0.1).astype(np.float32)
+    score[6:18, 4:16] = 0.9
+
+    def found(space: float, colour: float) -> bool:
+        crf = Crf(bilateral_sxy=space, bilateral_srgb=colour)
+        return iou(refine_crf(score, photograph(truth), crf) > 0.5, truth) > 0.95
+
+    assert found(40, 13)
+    assert not found(3, 13)
+    assert not found(40, 1000)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 1), (2, 2)])
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_tiny_images(size: tuple[int, int], score: float) -> None:
+    image = np.full((*size, 3), 200, np.uint8)
+    mask = refine_mask(np.full((3, 3), score, np.float32), image, **PLAIN)
+    assert mask.shape == size
+    assert (mask == bool(score)).all()
+
+
+def test_read_only_and_strided_images_are_accepted_and_left_alone() -> None:
+    truth = disc(48, 48)
+    score = upsample(patch_score(truth), truth.shape, "bilinear")
+    image = photograph(truth)
+    expected = refine_crf(score, image, Crf())
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    strided = np.repeat(image, 2, axis=1)[:, ::2]
+    reversed_twice = image[:, :, ::-1].copy()[:, :, ::-1]
+    for same in (frozen, strided, reversed_twice, np.asfortranarray(image)):
+        np.testing.assert_array_equal(refine_crf(score, same, Crf()), expected)
+    np.testing.assert_array_equal(frozen, image)
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+def test_a_large_image_is_refined_smaller_and_returned_at_its_size(
+    writeable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightcluster.masks import refinement
+
+    truth = disc(120, 160)
+    image = photograph(truth)
+    image.flags.writeable = writeable
+    seen = []
+
+    def spy(score: NDArray[np.float32], small: NDArray[np.uint8], crf: Crf) -> object:
+        seen.append((score.shape, small.shape[:2]))
+        return refine_crf(score, small, crf)
+
+    monkeypatch.setattr(refinement, "refine_crf", spy)
+    score = patch_score(truth)
+    refined = refine_mask(score, image, **PLAIN | {"max_pixels": 4800})
+    assert seen == [((60, 80), (60, 80))]
+    assert refined.shape == truth.shape
+    assert iou(refined, truth) > 0.95
+    assert iou(refined, truth) > iou(upsample(score, truth.shape, "bilinear") > 0.5, truth)
+
+
+def test_images_within_the_bound_keep_their_size() -> None:
+    assert working_size(1000, 1000, 1_000_000) == (1000, 1000)
+    assert working_size(3, 5, 1024) == (3, 5)
+    assert working_size(2000, 1000, 500_000) == (1000, 500)
+
+
+@quick
+@given(st.integers(1, 60_000), st.integers(1, 60_000), st.integers(1024, 2_000_000))
+def test_the_working_size_is_within_the_bound_and_of_the_same_shape(
+    height: int, width: int, most: int
+) -> None:
+    rows, columns = working_size(height, width, most)
+    assert 1 <= rows <= height
+    assert 1 <= columns <= width
+    assert rows * columns <= most
+    if height * width <= most:
+        assert (rows, columns) == (height, width)
+    else:
+        scale = (most / (height * width)) ** 0.5
+        if min(height, width) * scale >= 1:
+            assert abs(rows - height * scale) <= 1
+            assert abs(columns - width * scale) <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1, 90_000), (1, 1024)), ((90_000, 1), (1024, 1)), ((40_000, 2), (1024, 1))],
+)
+def test_not_even_a_line_of_pixels_exceeds_the_bound(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert working_size(*size, 1024) == expected
+
+
+shapes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5)
+
+
+@quick
+@given(data=st.data(), sizes=shapes)
+def test_masks_survive_packing(
+    data: st.DataObject, sizes: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    masks = {f"image {n}": data.draw(hnp.arrays(bool, size)) for n, size in enumerate(sizes)}
+    path = tmp_path_factory.mktemp("packed") / "masks.npz"
+    packed = read_pixel_masks(write_pixel_masks(path, masks))
+    assert packed.image_id == list(masks)
+    for number, mask in enumerate(masks.values()):
+        found = packed.mask_of(number)
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, mask)
+
+
+def test_a_shard_without_images() -> None:
+    empty = PixelMasks([], np.empty((0, 2), np.int32), np.empty(0, np.uint8))
+    assert empty.image_id == []
+
+
+def test_a_shard_is_refined_image_by_image(tmp_path: Path) -> None:
+    sizes = {"wide.png": (48, 72), "folder/tall.png": (64, 40), "tiny.png": (1, 1)}
+    truths = {name: disc(*size) for name, size in sizes.items()}
+    pictures = {
+        name: write_png(tmp_path / f"{number}.png", photograph(truth))
+        for number, (name, truth) in enumerate(truths.items())
+    }
+    scores = {
+        name: patch_score(truth) if truth.size > 1 else np.ones((2, 2), np.float32)
+        for name, truth in truths.items()
+    }
+    votes = {name: np.stack([score > 0.5] * 3) for name, score in scores.items()}
+    manifest = write_manifest(
+        tmp_path / "manifest.csv", dict(reversed(sizes.items())), images=pictures
+    )
+    patches = write_patch_masks(tmp_path / "patches.npz", votes, scores)
+    refine_masks(
+        manifest, patches, tmp_path / "pixels.npz", upsampling="bilinear", threshold=0.5,
+        crf=Crf(), working_pixels=3000, max_pixels=10_000,
+    )  # fmt: skip
+    masks = read_pixel_masks(tmp_path / "pixels.npz")
+    assert masks.image_id == list(sizes)
+    for number, (name, truth) in enumerate(truths.items()):
+        half = scores[name].astype(np.float16).astype(np.float32)
+        expected = refine_mask(half, photograph(truth), **PLAIN | {"max_pixels": 3000})
+        np.testing.assert_array_equal(masks.mask_of(number), expected)
+        assert iou(masks.mask_of(number), truth | (truth.size == 1)) > 0.94
