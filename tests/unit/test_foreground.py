@@ -96,6 +96,15 @@ def test_a_tied_vote_gives_the_cluster_of_the_most_votes() -> None:
     assert chosen.tolist() == [False, True, True]
 
 
+def test_half_of_the_votes_is_not_enough_beside_a_cluster_with_all_of_them() -> None:
+    labels = np.zeros((4, 4), int)
+    labels[1:3, 1:3] = 1  # brighter and nearer the centre
+    labels[0, :2] = 2  # brighter only
+    attention = (labels.ravel() > 0) * 1.0
+    chosen = image_foreground(labels.ravel(), 3, attention, GRID, ["attention", "center"])
+    assert chosen.tolist() == [False, True, False]
+
+
 def test_when_all_clusters_have_more_than_half_those_with_the_most_votes_win() -> None:
     labels = np.array([0, 2, 3, 3, 2, 0, 2, 2, 2, 3, 1, 1, 1, 2, 2, 0])
     attention = (labels != 3) * 1.0  # two votes for each cluster but the one that gets all three

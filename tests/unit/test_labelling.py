@@ -74,12 +74,19 @@ def test_planted_groups_are_separated_with_and_without_projection(pca: int) -> N
 
 
 def test_new_regions_go_to_the_nearest_class_whatever_their_length() -> None:
-    tokens = groups([20, 20])
+    tokens = groups([30, 10])
     fitted = fit_labelling(tokens, 2, pca=1, seed=0, **LLOYD)
     new = np.eye(24, dtype=np.float32)[:2] + 0.5
-    np.testing.assert_array_equal(
-        fitted.classes_of(new * [[1e-3], [1e3]]), fitted.classes_of(tokens[[0, 20]])
-    )
+    for length in (1e-3, 1e3):
+        np.testing.assert_array_equal(
+            fitted.classes_of(new * length), fitted.classes_of(tokens[[0, 30]])
+        )
+
+
+def test_without_a_projection_tokens_are_only_scaled() -> None:
+    fitted = fit_labelling(groups([30, 10]), 2, pca=0, seed=0, **LLOYD)
+    np.testing.assert_array_equal(fitted.mean, np.zeros(24))
+    np.testing.assert_array_equal(fitted.components, np.eye(24))
 
 
 def test_the_projection_keeps_the_directions_of_largest_variance() -> None:

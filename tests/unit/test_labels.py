@@ -319,3 +319,17 @@ def test_a_class_cannot_be_the_ignored_value(tmp_path):
     table.write_text("id,name\n0,background\n255,cat\n")
     with pytest.raises(DatasetError, match=r"dataset\.ignore = 255: is the id of class 'cat'"):
         copy_classes(table, tmp_path / "copy.csv", background=0, ignore=255)
+
+
+def test_names_of_classes_are_unique(tmp_path):
+    table = tmp_path / "classes.csv"
+    table.write_text("id,name\n0,background\n1,cat\n2,cat\n")
+    with pytest.raises(DatasetError, match="line 4: name 'cat' stands twice"):
+        read_classes(table)
+
+
+def test_there_must_be_a_class_beside_the_background(tmp_path):
+    table = tmp_path / "classes.csv"
+    table.write_text("id,name\n0,background\n")
+    with pytest.raises(DatasetError, match="no class but the background"):
+        copy_classes(table, tmp_path / "copy.csv", background=0, ignore=255)

@@ -47,7 +47,8 @@ def plant(
 
     The object is a rectangle in the middle of each image with more attention of the CLS token,
     but less in the images `misled` (counted over both shards), where it also fills the border.
-    Images alternate between two superclasses, of whose keys the length is `contrasts`.
+    Images alternate between two superclasses, beginning with the other one in the second shard;
+    the length of their keys is `contrasts`.
     """
     generator = np.random.default_rng(0)
     stores: list[Path] = []
@@ -66,9 +67,9 @@ def plant(
                 part = np.where(part >= 2, 0, 2)
             key = np.eye(DIM)[part] + 0.05 * generator.normal(size=(rows, columns, DIM))
             lit = (part < 2) != (8 * shard + image in misled)
-            keys.append(key * contrasts[image % 2])
+            keys.append(key * contrasts[(image + shard) % 2])
             attention.append(np.where(lit, 0.02, 0.01))
-            cls.append(np.eye(DIM)[image % 2] + 0.05 * generator.normal(size=DIM))
+            cls.append(np.eye(DIM)[(image + shard) % 2] + 0.05 * generator.normal(size=DIM))
             of_shard.append(part)
         name = folder / f"{shard:04d}.zarr"
         ids = [f"{shard}/{image}.jpg" for image in range(8)]
@@ -172,7 +173,8 @@ def test_shares_and_sizes_are_those_of_the_sample(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decision["dataset_share"], decision["dataset"])
     np.testing.assert_array_equal(decision["category_share"], decision["category"])
     group = superclass_of_sample(sample, tmp_path / "groups.npz")
-    np.testing.assert_array_equal(group == group[0], sample.image % 2 == sample.image[0] % 2)
+    kind = (sample.image + sample.shard) % 2
+    np.testing.assert_array_equal(group == group[0], kind == kind[0])
     for number, of_group in enumerate(read_arrays(tmp_path / "category.npz")["sizes"]):
         inside = truth[group == number]
         assert sorted(of_group.tolist()) == sorted([inside.sum(), (~inside).sum()])

@@ -113,6 +113,16 @@ def test_without_kernels_the_crf_returns_the_clipped_score() -> None:
     np.testing.assert_allclose(refine_crf(score, image, crf), score.clip(0.2, 0.8), atol=1e-6)
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.7])
+def test_without_kernels_the_mask_is_the_thresholded_score(threshold: float) -> None:
+    score = np.random.default_rng(0).random((4, 5), np.float32)
+    crf = Crf(gaussian_weight=0, bilateral_weight=0)
+    mask = refine_mask(
+        score, np.zeros((12, 15, 3), np.uint8), **PLAIN | {"threshold": threshold, "crf": crf}
+    )
+    np.testing.assert_array_equal(mask, upsample(score, (12, 15), "bilinear") > threshold)
+
+
 def test_the_smoothness_kernel_removes_specks_up_to_its_width() -> None:
     score = np.full((20, 20), 0.2, np.float32)
     score[9:11, 9:11] = 0.9

@@ -234,7 +234,8 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     grids, path = np.array([[1, 2]]), tmp_path / "s.zarr"
     for arguments in (
         (grids, grids, ["a", "b"], ["key"]),
-        (grids[:0], grids[:0], [], ["key"]),
+        (grids, grids[:0], ["a"], ["key"]),
+        (grids[:0], grids, ["a"], ["key"]),
         (grids.repeat(2, axis=0), grids.repeat(2, axis=0), ["a", "a"], ["key"]),
         (grids, grids, ["a"], []),
         (grids * 0, grids, ["a"], ["key"]),
@@ -247,3 +248,13 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="2 rows"):
             writer.append("a", images([(2, 2)])[0])
         writer.append("a", images([(1, 2)])[0])
+
+
+def test_a_shard_without_usable_images_is_a_store_without_rows(tmp_path):
+    none = np.empty((0, 2), np.int32)
+    with FeatureStoreWriter(tmp_path / "s.zarr", none, none, [], ["key"], 4, {}):
+        pass
+    store = FeatureStore.open(tmp_path / "s.zarr")
+    assert (store.n_images, store.n_rows, store.dim) == (0, 0, 4)
+    assert store.image_id == []
+    assert list(store.iter_images(("key",))) == []

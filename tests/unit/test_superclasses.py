@@ -106,6 +106,14 @@ def test_images_are_grouped_by_direction_over_all_shards(tmp_path: Path) -> None
     assert of_shards == [[a, b, a, c], [b], [c, a, a]]
 
 
+def test_long_tokens_have_no_more_weight_than_short_ones(tmp_path: Path) -> None:
+    cls = at_angles(0, 60) * [[100], [1]]
+    store = write_store(tmp_path / "0000.zarr", [np.zeros((1, 2, 2))] * 2, cls=cls)
+    group_images([store], tmp_path / "groups.npz", count=1, min_images=1, **SETTINGS)
+    centroids = read_arrays(tmp_path / "groups.npz")["centroids"]
+    np.testing.assert_allclose(centroids, at_angles(30), atol=1e-5)
+
+
 def test_small_groups_are_merged_and_said_so_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

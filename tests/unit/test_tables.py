@@ -151,10 +151,15 @@ def test_a_class_that_is_nowhere_true_counts_zero() -> None:
     counts = class_counts(0)
     for name in ("segmentation", "random", "oracle"):
         counts[name] = counts[name] * [1, 1, 0]
+    counts["oracle"][2] = 0  # nor is it predicted anywhere: it has no IoU at all
     tables = make_tables(MASKS, {0: counts}, NAMES, 0, dataset="data", run="run")
-    oracle = counts["oracle"]
-    where = {"stage": "oracle_labels", "seed": "0", "metric": "miou"}
-    assert value_of(tables, **where) == pytest.approx((iou_of(oracle, 0) + iou_of(oracle, 1)) / 3)
+    for array, stage, matching in (
+        ("oracle", "oracle_labels", "none"),
+        ("segmentation", "segmentation", "iou_hungarian"),
+    ):
+        expected = (iou_of(counts[array], 0) + iou_of(counts[array], 1)) / 3
+        where = {"stage": stage, "matching": matching, "seed": "0", "metric": "miou"}
+        assert value_of(tables, **where) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("stage", ["segmentation", "random_labels", "oracle_labels"])

@@ -11,7 +11,7 @@ class LightClusterError(Exception):
     """Base class: a mistake in the input or the surroundings, not in the program."""
 
 
-class ConfigError(LightClusterError):
+class ConfigError(LightClusterError, ValueError):
     """One or more mistakes in the configuration, all of them listed."""
 
 

@@ -36,8 +36,8 @@ def read_classes(path: Path) -> Classes:
     Raises
     ------
     DatasetError
-        If the file is missing, a column is missing, or an id is no integer from 0 to 65,535 or
-        stands twice.
+        If the file is missing, a column is missing, an id is no integer from 0 to 65,535, or an
+        id or a name stands twice.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -54,7 +54,10 @@ def read_classes(path: Path) -> Classes:
             raise DatasetError(f"{path}, line {line}: id {text!r} is no integer from 0 to 65535")
         if int(text) in classes:
             raise DatasetError(f"{path}, line {line}: id {text} stands twice")
-        classes[int(text)] = (row["name"] or "").strip() or f"class {text}"
+        name = (row["name"] or "").strip() or f"class {text}"
+        if name in classes.values():
+            raise DatasetError(f"{path}, line {line}: name {name!r} stands twice")
+        classes[int(text)] = name
     ids = tuple(sorted(classes))
     return Classes(ids, tuple(classes[class_id] for class_id in ids))
 
@@ -84,6 +87,8 @@ def check_classes(classes: Classes, background: int | None, ignore: int) -> None
         If not.
     """
     background_index(classes, background)
+    if set(classes.ids) == {background}:
+        raise DatasetError("classes.csv: holds no class but the background")
     if ignore in classes.ids:
         name = classes.names[classes.ids.index(ignore)]
         raise DatasetError(

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from lightcluster.errors import WeightsError
+from lightcluster.errors import ConfigError, WeightsError
 from lightcluster.features.torchvision_shim import ensure_torchvision_operators
 
 ensure_torchvision_operators()
@@ -114,12 +114,12 @@ class Backbone:
 
         Raises
         ------
-        ValueError
+        ConfigError
             If the model has no such layer.
         """
         if not -self.depth <= layer < self.depth:
-            raise ValueError(
-                f"backbone.layer: {layer} is outside this backbone of {self.depth} blocks; "
+            raise ConfigError(
+                f"features.layer = {layer}: is outside this backbone of {self.depth} blocks; "
                 f"allowed are {-self.depth} to {self.depth - 1}"
             )
         return layer % self.depth
@@ -150,7 +150,7 @@ class Backbone:
 
         Raises
         ------
-        ValueError
+        ConfigError
             If a facet is unknown or the layer does not exist.
 
         Notes
@@ -161,7 +161,7 @@ class Backbone:
         """
         unknown = set(facets) - set(FACETS)
         if unknown:
-            raise ValueError(
+            raise ConfigError(
                 f"features.facets: {sorted(unknown)} unknown; allowed are {list(FACETS)}"
             )
         chosen, last = self.resolve_layer(layer), self.depth - 1

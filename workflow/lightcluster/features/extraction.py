@@ -107,8 +107,8 @@ def extract_shard(
     plans.sort(key=lambda plan: (plan.size, plan.row.image_id))
     writer = FeatureStoreWriter(
         output,
-        grids=np.array([plan.size for plan in plans], dtype=np.int32) // patch,
-        sizes=np.array([(plan.row.height, plan.row.width) for plan in plans], dtype=np.int32),
+        grids=np.array([plan.size for plan in plans], np.int32).reshape(-1, 2) // patch,
+        sizes=np.array([(row.height, row.width) for row, _ in plans], np.int32).reshape(-1, 2),
         image_ids=[plan.row.image_id for plan in plans],
         facets=facets,
         dim=backbone.dim,

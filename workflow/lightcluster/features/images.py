@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from lightcluster.errors import ImageError
+from lightcluster.errors import ConfigError, ImageError
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
 
@@ -125,13 +125,13 @@ def target_size(
 
     Raises
     ------
-    ValueError
+    ConfigError
         If ``max_tokens`` is below the patches of a square image.
     """
     short = max(1, _round_ratio(short_side, patch))
     if max_tokens < short * short:
-        raise ValueError(
-            f"max_tokens: {max_tokens} is too few for a short side of {short_side} pixels; "
+        raise ConfigError(
+            f"features.max_tokens = {max_tokens}: too few for a short side of {short_side} pixels; "
             f"allowed are {short * short} or more"
         )
     long = _round_ratio(short * max(height, width), min(height, width))
