@@ -111,7 +111,7 @@ def main(
         timings = take_turns({"bare": bare, "refine_mask": function, "step": step}, turns)
     cpu = {name: [timing.cpu for timing in series] for name, series in timings.items()}
     pixels = np.mean([picture.shape[0] * picture.shape[1] for picture in pictures])
-    report = Report("refinement", f"{source.subject}, {pixels / 1000:.0f},000 pixels")
+    report = Report("refinement", f"{source.subject}, {pixels:,.0f} pixels")
     for name, series in cpu.items():
         report.add(name, "ms CPU/image", [1000 * seconds / len(pictures) for seconds in series])
     report.add("refine_mask / bare", "CPU time", ratios(cpu["refine_mask"], cpu["bare"]), "<= 1.15")
