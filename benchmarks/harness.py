@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -184,14 +185,24 @@ class Report:
             if is_new:
                 writer.writerow(
                     ["date", "subject", "figure", "median", "low", "high", "turns", "unit", "goal",
-                     "met", "cpu", "cores", "load", "versions"]
+                     "met", "commit", "cpu", "cores", "load", "versions"]
                 )  # fmt: skip
             for figure in self.figures:
                 low, median, high = (f"{value:.5g}" for value in figure.quartiles)
                 writer.writerow(
                     [date.today().isoformat(), self.subject, figure.name, median, low, high,
-                     len(figure.values), figure.unit, figure.goal, figure.met, *machine()]
+                     len(figure.values), figure.unit, figure.goal, figure.met, commit(),
+                     *machine()]
                 )  # fmt: skip
+
+
+def commit() -> str:
+    """Return the commit of the project, with ``-dirty`` if files differ from it."""
+    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def machine() -> tuple[str, int, str, str]:

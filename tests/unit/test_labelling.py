@@ -64,7 +64,7 @@ def assert_separated(classes: NDArray[np.int64], sizes: list[int]) -> None:
 def test_planted_groups_are_separated_with_and_without_projection(pca: int) -> None:
     sizes = [30, 8, 15]
     tokens = groups(sizes)
-    fitted = fit_labelling(tokens, 3, pca=pca, seed=0, **LLOYD)
+    fitted = fit_labelling(lambda: [tokens], 3, pca=pca, seed=0, **LLOYD)
     classes = fitted.classes_of(tokens)
     assert_separated(classes, sizes)
     assert sorted(set(classes.tolist())) == [1, 2, 3]
@@ -75,7 +75,7 @@ def test_planted_groups_are_separated_with_and_without_projection(pca: int) -> N
 
 def test_new_regions_go_to_the_nearest_class_whatever_their_length() -> None:
     tokens = groups([30, 10])
-    fitted = fit_labelling(tokens, 2, pca=1, seed=0, **LLOYD)
+    fitted = fit_labelling(lambda: [tokens], 2, pca=1, seed=0, **LLOYD)
     new = np.eye(24, dtype=np.float32)[:2] + 0.5
     for length in (1e-3, 1e3):
         np.testing.assert_array_equal(
@@ -84,7 +84,7 @@ def test_new_regions_go_to_the_nearest_class_whatever_their_length() -> None:
 
 
 def test_without_a_projection_tokens_are_only_scaled() -> None:
-    fitted = fit_labelling(groups([30, 10]), 2, pca=0, seed=0, **LLOYD)
+    fitted = fit_labelling(lambda: [groups([30, 10])], 2, pca=0, seed=0, **LLOYD)
     np.testing.assert_array_equal(fitted.mean, np.zeros(24))
     np.testing.assert_array_equal(fitted.components, np.eye(24))
 
@@ -93,7 +93,7 @@ def test_the_projection_keeps_the_directions_of_largest_variance() -> None:
     generator = np.random.default_rng(1)
     spread = np.asarray([0.02, 1, 0.05, 0.5, 0.01])
     tokens = normalize(100 * np.ones(5) + generator.normal(size=(400, 5)) * 20 * spread, "l2")
-    fitted = fit_labelling(tokens, 2, pca=2, seed=0, **LLOYD)
+    fitted = fit_labelling(lambda: [tokens], 2, pca=2, seed=0, **LLOYD)
     centred = tokens - tokens.mean(axis=0)
     _, _, right = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
     np.testing.assert_allclose(fitted.mean, tokens.mean(axis=0), atol=1e-6)
@@ -104,7 +104,9 @@ def test_the_projection_keeps_the_directions_of_largest_variance() -> None:
 def test_labelling_is_decided_by_the_seed() -> None:
     tokens = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
     first, again, other = (
-        fit_labelling(tokens, 6, pca=4, restarts=1, iterations=3, seed=seed).centroids.tobytes()
+        fit_labelling(
+            lambda: [tokens], 6, pca=4, restarts=1, iterations=3, seed=seed
+        ).centroids.tobytes()
         for seed in (0, 0, 1)
     )
     assert first == again
@@ -115,7 +117,7 @@ def test_labelling_is_decided_by_the_seed() -> None:
 @pytest.mark.parametrize("regions", [1, 2, 3])
 def test_fewer_regions_than_classes(regions: int, pca: int) -> None:
     tokens = groups([1] * regions)
-    fitted = fit_labelling(tokens, 5, pca=pca, seed=0, **LLOYD)
+    fitted = fit_labelling(lambda: [tokens], 5, pca=pca, seed=0, **LLOYD)
     classes = fitted.classes_of(tokens)
     assert np.isfinite(fitted.centroids).all()
     assert len(set(classes.tolist())) == regions
@@ -125,13 +127,13 @@ def test_fewer_regions_than_classes(regions: int, pca: int) -> None:
 @pytest.mark.parametrize("pca", [0, 2])
 def test_regions_that_are_all_alike_share_a_class(pca: int) -> None:
     tokens = np.ones((10, 4), np.float32)
-    fitted = fit_labelling(tokens, 3, pca=pca, seed=0, **LLOYD)
+    fitted = fit_labelling(lambda: [tokens], 3, pca=pca, seed=0, **LLOYD)
     assert np.isfinite(fitted.centroids).all()
     assert len(set(fitted.classes_of(tokens).tolist())) == 1
 
 
 def test_no_regions_to_label_have_no_classes() -> None:
-    fitted = fit_labelling(groups([5, 5]), 2, pca=0, seed=0, **LLOYD)
+    fitted = fit_labelling(lambda: [groups([5, 5])], 2, pca=0, seed=0, **LLOYD)
     assert fitted.classes_of(np.empty((0, 24), np.float32)).shape == (0,)
 
 

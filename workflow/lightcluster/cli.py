@@ -191,7 +191,7 @@ def sample_features(
 
 
 def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that the k-means of all levels have in common."""
+    """Return the arguments that the k-means of the upper levels have in common."""
     return {
         "restarts": settings["clustering.restarts"],
         "iterations": settings["clustering.iterations"],
@@ -261,7 +261,8 @@ def cluster_image(
         store, output,
         k=settings["clustering.k_image"], normalization=settings["clustering.normalize"],
         metric=settings["clustering.metric"], rules=settings["foreground"]["rules"],
-        **_lloyd(settings),
+        restarts=settings["clustering.restarts_image"],
+        iterations=settings["clustering.iterations"], seed=settings["clustering.seed"],
     )  # fmt: skip
 
 

@@ -119,12 +119,19 @@ class ClusteringSettings(Section):
     k_category: int = Field(2, ge=2, le=64, description="Clusters of each superclass.")
     k_image: int = Field(2, ge=2, le=64, description="Clusters of each image.")
     sample_tokens: int = Field(
-        65_536,
+        16_384,
         ge=256,
         description="Patches, drawn evenly over shards, that the dataset and "
         "category levels are fitted on at most.",
     )
-    restarts: int = Field(4, ge=1, le=100, description="k-means++ starts; the best one is kept.")
+    restarts: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="k-means++ starts of the dataset and category levels and of the superclasses; "
+        "the best one is kept.",
+    )
+    restarts_image: int = Field(2, ge=1, le=100, description="The same at the image level.")
     iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations of each start.")
     seed: int = Field(0, ge=0, description="Seed of the sample and of every k-means but labelling.")
 
@@ -139,7 +146,7 @@ class SuperclassSettings(Section):
         10, ge=1, description="Smaller groups are merged into the nearest one (said in the log)."
     )
     sample_images: int = Field(
-        16_384, ge=16, description="Images that the groups are fitted on at most."
+        2_048, ge=16, description="Images that the groups are fitted on at most."
     )
 
 

@@ -65,10 +65,14 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays to a compressed ``.npz`` file; the same arrays give the same bytes."""
+def write_arrays(path: Path, *, compressed: bool = True, **arrays: NDArray[Any]) -> None:
+    """Write arrays to a ``.npz`` file; the same arrays give the same bytes.
+
+    Masks and labels shrink to a few per cent when compressed; features hardly do, and slowly.
+    """
+    save = np.savez_compressed if compressed else np.savez
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        save(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:

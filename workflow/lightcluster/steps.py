@@ -108,7 +108,7 @@ STEPS: dict[str, Step] = {
             "clustering.normalize",
             "clustering.metric",
             "clustering.k_image",
-            "clustering.restarts",
+            "clustering.restarts_image",
             "clustering.iterations",
             "clustering.seed",
             "foreground",

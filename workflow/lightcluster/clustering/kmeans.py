@@ -128,9 +128,8 @@ def assign(
 
 def normalize(features: NDArray[np.floating], how: Literal["l2", "none"]) -> NDArray[np.float32]:
     """Return features as float32, each row scaled to unit length for ``"l2"`` (zero rows stay)."""
-    rows = np.asarray(features, np.float32)
-    if how == "none":
-        return rows
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = rows / np.maximum(length, np.finfo(np.float32).tiny)
-    return scaled
+    rows = np.array(features, np.float32)  # a copy, so that it can be scaled in place
+    if how == "l2":
+        length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        rows /= np.maximum(length, np.finfo(np.float32).tiny)[:, None]
+    return rows

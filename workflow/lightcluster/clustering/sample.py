@@ -76,7 +76,9 @@ def sample_features(
         patches = image.facets[facet][rows[first:last] - start]
         chosen[first:last] = normalize(patches, normalization)
     image_of_row = np.searchsorted(features.offset, rows, side="right") - 1
-    write_arrays(output, features=chosen, image=image_of_row.astype(np.int32), row=rows)
+    write_arrays(
+        output, compressed=False, features=chosen, image=image_of_row.astype(np.int32), row=rows
+    )
 
 
 def read_sample(folder: Path, shards: int) -> Sample:

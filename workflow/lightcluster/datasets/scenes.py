@@ -26,10 +26,16 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 
 from lightcluster.errors import ConfigError, DatasetError
 
-Field: TypeAlias = NDArray[np.float32]
+Field: TypeAlias = NDArray[np.floating]
+"""Coordinates or values of samples [h, w]: float32 at rest, float64 in between where NumPy widens."""
+
 Mask: TypeAlias = NDArray[np.bool_]
+"""Samples that belong to something [h, w]."""
+
 Rng: TypeAlias = np.random.Generator
+
 Texture: TypeAlias = Callable[[Field, Field, Rng], Field]
+"""``texture(x, y, rng)``: values in [0, 1] at coordinates of the same shape."""
 
 SUPERSAMPLING = 2
 """Samples along each side of a pixel, for the image and for the coverage behind the labels."""
@@ -44,16 +50,21 @@ JPEG_QUALITY = 92
 class SceneStyle:
     """What all scenes of a dataset have in common.
 
-    Parameters
+    Attributes
     ----------
     height, width : int
-        Size in pixels of an upright scene; other formats keep about the same area.
-    objects : tuple of int
+        Size in pixels of half of the scenes; other formats keep about the same area. 32 or more.
+    objects : (int, int)
         Fewest and most objects of a scene.
-    object_share : tuple of float
+    object_share : (float, float)
         Least and greatest share of the image area that one object is drawn at, in (0, 1).
     mixed_formats : bool
-        Whether scenes are also drawn turned by 90 degrees and square, each in a quarter of them.
+        Whether a quarter of the scenes has height and width exchanged and a quarter is square.
+
+    Raises
+    ------
+    ConfigError
+        If a size is too small or a pair is out of range or not in rising order.
     """
 
     height: int = 240
@@ -97,12 +108,14 @@ def marble(x: Field, y: Field, rng: Rng) -> Field:
 
 def stripes(x: Field, y: Field, rng: Rng) -> Field:
     """Hard bands along y, of a random width."""
-    return (x % 1 < rng.uniform(0.35, 0.65)).astype(np.float32)
+    band: Mask = x % 1 < rng.uniform(0.35, 0.65)
+    return band.astype(np.float32)
 
 
 def checks(x: Field, y: Field, rng: Rng) -> Field:
     """A chequerboard."""
-    return ((np.floor(x) + np.floor(y)) % 2).astype(np.float32)
+    parity: Field = (np.floor(x) + np.floor(y)) % 2
+    return parity.astype(np.float32)
 
 
 def bricks(x: Field, y: Field, rng: Rng) -> Field:
@@ -129,7 +142,8 @@ def spots(x: Field, y: Field, rng: Rng) -> Field:
     row = np.floor(y)
     across = (x + 0.5 * (row % 2)) % 1 - 0.5
     radius = rng.uniform(0.25, 0.36)
-    return (np.hypot(across, y - row - 0.5) < radius).astype(np.float32)
+    disc: Mask = np.hypot(across, y - row - 0.5) < radius
+    return disc.astype(np.float32)
 
 
 def cells(x: Field, y: Field, rng: Rng) -> Field:
@@ -139,7 +153,8 @@ def cells(x: Field, y: Field, rng: Rng) -> Field:
 
 def _wave(phase: Field) -> Field:
     """A cosine of period one, between 0 and 1."""
-    return 0.5 - 0.5 * np.cos(np.float32(2 * math.pi) * phase)
+    wave: Field = 0.5 - 0.5 * np.cos(np.float32(2 * math.pi) * phase)
+    return wave
 
 
 def _sample(tile: Field, x: Field, y: Field) -> Field:
@@ -194,12 +209,18 @@ BODY, TRIM, ACCENT = range(3)
 
 @dataclass(frozen=True)
 class Surface:
-    """A drawn object before it is coloured: two maps of one shape."""
+    """A drawn object, or a background, before it is coloured.
+
+    Attributes
+    ----------
+    part : int8 array [h, w]
+        BODY, TRIM or ACCENT; -1 outside of the object.
+    texture : float32 array [h, w]
+        Where between the two colours of its part a sample lies, in [0, 1].
+    """
 
     part: NDArray[np.int8]
-    """BODY, TRIM or ACCENT; -1 outside of the object."""
     texture: Field
-    """Where between the two colours of its part a sample lies, in [0, 1]."""
 
 
 def _stack(*layers: tuple[Mask, int, Field]) -> Surface:
@@ -249,7 +270,7 @@ def fish(x: Field, y: Field, rng: Rng) -> Surface:
     rays = _wave(7 * y + 3 * x)
     return _stack(
         (tail | crest | belly, TRIM, rays),
-        (body, BODY, _either(rng, scales, scales, stripes)(5 * y * 0 + 5 * x, 5 * y, rng)),
+        (body, BODY, _either(rng, scales, scales, stripes)(5 * x, 5 * y, rng)),
         (head, TRIM, np.full_like(x, 0.3)),
         (eye < 0.1, ACCENT, np.ones_like(x)),
         (eye < 0.055, ACCENT, np.zeros_like(x)),
@@ -281,7 +302,7 @@ def house(x: Field, y: Field, rng: Rng) -> Surface:
 def tree(x: Field, y: Field, rng: Rng) -> Surface:
     """A lobed crown of leaves on a trunk that widens towards the ground."""
     width = rng.uniform(0.1, 0.16)
-    trunk = (np.abs(x) < width + 0.12 * np.clip(-0.55 - y, 0, 1) ** 1) & (y > -1) & (y < 0.1)
+    trunk = (np.abs(x) < width + 0.12 * np.clip(-0.55 - y, 0, 1)) & (y > -1) & (y < 0.1)
     lobes = rng.integers(6, 10)
     angle = np.arctan2(y - 0.27, x)
     ripple = 0.07 * np.abs(np.sin(lobes * angle / 2 + rng.uniform(0, 6)))
@@ -391,7 +412,16 @@ def cup(x: Field, y: Field, rng: Rng) -> Surface:
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """One class: how it is drawn, and how far it may lean from upright, in radians."""
+    """One class of objects.
+
+    Attributes
+    ----------
+    draw : callable
+        ``draw(x, y, rng)``: the surface of one object at coordinates [h, w] of [-1, 1]; its name
+        is that of the class.
+    lean : float
+        How far the object may lean from upright, in radians.
+    """
 
     draw: Callable[[Field, Field, Rng], Surface]
     lean: float
@@ -417,7 +447,19 @@ CLASSES: tuple[str, ...] = ("background", *(known.draw.__name__ for known in OBJ
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands: one local unit spans ``size`` pixels around (``row``, ``column``)."""
+    """Where an object stands.
+
+    Attributes
+    ----------
+    row, column : float
+        Where the origin of its coordinates lies, in pixels.
+    size : float
+        Pixels that one unit of its coordinates spans.
+    angle : float
+        How far it leans anticlockwise, in radians.
+    mirrored : bool
+        Whether left and right are exchanged.
+    """
 
     row: float
     column: float
@@ -437,7 +479,7 @@ def render_scene(
         Seed of the dataset, 0 or more.
     index : int
         Number of the scene, 0 or more. No scene depends on how many others there are.
-    style : SceneStyle
+    style : SceneStyle, optional
         What all scenes have in common.
 
     Returns
@@ -546,7 +588,8 @@ def _half_plane(rng: Rng, row: Field, column: Field, height: int, width: int) ->
     slant = rng.normal(0, 0.05) if rng.uniform() < 0.5 else rng.uniform(0.4, 1.2)
     slant *= rng.choice([-1, 1])
     level = height * rng.uniform(0.3, 0.7) + slant * (column - width / 2)
-    return row > level
+    below: Mask = row > level
+    return below
 
 
 def _strew(rng: Rng, part: NDArray[np.int8], texture: Field) -> None:
@@ -557,8 +600,8 @@ def _strew(rng: Rng, part: NDArray[np.int8], texture: Field) -> None:
     left = int(rng.integers(part.shape[1]))
     reach = int(2 * length) + 1
     window = (slice(top, top + reach), slice(left, left + reach))
-    row, column = np.indices(part[window].shape, dtype=np.float32)
-    x, y = _rotated(column - length, row - length, rng.uniform(0, math.pi))
+    grid: NDArray[np.float32] = np.indices(part[window].shape, dtype=np.float32)
+    x, y = _rotated(grid[1] - length, grid[0] - length, rng.uniform(0, math.pi))
     bit = _ellipse(x, y, length, thickness)
     part[window][bit] = rng.integers(3)
     texture[window][bit] = rng.uniform()
@@ -711,7 +754,7 @@ def write_scenes(
         Number of scenes, 1 or more.
     seed : int
         Seed of the dataset, 0 or more.
-    style : SceneStyle
+    style : SceneStyle, optional
         What all scenes have in common.
 
     Raises

@@ -134,6 +134,7 @@ def embed_regions(
     )
     write_arrays(
         output,
+        compressed=False,
         image_id=encode_names(masks.image_id),
         image=np.asarray(image_of, np.int32),
         box=np.asarray(boxes, np.int64).reshape(-1, 4),

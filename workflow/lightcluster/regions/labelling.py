@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,9 @@ from lightcluster.regions.palette import VOC_PALETTE
 
 log = logging.getLogger(__name__)
 
+
+Blocks = Callable[[], Iterable[NDArray[np.float32]]]
+"""CLS tokens of regions, float32 [regions, dim], block by block and as often as asked for."""
 
 UNKNOWN_CLASSES = 10
 """Number of classes when neither the configuration nor a classes.csv states it."""
@@ -64,34 +68,60 @@ def _project(
     return normalize((normalize(cls, "l2") - mean) @ components, "l2")
 
 
-def fit_labelling(
-    cls: NDArray[np.float32], classes: int, *, pca: int, restarts: int, iterations: int, seed: int
-) -> Labelling:
-    """Cluster regions into classes.
-
-    CLS tokens are L2-normalised, projected on their first principal components (none if `pca` is
-    0, or not fewer than there are), L2-normalised again and clustered by spherical k-means.
+def fit_projection(blocks: Blocks, pca: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Find the principal components of L2-normalised CLS tokens, one block in memory at a time.
 
     Parameters
     ----------
-    cls : float32 array, shape (regions, dim)
-        At least one region.
+    blocks : callable
+        Gives the tokens anew at each call.
+    pca : int
+        Components kept. 0, or not fewer than regions or features: no projection.
+
+    Returns
+    -------
+    mean : float32 array, shape (dim,)
+    components : float32 array, shape (dim, kept)
+        Of largest variance first.
+    """
+    count, total, product = 0, np.zeros(1), np.zeros((1, 1))
+    for cls in blocks():
+        tokens = normalize(cls, "l2").astype(np.float64)
+        count, dim = count + len(tokens), tokens.shape[1]
+        total = total + tokens.sum(axis=0)
+        product = product + tokens.T @ tokens
+    if not 0 < pca < min(count, dim):
+        return np.zeros(dim, np.float32), np.eye(dim, dtype=np.float32)
+    mean = total / count
+    directions = np.linalg.eigh(product / count - np.outer(mean, mean))[1]
+    return mean.astype(np.float32), directions[:, : -pca - 1 : -1].astype(np.float32)
+
+
+def fit_labelling(
+    blocks: Blocks, classes: int, *, pca: int, restarts: int, iterations: int, seed: int
+) -> Labelling:
+    """Cluster regions into classes.
+
+    CLS tokens are L2-normalised, projected on their first principal components, L2-normalised
+    again and clustered by spherical k-means.
+
+    Parameters
+    ----------
+    blocks : callable
+        Gives the CLS tokens, float32 [regions, dim] a block, anew at each call; at least one
+        region in all.
     classes : int
         Number of classes.
-    pca, restarts, iterations, seed : int
+    pca : int
+        See `fit_projection`.
+    restarts, iterations, seed : int
 
     Returns
     -------
     Labelling
     """
-    tokens = normalize(cls, "l2")
-    dim = tokens.shape[1]
-    mean, components = np.zeros(dim, np.float32), np.eye(dim, dtype=np.float32)
-    if 0 < pca < min(tokens.shape):
-        mean = tokens.mean(axis=0)
-        covariance = np.cov(tokens, rowvar=False)
-        components = np.linalg.eigh(covariance)[1][:, : -pca - 1 : -1].astype(np.float32)
-    points = _project(cls, mean, components)
+    mean, components = fit_projection(blocks, pca)
+    points = np.concatenate([_project(cls, mean, components) for cls in blocks()])
     fitted = fit_kmeans(points, classes, restarts=restarts, iterations=iterations, seed=seed)
     return Labelling(mean, components, fitted.centroids)
 
@@ -112,28 +142,33 @@ def label_regions(
 ) -> None:
     """Fit the classes on the regions of all shards and write the arrays of `Labelling`.
 
-    At most `sample_regions` regions, drawn evenly over shards, are fitted on. `palette` is a table
-    of the segmentation's ids with their colours and the number of regions that were fitted.
+    At most `sample_regions` regions, drawn evenly over shards, are fitted on; they are read several
+    times rather than held in memory. `palette` is a table of the segmentation's ids with their
+    colours and the number of regions that were fitted.
 
     Raises
     ------
     DatasetError
         If there is no region at all.
     """
-    parts = []
-    for shard, path in enumerate(regions):
-        cls = read_arrays(path, "cls")["cls"]
-        quota = quota_of_shard(sample_regions, shard, len(regions))
-        parts.append(cls[draw_rows(len(cls), quota, seed, shard)])
-    sample = np.concatenate(parts)
+
+    def sample() -> Iterator[NDArray[np.float32]]:
+        for shard, path in enumerate(regions):
+            cls = read_arrays(path, "cls")["cls"]
+            quota = quota_of_shard(sample_regions, shard, len(regions))
+            yield cls[draw_rows(len(cls), quota, seed, shard)]
+
     known = read_classes(classes_file) if classes_file is not None else None
     k = number_of_classes(classes, known, background)
-    if not len(sample):
+    count = sum(len(cls) for cls in sample())
+    if not count:
         raise DatasetError("no image has a foreground region: there is nothing to label")
-    if len(sample) < k:
-        log.warning("only %d regions for %d classes: some stay empty", len(sample), k)
+    if count < k:
+        log.warning("only %d regions for %d classes: some stay empty", count, k)
     fitted = fit_labelling(sample, k, pca=pca, restarts=restarts, iterations=iterations, seed=seed)
-    sizes = np.bincount(fitted.classes_of(sample), minlength=k + 1)
+    sizes = np.zeros(k + 1, np.int64)
+    for cls in sample():
+        sizes += np.bincount(fitted.classes_of(cls), minlength=k + 1)
     log.info("regions in each class: %s", sizes[1:].tolist())
     with replacing(palette) as temporary:
         _write_palette(temporary, sizes)
