@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from lightcluster.clustering.kmeans import Metric, assign, fit_kmeans, normalize
+from lightcluster.clustering.kmeans import Metric, fit_kmeans, normalize
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import write_arrays
 from lightcluster.masks.foreground import Rule, image_foreground
@@ -42,7 +42,6 @@ def cluster_image(
         fitted = fit_kmeans(
             points, k, metric=metric, restarts=restarts, iterations=iterations, seed=seed
         )
-        labels = assign(points, fitted.centroids, metric)
-        chosen = image_foreground(labels, k, image.cls_attention, image.grid, rules)
-        label[span], foreground[span] = labels, chosen[labels]
+        chosen = image_foreground(fitted.labels, k, image.cls_attention, image.grid, rules)
+        label[span], foreground[span] = fitted.labels, chosen[fitted.labels]
     write_arrays(output, label=label, foreground=foreground)

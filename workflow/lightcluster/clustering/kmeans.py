@@ -22,15 +22,20 @@ class KMeans:
     ----------
     centroids : float32 array, shape (k, dim)
         Of unit length for the spherical metric.
-    sizes : int64 array, shape (k,)
-        Number of fitted points nearest to each centroid.
+    labels : int64 array, shape (n,)
+        The nearest centroid of each fitted point.
     objective : float
         Sum of squared distances (euclidean) or of cosine similarities (spherical).
     """
 
     centroids: NDArray[np.float32]
-    sizes: NDArray[np.int64]
+    labels: NDArray[np.int64]
     objective: float
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of fitted points nearest to each centroid, int64, shape (k,)."""
+        return np.bincount(self.labels, minlength=len(self.centroids)).astype(np.int64)
 
 
 def set_threads(threads: int) -> None:
@@ -98,8 +103,7 @@ def fit_kmeans(
     trainer.train(fitted)
     assert trainer.obj is not None  # that of the best start, iteration by iteration
     centroids = np.ascontiguousarray(trainer.centroids, np.float32)
-    sizes = np.bincount(assign(points, centroids, metric), minlength=k).astype(np.int64)
-    return KMeans(centroids, sizes, float(trainer.obj[-1]))
+    return KMeans(centroids, assign(points, centroids, metric), float(trainer.obj[-1]))
 
 
 def assign(

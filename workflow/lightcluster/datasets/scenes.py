@@ -27,7 +27,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from lightcluster.errors import ConfigError, DatasetError
 
 Field: TypeAlias = NDArray[np.floating]
-"""Coordinates or values of samples [h, w]: float32 at rest, float64 in between where NumPy widens."""
+"""Coordinates or values of samples [h, w]: float32, or float64 where NumPy widens in between."""
 
 Mask: TypeAlias = NDArray[np.bool_]
 """Samples that belong to something [h, w]."""
@@ -108,14 +108,12 @@ def marble(x: Field, y: Field, rng: Rng) -> Field:
 
 def stripes(x: Field, y: Field, rng: Rng) -> Field:
     """Hard bands along y, of a random width."""
-    band: Mask = x % 1 < rng.uniform(0.35, 0.65)
-    return band.astype(np.float32)
+    return (x % 1 < rng.uniform(0.35, 0.65)).astype(np.float32)
 
 
 def checks(x: Field, y: Field, rng: Rng) -> Field:
     """A chequerboard."""
-    parity: Field = (np.floor(x) + np.floor(y)) % 2
-    return parity.astype(np.float32)
+    return ((np.floor(x) + np.floor(y)) % 2).astype(np.float32)
 
 
 def bricks(x: Field, y: Field, rng: Rng) -> Field:
@@ -169,7 +167,7 @@ def _pink_tile(rng: Rng) -> Field:
     frequency = np.hypot(np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None, :])
     frequency[0, 0] = np.inf
     noise = np.fft.irfft2(spectrum / (frequency + 4 / TILE) ** 1.3, s=(TILE, TILE))
-    return np.clip(0.5 + 0.25 * noise / noise.std(), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 + 0.25 * noise / noise.std(), 0, 1), dtype=np.float32)
 
 
 def _cell_tile(rng: Rng) -> Field:
@@ -183,7 +181,7 @@ def _cell_tile(rng: Rng) -> Field:
     margin = 2 * spacing
     distance = distance_transform_edt(np.pad(empty, margin, mode="wrap"))
     inner = distance[margin:-margin, margin:-margin]
-    return np.clip(1 - inner / (0.9 * spacing), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(1 - inner / (0.9 * spacing), 0, 1), dtype=np.float32)
 
 
 MATERIALS: tuple[Texture, ...] = (
@@ -529,7 +527,7 @@ def _colours(rng: Rng) -> NDArray[np.float32]:
     turn = (hue[..., None] + np.array([0, 2 / 3, 1 / 3])) % 1
     pure = np.clip(np.abs(6 * turn - 3) - 1, 0, 1)
     colours = value[..., None] * (1 - saturation[..., None] * (1 - pure))
-    return np.clip(colours, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(colours, 0, 1), dtype=np.float32)
 
 
 def _coloured(surface: Surface, colours: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -703,7 +701,8 @@ def _shadow(coverage: NDArray[np.float32], size: float, light: float) -> NDArray
     """The coverage, blurred and moved away from the light: [h, w, 1]."""
     offset = 0.09 * size
     drop = (round(offset * math.sin(light)), round(offset * math.cos(light)))
-    return np.roll(gaussian_filter(coverage[..., 0], 0.06 * size), drop, axis=(0, 1))[..., None]
+    blurred: NDArray[np.float32] = gaussian_filter(coverage[..., 0], 0.06 * size)
+    return np.roll(blurred, drop, axis=(0, 1))[..., None]
 
 
 def _relief(coverage: NDArray[np.float32], size: float, light: float) -> NDArray[np.float32]:
@@ -711,7 +710,8 @@ def _relief(coverage: NDArray[np.float32], size: float, light: float) -> NDArray
     height = gaussian_filter(coverage[..., 0], 0.08 * size)
     down, right = np.gradient(height)
     slope = 0.08 * size * (math.sin(light) * down + math.cos(light) * right)
-    return np.clip(0.6 + 0.45 * height + 0.9 * slope, 0.3, 1.5)[..., None].astype(np.float32)
+    brightness = np.clip(0.6 + 0.45 * height + 0.9 * slope, 0.3, 1.5)
+    return np.asarray(brightness[..., None], dtype=np.float32)
 
 
 def _photograph(canvas: NDArray[np.float32], light: float, rng: Rng) -> NDArray[np.uint8]:
@@ -725,7 +725,7 @@ def _photograph(canvas: NDArray[np.float32], light: float, rng: Rng) -> NDArray[
     blur = rng.uniform(0.2, 0.7)
     soft = gaussian_filter(lit, (blur, blur, 0))
     noise = rng.uniform(0.004, 0.02) * rng.standard_normal(canvas.shape, dtype=np.float32)
-    return np.rint(255 * np.clip(soft + noise, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(soft + noise, 0, 1)), dtype=np.uint8)
 
 
 # --- Files --------------------------------------------------------------------------------------
@@ -762,18 +762,19 @@ def write_scenes(
     ConfigError
         If ``count`` is less than 1.
     DatasetError
-        If the folder has images or labels of other scenes, which would mix with these.
+        If ``images`` or ``labels`` holds other files, which would mix with these.
     """
     if count < 1:
         raise ConfigError(f"count: {count}; at least 1")
-    images, labels = Path(folder) / "images", Path(folder) / "labels"
-    for subfolder in (images, labels):
-        subfolder.mkdir(parents=True, exist_ok=True)
-        _refuse_others(subfolder, {scene_name(index) for index in range(count)})
+    images = [Path(folder) / "images" / f"{scene_name(index)}.jpg" for index in range(count)]
+    labels = [Path(folder) / "labels" / f"{scene_name(index)}.png" for index in range(count)]
+    for paths in (images, labels):
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        _refuse_others(paths[0].parent, {path.name for path in paths})
     for index in range(count):
         image, label_map = render_scene(seed, index, style)
-        Image.fromarray(image).save(images / f"{scene_name(index)}.jpg", quality=JPEG_QUALITY)
-        Image.fromarray(label_map).save(labels / f"{scene_name(index)}.png")
+        Image.fromarray(image).save(images[index], quality=JPEG_QUALITY)
+        Image.fromarray(label_map).save(labels[index])
     with (Path(folder) / "classes.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["id", "name"])
@@ -781,9 +782,9 @@ def write_scenes(
 
 
 def _refuse_others(folder: Path, names: set[str]) -> None:
-    """Raise if a file is there that the scenes ``names`` will not overwrite."""
-    others = sorted(path.name for path in folder.iterdir() if path.stem not in names)
+    """Raise if another file than ``names``, which will be overwritten, is there."""
+    others = sorted(path.name for path in folder.iterdir() if path.name not in names)
     if others:
         raise DatasetError(
-            f"{folder}: {len(others)} files of other scenes, such as {others[0]}; empty it first"
+            f"{folder}: {len(others)} other files, such as {others[0]}; empty it first"
         )

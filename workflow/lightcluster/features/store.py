@@ -49,7 +49,7 @@ from lightcluster.errors import StoreError
 
 STORE_VERSION = 1
 
-_CHUNK_ROWS = 1024
+_CHUNK_ROWS = 4096
 _FILE_BYTES = 64 * 2**20
 _READ_AHEAD_ROWS = 32 * 1024
 _VERSION_KEY = "store_version"
