@@ -161,7 +161,8 @@ def level_steps(folder: Path, shards: int) -> dict[str, Callable[[], None]]:
         for shard, name in enumerate(names):
             cluster_image(
                 stores[shard], image_level / f"{name}.npz", k=settings.k_image,
-                rules=SETTINGS.foreground.rules, **space, **lloyd,
+                rules=SETTINGS.foreground.rules, **space,
+                **{**lloyd, "restarts": settings.restarts_image},
             )  # fmt: skip
 
     def merge_all() -> None:

@@ -131,7 +131,12 @@ class ClusteringSettings(Section):
         description="k-means++ starts of the dataset and category levels and of the superclasses; "
         "the best one is kept.",
     )
-    restarts_image: int = Field(2, ge=1, le=100, description="The same at the image level.")
+    restarts_image: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="The same at the image level, where more of them cost most and change nothing.",
+    )
     iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations of each start.")
     seed: int = Field(0, ge=0, description="Seed of the sample and of every k-means but labelling.")
 

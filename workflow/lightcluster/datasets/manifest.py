@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TextIO
@@ -127,6 +127,18 @@ def _write_line(file: TextIO, values: Sequence[str]) -> None:
     ).writerow(values)
 
 
+def parse_row(line: Mapping[str, str]) -> Row:
+    """Return the image that a line of a manifest describes."""
+    return Row(
+        image_id=line["image_id"],
+        path=Path(line["path"]),
+        label=Path(line["label"]) if line["label"] else None,
+        output=line["output"],
+        height=int(line["height"]),
+        width=int(line["width"]),
+    )
+
+
 def read_manifest(path: Path) -> list[Row]:
     """Read a manifest of one shard.
 
@@ -137,17 +149,7 @@ def read_manifest(path: Path) -> list[Row]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [
-                Row(
-                    image_id=row["image_id"],
-                    path=Path(row["path"]),
-                    label=Path(row["label"]) if row["label"] else None,
-                    output=row["output"],
-                    height=int(row["height"]),
-                    width=int(row["width"]),
-                )
-                for row in csv.DictReader(file)
-            ]
+            return [parse_row(line) for line in csv.DictReader(file)]
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lightcluster.datasets.labels import IGNORED
-from lightcluster.datasets.manifest import Row
+from lightcluster.datasets.manifest import Row, parse_row
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.masks.consistency import LEVELS
@@ -72,15 +72,7 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
-                row = Row(
-                    image_id=line["image_id"],
-                    path=Path(line["path"]),
-                    label=Path(line["label"]) if line["label"] else None,
-                    output=line["output"],
-                    height=int(line["height"]),
-                    width=int(line["width"]),
-                )
-                yield Sample(line["shard"], row)
+                yield Sample(line["shard"], parse_row(line))
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 

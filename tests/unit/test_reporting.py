@@ -1,0 +1,208 @@
+"""The report: which images it shows, in which colours, and the page that holds it all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import write_classes, write_manifest, write_patch_masks, write_pixel_masks, write_png
+from PIL import Image
+
+from lightcluster.datasets.manifest import Row, gather_csv
+from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.tables import make_tables
+from lightcluster.regions.painting import save_indexed
+from lightcluster.reporting.contact_sheet import Sample, choose_images, overlay_classes
+from lightcluster.reporting.report import report, summary_lines
+
+NAMES = ["plain.png", "quo\"te's.png", "new\nline.png", "<script>alert(1)</script>.png", "ü.png"]
+SIZES = [(40, 60), (60, 40), (50, 50), (40, 60), (48, 64)]
+CLASSES = {0: "background", 1: "cat", 2: "<b>dog</b>"}
+
+
+def tables_of(seeds=(0, 1)):
+    """Tables of a run whose clusters 1 and 2 are the classes 2 and 1."""
+    counts = np.array([[900, 20, 10], [5, 10, 90], [5, 80, 5]], np.int64)
+    total = np.asarray(int(counts.sum()))
+    by_seed = {
+        seed: {
+            "segmentation": counts + seed,
+            "random": counts[:, ::-1].copy(),
+            "oracle": np.vstack([np.diag(counts.sum(axis=0)), np.zeros((1, 3), np.int64)]),
+            "images": np.asarray(4),
+            "ignored": total,
+        }
+        for seed in seeds
+    }
+    masks = {"counts": np.tile([[90, 10], [10, 40]], (len(STAGES), 1, 1)).astype(np.int64)}
+    return make_tables(masks, by_seed, tuple(CLASSES.values()), 0, dataset="<i>odd</i>", run="one")
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """The files of a run on five images in two shards; the last has no label."""
+    draw = np.random.default_rng(0)
+    parts = []
+    for shard, members in enumerate((range(3), range(3, 5))):
+        name, sizes, labels, images, votes, scores, masks = f"{shard:04d}", {}, {}, {}, {}, {}, {}
+        outputs = {}
+        for number in members:
+            image_id, size = NAMES[number], SIZES[number]
+            images[image_id] = write_png(
+                tmp_path / "images" / f"{number}.png", draw.integers(0, 256, (*size, 3), np.uint8)
+            )
+            truth = np.zeros(size, np.uint8)
+            truth[10:30, 10:30] = 1 + number % 2
+            if number < 4:
+                labels[image_id] = write_png(tmp_path / "labels" / f"{number}.png", truth)
+            outputs[image_id], sizes[image_id] = f"{number}.png", size
+            masks[image_id] = truth > 0
+            votes[image_id] = draw.random((3, 4, 5)) > 0.5
+            scores[image_id] = votes[image_id].mean(axis=0)
+            save_indexed(
+                (truth > 0).astype(np.uint16), tmp_path / "segmentation" / name / f"{number}.png"
+            )
+        parts.append(tmp_path / "manifest" / f"{name}.csv")
+        write_manifest(parts[-1], sizes, labels=labels, images=images, outputs=outputs)
+        write_patch_masks(tmp_path / "patch" / f"{name}.npz", votes, scores)
+        write_pixel_masks(tmp_path / "pixel" / f"{name}.npz", masks)
+    gather_csv(parts, tmp_path / "manifest.csv")
+    write_classes(tmp_path / "classes.csv", CLASSES)
+    (tmp_path / "tables").mkdir()
+    tables = tables_of()
+    for name in ("metrics", "per_class", "matching"):
+        getattr(tables, name).to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
+    return tmp_path
+
+
+def make(folder: Path, name: str, *, labelled: bool = True, samples: int = 5) -> Path:
+    report(
+        folder / "manifest.csv",
+        folder / "patch",
+        folder / "pixel",
+        folder / "segmentation",
+        folder / name,
+        tables=folder / "tables" if labelled else None,
+        classes_file=folder / "classes.csv" if labelled else None,
+        ignore=255,
+        samples=samples,
+        seed=0,
+        max_pixels=10_000,
+    )
+    return folder / name
+
+
+def test_a_labelled_run_has_contact_sheets_figures_and_a_page(inputs):
+    written = {path.name for path in make(inputs, "report").iterdir()}
+    assert written == {
+        "contact_sheet_1.png",
+        "stages.png",
+        "classes.png",
+        "per_class.png",
+        "index.html",
+    }
+
+
+def test_an_unlabelled_run_has_no_scores(inputs):
+    folder = make(inputs, "report", labelled=False)
+    assert {path.name for path in folder.iterdir()} == {"contact_sheet_1.png", "index.html"}
+    assert "mIoU" not in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_no_other_file_and_escapes_names(inputs):
+    page = (make(inputs, "report") / "index.html").read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in page
+    assert "<i>odd" not in page
+    assert "&lt;i&gt;odd&lt;/i&gt;" in page
+    sources = re.findall(r"(?:src|href)\s*=\s*[\"']([^\"']*)", page)
+    assert len([source for source in sources if source.startswith("data:image/")]) == 4
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert not re.search(r"url\(\s*[\"']?http", page)
+
+
+def test_the_same_inputs_give_the_same_pictures(inputs):
+    one, other = make(inputs, "one"), make(inputs, "other")
+    for name in ("contact_sheet_1.png", "stages.png", "per_class.png"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_contact_sheets_have_eight_rows_a_page(tmp_path, inputs):
+    rows = [
+        Row(f"{number}.png", inputs / "images/0.png", None, "0.png", 40, 60) for number in range(17)
+    ]
+    ids = [row.image_id for row in rows]
+    vote, mask = np.ones((3, 2, 3), bool), np.ones((40, 60), bool)
+    folder = tmp_path / "many"
+    sizes = dict.fromkeys(ids, (40, 60))
+    images = dict.fromkeys(ids, inputs / "images/0.png")
+    part = folder / "manifest" / "0000.csv"
+    write_manifest(part, sizes, images=images, outputs=dict.fromkeys(ids, "0.png"))
+    gather_csv([part], folder / "manifest.csv")
+    write_patch_masks(
+        folder / "patch/0000.npz", dict.fromkeys(ids, vote), dict.fromkeys(ids, vote[0] * 1.0)
+    )
+    write_pixel_masks(folder / "pixel/0000.npz", dict.fromkeys(ids, mask))
+    save_indexed(mask.astype(np.uint16), folder / "segmentation/0000/0.png")
+    made = make(folder, "report", labelled=False, samples=17)
+    assert len(list(made.glob("contact_sheet_*.png"))) == 3
+
+
+def test_a_cluster_is_drawn_in_the_colour_of_its_class(inputs):
+    """Cluster 1 is matched to class 2, whose colour must be seen, and cluster 1's own not."""
+
+    def colours(folder: Path) -> set[tuple[int, int, int]]:
+        with Image.open(folder / "contact_sheet_1.png") as page:
+            return {tuple(colour) for _, colour in page.convert("RGB").getcolors(2**20)}
+
+    for path in inputs.glob("labels/*.png"):
+        write_png(path, np.zeros_like(np.asarray(Image.open(path))))
+    for path in inputs.glob("images/*.png"):
+        write_png(path, np.full_like(np.asarray(Image.open(path)), 128))
+    labelled, unlabelled = colours(make(inputs, "a")), colours(make(inputs, "b", labelled=False))
+    grey = np.full((9, 9, 3), 128, np.uint8)
+    tinted = {
+        number: tuple(overlay_classes(grey, np.full((9, 9), number))[4, 4].tolist())
+        for number in (1, 2)
+    }
+
+    def near(wanted: tuple[int, ...], found: set[tuple[int, int, int]]) -> bool:
+        """Tell whether a colour is found, but for rounding."""
+        return any(max(abs(a - b) for a, b in zip(wanted, one, strict=True)) <= 1 for one in found)
+
+    assert near(tinted[2], labelled)
+    assert near(tinted[1], unlabelled)
+    assert not near(tinted[1], labelled)
+
+
+def samples(count: int, labelled: int = 10**6) -> list[Sample]:
+    return [
+        Sample(
+            "0000",
+            Row(f"{number}.jpg", Path("i"), Path("l") if number < labelled else None, "o", 1, 1),
+        )
+        for number in range(count)
+    ]
+
+
+def test_the_choice_of_images_is_fixed_and_hardly_moved_by_new_ones():
+    chosen = choose_images(samples(100), 16, seed=0)
+    assert chosen == choose_images(reversed(samples(100)), 16, seed=0)
+    assert chosen != choose_images(samples(100), 16, seed=1)
+    more = choose_images(samples(105), 16, seed=0)
+    assert len({s.row.image_id for s in chosen} & {s.row.image_id for s in more}) >= 11
+
+
+def test_images_with_labels_are_shown_first():
+    chosen = choose_images(samples(100, labelled=4), 6, seed=0)
+    assert sum(sample.row.label is not None for sample in chosen) == 4
+
+
+def test_the_summary_names_masks_and_classes_with_floor_and_ceiling():
+    lines = summary_lines(tables_of().metrics)
+    assert lines[1] == "refined mask: 74.2 fg/bg mIoU"
+    (classes,) = [line for line in lines if "IoU-Hungarian" in line]
+    assert re.search(
+        r"classes: \d\d\.\d ± \d\.\d mIoU .*random labels .*oracle labels 100", classes
+    )
