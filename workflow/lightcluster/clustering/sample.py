@@ -82,11 +82,18 @@ def sample_features(
 
 
 def read_sample(folder: Path, shards: int) -> Sample:
-    """Read the sample of all shards."""
-    parts = [read_arrays(folder / f"{shard:04d}.npz") for shard in range(shards)]
+    """Read the sample of all shards; only one shard's features are in memory twice."""
+    paths = [folder / f"{shard:04d}.npz" for shard in range(shards)]
+    places = [read_arrays(path, "image", "row") for path in paths]
+    stops = np.cumsum([len(place["row"]) for place in places])
+    for number, path in enumerate(paths):
+        part = read_arrays(path, "features")["features"]
+        if number == 0:
+            features = np.empty((int(stops[-1]), part.shape[1]), np.float32)
+        features[stops[number] - len(part) : stops[number]] = part
     return Sample(
-        features=np.concatenate([part["features"] for part in parts]).astype(np.float32),
-        shard=np.repeat(np.arange(shards), [len(part["row"]) for part in parts]),
-        image=np.concatenate([part["image"] for part in parts]).astype(np.int64),
-        row=np.concatenate([part["row"] for part in parts]),
+        features=features,
+        shard=np.repeat(np.arange(shards), [len(place["row"]) for place in places]),
+        image=np.concatenate([place["image"] for place in places]).astype(np.int64),
+        row=np.concatenate([place["row"] for place in places]),
     )

@@ -86,12 +86,14 @@ def group_images(
     centroids, removed = merge_small(sample, fitted.centroids, int(np.ceil(least)))
     for size in removed:
         log.warning("a superclass of %d images, below min_images, is merged into the others", size)
-    superclass = np.concatenate([assign(cls, centroids) for cls in _read_cls(stores)])
+    superclass = np.concatenate(
+        [assign(cls, centroids).astype(np.int32) for cls in _read_cls(stores)]
+    )
     log.info("images in each superclass: %s", np.bincount(superclass).tolist())
     write_arrays(
         output,
         centroids=centroids,
-        superclass=superclass.astype(np.int32),
+        superclass=superclass,
         offset=np.asarray(offset, np.int64),
     )
 

@@ -371,10 +371,10 @@ def summary_lines(metrics: pd.DataFrame) -> list[str]:
         f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU"
         for stage in ("merged", "refined") * has_masks(metrics)
     ]
+    lines = [line for line in class_lines(metrics) if line.matching in SUMMARIZED]
+    distinct = {(line.miou, line.floor, line.fallback): line for line in reversed(lines)}
     classes = [
-        describe_classes(line, len(seeds_of(metrics)))
-        for line in class_lines(metrics)
-        if line.matching in SUMMARIZED
+        describe_classes(line, len(seeds_of(metrics))) for line in reversed(distinct.values())
     ]
     scope = (
         f"scores in per cent, on {images:,} labelled image{'s' * (images != 1)} and "
