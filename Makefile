@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: run test lint docs constraints clean
+.PHONY: run test lint docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
