@@ -55,7 +55,9 @@ def decide_foreground(
         )
     ):
         chosen, share = overlapping_clusters(
-            assign(sample.features[members], centroids, metric), foreground[members], len(centroids)
+            assign(sample.features, centroids, metric)[members],  # spares a copy of its patches
+            foreground[members],
+            len(centroids),
         )
         log.info("superclass %d: foreground share %s", number, share.round(3).tolist())
         category.append(chosen)
