@@ -11,7 +11,7 @@ import pytest
 from builders import write_store
 from numpy.typing import NDArray
 
-from lightcluster.clustering.category_level import cluster_category, superclass_of_sample
+from lightcluster.clustering.category_level import cluster_category, superclass_of
 from lightcluster.clustering.dataset_level import cluster_dataset
 from lightcluster.clustering.image_level import cluster_image
 from lightcluster.clustering.kmeans import Metric
@@ -172,7 +172,7 @@ def test_shares_and_sizes_are_those_of_the_sample(tmp_path: Path) -> None:
     decision = read_arrays(tmp_path / "decision.npz")
     np.testing.assert_array_equal(decision["dataset_share"], decision["dataset"])
     np.testing.assert_array_equal(decision["category_share"], decision["category"])
-    group = superclass_of_sample(sample, tmp_path / "groups.npz")
+    group = superclass_of(sample.shard, sample.image, tmp_path / "groups.npz")
     kind = (sample.image + sample.shard) % 2
     np.testing.assert_array_equal(group == group[0], kind == kind[0])
     for number, of_group in enumerate(read_arrays(tmp_path / "category.npz")["sizes"]):

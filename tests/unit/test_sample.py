@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import normalize
 from lightcluster.clustering.sample import draw_rows, read_sample, sample_features
+from lightcluster.files import write_arrays
 
 GRIDS = [(3, 4), (1, 1), (5, 2), (4, 4)]
 
@@ -115,3 +116,23 @@ def test_the_sample_is_of_the_size_asked_for_however_many_the_shards(
     assert sample.features.shape == (tokens, 3)
     drawn = np.bincount(sample.shard, minlength=shards)
     assert drawn.max() - drawn.min() <= 1
+
+
+def test_a_sample_sorted_by_group_holds_the_same_patches_in_their_order(tmp_path):
+    draw = np.random.default_rng(0)
+    for shard, count in enumerate((7, 0, 5)):
+        write_arrays(
+            tmp_path / f"{shard:04d}.npz",
+            features=draw.random((count, 3)).astype(np.float16),
+            image=draw.integers(0, 3, count).astype(np.int32),
+            row=np.arange(count),
+        )
+    plain = read_sample(tmp_path, 3)
+    groups = (plain.shard + plain.image) % 3
+    grouped = read_sample(tmp_path, 3, lambda shard, image: (shard + image) % 3)
+    for number in range(3):
+        own = (grouped.shard + grouped.image) % 3 == number
+        for name in ("features", "shard", "image", "row"):
+            expected = getattr(plain, name)[groups == number]
+            assert np.array_equal(getattr(grouped, name)[own], expected)
+    assert (np.diff((grouped.shard + grouped.image) % 3) >= 0).all()

@@ -16,10 +16,12 @@ from lightcluster.files import read_arrays, write_arrays
 log = logging.getLogger(__name__)
 
 
-def superclass_of_sample(sample: Sample, superclasses: Path) -> NDArray[np.int64]:
-    """Return the superclass of each sampled patch: that of its image."""
+def superclass_of(
+    shard: NDArray[np.int64], image: NDArray[np.int64], superclasses: Path
+) -> NDArray[np.int64]:
+    """Return the superclass of patches, that of their images, from the file of `group_images`."""
     arrays = read_arrays(superclasses, "superclass", "offset")
-    return arrays["superclass"][arrays["offset"][sample.shard] + sample.image].astype(np.int64)
+    return arrays["superclass"][arrays["offset"][shard] + image].astype(np.int64)
 
 
 def patches_of_superclasses(sample: Sample, superclasses: Path) -> Iterator[NDArray[np.bool_]]:
@@ -28,7 +30,7 @@ def patches_of_superclasses(sample: Sample, superclasses: Path) -> Iterator[NDAr
     The sample is bounded, so that not one patch of a superclass of few images may be in it.
     """
     count = len(read_arrays(superclasses, "centroids")["centroids"])
-    group = superclass_of_sample(sample, superclasses)
+    group = superclass_of(sample.shard, sample.image, superclasses)
     for number in range(count):
         own = group == number
         yield own if own.any() else np.ones_like(own)
@@ -52,17 +54,22 @@ def cluster_category(
     read once. Writes ``centroids`` float32 [superclasses, k, dim] and ``sizes`` int64
     [superclasses, k].
     """
-    sample = read_sample(sample_folder, shards)
+    sample = read_sample(
+        sample_folder, shards, lambda shard, image: superclass_of(shard, image, superclasses)
+    )
+    count = len(read_arrays(superclasses, "centroids")["centroids"])
+    group = superclass_of(sample.shard, sample.image, superclasses)
+    slices = np.split(sample.features, np.searchsorted(group, np.arange(1, count)))
     fits = [
         fit_kmeans(
-            sample.features[members],
+            points if len(points) else sample.features,  # as in `patches_of_superclasses`
             k,
             metric=metric,
             restarts=restarts,
             iterations=iterations,
             seed=seed,
         )
-        for members in patches_of_superclasses(sample, superclasses)
+        for points in slices
     ]
     for number, fit in enumerate(fits):
         log.info("superclass %d, patches in each cluster: %s", number, fit.sizes.tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,19 +82,36 @@ def sample_features(
     )
 
 
-def read_sample(folder: Path, shards: int) -> Sample:
-    """Read the sample of all shards; only one shard's features are in memory twice."""
+def read_sample(
+    folder: Path,
+    shards: int,
+    group_of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]] | None = None,
+) -> Sample:
+    """Read the sample of all shards; only one shard's features are in memory twice.
+
+    Parameters
+    ----------
+    folder : Path
+    shards : int
+    group_of : callable, optional
+        Gives the group of each patch from its shard and its image. Patches are then sorted by
+        group, so that those of one group are a slice; within it they keep their order.
+    """
     paths = [folder / f"{shard:04d}.npz" for shard in range(shards)]
     places = [read_arrays(path, "image", "row") for path in paths]
-    stops = np.cumsum([len(place["row"]) for place in places])
-    for number, path in enumerate(paths):
+    sizes = [len(place["row"]) for place in places]
+    shard = np.repeat(np.arange(shards), sizes)
+    image = np.concatenate([place["image"] for place in places]).astype(np.int64)
+    row = np.concatenate([place["row"] for place in places])
+    groups = np.zeros(len(row), np.int64) if group_of is None else group_of(shard, image)
+    order = np.argsort(groups, kind="stable")
+    target = np.empty_like(order)
+    target[order] = np.arange(len(order))
+    for number, (path, places_of_shard) in enumerate(
+        zip(paths, np.split(target, np.cumsum(sizes)[:-1]), strict=True)
+    ):
         part = read_arrays(path, "features")["features"]
         if number == 0:
-            features = np.empty((int(stops[-1]), part.shape[1]), np.float32)
-        features[stops[number] - len(part) : stops[number]] = part
-    return Sample(
-        features=features,
-        shard=np.repeat(np.arange(shards), [len(place["row"]) for place in places]),
-        image=np.concatenate([place["image"] for place in places]).astype(np.int64),
-        row=np.concatenate([place["row"] for place in places]),
-    )
+            features = np.empty((len(row), part.shape[1]), np.float32)
+        features[places_of_shard] = part
+    return Sample(features, shard[order], image[order], row[order])
