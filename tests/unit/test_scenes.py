@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_erosion, gaussian_filter
 
 from lightcluster.datasets.labels import background_index, read_classes, read_label
 from lightcluster.datasets.listing import demo_names
@@ -14,6 +16,7 @@ from lightcluster.datasets.scenes import (
     CLASSES,
     OBJECT_CLASSES,
     SceneStyle,
+    _shadow,
     render_scene,
     scene_name,
     write_scenes,
@@ -73,6 +76,27 @@ def test_objects_are_drawn_where_their_labels_are():
         assert not none.any()
         change = np.abs(image.astype(float) - ground).mean(axis=2)
         assert change[labels > 0].mean() > 2 * change[labels == 0].mean()
+
+
+def test_a_shadow_ends_at_the_border_of_the_image():
+    """It must not come in again on the other side."""
+    coverage = np.zeros((40, 30, 1), dtype=np.float32)
+    coverage[:12] = 1
+    shadow = _shadow(coverage, size=60, light=-math.pi / 2)  # it falls upwards, off the image
+    assert shadow[:4].min() > 0.3
+    assert shadow[-6:].max() == 0
+
+
+def test_objects_are_in_focus_and_what_lies_behind_them_is_not(scenes):
+    """The cue that colour does not have: fine detail, here the difference to a blurred copy."""
+    sharper = []
+    for image, labels in scenes:
+        grey = image.mean(axis=2)
+        detail = np.abs(grey - gaussian_filter(grey, 1.5))
+        inside = binary_erosion(labels > 0, iterations=3)
+        outside = binary_erosion(labels == 0, iterations=3)
+        sharper.append(detail[inside].mean() > detail[outside].mean())
+    assert np.mean(sharper) > 0.9
 
 
 @pytest.mark.parametrize("number", [0, 1, 5])

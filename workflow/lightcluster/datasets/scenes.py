@@ -1,8 +1,9 @@
 """Procedural scenes: textured objects on textured backgrounds, with exact label maps.
 
 A class is told by its outline, its parts and the texture of each part, never by its colour: every
-object draws its colours from the very distribution that the backgrounds draw theirs from, and
-most textures occur on both. Scene ``i`` of a seed depends on ``(seed, i, style)`` alone.
+object draws its colours from the very distribution that the backgrounds draw theirs from. The
+textures occur on both, too, but the lens is focused on the objects and what lies behind them is
+a little out of focus. Scene ``i`` of a seed depends on ``(seed, i, style)`` alone.
 
 The picture is built from the back to the front. A *texture* turns coordinates into values in
 [0, 1]; an *object class* stacks a few layers, each an outline with a texture, into a *surface*;
@@ -22,7 +23,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, shift
 
 from lightcluster.errors import ConfigError, DatasetError
 
@@ -247,11 +248,6 @@ def _rotated(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
     return cosine * x + sine * y, cosine * y - sine * x
 
 
-def _either(rng: Rng, *textures: Texture) -> Texture:
-    """One of these textures at random."""
-    return textures[rng.integers(len(textures))]
-
-
 def fish(x: Field, y: Field, rng: Rng) -> Surface:
     """An ellipse of scales, a notched tail, fins with rays, a gill and an eye."""
     height = rng.uniform(0.4, 0.58)
@@ -268,7 +264,7 @@ def fish(x: Field, y: Field, rng: Rng) -> Surface:
     rays = _wave(7 * y + 3 * x)
     return _stack(
         (tail | crest | belly, TRIM, rays),
-        (body, BODY, _either(rng, scales, scales, stripes)(5 * x, 5 * y, rng)),
+        (body, BODY, scales(5 * x, 5 * y, rng)),
         (head, TRIM, np.full_like(x, 0.3)),
         (eye < 0.1, ACCENT, np.ones_like(x)),
         (eye < 0.055, ACCENT, np.zeros_like(x)),
@@ -290,8 +286,8 @@ def house(x: Field, y: Field, rng: Rng) -> Surface:
     pane = np.where(cross | ~_box(beside, y + 0.3, -0.12, 0.12, -0.16, 0.16), 1, 0)
     return _stack(
         (chimney, BODY, np.full_like(x, 0.6)),
-        (wall, BODY, _either(rng, bricks, bricks, stripes)(4 * x, 4 * y, rng)),
-        (roof, TRIM, _either(rng, scales, checks)(5 * x, 5 * y, rng)),
+        (wall, BODY, bricks(4 * x, 4 * y, rng)),
+        (roof, TRIM, stripes(x, 6 * y, rng)),
         (window, ACCENT, pane.astype(np.float32)),
         (door, ACCENT, np.where(np.abs(x) < 0.11, _wave(12 * x), 1)),
     )
@@ -308,7 +304,7 @@ def tree(x: Field, y: Field, rng: Rng) -> Surface:
     crown = np.hypot(x / rng.uniform(0.95, 1.2), y - 0.27) < 0.6 + ripple + sway
     return _stack(
         (trunk, TRIM, grass(x, y, rng)),
-        (crown, BODY, _either(rng, cells, cells, clouds)(6 * x, 6 * y, rng)),
+        (crown, BODY, cells(6 * x, 6 * y, rng)),
     )
 
 
@@ -339,7 +335,7 @@ def butterfly(x: Field, y: Field, rng: Rng) -> Surface:
     upper = (upper_x / 0.58) ** 2 + (upper_y / 0.38) ** 2
     lower = (lower_x / 0.46) ** 2 + (lower_y / 0.31) ** 2
     rim = np.minimum(upper, lower)
-    pattern = _either(rng, spots, spots, marble)(4 * side, 4 * y, rng)
+    pattern = spots(4 * side, 4 * y, rng)
     ring = np.hypot(upper_x - 0.2, upper_y)
     trunk = _ellipse(x, y + 0.05, 0.085, 0.6)
     return _stack(
@@ -375,7 +371,7 @@ def star(x: Field, y: Field, rng: Rng) -> Surface:
     thickness = rng.uniform(0.3, 0.38)
     arm = across < thickness * np.sqrt(np.clip(1 - along / 0.98, 0, 1)) + 0.02
     ridge = (across < 0.055) & (along < 0.8)
-    grain = _either(rng, cells, cells, grass)(9 * x, 9 * y, rng)
+    grain = clouds(6 * x, 6 * y, rng)
     return _stack(
         (arm & (along < 0.98), BODY, grain),
         (ridge, TRIM, _wave(9 * along)),
@@ -397,7 +393,7 @@ def cup(x: Field, y: Field, rng: Rng) -> Surface:
     # Around the cup the pattern closes up towards the sides and sags like the mouth.
     around = np.arcsin(np.clip(middle / half, -1, 1))
     sag = y + 0.18 * np.cos(around)
-    pattern = _either(rng, checks, stripes, spots)(4 * sag, 4 * around / 1.57, rng)
+    pattern = checks(4 * sag, 4 * around / 1.57, rng)
     band = (sag > -0.55) & (sag < 0.6)
     return _stack(
         (loop, TRIM, np.full_like(x, 0.2)),
@@ -560,7 +556,7 @@ def _averaged(fine: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _background(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
-    """One material, or two that meet at a line, with small bits strewn over it: [h, w, 3]."""
+    """One material, or two that meet at a line, strewn with small bits, out of focus: [h, w, 3]."""
     row, column = _fine_grid(slice(0, height), slice(0, width))
     texture = _material(rng, row, column)
     part = np.zeros(texture.shape, dtype=np.int8)
@@ -570,12 +566,14 @@ def _background(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
         part[beyond] = 1
     for _ in range(rng.integers(0, 12)):
         _strew(rng, part, texture)
-    return _averaged(_coloured(Surface(part, texture), _colours(rng)))
+    sharp = _averaged(_coloured(Surface(part, texture), _colours(rng)))
+    defocus = rng.uniform(1.5, 3.5)
+    return np.asarray(gaussian_filter(sharp, (defocus, defocus, 0)))
 
 
 def _material(rng: Rng, row: Field, column: Field) -> Field:
     """A texture at a random angle and scale."""
-    texture = _either(rng, *MATERIALS)
+    texture = MATERIALS[rng.integers(len(MATERIALS))]
     period = rng.uniform(14, 45)
     x, y = _rotated(column / period, row / period, rng.uniform(0, math.pi))
     return texture(x + rng.uniform(0, 16), y + rng.uniform(0, 16), rng)
@@ -702,7 +700,8 @@ def _shadow(coverage: NDArray[np.float32], size: float, light: float) -> NDArray
     offset = 0.09 * size
     drop = (round(offset * math.sin(light)), round(offset * math.cos(light)))
     blurred: NDArray[np.float32] = gaussian_filter(coverage[..., 0], 0.06 * size)
-    return np.roll(blurred, drop, axis=(0, 1))[..., None]
+    moved: NDArray[np.float32] = shift(blurred, drop, order=0, mode="constant")
+    return moved[..., None]
 
 
 def _relief(coverage: NDArray[np.float32], size: float, light: float) -> NDArray[np.float32]:
