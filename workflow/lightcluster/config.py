@@ -23,6 +23,10 @@ Name = Annotated[
 Facet = Literal["key", "query", "value", "token"]
 
 
+MEAN_COLOR = "mean_color"
+"""The `backbone.model` that is no network, but the mean colour of each patch: a baseline."""
+
+
 class Section(BaseModel):
     """A group of settings; unknown keys are mistakes and values never change."""
 
@@ -77,7 +81,11 @@ class DatasetSettings(Section):
 class BackboneSettings(Section):
     """The frozen Vision Transformer."""
 
-    model: str = Field("vit_tiny_patch16_224", description="Name of a timm Vision Transformer.")
+    model: str = Field(
+        "vit_tiny_patch16_224",
+        description="Name of a timm Vision Transformer; "
+        f"or `{MEAN_COLOR}`, a baseline that knows nothing but the mean colour of each patch.",
+    )
     weights: str = Field(
         "random",
         description="`hub` (timm downloads them), `random` (untrained, for tests), or the path of "

@@ -11,24 +11,25 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lightcluster.config import BackboneSettings, Config
+from lightcluster.config import MEAN_COLOR, BackboneSettings, Config
 
 _SAMPLED_BYTES = 1 << 16
 
 
 def weights_source(backbone: BackboneSettings) -> str:
-    """Return ``random``, ``hub`` or ``file``."""
+    """Return ``random``, ``hub``, ``file``, or ``none`` where there is no network."""
+    if backbone.model == MEAN_COLOR:
+        return "none"
     return backbone.weights if backbone.weights in ("random", "hub") else "file"
 
 
 def weights_id(backbone: BackboneSettings) -> str:
     """Return a file name for the weights, e.g. ``vit_small_patch8_224.dino-hub-1f0c2a3b``."""
     source = weights_source(backbone)
-    tag = {"random": f"random{backbone.seed}", "hub": "hub"}.get(
-        source, _plain(Path(backbone.weights).stem)
-    )
-    content = [backbone.model, backbone.weights, backbone.seed if source == "random" else None]
-    return f"{_plain(backbone.model)}-{tag}-{_digest(content)}"
+    tag = {"random": f"random{backbone.seed}", "file": _plain(Path(backbone.weights).stem)}
+    weights = backbone.weights if source != "none" else None
+    content = [backbone.model, weights, backbone.seed if source == "random" else None]
+    return f"{_plain(backbone.model)}-{tag.get(source, source)}-{_digest(content)}"
 
 
 def features_id(config: Config) -> str:

@@ -13,13 +13,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lightcluster.config import Config, parse_config, put_over
+from lightcluster.config import MEAN_COLOR, Config, parse_config, put_over
 from lightcluster.datasets.labels import Classes, check_classes, read_classes
 from lightcluster.datasets.listing import Entry
 from lightcluster.datasets.manifest import index_entries
 from lightcluster.errors import ConfigError, ImageError, LightClusterError
 from lightcluster.features.backbone import build_architecture
 from lightcluster.features.images import image_size, target_size
+from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import features_id, weights_source
 from lightcluster.layout import Layout
@@ -120,6 +121,8 @@ def _check_weights(config: Config) -> str:
             backbone.model, source, Path(backbone.weights) if source == "file" else None,
             backbone.seed, Path(folder, "weights.safetensors"),
         )  # fmt: skip
+    if source == "none":
+        return f"{backbone.model}: no network, patch {record.patch_size}, {record.dim} features"
     return (
         f"{backbone.model}: {record.parameters / 1e6:.1f} M parameters from "
         f"{backbone.weights}, patch {record.patch_size}, {record.dim} features"
@@ -148,8 +151,7 @@ class Size:
 
 def measure(entries: Sequence[Entry], config: Config) -> Size:
     """Return the size of the features of a run, from the headers of its images alone."""
-    network = build_architecture(config.backbone.model)
-    patch, dim = int(network.patch_embed.patch_size[0]), int(network.embed_dim)
+    patch, dim = _patch_and_dim(config.backbone.model)
     images = tokens = 0
     for entry in progress(entries, "headers"):
         try:
@@ -162,6 +164,14 @@ def measure(entries: Sequence[Entry], config: Config) -> Size:
         images += 1
         tokens += rows * columns // patch**2
     return Size(images, tokens, dim, tokens * (dim + 1) * 2 + images * (dim * 4 + 40))
+
+
+def _patch_and_dim(model: str) -> tuple[int, int]:
+    """Return the patch size of a backbone and the number of its features."""
+    if model == MEAN_COLOR:
+        return MeanColor().patch_size, MeanColor().dim
+    network = build_architecture(model)
+    return int(network.patch_embed.patch_size[0]), int(network.embed_dim)
 
 
 def peak_bytes(size: Size, config: Config) -> int:
@@ -207,8 +217,7 @@ def print_plan(configfiles: Sequence[Path]) -> None:
 
 def _assumed(layout: Layout, config: Config) -> Size:
     """Return the size of the features of demo scenes that are not drawn yet."""
-    network = build_architecture(config.backbone.model)
-    patch, dim = int(network.patch_embed.patch_size[0]), int(network.embed_dim)
+    patch, dim = _patch_and_dim(config.backbone.model)
     rows, columns = target_size(
         240, 320, config.features.short_side, patch, config.features.max_tokens
     )

@@ -159,11 +159,7 @@ class Backbone:
         block are asked for. Attention, projection and perceptron of the last block are then
         computed for that single row, which is exact up to rounding and saves most of a block.
         """
-        unknown = set(facets) - set(FACETS)
-        if unknown:
-            raise ConfigError(
-                f"features.facets: {sorted(unknown)} unknown; allowed are {list(FACETS)}"
-            )
+        require_facets(facets)
         chosen, last = self.resolve_layer(layer), self.depth - 1
         model, prefix = self.model, self.prefix_tokens
         only_class_token = model.has_class_token and not ("token" in facets and chosen == last)
@@ -204,6 +200,12 @@ class Backbone:
                      for q, k in zip(query, key, strict=True)]
                 )  # fmt: skip
         return received[:, self.prefix_tokens :]
+
+
+def require_facets(facets: Sequence[str]) -> None:
+    """Raise a `ConfigError` if one of these is no facet."""
+    if unknown := set(facets) - set(FACETS):
+        raise ConfigError(f"features.facets: {sorted(unknown)} unknown; allowed are {list(FACETS)}")
 
 
 def _open_block(block: Any, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

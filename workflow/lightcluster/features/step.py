@@ -16,6 +16,7 @@ from lightcluster.features.backbone import (
     set_threads,
 )
 from lightcluster.features.extraction import ImageRow, extract_shard
+from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import read_record
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,12 @@ def open_backbone(
 ) -> Backbone:
     """Load the backbone that a weights file and its record describe.
 
-    `mean` and `std` of the RGB channels, in [0, 1], replace those of the record if they are given.
+    `mean` and `std` of the RGB channels, in [0, 1], replace those of the record if they are given;
+    the mean colour knows none.
     """
     record = read_record(weights)
+    if record.source == "none":
+        return MeanColor(device)
     backbone = load_backbone(record.model, weights, device)
     backbone.mean = tuple(mean or record.mean)
     backbone.std = tuple(std or record.std)

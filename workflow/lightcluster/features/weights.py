@@ -28,6 +28,7 @@ from torch import Tensor
 
 from lightcluster.errors import WeightsError
 from lightcluster.features.backbone import Backbone, build_architecture, published_configuration
+from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.torchvision_shim import ensure_torchvision_operators
 
 ensure_torchvision_operators()
@@ -35,7 +36,7 @@ ensure_torchvision_operators()
 import timm  # noqa: E402  (the operators must be declared first)
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn  # noqa: E402
 
-SOURCES = ("hub", "file", "random")
+SOURCES = ("hub", "file", "random", "none")
 
 _NESTINGS = ("state_dict", "model", "teacher", "encoder")
 _PREFIXES = re.compile(r"^(?:(?:module|backbone|encoder)\.)+")
@@ -54,7 +55,7 @@ class WeightsRecord:
     model : str
         Name in timm.
     source : str
-        ``hub``, ``file`` or ``random``.
+        ``hub``, ``file``, ``random`` or ``none``.
     sha256 : str
         Of the safetensors file, hexadecimal.
     parameters : int
@@ -92,6 +93,7 @@ def fetch_weights(
     source : str
         ``hub``: timm's published weights, from its cache or the network (``HF_HUB_OFFLINE`` is
         respected). ``file``: ``path``. ``random``: an initialisation drawn with ``seed``.
+        ``none``: no network at all, but :class:`.mean_color.MeanColor`.
     path : Path or None
         For ``file``: safetensors, or a torch checkpoint without code in it.
     seed : int
@@ -104,6 +106,8 @@ def fetch_weights(
     WeightsError
         If the model is unknown or unsupported, or its weights cannot be had, read or matched.
     """
+    network: VisionTransformer | None = None
+    state: dict[str, Tensor] = {}
     if source == "random":
         torch.manual_seed(seed)
         network = build_architecture(model)
@@ -116,7 +120,7 @@ def fetch_weights(
             raise WeightsError("backbone.weights: a path is needed to read weights from a file")
         network = build_architecture(model)
         state = convert_checkpoint(read_checkpoint(path), network, path)
-    else:
+    elif source != "none":
         raise WeightsError(f"backbone.weights: source {source!r} unknown; allowed: {SOURCES}")
 
     state = {name: tensor.float().contiguous() for name, tensor in state.items()}
@@ -283,12 +287,17 @@ def _download(model: str) -> VisionTransformer:
 def _describe(
     model: str,
     source: str,
-    network: VisionTransformer,
+    network: VisionTransformer | None,
     state: dict[str, Tensor],
     file: Path,
 ) -> WeightsRecord:
-    configuration = published_configuration(network)
-    backbone = Backbone(network, configuration["mean"], configuration["std"])
+    if network is None:
+        backbone: Backbone = MeanColor()
+        interpolation = "bicubic"
+    else:
+        configuration = published_configuration(network)
+        backbone = Backbone(network, configuration["mean"], configuration["std"])
+        interpolation = configuration["interpolation"]
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     red, green, blue = backbone.mean
@@ -300,7 +309,7 @@ def _describe(
         parameters=sum(tensor.numel() for tensor in state.values()),
         mean=(red, green, blue),
         std=(red_spread, green_spread, blue_spread),
-        interpolation=configuration["interpolation"],
+        interpolation=interpolation,
         patch_size=backbone.patch_size,
         dim=backbone.dim,
         heads=backbone.heads,
