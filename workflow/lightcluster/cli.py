@@ -80,6 +80,23 @@ def plan(configfile: Configs = None) -> None:
     print_plan(configfile or [])
 
 
+@app.command()
+def pretrain(
+    output: Annotated[Path, typer.Argument(help="Folder of scenes, checkpoint and weights.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML with the keys of the recipe that differ.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 2,
+) -> None:
+    """Train the small backbone on generated scenes; the same command resumes it."""
+    _use_threads(threads)
+    from lightcluster.pretraining.recipe import read_recipe
+    from lightcluster.pretraining.training import pretrain as train
+
+    typer.echo(train(output, read_recipe(recipe), device=_device(device), threads=threads))
+
+
 @app.command(rich_help_panel=STEP_PANEL)
 def generate_demo(settings: Settings, output: Path) -> None:
     """Draw the demo scenes."""

@@ -36,6 +36,8 @@ from timm.layers.patch_embed import PatchEmbed  # noqa: E402
 from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
 
+import lightcluster.features.embedded  # noqa: E402, F401  (registers its architecture with timm)
+
 Facet = Literal["key", "query", "value", "token"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

@@ -1,0 +1,416 @@
+"""The training loop: resumable, and the same from the same recipe.
+
+All that is random in a step is drawn from (seed, step), and the order of the scenes from (seed,
+epoch). A checkpoint therefore needs no state of any random generator, and a run that was killed
+and resumed gives the weights of one that was not (on one device with the same threads).
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lightcluster.errors import ConfigError, LightClusterError, StoreError
+from lightcluster.features.backbone import (
+    autocast,
+    build_architecture,
+    published_configuration,
+    resolve_precision,
+    set_threads,
+)
+from lightcluster.files import replacing
+from lightcluster.pretraining.corpus import load_corpus
+from lightcluster.pretraining.initialization import initialize
+from lightcluster.pretraining.objective import (
+    PrototypeHead,
+    balanced_assignments,
+    class_loss,
+    cross_entropy,
+)
+from lightcluster.pretraining.recipe import Recipe
+from lightcluster.pretraining.views import crop_views, random_boxes, random_masks, recolour
+
+if TYPE_CHECKING:
+    from timm.layers.attention import Attention
+    from timm.layers.patch_embed import PatchEmbed
+    from timm.models.vision_transformer import Block, VisionTransformer
+
+LOG_EVERY = 50
+"""Steps whose mean is one row of the log."""
+
+CHECKPOINT_EVERY = 250
+"""Steps between checkpoints; a multiple of `LOG_EVERY`, so that no row is begun twice."""
+
+COLUMNS = ("step", "class_loss", "patch_loss", "learning_rate", "seconds")
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a step shows.
+
+    Attributes
+    ----------
+    whole : Tensor float32 [2 · batch, 3, S, S]
+        Two global views of each scene, normalised: all first ones, then all second ones.
+    local : Tensor float32 [local views · batch, 3, s, s]
+    hidden : Tensor bool [batch, patches]
+        Patches of the first global views that the student does not see.
+    """
+
+    whole: Tensor
+    local: Tensor
+    hidden: Tensor
+
+
+class Learner(nn.Module):
+    """The backbone with the heads and the mask token that only its training needs.
+
+    Parameters
+    ----------
+    network : VisionTransformer
+    recipe : Recipe
+    """
+
+    def __init__(self, network: VisionTransformer, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        sizes = (network.embed_dim, recipe.bottleneck, recipe.bases)
+        self.class_head, self.patch_head = PrototypeHead(*sizes), PrototypeHead(*sizes)
+        self.mask_token = nn.Parameter(torch.zeros(network.embed_dim))
+
+    def tokens(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Class and patch tokens [n, 1 + T, D]; `hidden` [n, T] patches are the mask token."""
+        network = self.network
+        patches = network.patch_embed(images)  # [n, rows, columns, D]
+        if hidden is not None:
+            mask = hidden.view(*patches.shape[:3], 1)
+            patches = torch.where(mask, self.mask_token.to(patches.dtype), patches)
+        tokens = network.blocks(network.norm_pre(network._pos_embed(patches)))
+        return cast("Tensor", network.norm(tokens))
+
+
+def pretrain(
+    output: Path, recipe: Recipe, *, device: str = "cpu", threads: int = 2, progress: bool = True
+) -> Path:
+    """Train a backbone, or go on where a killed run stopped.
+
+    Parameters
+    ----------
+    output : Path
+        A folder: ``corpus.npy`` (the scenes), ``checkpoint.safetensors``, ``losses.csv`` and, in
+        the end, ``weights.safetensors``.
+    recipe : Recipe
+    device : str
+        Such as ``"cpu"`` or ``"cuda:0"``.
+    threads : int
+        Of torch, and processes that draw scenes.
+    progress : bool
+        Whether to draw a progress bar on standard error.
+
+    Returns
+    -------
+    Path
+        The weights of the teacher, float16 safetensors.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds the checkpoint of another recipe.
+    LightClusterError
+        If the loss is no finite number; the last checkpoint stays.
+    """
+    set_threads(threads)
+    output.mkdir(parents=True, exist_ok=True)
+    corpus = load_corpus(recipe, output / "corpus.npy", threads)
+    torch.manual_seed(recipe.seed)
+    network = build_architecture(recipe.model)
+    mean, std = (published_configuration(network)[key] for key in ("mean", "std"))
+    patch = cast("PatchEmbed", network.patch_embed).patch_size[0]
+    initialize(network, corpus, mean, std, recipe.seed)
+    student = Learner(network, recipe).to(device)
+    _use_plain_attention(student)
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    optimizer = _optimizer(student, recipe)
+    checkpoint, log = output / "checkpoint.safetensors", _Log(output / "losses.csv")
+    first = _resume(checkpoint, student, teacher, optimizer, recipe) if checkpoint.exists() else 0
+    log.keep_until(first)
+
+    bar = tqdm(
+        total=recipe.steps,
+        initial=first,
+        unit="step",
+        file=sys.stderr,
+        disable=not progress,
+        mininterval=0.5 if sys.stderr.isatty() else 15.0,
+    )
+    dtype = resolve_precision("auto", device)
+    with bar:
+        for step, views in _views_ahead(corpus, recipe, first, patch, mean, std):
+            moved = Views(*(t.to(device) for t in (views.whole, views.local, views.hidden)))
+            losses = _step(student, teacher, optimizer, moved, recipe, step, dtype)
+            if not all(map(math.isfinite, losses)):
+                raise LightClusterError(
+                    f"step {step}: the losses are {losses}, no finite numbers; lower "
+                    f"learning_rate. The last checkpoint is {checkpoint}"
+                )
+            log.add(step, losses, learning_rate(recipe, step))
+            bar.update()
+            bar.set_postfix_str(f"loss {losses[0]:.3f} + {losses[1]:.3f}", refresh=False)
+            if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:
+                log.write()
+                _save(checkpoint, student, teacher, optimizer, recipe, step + 1)
+    weights = output / "weights.safetensors"
+    state = {name: tensor.half() for name, tensor in teacher.network.state_dict().items()}
+    _write_tensors(weights, state, {})
+    return weights
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Return the rate of a step: a linear rise, then a cosine down to 2 % of the highest."""
+    done = step / recipe.steps
+    if done < recipe.warmup:
+        return recipe.learning_rate * (done + 1 / recipe.steps) / (recipe.warmup + 1 / recipe.steps)
+    wave = (1 + math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup))) / 2
+    return recipe.learning_rate * (0.02 + 0.98 * wave)
+
+
+def teacher_momentum(recipe: Recipe, step: int) -> float:
+    """Return the share of the teacher that stays in a step: rises from `momentum` to 1."""
+    return 1 - (1 - recipe.momentum) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+
+
+def make_views(
+    corpus: NDArray[np.uint8],
+    recipe: Recipe,
+    step: int,
+    patch: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Views:
+    """Return what a step shows; depends on the corpus, the recipe and the step alone."""
+    scenes = corpus[scenes_of(recipe, step)]
+    rng = np.random.default_rng([recipe.seed, 1, step])
+    shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+
+    def draw(count: int, side: int, area: tuple[float, float]) -> Tensor:
+        repeated = np.concatenate([scenes] * count)
+        boxes = random_boxes(rng, len(repeated), recipe.scene_side, area)
+        views = crop_views(repeated, boxes, rng.random(len(repeated)) < 0.5, side)
+        return (recolour(views, rng, recipe.jitter, recipe.grey) - shift) / scale
+
+    whole = draw(2, recipe.global_side, recipe.global_area)
+    local = draw(recipe.local_views, recipe.local_side, recipe.local_area)
+    grid = recipe.global_side // patch
+    hidden = random_masks(rng, recipe.batch, grid, recipe.masked, recipe.masked_patches)
+    return Views(whole, local, torch.from_numpy(hidden))
+
+
+def scenes_of(recipe: Recipe, step: int) -> NDArray[np.intp]:
+    """Return the scenes of a step, [batch]: each once in an epoch, in another order each time."""
+    positions = np.arange(step * recipe.batch, (step + 1) * recipe.batch)
+    chosen = np.empty(recipe.batch, np.intp)
+    for epoch in np.unique(positions // recipe.scenes):
+        order = np.random.default_rng([recipe.seed, 0, epoch]).permutation(recipe.scenes)
+        now = positions // recipe.scenes == epoch
+        chosen[now] = order[positions[now] % recipe.scenes]
+    return chosen
+
+
+def _views_ahead(
+    corpus: NDArray[np.uint8], recipe: Recipe, first: int, patch: int, mean: Any, std: Any
+) -> Iterator[tuple[int, Views]]:
+    """Yield the remaining steps with their views, the next ones made by a thread meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="views") as pool:
+
+        def make(step: int) -> Future[Views]:
+            return pool.submit(make_views, corpus, recipe, step, patch, mean, std)
+
+        ahead = make(first)
+        for step in range(first, recipe.steps):
+            views, ahead = ahead.result(), make(step + 1)
+            yield step, views
+
+
+def _step(
+    student: Learner,
+    teacher: Learner,
+    optimizer: torch.optim.Optimizer,
+    views: Views,
+    recipe: Recipe,
+    step: int,
+    precision: torch.dtype,
+) -> tuple[float, float]:
+    """Take one step; return the losses of class tokens and of hidden patches, in nats."""
+    batch, count = recipe.batch, recipe.prototypes
+    with autocast(views.whole.device, precision):
+        with torch.no_grad():
+            seen = teacher.tokens(views.whole).float()
+        tokens = student.tokens(views.whole[:batch], views.hidden).float()
+        local = student.tokens(views.local)[:, 0].float()
+    with torch.no_grad():
+        assigned = balanced_assignments(teacher.class_head(seen[:, 0]), recipe.sharpness)
+    similar = student.class_head(torch.cat([tokens[:, 0], local]))
+    of_classes = class_loss(
+        assigned.view(2, batch, count), similar.view(-1, batch, count), recipe.temperature
+    )
+    of_patches = torch.zeros((), device=of_classes.device)
+    if recipe.patch_weight > 0 and int(views.hidden.sum()) > 1:
+        with torch.no_grad():
+            target = balanced_assignments(
+                teacher.patch_head(seen[:batch, 1:][views.hidden]), recipe.sharpness
+            )
+        guess = student.patch_head(tokens[:, 1:][views.hidden])
+        of_patches = cross_entropy(target, guess, recipe.temperature)
+
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, step)
+    optimizer.zero_grad()
+    (of_classes + recipe.patch_weight * of_patches).backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(student.parameters(), recipe.clip)
+    optimizer.step()
+    with torch.no_grad():
+        torch._foreach_lerp_(
+            list(teacher.parameters()),
+            list(student.parameters()),
+            1 - teacher_momentum(recipe, step),
+        )
+    return of_classes.item(), of_patches.item()
+
+
+def _use_plain_attention(learner: Learner) -> None:
+    """Leave torch's fused attention, whose backward pass is slow for few tokens on a CPU."""
+    for block in learner.network.blocks:
+        attention = cast("Attention", cast("Block", block).attn)
+        attention.fused_attn = False  # type: ignore[misc]
+
+
+def _optimizer(student: Learner, recipe: Recipe) -> torch.optim.Optimizer:
+    matrices = [p for p in student.parameters() if p.ndim > 1]
+    vectors = [p for p in student.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+
+
+class _Log:
+    """The losses so far, one row for the mean of every `LOG_EVERY` steps."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self._recent: list[tuple[float, float]] = []
+        self._since = time.monotonic()
+
+    def keep_until(self, step: int) -> None:
+        """Read the rows of a former run up to a step."""
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+    def add(self, step: int, losses: tuple[float, float], rate: float) -> None:
+        self._recent.append(losses)
+        if (step + 1) % LOG_EVERY:
+            return
+        of_classes, of_patches = np.mean(self._recent, axis=0)
+        now = time.monotonic()
+        values = (
+            f"{of_classes:.4f}",
+            f"{of_patches:.4f}",
+            f"{rate:.3e}",
+            f"{now - self._since:.1f}",
+        )
+        self.rows.append(dict(zip(COLUMNS, (step + 1, *values), strict=True)))
+        self._recent, self._since = [], now
+
+    def write(self) -> None:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.rows)
+
+
+def _save(
+    path: Path,
+    student: Learner,
+    teacher: Learner,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    step: int,
+) -> None:
+    """Write all that a resumed run needs."""
+    tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    tensors |= {f"teacher.{name}": tensor for name, tensor in teacher.state_dict().items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": moment for name, moment in moments.items()}
+    _write_tensors(path, tensors, {"recipe": recipe.model_dump_json(), "step": str(step)})
+
+
+def _resume(
+    path: Path,
+    student: Learner,
+    teacher: Learner,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+) -> int:
+    """Load a checkpoint; return the number of steps that are done.
+
+    Raises
+    ------
+    ConfigError
+        If it is of another recipe.
+    StoreError
+        If it is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        found, step = Recipe.model_validate_json(about["recipe"]), int(about["step"])
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise StoreError(f"{path}: damaged ({error}); delete it and start again") from None
+    if found != recipe:
+        changed = [k for k, value in recipe.model_dump().items() if found.model_dump()[k] != value]
+        raise ConfigError(
+            f"{path}: of another recipe (other {', '.join(changed)}); choose another folder, or "
+            "delete the checkpoint to start again"
+        )
+    student.load_state_dict(_below(tensors, "student."))
+    teacher.load_state_dict(_below(tensors, "teacher."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below(tensors, "optimizer.").items():
+        number, _, moment = name.partition(".")
+        state.setdefault(int(number), {})[moment] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return step
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(ready, temporary, about)

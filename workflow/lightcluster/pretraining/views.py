@@ -1,0 +1,133 @@
+"""Views of scenes: crops of any place and scale, mirrored, recoloured, and partly hidden.
+
+Every random number comes from the generator that is passed in, so that a step's views depend on
+that alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+LONGEST = 4 / 3
+"""Greatest ratio of the sides of a crop."""
+
+
+def random_boxes(
+    rng: np.random.Generator, count: int, side: int, area: tuple[float, float]
+) -> NDArray[np.int64]:
+    """Return crops of a square image, int64 [count, 4]: top, left, height, width in pixels.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    count, side : int
+        Number of crops, and side of the image in pixels.
+    area : (float, float)
+        Least and greatest share of the image, in (0, 1].
+    """
+    length = np.sqrt(rng.uniform(*area, count)) * side
+    stretch = np.sqrt(LONGEST) ** rng.uniform(-1, 1, count)
+    sides = np.stack([length * stretch, length / stretch], axis=1)
+    sides = np.clip(np.rint(sides), 1, side).astype(np.int64)
+    corners = rng.integers(0, side - sides + 1)
+    return np.concatenate([corners, sides], axis=1)
+
+
+def crop_views(
+    images: NDArray[np.uint8],
+    boxes: NDArray[np.int64],
+    mirrored: NDArray[np.bool_],
+    size: int,
+) -> Tensor:
+    """Cut a box out of each image and resize it to a square (bilinear, antialiased).
+
+    Parameters
+    ----------
+    images : uint8 [n, H, W, 3]
+    boxes : int64 [n, 4]
+        Top, left, height and width.
+    mirrored : bool [n]
+        Whether left and right are exchanged.
+    size : int
+
+    Returns
+    -------
+    Tensor float32 [n, 3, size, size]
+        In [0, 1].
+    """
+    views = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
+    for view, image, (top, left, height, width), flip in zip(
+        views, images, boxes, mirrored, strict=True
+    ):
+        crop = np.ascontiguousarray(image[top : top + height, left : left + width])
+        pixels = torch.from_numpy(crop).permute(2, 0, 1)[None]
+        resized = interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        view.copy_(resized[0].flip(-1) if flip else resized[0])
+    return views.float() / 255
+
+
+def recolour(views: Tensor, rng: np.random.Generator, strength: float, grey: float) -> Tensor:
+    """Change hue, saturation, contrast and brightness of each view.
+
+    All four are one linear map of the colours of a view, so that one product does it.
+
+    Parameters
+    ----------
+    views : Tensor float32 [n, 3, H, W]
+        In [0, 1].
+    rng : numpy Generator
+    strength : float
+        In [0, 1]; at 1 the hue turns by up to 90°, saturation changes by up to a half, contrast
+        by 0.4 and brightness by 0.15.
+    grey : float
+        Probability that the saturation is zero.
+
+    Returns
+    -------
+    Tensor float32 [n, 3, H, W]
+        In [0, 1].
+    """
+    count = len(views)
+    turn, saturation, contrast, brightness = strength * rng.uniform(-1, 1, (4, count, 1, 1))
+    angle = turn * math.pi / 2
+    # A turn of the colour cube around its grey diagonal, by Rodrigues' formula.
+    axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    hue = np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * (axis @ axis)
+    to_grey = np.full((3, 3), 1 / 3)
+    saturation = np.where(rng.random((count, 1, 1)) < grey, 0, 1 + saturation / 2)
+    matrix = (1 + 0.4 * contrast) * (to_grey + saturation * (hue - to_grey))
+    mean = views.mean(dim=(1, 2, 3), keepdim=True)
+    colours = torch.einsum("ncd,ndhw->nchw", torch.from_numpy(matrix).float(), views - mean)
+    return (colours + mean + 0.15 * torch.from_numpy(brightness[..., None]).float()).clamp(0, 1)
+
+
+def random_masks(
+    rng: np.random.Generator, count: int, grid: int, share: float, hidden: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Return which patches are hidden, bool [count, grid²]: rectangles, as in iBOT and BEiT.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    count, grid : int
+        Number of views, and patches along their sides, 2 or more.
+    share : float
+        Share of the views in which any are hidden.
+    hidden : (float, float)
+        Least share of the patches hidden in such a view: drawn between the two, then exceeded by
+        at most one rectangle of half the sides.
+    """
+    masks = np.zeros((count, grid, grid), dtype=np.bool_)
+    for index in np.flatnonzero(rng.random(count) < share):
+        target = rng.uniform(*hidden) * grid**2
+        while masks[index].sum() < target:
+            height, width = rng.integers(1, grid // 2 + 1, 2)
+            top, left = rng.integers(0, grid - height + 1), rng.integers(0, grid - width + 1)
+            masks[index, top : top + height, left : left + width] = True
+    return masks.reshape(count, -1)
