@@ -71,7 +71,7 @@ def run(folder: Path, recipe: Recipe = TINY) -> bytes:
 
 def test_the_corpus_holds_close_ups_of_one_object_and_is_drawn_once(corpus, tmp_path):
     stored = load_corpus(TINY, corpus, processes=1)
-    style = SceneStyle(48, 48, objects=(1, 1), object_share=(0.15, 0.5), mixed_formats=False)
+    style = SceneStyle(48, 48, (1, 1), (0.3, 0.6), mixed_formats=False, defocus=(3, 8))
     for index in (0, 11):
         assert np.array_equal(stored[index], render_scene(1000, index, style)[0])
     with pytest.raises(StoreError, match="delete it"):
@@ -182,7 +182,7 @@ def test_the_patch_embedding_is_centred_scaled_and_sees_detail_better_than_colou
         slope = brightness @ centred / (brightness @ brightness)
         return float((brightness[:, None] * slope).var(dim=0).sum() / centred.var(dim=0).sum())
 
-    assert explained(patches.flatten(1)) > 0.5
+    assert explained(patches.flatten(1)) > 0.4
     assert explained(embedded) < 0.1
 
 

@@ -61,6 +61,8 @@ class SceneStyle:
         Least and greatest share of the image area that one object is drawn at, in (0, 1).
     mixed_formats : bool
         Whether a quarter of the scenes has height and width exchanged and a quarter is square.
+    defocus : (float, float)
+        Least and greatest blur of the background: standard deviation in pixels, 0 or more.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class SceneStyle:
     objects: tuple[int, int] = (1, 3)
     object_share: tuple[float, float] = (0.06, 0.35)
     mixed_formats: bool = True
+    defocus: tuple[float, float] = (1.5, 3.5)
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 32:
@@ -81,6 +84,8 @@ class SceneStyle:
             raise ConfigError(f"objects: {self.objects}; two counts, 0 or more, in rising order")
         if not 0 < self.object_share[0] <= self.object_share[1] < 1:
             raise ConfigError(f"object_share: {self.object_share}; two shares in (0, 1), rising")
+        if not 0 <= self.defocus[0] <= self.defocus[1]:
+            raise ConfigError(f"defocus: {self.defocus}; two widths, 0 or more, in rising order")
 
 
 # --- Textures: values in [0, 1] over coordinates of which one unit is about one motif ----------
@@ -487,7 +492,7 @@ def render_scene(
     rng = np.random.default_rng([seed, index])
     height, width = _format(rng, style)
     light = rng.uniform(0, 2 * math.pi)
-    canvas = _background(rng, height, width)
+    canvas = _background(rng, height, width, style.defocus)
     labels = np.zeros((height, width), dtype=np.uint8)
     count = int(rng.integers(style.objects[0], style.objects[1] + 1))
     poses: list[Pose] = []
@@ -555,7 +560,9 @@ def _averaged(fine: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.float32(1 / n**2) * np.asarray(total, dtype=np.float32)
 
 
-def _background(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
+def _background(
+    rng: Rng, height: int, width: int, defocus: tuple[float, float]
+) -> NDArray[np.float32]:
     """One material, or two that meet at a line, strewn with small bits, out of focus: [h, w, 3]."""
     row, column = _fine_grid(slice(0, height), slice(0, width))
     texture = _material(rng, row, column)
@@ -567,8 +574,8 @@ def _background(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
     for _ in range(rng.integers(0, 12)):
         _strew(rng, part, texture)
     sharp = _averaged(_coloured(Surface(part, texture), _colours(rng)))
-    defocus = rng.uniform(1.5, 3.5)
-    return np.asarray(gaussian_filter(sharp, (defocus, defocus, 0)))
+    blur = rng.uniform(*defocus)
+    return np.asarray(gaussian_filter(sharp, (blur, blur, 0)))
 
 
 def _material(rng: Rng, row: Field, column: Field) -> Field:

@@ -57,6 +57,7 @@ def _draw(recipe: Recipe, shape: tuple[int, ...], path: Path, processes: int) ->
         objects=(1, 1),
         object_share=recipe.object_share,
         mixed_formats=False,
+        defocus=recipe.defocus,
     )
     corpus = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     draw = partial(_image, recipe.scenes_seed, style)

@@ -25,7 +25,10 @@ class Recipe(Section):
     )
     scene_side: int = Field(160, ge=32, description="Side of a scene in pixels.")
     object_share: tuple[float, float] = Field(
-        (0.15, 0.5), description="Share of a scene that its one object is drawn at."
+        (0.3, 0.6), description="Share of a scene that its one object is drawn at."
+    )
+    defocus: tuple[float, float] = Field(
+        (3.0, 8.0), description="Blur of what lies behind it, pixels: more than in demos."
     )
     steps: int = Field(6_000, ge=1, description="Optimiser steps.")
     batch: int = Field(48, ge=2, description="Scenes of a step.")
