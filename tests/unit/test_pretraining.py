@@ -133,12 +133,19 @@ def test_a_whole_box_is_the_image_itself_and_mirroring_turns_it_around():
 def test_recolouring_without_strength_changes_nothing_and_grey_has_no_colour():
     views = torch.rand(4, 3, 8, 8)
     rng = np.random.default_rng(0)
-    torch.testing.assert_close(recolour(views, rng, 0, 0), views)
-    grey = recolour(views, rng, 1, 1)
+    torch.testing.assert_close(recolour(views, rng, 0, 0, 0), views)
+    grey = recolour(views, rng, 1, 1, 0)
     torch.testing.assert_close(grey[:, 0], grey[:, 2])
-    changed = recolour(views, rng, 1, 0)
+    changed = recolour(views, rng, 1, 0, 0)
     assert (changed - views).abs().mean() > 0.05
     assert 0 <= changed.min() <= changed.max() <= 1
+
+
+def test_a_negative_has_light_and_dark_changed_about_the_mean():
+    views = 0.4 + 0.2 * torch.rand(4, 3, 8, 8)
+    negative = recolour(views, np.random.default_rng(0), 0, 0, 1)
+    mean = views.mean(dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(negative - mean, mean - views)
 
 
 def test_masks_hide_the_share_asked_for():
@@ -304,7 +311,13 @@ def test_losses_that_are_no_numbers_end_the_training(corpus, tmp_path, monkeypat
 
 def test_the_student_learns_to_tell_scenes_apart(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "LOG_EVERY", 10)
-    easy = {"jitter": 0.0, "grey": 0.0, "global_area": (0.8, 1.0), "local_area": (0.5, 1.0)}
+    easy = {
+        "jitter": 0.0,
+        "grey": 0.0,
+        "inverted": 0.0,
+        "global_area": (0.8, 1.0),
+        "local_area": (0.5, 1.0),
+    }
     recipe = TINY.model_copy(update={"steps": 100, "batch": 12, "bottleneck": 32, **easy})
     folder = folder_with(corpus, tmp_path / "run")
     run(folder, recipe)

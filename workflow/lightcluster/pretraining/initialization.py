@@ -8,7 +8,8 @@ narrow network and few steps:
 - A patch embedding that sees detail. Patches differ most in brightness and colour, next to which
   fine structure is faint; the embedding is the whitening of patches of the training images, in
   which brightness and colour are held back.
-- Positions told by sines and cosines, so that near places look alike from the first step.
+- Positions told by sines and cosines, so that near places look alike from the first step; faint
+  ones, since what is stronger here stays the main direction of the features after training.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ FAINT = 1e-3
 
 HELD_BACK = 0.25
 """Gain of colour and of mean brightness; detail has 1."""
+
+POSITION = 0.1
+"""Amplitude of the positions; tokens have a standard deviation of 1."""
 
 LONGEST_WAVE = 30.0
 """Patches in a radian of the slowest position wave."""
@@ -77,7 +81,7 @@ def initialize(
 
     rows, columns = network.patch_embed.grid_size
     positions.zero_()
-    positions[0, network.num_prefix_tokens :] = 0.5 * position_waves(
+    positions[0, network.num_prefix_tokens :] = POSITION * position_waves(
         rows, columns, network.embed_dim
     )
     nn.init.normal_(cast("Tensor", network.cls_token), std=0.5, generator=generator)

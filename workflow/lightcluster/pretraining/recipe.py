@@ -44,6 +44,7 @@ class Recipe(Section):
     local_area: tuple[float, float] = (0.15, 0.5)
     jitter: float = Field(0.8, ge=0, le=1, description="Strength of the change of colours.")
     grey: float = Field(0.5, ge=0, le=1, description="Probability that a view loses its colours.")
+    inverted: float = Field(0.5, ge=0, le=1, description="Probability that it is a negative.")
     masked: float = Field(0.7, ge=0, le=1, description="Share of the scenes that are masked.")
     masked_patches: tuple[float, float] = Field(
         (0.1, 0.5), description="Share of the patches hidden in these."

@@ -212,7 +212,8 @@ def make_views(
         repeated = np.concatenate([scenes] * count)
         boxes = random_boxes(rng, len(repeated), recipe.scene_side, area)
         views = crop_views(repeated, boxes, rng.random(len(repeated)) < 0.5, side)
-        return (recolour(views, rng, recipe.jitter, recipe.grey) - shift) / scale
+        views = recolour(views, rng, recipe.jitter, recipe.grey, recipe.inverted)
+        return (views - shift) / scale
 
     whole = draw(2, recipe.global_side, recipe.global_area)
     local = draw(recipe.local_views, recipe.local_side, recipe.local_area)

@@ -72,10 +72,12 @@ def crop_views(
     return views.float() / 255
 
 
-def recolour(views: Tensor, rng: np.random.Generator, strength: float, grey: float) -> Tensor:
+def recolour(
+    views: Tensor, rng: np.random.Generator, strength: float, grey: float, inverted: float
+) -> Tensor:
     """Change hue, saturation, contrast and brightness of each view.
 
-    All four are one linear map of the colours of a view, so that one product does it.
+    All are one linear map of the colours of a view, so that one product does it.
 
     Parameters
     ----------
@@ -84,9 +86,12 @@ def recolour(views: Tensor, rng: np.random.Generator, strength: float, grey: flo
     rng : numpy Generator
     strength : float
         In [0, 1]; at 1 the hue turns by up to 90°, saturation changes by up to a half, contrast
-        by 0.4 and brightness by 0.15.
+        by 0.4 and brightness by 0.3.
     grey : float
         Probability that the saturation is zero.
+    inverted : float
+        Probability that light and dark change places, as in a negative. Without it brightness,
+        the strongest signal there is, becomes the main direction of the features.
 
     Returns
     -------
@@ -101,10 +106,11 @@ def recolour(views: Tensor, rng: np.random.Generator, strength: float, grey: flo
     hue = np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * (axis @ axis)
     to_grey = np.full((3, 3), 1 / 3)
     saturation = np.where(rng.random((count, 1, 1)) < grey, 0, 1 + saturation / 2)
-    matrix = (1 + 0.4 * contrast) * (to_grey + saturation * (hue - to_grey))
+    sign = np.where(rng.random((count, 1, 1)) < inverted, -1, 1)
+    matrix = sign * (1 + 0.4 * contrast) * (to_grey + saturation * (hue - to_grey))
     mean = views.mean(dim=(1, 2, 3), keepdim=True)
     colours = torch.einsum("ncd,ndhw->nchw", torch.from_numpy(matrix).float(), views - mean)
-    return (colours + mean + 0.15 * torch.from_numpy(brightness[..., None]).float()).clamp(0, 1)
+    return (colours + mean + 0.3 * torch.from_numpy(brightness[..., None]).float()).clamp(0, 1)
 
 
 def random_masks(
