@@ -169,7 +169,8 @@ def measure(entries: Sequence[Entry], config: Config) -> Size:
 def _patch_and_dim(model: str) -> tuple[int, int]:
     """Return the patch size of a backbone and the number of its features."""
     if model == MEAN_COLOR:
-        return MeanColor().patch_size, MeanColor().dim
+        baseline = MeanColor()
+        return baseline.patch_size, baseline.dim
     network = build_architecture(model)
     return int(network.patch_embed.patch_size[0]), int(network.embed_dim)
 

@@ -161,9 +161,17 @@ class Backbone:
         block are asked for. Attention, projection and perceptron of the last block are then
         computed for that single row, which is exact up to rounding and saves most of a block.
         """
-        require_facets(facets)
-        chosen, last = self.resolve_layer(layer), self.depth - 1
-        model, prefix = self.model, self.prefix_tokens
+        if unknown := set(facets) - set(FACETS):
+            raise ConfigError(
+                f"features.facets: {sorted(unknown)} unknown; allowed are {list(FACETS)}"
+            )
+        return self._compute(images, facets, self.resolve_layer(layer), precision)
+
+    def _compute(
+        self, images: Tensor, facets: Sequence[Facet], chosen: int, precision: torch.dtype
+    ) -> Features:
+        """The features of :meth:`forward`, of known facets and a block in ``0 … depth - 1``."""
+        last, model, prefix = self.depth - 1, self.model, self.prefix_tokens
         only_class_token = model.has_class_token and not ("token" in facets and chosen == last)
         collected: dict[Facet, Tensor] = {}
 
@@ -202,12 +210,6 @@ class Backbone:
                      for q, k in zip(query, key, strict=True)]
                 )  # fmt: skip
         return received[:, self.prefix_tokens :]
-
-
-def require_facets(facets: Sequence[str]) -> None:
-    """Raise a `ConfigError` if one of these is no facet."""
-    if unknown := set(facets) - set(FACETS):
-        raise ConfigError(f"features.facets: {sorted(unknown)} unknown; allowed are {list(FACETS)}")
 
 
 def _open_block(block: Any, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

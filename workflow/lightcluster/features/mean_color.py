@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from lightcluster.features.backbone import Backbone, Facet, Features, require_facets
+from lightcluster.features.backbone import Backbone, Facet, Features
 
 
 class MeanColor(Backbone):
@@ -37,23 +37,10 @@ class MeanColor(Backbone):
         """Where the images have to lie."""
         return self._device
 
-    @torch.inference_mode()
-    def forward(
-        self,
-        images: Tensor,
-        facets: Sequence[Facet] = ("key",),
-        layer: int = -1,
-        precision: torch.dtype = torch.float32,
+    def _compute(
+        self, images: Tensor, facets: Sequence[Facet], chosen: int, precision: torch.dtype
     ) -> Features:
-        """Mean colours of a batch of images [B, 3, H, W]; always computed in float32.
-
-        Raises
-        ------
-        ConfigError
-            If a facet is unknown or the layer is not the only one.
-        """
-        require_facets(facets)
-        self.resolve_layer(layer)
+        """Mean colours of images [B, 3, H, W], in float32 whatever the precision."""
         colours = avg_pool2d(images.float(), self.patch_size).flatten(2).transpose(1, 2)
         attention = torch.full(colours.shape[:2], 1 / colours.shape[1], device=images.device)
         return Features(dict.fromkeys(facets, colours), colours.mean(dim=1), attention)
