@@ -119,6 +119,8 @@ def test_no_scene_has_more_classes_than_objects(number):
         {"object_share": (0.3, 1)},
         {"defocus": (-1, 2)},
         {"defocus": (3, 2)},
+        {"noise": (-1, 2)},
+        {"noise": (3, 2)},
     ],
 )
 def test_impossible_styles_are_refused(style):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -63,6 +63,8 @@ class SceneStyle:
         Whether a quarter of the scenes has height and width exchanged and a quarter is square.
     defocus : (float, float)
         Least and greatest blur of the background: standard deviation in pixels, 0 or more.
+    noise : (float, float)
+        Least and greatest noise of the sensor: standard deviation as a share of white, 0 or more.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class SceneStyle:
     object_share: tuple[float, float] = (0.06, 0.35)
     mixed_formats: bool = True
     defocus: tuple[float, float] = (1.5, 3.5)
+    noise: tuple[float, float] = (0.004, 0.02)
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 32:
@@ -86,6 +89,8 @@ class SceneStyle:
             raise ConfigError(f"object_share: {self.object_share}; two shares in (0, 1), rising")
         if not 0 <= self.defocus[0] <= self.defocus[1]:
             raise ConfigError(f"defocus: {self.defocus}; two widths, 0 or more, in rising order")
+        if not 0 <= self.noise[0] <= self.noise[1]:
+            raise ConfigError(f"noise: {self.noise}; two levels, 0 or more, in rising order")
 
 
 # --- Textures: values in [0, 1] over coordinates of which one unit is about one motif ----------
@@ -468,7 +473,10 @@ class Pose:
 
 
 def render_scene(
-    seed: int, index: int, style: SceneStyle = SceneStyle()
+    seed: int,
+    index: int,
+    style: SceneStyle = SceneStyle(),
+    cast: Sequence[tuple[int, int]] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw one scene.
 
@@ -480,6 +488,10 @@ def render_scene(
         Number of the scene, 0 or more. No scene depends on how many others there are.
     style : SceneStyle, optional
         What all scenes have in common.
+    cast : sequence of (int, int), optional
+        The objects to show, the rearmost first: the label of each, and a seed of its form. Scenes
+        with one cast show the same objects in other poses, paint, light and surroundings. By
+        default the scene draws its objects itself.
 
     Returns
     -------
@@ -494,17 +506,21 @@ def render_scene(
     light = rng.uniform(0, 2 * math.pi)
     canvas = _background(rng, height, width, style.defocus)
     labels = np.zeros((height, width), dtype=np.uint8)
-    count = int(rng.integers(style.objects[0], style.objects[1] + 1))
+    count = int(rng.integers(style.objects[0], style.objects[1] + 1)) if cast is None else len(cast)
     poses: list[Pose] = []
-    for _ in range(count):
-        label = int(rng.integers(1, len(CLASSES)))
+    for number in range(count):
+        label, form = draw_object(rng) if cast is None else cast[number]
         known = OBJECT_CLASSES[label - 1]
         # Drawn twice from one seed: coarsely, to learn its area and so its size, then in place.
-        form = int(rng.integers(2**32))
         pose = _pose(rng, known, form, _share(rng, style, count), (height, width), poses)
         _place(canvas, labels, label, pose, form, light, rng)
         poses.append(pose)
-    return _photograph(canvas, light, rng), labels
+    return _photograph(canvas, light, style.noise, rng), labels
+
+
+def draw_object(rng: Rng) -> tuple[int, int]:
+    """A random object: its label, and the seed of its form."""
+    return int(rng.integers(1, len(CLASSES))), int(rng.integers(2**32))
 
 
 def _format(rng: Rng, style: SceneStyle) -> tuple[int, int]:
@@ -720,7 +736,9 @@ def _relief(coverage: NDArray[np.float32], size: float, light: float) -> NDArray
     return np.asarray(brightness[..., None], dtype=np.float32)
 
 
-def _photograph(canvas: NDArray[np.float32], light: float, rng: Rng) -> NDArray[np.uint8]:
+def _photograph(
+    canvas: NDArray[np.float32], light: float, level: tuple[float, float], rng: Rng
+) -> NDArray[np.uint8]:
     """Light that falls off across the scene, a slightly soft lens and sensor noise."""
     height, width = canvas.shape[:2]
     down = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
@@ -730,7 +748,7 @@ def _photograph(canvas: NDArray[np.float32], light: float, rng: Rng) -> NDArray[
     lit = canvas * (1 + rng.uniform(0.05, 0.25) * towards)
     blur = rng.uniform(0.2, 0.7)
     soft = gaussian_filter(lit, (blur, blur, 0))
-    noise = rng.uniform(0.004, 0.02) * rng.standard_normal(canvas.shape, dtype=np.float32)
+    noise = rng.uniform(*level) * rng.standard_normal(canvas.shape, dtype=np.float32)
     return np.asarray(np.rint(255 * np.clip(soft + noise, 0, 1)), dtype=np.uint8)
 
 

@@ -5,9 +5,10 @@ narrow network and few steps:
 
 - Matrices that keep the scale of what passes through them. With 0.02 and 128 features the
   perceptrons are all but linear, and hundreds of steps pass before they see a texture.
-- A patch embedding that sees detail. Patches differ most in brightness and colour, next to which
-  fine structure is faint; the embedding is the whitening of patches of the training images, in
-  which brightness and colour are held back.
+- A patch embedding that sees detail. Patches differ most in brightness, next to which fine
+  structure is faint; the embedding is the whitening of patches of the training pictures, in which
+  brightness is held back. These are grey, so the network is blind to colour before training and,
+  as all channels get the same gradients, after it.
 - Positions told by sines and cosines, so that near places look alike from the first step; faint
   ones, since what is stronger here stays the main direction of the features after training.
 """
@@ -31,8 +32,8 @@ PATCHES = 4_096
 FAINT = 1e-3
 """Added to the variances before whitening: directions much weaker than this stay faint."""
 
-HELD_BACK = 0.25
-"""Gain of colour and of mean brightness; detail has 1."""
+HELD_BACK = 0.05
+"""Gain of the mean brightness of a patch; detail has 1."""
 
 POSITION = 0.1
 """Amplitude of the positions; tokens have a standard deviation of 1."""
@@ -55,7 +56,7 @@ def initialize(
     ----------
     network : VisionTransformer
         With a class token; its number of features is a multiple of 4.
-    images : uint8 [n, H, W, 3]
+    images : uint8 [n, H, W]
         Whose patches the embedding is fitted to; nothing else is known of them.
     mean, std : (float, float, float)
         Normalisation of RGB in [0, 1] before the network.
@@ -74,9 +75,10 @@ def initialize(
 
     embedding, positions = network.patch_embed.proj, cast("Tensor", network.pos_embed)
     patches = sample_patches(images, embedding.kernel_size[0], rng)
-    normalised = (patches - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]
+    normalised = (patches - float(np.mean(mean))) / float(np.mean(std))
     weight, bias = whitening(normalised, network.embed_dim, generator)
-    embedding.weight.copy_(weight.view_as(embedding.weight))
+    channels = embedding.in_channels
+    embedding.weight.copy_(weight.view(-1, 1, *embedding.kernel_size) / channels)
     embedding.bias.copy_(bias)
 
     rows, columns = network.patch_embed.grid_size
@@ -88,8 +90,8 @@ def initialize(
 
 
 def sample_patches(images: NDArray[np.uint8], patch: int, rng: np.random.Generator) -> Tensor:
-    """Return patches of random images at random places: float32 [PATCHES, 3, patch²], in [0, 1]."""
-    count, height, width = images.shape[:3]
+    """Return patches of random images at random places: float32 [PATCHES, patch²], in [0, 1]."""
+    count, height, width = images.shape
     places = zip(
         rng.integers(count, size=PATCHES),
         rng.integers(height - patch + 1, size=PATCHES),
@@ -99,7 +101,7 @@ def sample_patches(images: NDArray[np.uint8], patch: int, rng: np.random.Generat
     patches = np.stack(
         [images[i, top : top + patch, left : left + patch] for i, top, left in places]
     )
-    return torch.from_numpy(patches.reshape(PATCHES, -1, 3)).transpose(1, 2).float() / 255
+    return torch.from_numpy(patches.reshape(PATCHES, -1)).float() / 255
 
 
 def whitening(patches: Tensor, features: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -107,7 +109,7 @@ def whitening(patches: Tensor, features: int, generator: torch.Generator) -> tup
 
     Parameters
     ----------
-    patches : Tensor float32 [n, 3, pixels]
+    patches : Tensor float32 [n, pixels]
         Normalised.
     features : int
         How many the embedding has.
@@ -116,27 +118,22 @@ def whitening(patches: Tensor, features: int, generator: torch.Generator) -> tup
 
     Returns
     -------
-    weight : Tensor float32 [features, 3, pixels]
+    weight : Tensor float32 [features, pixels]
     bias : Tensor float32 [features]
         The embedding of `patches` has mean 0 and, over all features, a mean variance of 1.
     """
-    pixels = patches.shape[2]
-    flat = patches.flatten(1)
-    mean, covariance = flat.mean(dim=0), torch.cov(flat.T)
+    pixels = patches.shape[1]
+    mean, covariance = patches.mean(dim=0), torch.cov(patches.T)
     variances, directions = torch.linalg.eigh(covariance)  # in rising order
-    kept = min(features, flat.shape[1])
+    kept = min(features, pixels)
     gains = (variances[-kept:].clamp_min(0) + FAINT).rsqrt()
-    components = (directions[:, -kept:] * gains).T.view(kept, 3, pixels)
-
-    grey = torch.full((3, 3), 1 / 3)
-    channels = grey + HELD_BACK * (torch.eye(3) - grey)
-    places = torch.eye(pixels) - (1 - HELD_BACK) / pixels
-    components = torch.einsum("kcp,cd,pq->kdq", components, channels, places).flatten(1)
+    components = (directions[:, -kept:] * gains).T
+    components -= (1 - HELD_BACK) * components.mean(dim=1, keepdim=True)
 
     rotation = torch.linalg.qr(torch.randn(features, features, generator=generator)).Q
     weight = rotation[:, :kept] @ components
     weight *= math.sqrt(features) / torch.einsum("fi,ij,fj->", weight, covariance, weight).sqrt()
-    return weight.view(features, 3, pixels), -(weight @ mean)
+    return weight, -(weight @ mean)
 
 
 def position_waves(rows: int, columns: int, features: int) -> Tensor:

@@ -78,20 +78,9 @@ def balanced_assignments(similarities: Tensor, sharpness: float, iterations: int
 
 
 def cross_entropy(target: Tensor, similarities: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy of assignments [n, prototypes] with similarities; in nats, a scalar."""
-    return -(target * log_softmax(similarities / temperature, dim=-1)).sum(dim=-1).mean()
+    """Mean cross-entropy of assignments [n, prototypes] with similarities of as many prototypes.
 
-
-def class_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Loss of the class tokens of all views; a scalar.
-
-    Parameters
-    ----------
-    teacher : Tensor [2, n, prototypes]
-        Assignments of the two global views.
-    student : Tensor [1 + local views, n, prototypes]
-        Similarities of the first global view, which has to agree with the second, and of the
-        local views, which have to agree with the mean of both.
+    Where the similarities are those of several views, [views, n, prototypes], all views of an
+    object have its assignment as their target. A scalar in nats.
     """
-    targets = torch.cat([teacher[1:], teacher.mean(dim=0, keepdim=True).expand_as(student[1:])])
-    return cross_entropy(targets.flatten(0, 1), student.flatten(0, 1), temperature)
+    return -(target * log_softmax(similarities / temperature, dim=-1)).sum(dim=-1).mean()

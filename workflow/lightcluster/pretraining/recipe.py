@@ -19,33 +19,39 @@ class Recipe(Section):
 
     model: str = Field("vit_mini_patch8_80", description="Name of a timm Vision Transformer.")
     seed: int = Field(0, ge=0, description="Of initialisation, order, views and masks.")
-    scenes: int = Field(8_000, ge=2, description="Scenes of the corpus.")
+    objects: int = Field(4_000, ge=2, description="Of the corpus, with four pictures of each.")
     scenes_seed: int = Field(
-        1_000, ge=1_000, description="Of the scenes; demos have smaller ones, so none is seen."
+        1_000, ge=1_000, description="Of the pictures; demos have smaller ones: none is seen."
     )
-    scene_side: int = Field(160, ge=32, description="Side of a scene in pixels.")
+    scene_side: int = Field(128, ge=32, description="Side of a picture in pixels.")
     object_share: tuple[float, float] = Field(
-        (0.3, 0.6), description="Share of a scene that its one object is drawn at."
+        (0.3, 0.6), description="Share of a picture that its object is drawn at."
     )
     defocus: tuple[float, float] = Field(
-        (3.0, 8.0), description="Blur of what lies behind it, pixels: more than in demos."
+        (2.5, 6.5), description="Blur of what lies behind it, pixels: more than in demos."
+    )
+    noise: tuple[float, float] = Field(
+        (0.004, 0.02), description="Of the sensor, as a share of white; demos may have less."
     )
     steps: int = Field(6_000, ge=1, description="Optimiser steps.")
-    batch: int = Field(48, ge=2, description="Scenes of a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Highest; cosine to 2 % of it.")
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a rising rate.")
+    batch: int = Field(24, ge=2, description="Objects of a step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Highest; cosine to 2 % of it.")
+    warmup: float = Field(0.04, ge=0, lt=1, description="Share of the steps with a rising rate.")
     weight_decay: float = Field(0.05, ge=0, description="Of matrices, not of vectors.")
     clip: float = Field(3.0, gt=0, description="Greatest norm of a gradient.")
     momentum: float = Field(0.98, gt=0, lt=1, description="Of the teacher; rises to 1 by cosine.")
     global_side: int = Field(80, ge=16, description="Pixels of the teacher's views.")
     global_area: tuple[float, float] = (0.4, 1.0)
-    local_views: int = Field(4, ge=1, description="Small views of a scene, for the student alone.")
+    local_views: int = Field(
+        8, ge=1, description="Small views of each object, for the student alone."
+    )
     local_side: int = Field(32, ge=16, description="Pixels of the small views.")
     local_area: tuple[float, float] = (0.15, 0.5)
-    jitter: float = Field(0.8, ge=0, le=1, description="Strength of the change of colours.")
-    grey: float = Field(0.5, ge=0, le=1, description="Probability that a view loses its colours.")
+    jitter: float = Field(0.8, ge=0, le=1, description="Strength of the change of light.")
     inverted: float = Field(0.5, ge=0, le=1, description="Probability that it is a negative.")
-    masked: float = Field(0.7, ge=0, le=1, description="Share of the scenes that are masked.")
+    masked: float = Field(
+        0.7, ge=0, le=1, description="Share of the student's views that are masked."
+    )
     masked_patches: tuple[float, float] = Field(
         (0.1, 0.5), description="Share of the patches hidden in these."
     )

@@ -1,6 +1,6 @@
 """The training loop: resumable, and the same from the same recipe.
 
-All that is random in a step is drawn from (seed, step), and the order of the scenes from (seed,
+All that is random in a step is drawn from (seed, step), and the order of the objects from (seed,
 epoch). A checkpoint therefore needs no state of any random generator, and a run that was killed
 and resumed gives the weights of one that was not (on one device with the same threads).
 """
@@ -12,6 +12,7 @@ import csv
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,16 +36,16 @@ from lightcluster.features.backbone import (
     set_threads,
 )
 from lightcluster.files import replacing
-from lightcluster.pretraining.corpus import load_corpus
+from lightcluster.pretraining.corpus import PICTURES, load_corpus
+from lightcluster.pretraining.curve import plot_losses
 from lightcluster.pretraining.initialization import initialize
 from lightcluster.pretraining.objective import (
     PrototypeHead,
     balanced_assignments,
-    class_loss,
     cross_entropy,
 )
 from lightcluster.pretraining.recipe import Recipe
-from lightcluster.pretraining.views import crop_views, random_boxes, random_masks, recolour
+from lightcluster.pretraining.views import crop_views, random_boxes, random_masks, relight
 
 if TYPE_CHECKING:
     from timm.layers.attention import Attention
@@ -57,6 +58,9 @@ LOG_EVERY = 50
 CHECKPOINT_EVERY = 250
 """Steps between checkpoints; a multiple of `LOG_EVERY`, so that no row is begun twice."""
 
+SHOWN = 2
+"""Pictures of an object of which the student sees a global view."""
+
 COLUMNS = ("step", "class_loss", "patch_loss", "learning_rate", "seconds")
 
 
@@ -66,11 +70,13 @@ class Views:
 
     Attributes
     ----------
-    whole : Tensor float32 [2 · batch, 3, S, S]
-        Two global views of each scene, normalised: all first ones, then all second ones.
+    whole : Tensor float32 [PICTURES · batch, 3, S, S]
+        A global view of each picture, normalised: of the first picture of all objects, then of
+        the second of all, and so on. The teacher sees all of them.
     local : Tensor float32 [local views · batch, 3, s, s]
-    hidden : Tensor bool [batch, patches]
-        Patches of the first global views that the student does not see.
+        Likewise, for the student.
+    hidden : Tensor bool [SHOWN · batch, patches]
+        The student sees the first of the global views, but for these patches.
     """
 
     whole: Tensor
@@ -113,8 +119,8 @@ def pretrain(
     Parameters
     ----------
     output : Path
-        A folder: ``corpus.npy`` (the scenes), ``checkpoint.safetensors``, ``losses.csv`` and, in
-        the end, ``weights.safetensors``.
+        A folder: ``corpus.npy`` (the pictures), ``checkpoint.safetensors``, ``losses.csv`` and, in
+        the end, ``weights.safetensors`` and ``losses.svg``.
     recipe : Recipe
     device : str
         Such as ``"cpu"`` or ``"cuda:0"``.
@@ -142,7 +148,7 @@ def pretrain(
     network = build_architecture(recipe.model)
     mean, std = (published_configuration(network)[key] for key in ("mean", "std"))
     patch = cast("PatchEmbed", network.patch_embed).patch_size[0]
-    initialize(network, corpus, mean, std, recipe.seed)
+    initialize(network, corpus.reshape(-1, *corpus.shape[2:]), mean, std, recipe.seed)
     student = Learner(network, recipe).to(device)
     _use_plain_attention(student)
     teacher = copy.deepcopy(student).requires_grad_(False)
@@ -178,6 +184,7 @@ def pretrain(
     weights = output / "weights.safetensors"
     state = {name: tensor.half() for name, tensor in teacher.network.state_dict().items()}
     _write_tensors(weights, state, {})
+    plot_losses(log.path, recipe.prototypes, output / "losses.svg")
     return weights
 
 
@@ -204,32 +211,32 @@ def make_views(
     std: tuple[float, float, float],
 ) -> Views:
     """Return what a step shows; depends on the corpus, the recipe and the step alone."""
-    scenes = corpus[scenes_of(recipe, step)]
+    objects = corpus[objects_of(recipe, step)]
     rng = np.random.default_rng([recipe.seed, 1, step])
     shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
 
     def draw(count: int, side: int, area: tuple[float, float]) -> Tensor:
-        repeated = np.concatenate([scenes] * count)
-        boxes = random_boxes(rng, len(repeated), recipe.scene_side, area)
-        views = crop_views(repeated, boxes, rng.random(len(repeated)) < 0.5, side)
-        views = recolour(views, rng, recipe.jitter, recipe.grey, recipe.inverted)
+        pictures = np.concatenate([objects[:, view % PICTURES] for view in range(count)])
+        boxes = random_boxes(rng, len(pictures), recipe.scene_side, area)
+        views = crop_views(pictures, boxes, rng.random(len(pictures)) < 0.5, side)
+        views = relight(views, rng, recipe.jitter, recipe.inverted)
         return (views - shift) / scale
 
-    whole = draw(2, recipe.global_side, recipe.global_area)
+    whole = draw(PICTURES, recipe.global_side, recipe.global_area)
     local = draw(recipe.local_views, recipe.local_side, recipe.local_area)
     grid = recipe.global_side // patch
-    hidden = random_masks(rng, recipe.batch, grid, recipe.masked, recipe.masked_patches)
+    hidden = random_masks(rng, SHOWN * recipe.batch, grid, recipe.masked, recipe.masked_patches)
     return Views(whole, local, torch.from_numpy(hidden))
 
 
-def scenes_of(recipe: Recipe, step: int) -> NDArray[np.intp]:
-    """Return the scenes of a step, [batch]: each once in an epoch, in another order each time."""
+def objects_of(recipe: Recipe, step: int) -> NDArray[np.intp]:
+    """Return the objects of a step, [batch]: each once in an epoch, in another order each time."""
     positions = np.arange(step * recipe.batch, (step + 1) * recipe.batch)
     chosen = np.empty(recipe.batch, np.intp)
-    for epoch in np.unique(positions // recipe.scenes):
-        order = np.random.default_rng([recipe.seed, 0, epoch]).permutation(recipe.scenes)
-        now = positions // recipe.scenes == epoch
-        chosen[now] = order[positions[now] % recipe.scenes]
+    for epoch in np.unique(positions // recipe.objects):
+        order = np.random.default_rng([recipe.seed, 0, epoch]).permutation(recipe.objects)
+        now = positions // recipe.objects == epoch
+        chosen[now] = order[positions[now] % recipe.objects]
     return chosen
 
 
@@ -242,10 +249,12 @@ def _views_ahead(
         def make(step: int) -> Future[Views]:
             return pool.submit(make_views, corpus, recipe, step, patch, mean, std)
 
-        ahead = make(first)
+        ahead: deque[Future[Views]] = deque()
         for step in range(first, recipe.steps):
-            views, ahead = ahead.result(), make(step + 1)
-            yield step, views
+            ahead = ahead or deque([make(step)])
+            if step + 1 < recipe.steps:
+                ahead.append(make(step + 1))
+            yield step, ahead.popleft().result()
 
 
 def _step(
@@ -262,19 +271,18 @@ def _step(
     with autocast(views.whole.device, precision):
         with torch.no_grad():
             seen = teacher.tokens(views.whole).float()
-        tokens = student.tokens(views.whole[:batch], views.hidden).float()
+        tokens = student.tokens(views.whole[: SHOWN * batch], views.hidden).float()
         local = student.tokens(views.local)[:, 0].float()
     with torch.no_grad():
-        assigned = balanced_assignments(teacher.class_head(seen[:, 0]), recipe.sharpness)
-    similar = student.class_head(torch.cat([tokens[:, 0], local]))
-    of_classes = class_loss(
-        assigned.view(2, batch, count), similar.view(-1, batch, count), recipe.temperature
-    )
+        agreed = teacher.class_head(seen[:, 0]).view(PICTURES, batch, count).mean(dim=0)
+        assigned = balanced_assignments(agreed, recipe.sharpness)
+    similar = student.class_head(torch.cat([tokens[:, 0], local])).view(-1, batch, count)
+    of_classes = cross_entropy(assigned, similar, recipe.temperature)
     of_patches = torch.zeros((), device=of_classes.device)
     if recipe.patch_weight > 0 and int(views.hidden.sum()) > 1:
         with torch.no_grad():
             target = balanced_assignments(
-                teacher.patch_head(seen[:batch, 1:][views.hidden]), recipe.sharpness
+                teacher.patch_head(seen[: SHOWN * batch, 1:][views.hidden]), recipe.sharpness
             )
         guess = student.patch_head(tokens[:, 1:][views.hidden])
         of_patches = cross_entropy(target, guess, recipe.temperature)

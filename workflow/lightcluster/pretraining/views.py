@@ -1,12 +1,10 @@
-"""Views of scenes: crops of any place and scale, mirrored, recoloured, and partly hidden.
+"""Views of pictures: crops of any place and scale, mirrored, in other light, and partly hidden.
 
 Every random number comes from the generator that is passed in, so that a step's views depend on
 that alone.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import torch
@@ -49,7 +47,7 @@ def crop_views(
 
     Parameters
     ----------
-    images : uint8 [n, H, W, 3]
+    images : uint8 [n, H, W]
     boxes : int64 [n, 4]
         Top, left, height and width.
     mirrored : bool [n]
@@ -58,59 +56,44 @@ def crop_views(
 
     Returns
     -------
-    Tensor float32 [n, 3, size, size]
+    Tensor float32 [n, 1, size, size]
         In [0, 1].
     """
-    views = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
+    views = torch.empty(len(images), 1, size, size, dtype=torch.uint8)
     for view, image, (top, left, height, width), flip in zip(
         views, images, boxes, mirrored, strict=True
     ):
         crop = np.ascontiguousarray(image[top : top + height, left : left + width])
-        pixels = torch.from_numpy(crop).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(crop)[None, None]
         resized = interpolate(pixels, (size, size), mode="bilinear", antialias=True)
         view.copy_(resized[0].flip(-1) if flip else resized[0])
     return views.float() / 255
 
 
-def recolour(
-    views: Tensor, rng: np.random.Generator, strength: float, grey: float, inverted: float
-) -> Tensor:
-    """Change hue, saturation, contrast and brightness of each view.
-
-    All are one linear map of the colours of a view, so that one product does it.
+def relight(views: Tensor, rng: np.random.Generator, strength: float, inverted: float) -> Tensor:
+    """Change contrast and brightness of each view.
 
     Parameters
     ----------
-    views : Tensor float32 [n, 3, H, W]
+    views : Tensor float32 [n, 1, H, W]
         In [0, 1].
     rng : numpy Generator
     strength : float
-        In [0, 1]; at 1 the hue turns by up to 90°, saturation changes by up to a half, contrast
-        by 0.4 and brightness by 0.3.
-    grey : float
-        Probability that the saturation is zero.
+        In [0, 1]; at 1 the contrast changes by up to 0.4 and the brightness by 0.3.
     inverted : float
         Probability that light and dark change places, as in a negative. Without it brightness,
         the strongest signal there is, becomes the main direction of the features.
 
     Returns
     -------
-    Tensor float32 [n, 3, H, W]
+    Tensor float32 [n, 1, H, W]
         In [0, 1].
     """
-    count = len(views)
-    turn, saturation, contrast, brightness = strength * rng.uniform(-1, 1, (4, count, 1, 1))
-    angle = turn * math.pi / 2
-    # A turn of the colour cube around its grey diagonal, by Rodrigues' formula.
-    axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    hue = np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * (axis @ axis)
-    to_grey = np.full((3, 3), 1 / 3)
-    saturation = np.where(rng.random((count, 1, 1)) < grey, 0, 1 + saturation / 2)
-    sign = np.where(rng.random((count, 1, 1)) < inverted, -1, 1)
-    matrix = sign * (1 + 0.4 * contrast) * (to_grey + saturation * (hue - to_grey))
-    mean = views.mean(dim=(1, 2, 3), keepdim=True)
-    colours = torch.einsum("ncd,ndhw->nchw", torch.from_numpy(matrix).float(), views - mean)
-    return (colours + mean + 0.3 * torch.from_numpy(brightness[..., None]).float()).clamp(0, 1)
+    contrast, brightness = strength * rng.uniform(-1, 1, (2, len(views), 1, 1, 1))
+    sign = np.where(rng.random((len(views), 1, 1, 1)) < inverted, -1, 1)
+    gain = torch.from_numpy(sign * (1 + 0.4 * contrast)).float()
+    mean = views.mean(dim=(2, 3), keepdim=True)
+    return (gain * (views - mean) + mean + 0.3 * torch.from_numpy(brightness).float()).clamp(0, 1)
 
 
 def random_masks(
