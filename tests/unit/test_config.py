@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from lightcluster.config import DEFAULT_RUN, Config, lookup, parse_config, put_over, walk_keys
+from lightcluster.config import (
+    DEFAULT_RUN,
+    EMBEDDED_SIZES,
+    Config,
+    lookup,
+    parse_config,
+    put_over,
+    walk_keys,
+)
 from lightcluster.errors import ConfigError
 
 
@@ -63,6 +71,27 @@ def test_folder_needs_images_and_labels_need_classes():
         "dataset.images",
         "dataset.classes",
     ]
+
+
+def test_the_embedded_weights_are_of_one_model_in_every_run():
+    raw = {"backbone": {"model": "vit_small_patch8_224.dino"}}
+    with pytest.raises(ConfigError, match=r"1 mistake.*\n.*backbone.weights = 'embedded'.*`hub`"):
+        parse_config({"runs": {"a": {}, "b": raw, "c": raw}})
+    raw["backbone"]["weights"] = "hub"
+    assert parse_config({"runs": {"a": raw}})["a"].backbone.weights == "hub"
+
+
+def test_sizes_follow_the_backbone_where_they_are_not_set():
+    def sizes(**raw):
+        config = Config.model_validate(raw)
+        return config.features.short_side, config.regions.crop_size
+
+    hub = {"model": "vit_small_patch8_224.dino", "weights": "hub"}
+    embedded = tuple(EMBEDDED_SIZES.values())
+    assert sizes() == sizes(features={"layer": 3}) == sizes(backbone={"seed": 1}) == embedded
+    assert sizes(backbone=hub) == sizes(backbone={"model": "mean_color"}) == (448, 224)
+    assert sizes(features={"short_side": 64}, regions={"crop_size": 32}) == (64, 32)
+    assert sizes(backbone=hub, features={"short_side": 64}) == (64, 224)
 
 
 def test_runs_override_nested_keys_and_keep_the_rest():

@@ -30,7 +30,7 @@ def test_runs_with_the_same_features_share_them():
         {"features": {"layer": 3}},
         {"features": {"max_tokens": 500}},
         {"features": {"precision": "float32"}},
-        {"backbone": {"seed": 1}},
+        {"backbone": {"weights": "random"}},
         {"backbone": {"mean": [0.1, 0.2, 0.3]}},
         {"backbone": {"weights": "hub"}},
     ],
@@ -71,12 +71,12 @@ def test_content_stamp_sees_changes_but_not_touch(tmp_path):
 
 
 def test_jobs_are_given_the_settings_of_their_own_run():
-    layout = Layout(configs(a={}, b={"clustering": {"k_image": 5}}))
+    layout = Layout(configs(a={"features": {"short_side": 64}}, b={"clustering": {"k_image": 5}}))
     settings = json.loads(layout.settings("cluster_image", SimpleNamespace(run="b")))
     assert settings["clustering.k_image"] == 5
     folder = layout.features_folder("a").rpartition("/")[2]
     settings = json.loads(layout.settings("extract_features", SimpleNamespace(features=folder)))
-    assert settings["features"]["short_side"] == 448
+    assert settings["features"]["short_side"] == 64
 
 
 def test_missing_folders_are_named(tmp_path):

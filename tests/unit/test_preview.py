@@ -41,6 +41,7 @@ def photographs(tmp_path, monkeypatch):
             "labels": "labels",
             "classes": "classes.csv",
         },
+        "backbone": {"model": "vit_tiny_patch16_224", "weights": "random"},
         "features": {"short_side": 64},
     }
     (tmp_path / "mine.yaml").write_text(json.dumps(settings))
@@ -55,13 +56,22 @@ def test_check_counts_what_there_is(photographs, capsys):
     assert "6 images can be used, 5 of them with labels" in text
     assert "5.5 M parameters" in text
     assert "all sound" in text
+    assert "for the demo" not in text
+
+
+def test_check_says_that_the_embedded_backbone_is_for_the_demo(photographs, capsys):
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    del settings["backbone"]
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    assert check_all([Path("mine.yaml")]) == 0
+    assert "is for the demo" in " ".join(capsys.readouterr().out.split())
 
 
 def test_check_names_bad_images_labels_and_weights(photographs, capsys):
     (photographs / "images" / "1.png").write_bytes(b"")
     Image.fromarray(np.full((48, 64), 7, np.uint8)).save(photographs / "labels" / "2.png")
     settings = json.loads((photographs / "mine.yaml").read_text())
-    settings["backbone"] = {"weights": "nowhere.safetensors"}
+    settings["backbone"]["weights"] = "nowhere.safetensors"
     (photographs / "mine.yaml").write_text(json.dumps(settings))
     assert check_all([Path("mine.yaml")]) == 1
     text = " ".join(capsys.readouterr().out.split())

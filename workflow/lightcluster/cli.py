@@ -154,15 +154,14 @@ def fetch_weights(settings: Settings, output: Path) -> None:
     """Fetch, verify and store the weights of the backbone."""
     from lightcluster.config import BackboneSettings
     from lightcluster.features.weights import fetch_weights as step
-    from lightcluster.identity import weights_source
+    from lightcluster.identity import local_weights, weights_source
 
     backbone = BackboneSettings(
         model=settings["backbone.model"],
         weights=settings["backbone.weights"],
         seed=settings["backbone.seed"],
     )
-    source = weights_source(backbone)
-    path = Path(backbone.weights) if source == "file" else None
+    source, path = weights_source(backbone), local_weights(backbone)
     step(backbone.model, source, path, backbone.seed, output)
 
 

@@ -13,7 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from lightcluster.errors import ConfigError
 
@@ -23,8 +30,15 @@ Name = Annotated[
 Facet = Literal["key", "query", "value", "token"]
 
 
+EMBEDDED = "vit_mini_patch8_80"
+"""The `backbone.model` that this project trained itself; its weights are in ``resources/``."""
+
 MEAN_COLOR = "mean_color"
 """The `backbone.model` that is no network, but the mean colour of each patch: a baseline."""
+
+
+EMBEDDED_SIZES = {"features.short_side": 192, "regions.crop_size": 96}
+"""Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
 
 
 class Section(BaseModel):
@@ -82,14 +96,15 @@ class BackboneSettings(Section):
     """The frozen Vision Transformer."""
 
     model: str = Field(
-        "vit_tiny_patch16_224",
+        EMBEDDED,
         description="Name of a timm Vision Transformer; "
         f"or `{MEAN_COLOR}`, a baseline that knows nothing but the mean colour of each patch.",
     )
     weights: str = Field(
-        "random",
-        description="`hub` (timm downloads them), `random` (untrained, for tests), or the path of "
-        "a safetensors file or torch checkpoint.",
+        "embedded",
+        description="`embedded` (of the model above, in `resources/`: for the demo and tests), "
+        "`hub` (timm downloads them), `random` (untrained), or the path of a safetensors file or "
+        "torch checkpoint.",
     )
     seed: int = Field(0, ge=0, description="Seed of `random` weights.")
     mean: tuple[float, float, float] | None = Field(
@@ -106,7 +121,12 @@ class FeatureSettings(Section):
     facet: Facet = Field("key", description="What is clustered: attention keys (the paper), …")
     layer: int = Field(-1, description="Block it is read from; negative counts from the last.")
     short_side: int = Field(
-        448, ge=16, le=4096, description="Short side in pixels, rounded to multiples of the patch."
+        448,
+        ge=16,
+        le=4096,
+        description="Short side in pixels, rounded to multiples of the patch. Where it is not set, "
+        f"{EMBEDDED_SIZES['features.short_side']} with the embedded backbone, which has seen "
+        "small images only.",
     )
     max_tokens: int = Field(
         10_000, ge=16, description="Patches of one image at most; longer images are squeezed."
@@ -222,7 +242,13 @@ class RegionSettings(Section):
     margin: float = Field(
         0.15, ge=0, le=2, description="Growth of the box at each side, as a share of its side."
     )
-    crop_size: int = Field(224, ge=16, le=2048, description="Side of the square crop, in pixels.")
+    crop_size: int = Field(
+        224,
+        ge=16,
+        le=2048,
+        description="Side of the square crop, in pixels. Where it is not set, "
+        f"{EMBEDDED_SIZES['regions.crop_size']} with the embedded backbone.",
+    )
     masked: bool = Field(False, description="Paint the pixels outside of the object mean grey.")
 
 
@@ -272,6 +298,21 @@ class Config(Section):
     labelling: LabellingSettings = LabellingSettings()
     report: ReportSettings = ReportSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_follow_the_backbone(cls, raw: Any) -> Any:
+        """Put the sizes of the embedded backbone where it is chosen and they are not set."""
+        if not isinstance(raw, Mapping):
+            return raw
+        backbone = raw.get("backbone", {})
+        model = backbone.get("model", EMBEDDED) if isinstance(backbone, Mapping) else None
+        for key, size in EMBEDDED_SIZES.items() if model == EMBEDDED else ():
+            section, _, name = key.partition(".")
+            chosen = raw.get(section, {})
+            if isinstance(chosen, Mapping):
+                raw = {**raw, section: {name: size, **chosen}}
+        return raw
+
 
 RESERVED_RUNS = ("features", "images", "labels", "manifest", "logs")
 DEFAULT_RUN = "lightcluster"
@@ -311,6 +352,9 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
             continue
         if not problems:
             configs[name] = Config.model_validate(put_over(raw, overrides))
+    problems += dict.fromkeys(
+        problem for config in configs.values() for problem in _contradictions(config)
+    )
     if problems:
         raise ConfigError(
             f"The configuration has {len(problems)} mistake{'s' * (len(problems) > 1)}:\n"
@@ -345,10 +389,10 @@ class _RunName(Section):
 def _problems(raw: Mapping[str, Any], prefix: str) -> list[str]:
     """Return one line for every mistake in `raw`."""
     try:
-        config = Config.model_validate(raw)
+        Config.model_validate(raw)
     except ValidationError as error:
         return _describe(error, prefix)
-    return [] if prefix else list(_contradictions(config))
+    return []
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -358,6 +402,12 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "dataset.images = None: `format: folder` needs the folder of the images"
     if dataset.labels is not None and dataset.classes is None:
         yield "dataset.classes = None: `labels` need a classes.csv with the columns id,name"
+    backbone = config.backbone
+    if backbone.weights == "embedded" and backbone.model not in (EMBEDDED, MEAN_COLOR):
+        yield (
+            f"backbone.weights = 'embedded': these are of {EMBEDDED}; for {backbone.model} use "
+            "`hub`, `random` or the path of a file"
+        )
 
 
 def _describe(error: ValidationError, prefix: str) -> list[str]:

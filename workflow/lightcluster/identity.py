@@ -11,16 +11,25 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lightcluster.config import MEAN_COLOR, BackboneSettings, Config
+from lightcluster.config import EMBEDDED, MEAN_COLOR, BackboneSettings, Config
+
+EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / f"{EMBEDDED}.safetensors"
+"""The weights that ship with the project; ``resources/README.md`` is their model card."""
 
 _SAMPLED_BYTES = 1 << 16
 
 
 def weights_source(backbone: BackboneSettings) -> str:
-    """Return ``random``, ``hub``, ``file``, or ``none`` where there is no network."""
+    """Return ``embedded``, ``random``, ``hub``, ``file``, or ``none`` without a network."""
     if backbone.model == MEAN_COLOR:
         return "none"
-    return backbone.weights if backbone.weights in ("random", "hub") else "file"
+    return backbone.weights if backbone.weights in ("embedded", "random", "hub") else "file"
+
+
+def local_weights(backbone: BackboneSettings) -> Path | None:
+    """Return the file that the weights are read from, None where they come from elsewhere."""
+    files = {"embedded": EMBEDDED_WEIGHTS, "file": Path(backbone.weights)}
+    return files.get(weights_source(backbone))
 
 
 def weights_id(backbone: BackboneSettings) -> str:

@@ -13,7 +13,13 @@ from typing import Any
 
 from lightcluster.config import Config
 from lightcluster.datasets.listing import Entry, count_shards, list_dataset, split_shards
-from lightcluster.identity import content_stamp, features_id, weights_id, weights_source
+from lightcluster.identity import (
+    content_stamp,
+    features_id,
+    local_weights,
+    weights_id,
+    weights_source,
+)
 from lightcluster.steps import STEPS, settings_of
 
 RESULTS = "results"
@@ -105,8 +111,8 @@ class Layout:
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._run_of_weights[weights]].backbone
-        source = weights_source(backbone)
-        return content_stamp(Path(backbone.weights)) if source == "file" else source
+        file = local_weights(backbone)
+        return content_stamp(file) if file else weights_source(backbone)
 
     def settings(self, step: str, wildcards: Any) -> str:
         """Return what a job of `step` reads of the configuration, as JSON.

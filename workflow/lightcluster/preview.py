@@ -22,13 +22,18 @@ from lightcluster.features.backbone import build_architecture
 from lightcluster.features.images import image_size, target_size
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
-from lightcluster.identity import features_id, weights_source
+from lightcluster.identity import features_id, local_weights, weights_source
 from lightcluster.layout import Layout
 from lightcluster.progress import progress
 
 DEFAULT_CONFIG = Path("config/config.yaml")
 SHOWN = 10
 """Rejected images and labels that `check` prints."""
+
+FOR_THE_DEMO = (
+    "the embedded backbone has seen drawings only and is for the demo; for your own images choose "
+    "DINO, such as `model: vit_small_patch8_224.dino` with `weights: hub` or a file's path"
+)
 
 
 def read_configs(configfiles: Sequence[Path]) -> dict[str, Config]:
@@ -65,6 +70,8 @@ def check_all(configfiles: Sequence[Path]) -> int:
         except LightClusterError as error:
             console.print(f"weights: {error}", style="red", markup=False)
             problems += 1
+        if weights_source(backbone) == "embedded" and layout.dataset.format != "demo":
+            console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
     console.print("all sound" if not problems else f"{problems} problem(s)", style="bold")
     return int(problems > 0)
 
@@ -118,8 +125,8 @@ def _check_weights(config: Config) -> str:
         return f"{backbone.model}: will be downloaded by timm"
     with tempfile.TemporaryDirectory() as folder:
         record = fetch_weights(
-            backbone.model, source, Path(backbone.weights) if source == "file" else None,
-            backbone.seed, Path(folder, "weights.safetensors"),
+            backbone.model, source, local_weights(backbone), backbone.seed,
+            Path(folder, "weights.safetensors"),
         )  # fmt: skip
     if source == "none":
         return f"{backbone.model}: no network, patch {record.patch_size}, {record.dim} features"

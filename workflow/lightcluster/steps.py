@@ -39,7 +39,7 @@ class Step:
 
 
 STEPS: dict[str, Step] = {
-    "generate_demo": Step(unit="dataset", reads=("dataset.demo",), version=2),
+    "generate_demo": Step(unit="dataset", reads=("dataset.demo",), version=3),
     "read_classes": Step(
         unit="dataset",
         reads=("dataset.classes", "dataset.background", "dataset.ignore"),

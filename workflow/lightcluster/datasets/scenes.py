@@ -3,7 +3,7 @@
 A class is told by its outline, its parts and the texture of each part, never by its colour: every
 object draws its colours from the very distribution that the backgrounds draw theirs from. The
 textures occur on both, too, but the lens is focused on the objects and what lies behind them is
-a little out of focus. Scene ``i`` of a seed depends on ``(seed, i, style)`` alone.
+out of focus. Scene ``i`` of a seed depends on ``(seed, i, style)`` alone.
 
 The picture is built from the back to the front. A *texture* turns coordinates into values in
 [0, 1]; an *object class* stacks a few layers, each an outline with a texture, into a *surface*;
@@ -74,11 +74,11 @@ class SceneStyle:
 
     height: int = 240
     width: int = 320
-    objects: tuple[int, int] = (1, 3)
-    object_share: tuple[float, float] = (0.06, 0.35)
+    objects: tuple[int, int] = (1, 2)
+    object_share: tuple[float, float] = (0.08, 0.3)
     mixed_formats: bool = True
-    defocus: tuple[float, float] = (1.5, 3.5)
-    noise: tuple[float, float] = (0.004, 0.02)
+    defocus: tuple[float, float] = (5.0, 9.0)
+    noise: tuple[float, float] = (0.002, 0.008)
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 32:
@@ -658,7 +658,7 @@ def _pose(
             angle=angle,
             mirrored=mirrored,
         )
-        for _ in range(8)
+        for _ in range(64 if others else 8)
     ]
     return max(places, key=lambda place: _clearance(place, others))
 

@@ -36,7 +36,7 @@ ensure_torchvision_operators()
 import timm  # noqa: E402  (the operators must be declared first)
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn  # noqa: E402
 
-SOURCES = ("hub", "file", "random", "none")
+SOURCES = ("embedded", "hub", "file", "random", "none")
 
 _NESTINGS = ("state_dict", "model", "teacher", "encoder")
 _PREFIXES = re.compile(r"^(?:(?:module|backbone|encoder)\.)+")
@@ -55,7 +55,7 @@ class WeightsRecord:
     model : str
         Name in timm.
     source : str
-        ``hub``, ``file``, ``random`` or ``none``.
+        ``embedded``, ``hub``, ``file``, ``random`` or ``none``.
     sha256 : str
         Of the safetensors file, hexadecimal.
     parameters : int
@@ -91,11 +91,12 @@ def fetch_weights(
     model : str
         Name in timm, e.g. ``vit_small_patch8_224.dino``.
     source : str
-        ``hub``: timm's published weights, from its cache or the network (``HF_HUB_OFFLINE`` is
-        respected). ``file``: ``path``. ``random``: an initialisation drawn with ``seed``.
+        ``embedded``: those that ship with the project, at ``path``. ``hub``: timm's published
+        weights, from its cache or the network (``HF_HUB_OFFLINE`` is respected). ``file``:
+        ``path``. ``random``: an initialisation drawn with ``seed``.
         ``none``: no network at all, but :class:`.mean_color.MeanColor`.
     path : Path or None
-        For ``file``: safetensors, or a torch checkpoint without code in it.
+        For ``embedded`` and ``file``: safetensors, or a torch checkpoint without code in it.
     seed : int
     output : Path
         The safetensors file; written under a temporary name, then renamed. The record goes to
@@ -115,9 +116,14 @@ def fetch_weights(
     elif source == "hub":
         network = _download(model)
         state = network.state_dict()
-    elif source == "file":
+    elif source in ("file", "embedded"):
         if path is None:
             raise WeightsError("backbone.weights: a path is needed to read weights from a file")
+        if source == "embedded" and not path.is_file():
+            raise WeightsError(
+                f"{path}: the embedded weights are missing; they come with the project's folder: "
+                "install the package from there with `pip install -e .`, or set `backbone.weights`"
+            )
         network = build_architecture(model)
         state = convert_checkpoint(read_checkpoint(path), network, path)
     elif source != "none":

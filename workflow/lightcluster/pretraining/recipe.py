@@ -31,7 +31,7 @@ class Recipe(Section):
         (2.5, 6.5), description="Blur of what lies behind it, pixels: more than in demos."
     )
     noise: tuple[float, float] = Field(
-        (0.004, 0.02), description="Of the sensor, as a share of white; demos may have less."
+        (0.004, 0.02), description="Of the sensor, as a share of white; demos have less."
     )
     steps: int = Field(6_000, ge=1, description="Optimiser steps.")
     batch: int = Field(24, ge=2, description="Objects of a step.")

@@ -1,0 +1,52 @@
+"""The weights that ship with the project are those of their model card."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import torch
+from safetensors.torch import load_file
+
+from lightcluster.config import EMBEDDED
+from lightcluster.features.backbone import build_architecture
+from lightcluster.features.weights import fetch_weights
+from lightcluster.identity import EMBEDDED_WEIGHTS
+
+CARD = EMBEDDED_WEIGHTS.with_name("README.md").read_text(encoding="utf-8")
+
+
+def test_the_file_is_the_one_of_the_model_card_and_small():
+    contents = EMBEDDED_WEIGHTS.read_bytes()
+    assert f"`{hashlib.sha256(contents).hexdigest()}`" in CARD
+    assert len(contents) <= 6_000_000
+
+
+def test_it_is_all_of_the_model_and_nothing_else():
+    state, network = load_file(EMBEDDED_WEIGHTS), build_architecture(EMBEDDED)
+    network.load_state_dict(state, strict=True)
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    assert f"{parameters:,} parameters" in CARD
+    assert parameters <= 3_000_000
+    assert network.patch_embed.patch_size == (8, 8)
+
+
+def test_it_is_blind_to_colour_as_its_card_says():
+    weight = load_file(EMBEDDED_WEIGHTS)["patch_embed.proj.weight"].float()
+    grey = weight.mean(dim=1, keepdim=True).expand_as(weight)
+    torch.testing.assert_close(weight, grey, rtol=0, atol=1e-3)
+
+
+def test_it_is_fetched_like_any_other(tmp_path):
+    output = tmp_path / "weights.safetensors"
+    record = fetch_weights(EMBEDDED, "embedded", EMBEDDED_WEIGHTS, 0, output)
+    assert (record.source, record.patch_size, record.dim) == ("embedded", 8, 128)
+    for name, tensor in load_file(output).items():
+        assert torch.equal(tensor, load_file(EMBEDDED_WEIGHTS)[name].float()), name
+
+
+def test_the_log_of_its_losses_is_there():
+    rows = (EMBEDDED_WEIGHTS.parent / "losses.csv").read_text().splitlines()
+    steps = re.search(r"([\d,]+) steps of", CARD)
+    assert rows[-1].split(",")[0] == steps[1].replace(",", "")
