@@ -81,13 +81,25 @@ def test_the_embedded_weights_are_of_one_model_in_every_run():
     assert parse_config({"runs": {"a": raw}})["a"].backbone.weights == "hub"
 
 
+def test_mistakes_of_the_dataset_and_of_several_runs_are_reported_together():
+    foreign = {"backbone": {"model": "vit_small_patch8_224.dino"}}
+    found = mistakes({"dataset": {"format": "folder"}, "runs": {"a": {"x": 1}, "b": foreign}})
+    assert [line.split(" = ")[0].split(":")[0].strip(" -") for line in found] == [
+        "dataset.images",
+        "runs.a.x",
+        "backbone.weights",
+    ]
+
+
 def test_sizes_follow_the_backbone_where_they_are_not_set():
     def sizes(**raw):
         config = Config.model_validate(raw)
         return config.features.short_side, config.regions.crop_size
 
     hub = {"model": "vit_small_patch8_224.dino", "weights": "hub"}
-    embedded = tuple(EMBEDDED_SIZES.values())
+    embedded = tuple(
+        EMBEDDED_SIZES[a][b] for a, b in (("features", "short_side"), ("regions", "crop_size"))
+    )
     assert sizes() == sizes(features={"layer": 3}) == sizes(backbone={"seed": 1}) == embedded
     assert sizes(backbone=hub) == sizes(backbone={"model": "mean_color"}) == (448, 224)
     assert sizes(features={"short_side": 64}, regions={"crop_size": 32}) == (64, 32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import statistics
 from pathlib import Path
@@ -15,12 +14,11 @@ TOLERANCE = 2.0
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory, run_snakemake) -> list[dict[str, str]]:
+def scores(tmp_path_factory, run_snakemake, read_rows) -> list[dict[str, str]]:
     folder = tmp_path_factory.mktemp("default")
     result = run_snakemake(folder)
     assert result.returncode == 0, result.stdout
-    with (folder / "results/demo/lightcluster/tables/metrics.csv").open() as file:
-        return list(csv.DictReader(file))
+    return read_rows(folder / "results/demo/lightcluster/tables/metrics.csv")
 
 
 def stated(figure: str) -> float:

@@ -82,7 +82,7 @@ def plan(configfile: Configs = None) -> None:
 
 @app.command()
 def pretrain(
-    output: Annotated[Path, typer.Argument(help="Folder of scenes, checkpoint and weights.")],
+    output: Annotated[Path, typer.Argument(help="Folder of pictures, checkpoint and weights.")],
     recipe: Annotated[
         Path | None, typer.Option(help="YAML with the keys of the recipe that differ.")
     ] = None,

@@ -37,7 +37,7 @@ MEAN_COLOR = "mean_color"
 """The `backbone.model` that is no network, but the mean colour of each patch: a baseline."""
 
 
-EMBEDDED_SIZES = {"features.short_side": 192, "regions.crop_size": 96}
+EMBEDDED_SIZES = {"features": {"short_side": 192}, "regions": {"crop_size": 96}}
 """Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
 
 
@@ -125,7 +125,7 @@ class FeatureSettings(Section):
         ge=16,
         le=4096,
         description="Short side in pixels, rounded to multiples of the patch. Where it is not set, "
-        f"{EMBEDDED_SIZES['features.short_side']} with the embedded backbone, which has seen "
+        f"{EMBEDDED_SIZES['features']['short_side']} with the embedded backbone, which has seen "
         "small images only.",
     )
     max_tokens: int = Field(
@@ -247,7 +247,7 @@ class RegionSettings(Section):
         ge=16,
         le=2048,
         description="Side of the square crop, in pixels. Where it is not set, "
-        f"{EMBEDDED_SIZES['regions.crop_size']} with the embedded backbone.",
+        f"{EMBEDDED_SIZES['regions']['crop_size']} with the embedded backbone.",
     )
     masked: bool = Field(False, description="Paint the pixels outside of the object mean grey.")
 
@@ -306,12 +306,7 @@ class Config(Section):
             return raw
         backbone = raw.get("backbone", {})
         model = backbone.get("model", EMBEDDED) if isinstance(backbone, Mapping) else None
-        for key, size in EMBEDDED_SIZES.items() if model == EMBEDDED else ():
-            section, _, name = key.partition(".")
-            chosen = raw.get(section, {})
-            if isinstance(chosen, Mapping):
-                raw = {**raw, section: {name: size, **chosen}}
-        return raw
+        return put_over(EMBEDDED_SIZES, raw) if model == EMBEDDED else raw
 
 
 RESERVED_RUNS = ("features", "images", "labels", "manifest", "logs")
@@ -343,17 +338,16 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     if not isinstance(runs, Mapping):
         problems.append(f"runs = {runs!r}: must be a mapping from run name to settings")
         runs = {DEFAULT_RUN: {}}
-    problems += _problems(raw, prefix="")
+    invalid = _problems(raw, prefix="")
+    problems += invalid or _dataset_contradictions(Config.model_validate(raw))
     configs: dict[str, Config] = {}
     for name, overrides in runs.items():
-        prefix = f"runs.{name}."
-        problems += _run_problems(name, overrides, prefix)
-        if not isinstance(overrides, Mapping):
-            continue
-        if not problems:
+        found = _run_problems(name, overrides, f"runs.{name}.")
+        problems += found
+        if not invalid and not found:
             configs[name] = Config.model_validate(put_over(raw, overrides))
     problems += dict.fromkeys(
-        problem for config in configs.values() for problem in _contradictions(config)
+        problem for config in configs.values() for problem in _foreign_weights(config)
     )
     if problems:
         raise ConfigError(
@@ -395,13 +389,17 @@ def _problems(raw: Mapping[str, Any], prefix: str) -> list[str]:
     return []
 
 
-def _contradictions(config: Config) -> Iterator[str]:
-    """Yield mistakes that lie between two keys."""
+def _dataset_contradictions(config: Config) -> Iterator[str]:
+    """Yield mistakes that lie between two keys of the dataset, which all runs share."""
     dataset = config.dataset
     if dataset.format == "folder" and dataset.images is None:
         yield "dataset.images = None: `format: folder` needs the folder of the images"
     if dataset.labels is not None and dataset.classes is None:
         yield "dataset.classes = None: `labels` need a classes.csv with the columns id,name"
+
+
+def _foreign_weights(config: Config) -> Iterator[str]:
+    """Yield the mistake of a run whose model is not that of the embedded weights."""
     backbone = config.backbone
     if backbone.weights == "embedded" and backbone.model not in (EMBEDDED, MEAN_COLOR):
         yield (

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 
-from lightcluster.config import Section
+from lightcluster.config import EMBEDDED, Section
 from lightcluster.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ class Recipe(Section):
     The shares of the image area (`global_area`, `local_area`) are pairs in (0, 1].
     """
 
-    model: str = Field("vit_mini_patch8_80", description="Name of a timm Vision Transformer.")
+    model: str = Field(EMBEDDED, description="Name of a timm Vision Transformer.")
     seed: int = Field(0, ge=0, description="Of initialisation, order, views and masks.")
     objects: int = Field(4_000, ge=2, description="Of the corpus, with four pictures of each.")
     scenes_seed: int = Field(
