@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from lightcluster.datasets.labels import background_index, read_classes, read_label
 from lightcluster.datasets.listing import demo_names
@@ -105,6 +105,16 @@ def test_no_scene_has_more_classes_than_objects(number):
     found = [np.unique(labels[labels > 0]).size for _, labels in draw(style, 8)]
     assert max(found) <= number
     assert min(found) >= min(number, 1)
+
+
+def test_two_objects_stand_apart(scenes):
+    several = [labels for _, labels in scenes if np.unique(labels).size > 2]
+    touching = 0
+    for labels in several:
+        first, second = (labels == label for label in np.unique(labels)[1:])
+        touching += bool((binary_dilation(first, iterations=4) & second).any())
+    assert len(several) > 15
+    assert touching <= 1
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Step:
 
 
 STEPS: dict[str, Step] = {
-    "generate_demo": Step(unit="dataset", reads=("dataset.demo",), version=3),
+    "generate_demo": Step(unit="dataset", reads=("dataset.demo",), version=4),
     "read_classes": Step(
         unit="dataset",
         reads=("dataset.classes", "dataset.background", "dataset.ignore"),

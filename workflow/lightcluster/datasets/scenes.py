@@ -17,6 +17,7 @@ import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,6 +46,12 @@ TILE = 128
 """Side of the periodic noise tiles, in cells."""
 
 JPEG_QUALITY = 92
+
+ARRANGEMENTS = 32
+"""Ways to arrange the objects of a scene that are tried before they may come close."""
+
+APART = 1.1
+"""Clearance from which objects stand apart."""
 
 
 @dataclass(frozen=True)
@@ -506,15 +513,11 @@ def render_scene(
     light = rng.uniform(0, 2 * math.pi)
     canvas = _background(rng, height, width, style.defocus)
     labels = np.zeros((height, width), dtype=np.uint8)
-    count = int(rng.integers(style.objects[0], style.objects[1] + 1)) if cast is None else len(cast)
-    poses: list[Pose] = []
-    for number in range(count):
-        label, form = draw_object(rng) if cast is None else cast[number]
-        known = OBJECT_CLASSES[label - 1]
-        # Drawn twice from one seed: coarsely, to learn its area and so its size, then in place.
-        pose = _pose(rng, known, form, _share(rng, style, count), (height, width), poses)
+    if cast is None:
+        count = int(rng.integers(style.objects[0], style.objects[1] + 1))
+        cast = [draw_object(rng) for _ in range(count)]
+    for (label, form), pose in zip(cast, _arrange(rng, cast, style, (height, width)), strict=True):
         _place(canvas, labels, label, pose, form, light, rng)
-        poses.append(pose)
     return _photograph(canvas, light, style.noise, rng), labels
 
 
@@ -632,15 +635,30 @@ def _share(rng: Rng, style: SceneStyle, count: int) -> float:
     return float(rng.uniform(low, low + (high - low) / math.sqrt(count)))
 
 
+def _arrange(
+    rng: Rng, cast: Sequence[tuple[int, int]], style: SceneStyle, shape: tuple[int, int]
+) -> list[Pose]:
+    """Poses of all objects: the first arrangement that is apart, or the most open of those tried.
+
+    Objects of two classes that touch make one region, which has one class.
+    """
+    arrangements: list[list[Pose]] = []
+    for _ in range(ARRANGEMENTS):
+        poses: list[Pose] = []
+        for label, form in cast:
+            poses.append(_pose(rng, label, form, _share(rng, style, len(cast)), shape, poses))
+        if _clearance(poses) >= APART:
+            return poses
+        arrangements.append(poses)
+    return max(arrangements, key=_clearance)
+
+
 def _pose(
-    rng: Rng,
-    known: ObjectClass,
-    form: int,
-    share: float,
-    shape: tuple[int, int],
-    others: list[Pose],
+    rng: Rng, label: int, form: int, share: float, shape: tuple[int, int], others: list[Pose]
 ) -> Pose:
-    """Size an object to ``share`` of the image and find it a place that hides others little."""
+    """Size an object to ``share`` of the image and put it far from the others."""
+    known = OBJECT_CLASSES[label - 1]
+    # Drawn twice from one seed: coarsely here, to learn its area and so its size, then in place.
     ticks = np.linspace(-1, 1, 64, dtype=np.float32)
     x, y = np.meshgrid(ticks, ticks)
     outline = known.draw(x, y, np.random.default_rng(form)).part >= 0
@@ -658,19 +676,19 @@ def _pose(
             angle=angle,
             mirrored=mirrored,
         )
-        for _ in range(64 if others else 8)
+        for _ in range(8)
     ]
-    return max(places, key=lambda place: _clearance(place, others))
+    return max(places, key=lambda place: _clearance([*others, place]))
 
 
-def _clearance(pose: Pose, others: list[Pose]) -> float:
-    """Distance to the nearest other object, relative to the sizes; 1 is about touching."""
+def _clearance(poses: Sequence[Pose]) -> float:
+    """Least distance between two objects, relative to their sizes; 1 is about touching."""
     return min(
         (
-            math.hypot(pose.row - other.row, pose.column - other.column) / (pose.size + other.size)
-            for other in others
+            math.hypot(one.row - other.row, one.column - other.column) / (one.size + other.size)
+            for one, other in combinations(poses, 2)
         ),
-        default=1.0,
+        default=math.inf,
     )
 
 
