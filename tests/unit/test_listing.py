@@ -259,6 +259,14 @@ def test_the_number_of_shards_is_the_least_power_of_two_that_suffices(images, sh
     assert shards == 1 or shards // 2 * shard_size < images
 
 
+@pytest.mark.parametrize(
+    ("images", "shards"),
+    [(1, 1), (256, 1), (257, 2), (32_768, 128), (32_769, 128), (118_000, 128), (10**7, 128)],
+)
+def test_by_default_there_are_no_more_than_128_shards(images, shards):
+    assert count_shards(images, "auto") == shards
+
+
 @settings(deadline=None)
 @given(IDS, st.integers(0, 16))
 def test_twice_the_shards_divide_each_shard_in_two(image_id, exponent):

@@ -40,7 +40,7 @@ def picture(mode: str = "RGB", width: int = 40, height: int = 30) -> Image.Image
 
 def index(path: Path, label: Path | None = None, **settings):
     """Index one image; return its row, or None, and its rejections."""
-    entry = Entry(path.name, path, label, f"{path.stem}.png", "1/")
+    entry = Entry(path.name, path.parent, label and label.parent, f"{path.stem}.png", "1/")
     settings = {"classes": CLASSES, "ignore": 255, "max_pixels": 10_000, **settings}
     rows, rejections = index_entries([entry], **settings)
     return (rows or [None])[0], rejections
@@ -205,8 +205,9 @@ def test_a_name_that_is_no_utf8_is_rejected_and_printable(tmp_path):
 
 def image_with_label(folder: Path, label: Image.Image) -> tuple[Path, Path]:
     picture().save(folder / "a.jpg")
-    label.save(folder / "label.png")
-    return folder / "a.jpg", folder / "label.png"
+    (folder / "labels").mkdir()
+    label.save(folder / "labels" / "a.png")
+    return folder / "a.jpg", folder / "labels" / "a.png"
 
 
 def test_a_good_label_stands_in_the_row(tmp_path):

@@ -82,12 +82,10 @@ class DatasetSettings(Section):
     max_pixels: int = Field(
         150_000_000, ge=1, description="Images of more pixels are refused (decompression bombs)."
     )
-    shard_size: int = Field(
-        256,
-        ge=1,
-        le=65_536,
-        description="Images in a shard, the unit of parallel work, at most "
-        "on average; the number of shards is a power of two.",
+    shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
+        "auto",
+        description="Images in a shard, the unit of parallel work, at most on average; the number "
+        "of shards is a power of two. `auto`: 256, and more where that makes over 128 shards.",
     )
     demo: DemoSettings = DemoSettings()
 

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from posixpath import splitext
+from typing import Literal
 
 from lightcluster.config import DatasetSettings
 from lightcluster.errors import DatasetError
@@ -20,8 +22,14 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 )
 
+SHARD_SIZE = 256
+"""Images in a shard at most on average, where that makes no more than `MOST_SHARDS`."""
 
-@dataclass(frozen=True)
+MOST_SHARDS = 128
+"""Shards of a dataset of any size with `shard_size: auto`: some 2,500 jobs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One image file of a dataset.
 
@@ -29,10 +37,10 @@ class Entry:
     ----------
     image_id : str
         Path below the image folder, with ``/``; unique.
-    path : Path
-        Where the image is.
-    label : Path or None
-        Where its label map is, if there is one.
+    images : Path
+        The folder of the images.
+    labels : Path or None
+        The folder of the label maps, if there is one for this image.
     output : str
         Path of its PNGs below an output folder; unique, ends in ``.png``.
     stamp : str
@@ -40,10 +48,20 @@ class Entry:
     """
 
     image_id: str
-    path: Path
-    label: Path | None
+    images: Path
+    labels: Path | None
     output: str
     stamp: str
+
+    @property
+    def path(self) -> Path:
+        """Where the image is."""
+        return self.images / self.image_id
+
+    @property
+    def label(self) -> Path | None:
+        """Where its label map is, if there is one."""
+        return self.labels / _label_id(self.image_id) if self.labels is not None else None
 
 
 def list_dataset(dataset: DatasetSettings, demo_folder: Path) -> list[Entry]:
@@ -75,8 +93,8 @@ def _list_demo(folder: Path, count: int) -> list[Entry]:
     return [
         Entry(
             image_id=f"{name}.jpg",
-            path=folder / "images" / f"{name}.jpg",
-            label=folder / "labels" / f"{name}.png",
+            images=folder / "images",
+            labels=folder / "labels",
             output=f"{name}.png",
             stamp="generated",
         )
@@ -94,27 +112,28 @@ def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
             "maps would be taken for images; give each a folder of its own"
         )
     sizes = dict(_walk(images))
-    ids = sorted(name for name in sizes if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+    ids = sorted(name for name in sizes if splitext(name)[1].lower() in IMAGE_SUFFIXES)
     if not ids:
         raise DatasetError(
             f"dataset.images = {str(images)!r}: holds no image; looked, in all its subfolders, for "
             f"{', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     label_sizes = dict(_walk(labels)) if labels is not None else {}
-    entries = []
-    for image_id, output in zip(ids, output_names(ids), strict=True):
-        label = str(PurePosixPath(image_id).with_suffix(".png"))
-        has_label = labels is not None and label in label_sizes
-        entries.append(
-            Entry(
-                image_id=image_id,
-                path=images / image_id,
-                label=labels / label if labels is not None and has_label else None,
-                output=output,
-                stamp=f"{sizes[image_id]}/{label_sizes.get(label, '')}",
-            )
+    return [
+        Entry(
+            image_id=image_id,
+            images=images,
+            labels=labels if _label_id(image_id) in label_sizes else None,
+            output=output,
+            stamp=f"{sizes[image_id]}/{label_sizes.get(_label_id(image_id), '')}",
         )
-    return entries
+        for image_id, output in zip(ids, output_names(ids), strict=True)
+    ]
+
+
+def _label_id(image_id: str) -> str:
+    """Path of the label map of an image below the folder of the labels."""
+    return f"{splitext(image_id)[0]}.png"
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:
@@ -158,7 +177,7 @@ def output_names(image_ids: list[str]) -> list[str]:
         for deepest in holding
         for folder in (PurePosixPath(deepest), *PurePosixPath(deepest).parents)
     }
-    plain = [str(PurePosixPath(image_id).with_suffix(".png")) for image_id in image_ids]
+    plain = [f"{splitext(image_id)[0]}.png" for image_id in image_ids]
     taken = Counter(name.casefold() for name in (*plain, *folders))
     names = [
         name if taken[name.casefold()] == 1 else f"{image_id}.png"
@@ -173,11 +192,14 @@ def output_names(image_ids: list[str]) -> list[str]:
     ]
 
 
-def count_shards(images: int, shard_size: int) -> int:
+def count_shards(images: int, shard_size: int | Literal["auto"]) -> int:
     """Return the smallest power of two of shards that hold at most `shard_size` images on average.
 
-    A power of two, so that adding images to a dataset seldom moves others to another shard.
+    A power of two, so that adding images to a dataset seldom moves others to another shard. With
+    ``auto`` there are at most `MOST_SHARDS`: Snakemake takes some 2 ms to plan each job.
     """
+    if shard_size == "auto":
+        return min(count_shards(images, SHARD_SIZE), MOST_SHARDS)
     shards = 1
     while shards * shard_size < images:
         shards *= 2
