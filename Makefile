@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: run test lint docs clean
+.PHONY: run test test-cluster lint docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/unit tests/workflow
+
+test-cluster: $(VENV)/.installed-dev  ## on a SLURM of two nodes, started here; needs root
+	$(BIN)/python -m pytest tests/cluster
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

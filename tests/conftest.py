@@ -1,19 +1,21 @@
-"""Runs of the whole workflow, each in a folder of its own."""
+"""Runs of the whole workflow, each in a folder of its own, for the tests that make them."""
 
 from __future__ import annotations
 
 import csv
+import functools
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
 TIMEOUT = 600
 
@@ -30,7 +32,12 @@ FAST: dict[str, dict[str, Any]] = {
 
 class RunSnakemake(Protocol):
     def __call__(
-        self, folder: Path, *args: str, config: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        *args: str,
+        config: Mapping[str, Any] | None = None,
+        cores: int = 2,
+        within: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]: ...
 
 
@@ -52,10 +59,29 @@ def link_project(folder: Path) -> Path:
     return folder
 
 
+def write_settings(folder: Path, config: Mapping[str, Any]) -> str:
+    """Write settings into `folder`; the name of the file depends on them, so none is replaced."""
+    text = yaml.safe_dump(dict(config))
+    name = f"test-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}.yaml"
+    (folder / name).write_text(text, encoding="utf-8")
+    return name
+
+
+def environment() -> dict[str, str]:
+    """The environment of a user of this very Python, without settings for snakemake."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return {**kept, "PATH": path, "HF_HUB_OFFLINE": "1"}
+
+
 def _run(
-    folder: Path, *args: str, config: Mapping[str, Any] | None = None
+    folder: Path,
+    *args: str,
+    config: Mapping[str, Any] | None = None,
+    cores: int = 2,
+    within: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``snakemake --cores 2`` in `folder`.
+    """Run ``snakemake --cores N`` in `folder`.
 
     Parameters
     ----------
@@ -66,6 +92,9 @@ def _run(
     config : mapping, optional
         Put over `config/config.yaml`; `FAST` is a good beginning. None: no further file, as a
         plain ``snakemake`` would run.
+    cores : int
+    within : sequence of str
+        A command that runs the command after it, such as ``setpriv`` with its options.
 
     Returns
     -------
@@ -74,19 +103,13 @@ def _run(
         ``result.returncode == 0, result.stdout``.
     """
     link_project(folder)
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *args]
+    command = [*within, sys.executable, "-m", "snakemake", "--cores", str(cores), *args]
     if config is not None:
-        (folder / "test.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
-        command += ["--configfile", "test.yaml"]
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE_")
-    }
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["HF_HUB_OFFLINE"] = "1"
+        command += ["--configfile", write_settings(folder, config)]
     return subprocess.run(
         command,
         cwd=folder,
-        env=environment,
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -103,10 +126,33 @@ def run_snakemake() -> RunSnakemake:
     return _run
 
 
+def _digests(folder: Path) -> dict[str, str]:
+    """Return a digest of every result; logs, timings and snakemake's time stamps are none."""
+    found = {}
+    for path in sorted((folder / "results").rglob("*")):
+        place = path.relative_to(folder)
+        aside = {"logs", "benchmarks", ".snakemake_timestamp", ".lock"} & set(place.parts)
+        if path.is_file() and not aside:
+            found[str(place)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="session")
+def digests():
+    """``digests(folder)``: a digest of every result, by its place."""
+    return _digests
+
+
+@pytest.fixture(scope="session")
+def settings_file():
+    """``settings_file(folder, config)``: the name of a new file in `folder`; see `_run`."""
+    return write_settings
+
+
 @pytest.fixture(scope="session")
 def fast_config():
-    """``fast_config(changes)``: `FAST` with `changes` put over it."""
-    return lambda changes: merge(FAST, changes)
+    """``fast_config(*changes)``: `FAST` with `changes` put over it, one after another."""
+    return lambda *changes: functools.reduce(merge, changes, FAST)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
+import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcluster.errors import StoreError
+from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import decode_names, encode_names, read_arrays, replacing, write_arrays
 
 
@@ -268,3 +272,65 @@ def test_any_names_survive(names: list[str]) -> None:
     encoded = encode_names(names)
     assert encoded.dtype == np.uint8
     assert decode_names(encoded) == names
+
+
+# ---- where nothing can be written ----------------------------------------------------------------
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 4096 bytes: as on a full disk, but nobody else is disturbed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_cannot_grow_is_named_with_the_remedy(tmp_path, small_files):
+    path = tmp_path / "made.npz"
+    write_arrays(path, a=np.zeros(3))
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"made\.npz: cannot be written .*ulimit -f.*run snakem"):
+        write_arrays(path, compressed=False, a=np.zeros(10_000))
+    assert path.read_bytes() == before
+    assert names_in(tmp_path) == ["made.npz"]
+
+
+def test_a_store_that_cannot_grow_leaves_nothing(tmp_path, small_files):
+    one = np.array([[40, 40]])
+    features = ImageFeatures(
+        np.zeros(8, np.float32), np.zeros(1600, np.float16), {"key": np.ones((1600, 8), np.float16)}
+    )
+    with (
+        pytest.raises(StoreError, match=r"0000\.zarr: cannot be written"),
+        FeatureStoreWriter(tmp_path / "0000.zarr", one, one, ["a"], ["key"], 8, {}) as writer,
+    ):
+        writer.append("a", features)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_explained(tmp_path, number):
+    match = re.escape(os.strerror(number))
+    with pytest.raises(StoreError, match=match), replacing(tmp_path / "file"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_only_what_was_to_be_written_is_explained(tmp_path):
+    denied = PermissionError(errno.EACCES, "Permission denied", "/somewhere/else.jpg")
+    with pytest.raises(PermissionError), replacing(tmp_path / "file"):
+        raise denied
+    missing = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "file"))
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "file"):
+        raise missing
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".file.tmp"))
+    with pytest.raises(StoreError, match="file: cannot be written"), replacing(tmp_path / "file"):
+        raise denied
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".[a].npz.77.tmp").write_text("half")
+    write_folder(tmp_path / ".[a].npz.78.old", "x")
+    (tmp_path / ".a.npz.77.tmp").write_text("of another file")
+    write_arrays(tmp_path / "[a].npz", a=np.zeros(3))
+    assert names_in(tmp_path) == [".a.npz.77.tmp", "[a].npz"]

@@ -10,7 +10,7 @@ import pytest
 
 from lightcluster import docs
 from lightcluster.config import Config, parse_config, walk_keys
-from lightcluster.steps import STEPS, rerun_by, settings_of, unread_keys
+from lightcluster.steps import STEPS, rerun_by, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,8 +22,12 @@ def test_steps_are_in_the_order_of_the_workflow():
         seen.add(name)
 
 
-def test_every_key_is_read_by_a_step_but_the_name_of_the_folder():
-    assert unread_keys() == ["dataset.name"]
+def test_every_key_is_read_by_a_step():
+    assert [key for key, _ in walk_keys() if not rerun_by(key)] == []
+
+
+def test_another_folder_needs_every_step_but_the_weights():
+    assert set(STEPS) - set(rerun_by("dataset.name")) == {"fetch_weights"}
 
 
 def test_steps_read_only_keys_that_exist():

@@ -156,7 +156,7 @@ def test_damage_is_found_and_named(
             with pytest.raises(StoreError) as error:
                 read_all(path)
             assert str(file) in str(error.value)
-            assert "extract again" in str(error.value)
+            assert "delete it and run snakemake again" in str(error.value)
             file.write_bytes(good)
     read_all(path)
 

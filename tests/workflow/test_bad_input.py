@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -392,3 +393,26 @@ def test_a_dataset_without_a_usable_image_says_so(tmp_path, run_snakemake, fast_
     assert "no image can be used; results/bad/manifest/*.rejected.csv say why" in result.stdout
     assert "letter.jpg" in (tmp_path / "results/bad/manifest/0000.rejected.csv").read_text()
     assert "Traceback" not in result.stdout, result.stdout
+
+
+# ---- network -------------------------------------------------------------------------------------
+
+
+def test_offline_the_message_says_where_weights_are_to_be_had(tmp_path, run_snakemake, fast_config):
+    """The tests run with ``HF_HUB_OFFLINE=1``."""
+    config = fast_config({"backbone": {"weights": "hub"}})
+    result = run_snakemake(tmp_path, "--until", "fetch_weights", config=config)
+    assert result.returncode != 0
+    assert "could not be downloaded and is not in the cache" in result.stdout
+    assert re.search(r"Download the file from \S+vit_tiny\S+ on a machine", result.stdout)
+    assert "set `backbone.weights: path/to/file.safetensors`" in result.stdout
+
+
+def test_nothing_but_hub_weights_needs_a_network(tmp_path, run_snakemake, fast_config):
+    """A run in a network of its own, which has no other member."""
+    alone = ("unshare", "--net", "env", "--unset=HF_HUB_OFFLINE")
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("no network can be taken away here (needs root and unshare)")
+    config = fast_config({"dataset": {"demo": {"scenes": 3}}})
+    result = run_snakemake(tmp_path, within=alone, config=config)
+    assert result.returncode == 0, result.stdout

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from lightcluster.config import parse_config
 from lightcluster.layout import Layout
-from lightcluster.steps import STEPS, rerun_by
+from lightcluster.steps import STEPS
 
 DEMO = {
     "dataset": {"demo": {"scenes": 12}, "shard_size": 8},
@@ -38,25 +33,6 @@ def finished(tmp_path_factory, run_snakemake, config):
     result = run_snakemake(folder, config=config)
     assert result.returncode == 0, result.stdout
     return folder, result.stdout
-
-
-def rerunning(run_snakemake, folder, config, *arguments) -> set[str]:
-    """Return the rules that a dry run would run."""
-    result = run_snakemake(folder, "--dry-run", "--quiet", "host", *arguments, config=config)
-    assert result.returncode == 0, result.stdout
-    table = result.stdout.partition("Job stats:")[2].partition("total")[0]
-    return set(re.findall(r"^(\w+) +\d+$", table, flags=re.M)) - {"all"}
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Return a digest of every result; logs, timings and snakemake's time stamps are none."""
-    found = {}
-    for path in sorted((folder / "results").rglob("*")):
-        place = path.relative_to(folder)
-        aside = {"logs", "benchmarks", ".snakemake_timestamp"} & set(place.parts)
-        if path.is_file() and not aside:
-            found[str(place)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
 
 
 def test_a_plain_dry_run_lists_every_step(tmp_path, run_snakemake):
@@ -103,73 +79,6 @@ def test_logs_hold_a_progress_bar_with_speed_and_time_left(finished):
     )
 
 
-def test_nothing_is_left_to_do_and_touching_or_speed_settings_change_nothing(
-    finished, run_snakemake, config
-):
-    folder, _ = finished
-    assert rerunning(run_snakemake, folder, config) == set()
-    os.utime(folder / "config" / "config.yaml")
-    arguments = ("--set-resources", "extract_features:batch_size=3", "extract_features:device=cpu")
-    assert rerunning(run_snakemake, folder, config, *arguments) == set()
-    assert rerunning(run_snakemake, folder, config, "--set-threads", "extract_features=1") == set()
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [
-        ("refinement", "iterations", 3),
-        ("clustering", "k_category", 3),
-        ("labelling", "pca", 4),
-        ("consistency", "rule", "any"),
-        ("report", "samples", 2),
-        ("features", "facet", "token"),
-    ],
-)
-def test_a_changed_parameter_reruns_exactly_what_depends_on_it(
-    finished, run_snakemake, fast_config, section, key, value
-):
-    folder, _ = finished
-    changed = fast_config({**DEMO, section: {**DEMO.get(section, {}), key: value}})
-    assert rerunning(run_snakemake, folder, changed) == set(rerun_by(f"{section}.{key}"))
-
-
-def test_a_second_run_computes_only_what_it_does_not_share(finished, run_snakemake, config):
-    folder, _ = finished
-    runs = {"lightcluster": {}, "second": {"consistency": {"rule": "all"}}}
-    rerun = rerunning(run_snakemake, folder, {**config, "runs": runs})
-    assert "merge_levels" in rerun
-    assert not rerun & {"index_dataset", "fetch_weights", "extract_features"}
-
-
-def test_killed_at_any_moment_a_plain_rerun_gives_the_same_bytes(
-    finished, tmp_path, run_snakemake, config
-):
-    """SIGKILL the whole process group three times, then run to the end."""
-    whole, _ = finished
-    run_snakemake(tmp_path, "--dry-run", config=config)  # links the project, writes the settings
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "test.yaml"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for seconds in (6, 9, 12):
-        process = subprocess.Popen(
-            [*command, "--nolock"], cwd=tmp_path, env=environment, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    result = run_snakemake(tmp_path, "--nolock", config=config)
-    assert result.returncode == 0, result.stdout
-    assert digests(tmp_path) == digests(whole)
-    assert not list((tmp_path / "results").rglob("*.tmp"))
-
-
-def test_a_run_can_be_moved(finished, tmp_path, run_snakemake, config):
-    whole, _ = finished
-    moved = tmp_path / "moved"
-    shutil.copytree(whole, moved, symlinks=True)
-    assert rerunning(run_snakemake, moved, config) == set()
-
-
 def test_the_report_of_snakemake_needs_no_network(finished, run_snakemake, config):
     folder, _ = finished
     result = run_snakemake(folder, "--report", "report.html", config=config)
@@ -187,10 +96,11 @@ def test_mistakes_of_the_configuration_are_all_reported(tmp_path, run_snakemake)
     assert "clustering.k_image = 0" in result.stdout
 
 
-def test_parsing_imports_neither_torch_nor_timm(tmp_path, run_snakemake, config):
+def test_parsing_imports_neither_torch_nor_timm(tmp_path, run_snakemake, settings_file, config):
     run_snakemake(tmp_path, "--dry-run", config=config)
+    name = settings_file(tmp_path, config)
     probe = (
-        "import sys; sys.argv = ['snakemake', '-n', '--quiet', 'all', '--configfile', 'test.yaml'];"
+        f"import sys; sys.argv = ['snakemake', '-n', '--quiet', 'all', '--configfile', '{name}'];"
         "import snakemake.cli\n"
         "try: snakemake.cli.main()\n"
         "except SystemExit: pass\n"

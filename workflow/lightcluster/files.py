@@ -6,6 +6,8 @@ so a damaged file is an error that names it; nothing in it is ever unpickled.
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import shutil
@@ -20,30 +22,72 @@ from numpy.typing import NDArray
 
 from lightcluster.errors import StoreError
 
+_REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "make it writable, or start in another folder",
+    errno.EACCES: "make it writable, or start in another folder",
+    errno.EPERM: "make it writable, or start in another folder",
+}
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that is read-only into an error that names `path`.
+
+    Raises
+    ------
+    StoreError
+        Instead of an OSError of this kind.
+    """
+    try:
+        yield
+    except OSError as error:
+        denied = error.errno in (errno.EACCES, errno.EPERM)
+        if error.errno not in _REMEDIES or (denied and not _is_below(error.filename, path.parent)):
+            raise
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}): {_REMEDIES[error.errno]}, then run "
+            "snakemake again; nothing was left half-written"
+        ) from error
+
+
+def _is_below(name: object, folder: Path) -> bool:
+    return isinstance(name, (str, os.PathLike)) and Path(name).is_relative_to(folder)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; on success rename it to `path`, else remove it.
 
     Works for files and folders; what stood at `path` before is replaced, and stays if it fails.
+    One writer at a time for one path: what an earlier one that was killed left behind is removed.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full or the folder is read-only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     aside = temporary.with_suffix(".old")
-    _remove(temporary)  # left by a killed process of the same number, as in a container
-    try:
-        yield temporary
-        if temporary.is_dir() or path.is_dir():
-            _replace_folder(temporary, path, aside)
-        else:
-            os.replace(temporary, path)
-    finally:
-        _remove(temporary)
+    with explaining(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for ending in ("tmp", "old"):
+            for stale in path.parent.glob(f".{glob.escape(path.name)}.*.{ending}"):
+                _remove(stale)
+        try:
+            yield temporary
+            if temporary.is_dir() or path.is_dir():
+                _replace_folder(temporary, path, aside)
+            else:
+                os.replace(temporary, path)
+        finally:
+            _remove(temporary)
 
 
 def _replace_folder(temporary: Path, path: Path, aside: Path) -> None:
     """Rename `temporary` to `path`; a folder cannot take another's place, so that first moves."""
-    _remove(aside)
     temporary.lstat()  # raises if nothing was written
     occupied = os.path.lexists(path)
     if occupied:

@@ -160,6 +160,42 @@ class Layout:
         return {name: jobs[step.unit] for name, step in STEPS.items() if name not in absent}
 
 
+def unfinished(layout: Layout) -> Iterator[str]:
+    """Yield the lines that end a failed run: which shards lack what, and how to go on."""
+    folder = Path(layout.dataset_folder)
+    yield ""
+    yield f"LightCluster is not finished with dataset {layout.dataset.name!r}. What is missing:"
+    for run, config in layout.configs.items():
+        seed = config.labelling.seeds[-1]
+        made = {  # by a shard, from first to last
+            "manifest": (folder / "manifest", ".csv"),
+            "features": (Path(layout.features_folder(run)), ".zarr"),
+            "image level": (folder / run / "clusters" / "image", ".npz"),
+            "patch masks": (folder / run / "masks" / "round-0" / "patch", ".npz"),
+            "refined masks": (folder / run / "masks" / "round-0" / "pixel", ".npz"),
+            "regions": (folder / run / "regions", ".npz"),
+            "segmentations": (folder / run / "segmentation" / f"seed-{seed}", ""),
+        }
+        lacking: dict[str, list[str]] = {what: [] for what in made}
+        for shard in layout.shard_names:
+            missing = (
+                what
+                for what, (place, suffix) in made.items()
+                if not (place / f"{shard}{suffix}").exists()
+            )
+            if first := next(missing, None):
+                lacking[first].append(shard)
+        for what, shards in lacking.items():
+            if shards:
+                images = sum(len(layout.entries(shard)) for shard in shards)
+                shown = ", ".join(shards[:8]) + (", …" if len(shards) > 8 else "")
+                yield f"  run {run!r}: no {what} of shard {shown} ({images} images)"
+        if not any(lacking.values()) and not (folder / run / "report").is_dir():
+            yield f"  run {run!r}: its report or tables"
+    yield "What is finished is kept: the same command goes on from there. Why it ended is said"
+    yield f"above, and in the logs of the steps below {folder}."
+
+
 def summary(layout: Layout) -> Iterator[str]:
     """Yield the lines that end a successful run: what came out and where it is."""
     folder = Path(layout.dataset_folder)

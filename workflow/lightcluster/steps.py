@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lightcluster.config import Config, lookup, walk_keys
+from lightcluster.config import Config, lookup
 
 Unit = Literal["dataset", "dataset shard", "weights", "features shard", "run", "shard", "seed",
                "shard and seed"]  # fmt: skip
@@ -24,6 +24,9 @@ class Step:
     ----------
     reads : tuple of str
         Configuration keys, or whole sections, on which the step's result depends.
+    places : tuple of str
+        Configuration keys on which only the names, or the number, of its files depend: another
+        value makes files beside those that there are, which stay as they are.
     after : tuple of str
         Steps whose files it reads.
     unit : str
@@ -34,15 +37,22 @@ class Step:
 
     reads: tuple[str, ...]
     after: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     unit: Unit = "run"
     version: int = 1
 
 
 STEPS: dict[str, Step] = {
-    "generate_demo": Step(unit="dataset", reads=("dataset.demo",), version=4),
+    "generate_demo": Step(
+        unit="dataset",
+        reads=("dataset.demo",),
+        places=("dataset.name", "dataset.format"),
+        version=4,
+    ),
     "read_classes": Step(
         unit="dataset",
         reads=("dataset.classes", "dataset.background", "dataset.ignore"),
+        places=("dataset.name", "dataset.format"),
         after=("generate_demo",),
     ),
     "index_dataset": Step(
@@ -54,9 +64,9 @@ STEPS: dict[str, Step] = {
             "dataset.ignore",
             "dataset.on_bad_image",
             "dataset.max_pixels",
-            "dataset.shard_size",
             "dataset.demo",
         ),
+        places=("dataset.name", "dataset.shard_size"),
         after=("generate_demo", "read_classes"),
     ),
     "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",)),
@@ -151,6 +161,7 @@ STEPS: dict[str, Step] = {
             "labelling.sample_regions",
             "dataset.background",
         ),
+        places=("labelling.seeds",),
         after=("read_classes", "embed_regions"),
     ),
     "paint_segmentation": Step(
@@ -186,8 +197,12 @@ def settings_of(step: str, config: Config) -> dict[str, Any]:
 
 
 def rerun_by(key: str) -> list[str]:
-    """Return the steps that run again when a configuration key changes, in workflow order."""
-    readers = {name for name, step in STEPS.items() if any(_covers(r, key) for r in step.reads)}
+    """Return the steps that run when a configuration key changes, in workflow order."""
+    readers = {
+        name
+        for name, step in STEPS.items()
+        if any(_covers(read, key) for read in step.reads + step.places)
+    }
     rerun: set[str] = set()
     for name, step in STEPS.items():  # the table is in topological order
         if name in readers or rerun & set(step.after):
@@ -197,8 +212,3 @@ def rerun_by(key: str) -> list[str]:
 
 def _covers(read: str, key: str) -> bool:
     return key == read or key.startswith(f"{read}.")
-
-
-def unread_keys() -> list[str]:
-    """Return the keys that no step reads: those that only name folders."""
-    return [key for key, _ in walk_keys() if not rerun_by(key)]

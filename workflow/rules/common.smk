@@ -5,11 +5,13 @@ WORKFLOW = Path(workflow.snakefile).resolve().parents[1]  # this file is in rule
 sys.path.insert(0, str(WORKFLOW))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from lightcluster.config import parse_config
 from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
-from lightcluster.layout import Layout, prepare_environment
+from lightcluster.layout import Layout, prepare_environment, summary, unfinished
+from lightcluster.runlock import RunLock
 
 prepare_environment(WORKFLOW)
 
@@ -24,6 +26,13 @@ DATASET = LAYOUT.dataset_folder
 LABELLED = LAYOUT.labelled
 CLASSES = [f"{DATASET}/classes.csv"] if LAYOUT.has_classes else []
 RUN = f"{DATASET}/{{run}}"
+LOCK = RunLock(Path(DATASET))
+
+if workflow.is_main_process:
+    if obstacle := LOCK.obstacle():
+        logger.warning(obstacle)
+    else:
+        LOCK.forget_the_dead(Path(".snakemake", "locks"))
 
 
 wildcard_constraints:
@@ -82,8 +91,16 @@ def run_targets(run):
     return targets + expand(f"{RUN}/tables/metrics.csv", run=run if LABELLED else [])
 
 
-def where_to_look():
-    """Yield the lines that end a successful run."""
-    from lightcluster.layout import summary
+def take_lock():
+    """Keep other runs out of the folder of results until this process ends."""
+    try:
+        LOCK.acquire()
+    except LightClusterError as error:
+        raise WorkflowError(str(error)) from None
 
-    yield from summary(LAYOUT)
+
+def last_words(lines):
+    """Print the lines that end a run, unless this is one of its jobs."""
+    if workflow.is_main_process:
+        for line in lines(LAYOUT):
+            print(line)

@@ -21,6 +21,9 @@ if LAYOUT.dataset.format == "demo":
 
 if CLASSES:
 
+    localrules:
+        read_classes,
+
     rule read_classes:
         input:
             LAYOUT.demo_input,

@@ -1,5 +1,8 @@
 if LABELLED:
 
+    localrules:
+        evaluate,
+
     rule count_masks:
         input:
             manifest=f"{DATASET}/manifest/{{shard}}.csv",

@@ -30,9 +30,8 @@ Bytes depend on the contents alone; there are no time stamps.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
@@ -46,6 +45,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec
 
 from lightcluster.errors import StoreError
+from lightcluster.files import replacing
 
 STORE_VERSION = 1
 
@@ -53,7 +53,7 @@ _CHUNK_ROWS = 4096
 _FILE_BYTES = 64 * 2**20
 _READ_AHEAD_ROWS = 32 * 1024
 _VERSION_KEY = "store_version"
-_REMEDY = "delete it and extract again (snakemake --forcerun extract_features)"
+_REMEDY = "delete it and run snakemake again"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,6 @@ class FeatureStoreWriter:
         if not facets or (grids < 1).any():
             raise ValueError("a store needs at least one facet, and each image at least one patch")
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self._grids = grids.astype(np.int32)
         self._sizes = sizes.astype(np.int32)
         self._image_ids = list(image_ids)
@@ -158,12 +157,17 @@ class FeatureStoreWriter:
         self._appended = 0
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in self.path.parent.glob(f".{_escaped(self.path.name)}.*.tmp"):
-            shutil.rmtree(stale)
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path))
+            self._create_arrays(temporary)
+            stack.push(self._finish)
+            self._exit = stack.pop_all()
+        return self
+
+    def _create_arrays(self, temporary: Path) -> None:
         attributes = {_VERSION_KEY: STORE_VERSION, "facets": list(self._facets)}
         self._group = zarr.open_group(
-            self._temporary, mode="w-", zarr_format=3, attributes=self._attributes | attributes
+            temporary, mode="w-", zarr_format=3, attributes=self._attributes | attributes
         )
         total = int(self._offset[-1])
         self._flat = {
@@ -174,7 +178,6 @@ class FeatureStoreWriter:
             _create(self._group, "cls_attention", (total,), np.float16)
         )
         self._cls = np.zeros((len(self._image_ids), self._dim), dtype=np.float32)
-        return self
 
     def append(self, image_id: str, features: ImageFeatures) -> None:
         """Add the next image.
@@ -204,13 +207,12 @@ class FeatureStoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        self._exit.__exit__(kind, error, trace)
 
-    def _finish(self) -> None:
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what is buffered, unless an exception ends the writing."""
+        if kind is not None:
+            return
         if self._appended < len(self._image_ids):
             raise StoreError(
                 f"{self.path}: {self._appended} images of {len(self._image_ids)} were written"
@@ -228,12 +230,6 @@ class FeatureStoreWriter:
         }
         for name, values in small.items():
             _create(self._group, name, values.shape, values.dtype)[...] = values
-
-        replaced = self._temporary.with_suffix(".old")
-        if self.path.exists():
-            os.replace(self.path, replaced)
-        os.replace(self._temporary, self.path)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 class FeatureStore:
@@ -512,8 +508,3 @@ def _offsets(grids: NDArray[np.int32]) -> NDArray[np.int64]:
     """First row of each image, and the number of rows: int64 [N + 1]."""
     counts = grids.astype(np.int64).prod(axis=1)
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-
-
-def _escaped(name: str) -> str:
-    """A name in which no character is special to :meth:`pathlib.Path.glob`."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

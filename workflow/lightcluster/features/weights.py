@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import pickle
 import re
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from lightcluster.errors import WeightsError
 from lightcluster.features.backbone import Backbone, build_architecture, published_configuration
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.torchvision_shim import ensure_torchvision_operators
+from lightcluster.files import replacing
 
 ensure_torchvision_operators()
 
@@ -130,14 +130,9 @@ def fetch_weights(
         raise WeightsError(f"backbone.weights: source {source!r} unknown; allowed: {SOURCES}")
 
     state = {name: tensor.float().contiguous() for name, tensor in state.items()}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        safetensors.torch.save_file(state, temporary)
+    with replacing(output) as temporary:
+        temporary.write_bytes(safetensors.torch.save(state))
         record = _describe(model, source, network, state, temporary)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
     _write_record(record, output.with_suffix(".json"))
     return record
 
@@ -325,7 +320,6 @@ def _describe(
 
 
 def _write_record(record: WeightsRecord, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = json.dumps(dataclasses.asdict(record), indent=2) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

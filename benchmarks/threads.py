@@ -1,0 +1,151 @@
+"""Two cores against one: the steps that bind the processor.
+
+What is compared: each step with one core and one thread, and with two. Steps that use several
+threads (torch, faiss) run in this process, whose cores are taken away or given back. Steps of one
+thread run as the workflow runs them: two shards after each other, and two at once, in processes
+of their own. Why: a workstation should be twice as fast with twice the cores, and threads beyond
+the cores would make it slower.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import typer
+from harness import Report, console, ratios, take_turns
+from inputs import (
+    DEFAULT_MODEL,
+    SETTINGS,
+    CountOption,
+    ImagesOption,
+    Input,
+    ModelOption,
+    TurnsOption,
+    WeightsOption,
+    extract_automatically,
+    level_steps,
+    prepare_input,
+)
+
+from lightcluster.clustering.image_level import cluster_image
+from lightcluster.clustering.kmeans import set_threads
+from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.masks.refinement import Crf, refine_masks
+from lightcluster.regions.embedding import embed_regions
+
+SHARDS = 2
+CORES = sorted(os.sched_getaffinity(0))[:SHARDS]
+CRF = Crf(**SETTINGS.refinement.model_dump(exclude={"method", "max_pixels"}))
+
+
+def use_cores(count: int) -> None:
+    """Leave this process so many cores, and as many threads."""
+    os.sched_setaffinity(0, CORES[:count])
+    torch.set_num_threads(count)
+    set_threads(count)
+
+
+def cluster_shard(folder: Path, name: str) -> None:
+    """Run the image level of a shard."""
+    set_threads(1)
+    cluster_image(
+        folder / "features" / f"{name}.zarr", folder / f"again-{name}.npz",
+        k=SETTINGS.clustering.k_image, normalization=SETTINGS.clustering.normalize,
+        metric=SETTINGS.clustering.metric, rules=SETTINGS.foreground.rules,
+        restarts=SETTINGS.clustering.restarts_image, iterations=SETTINGS.clustering.iterations,
+        seed=SETTINGS.clustering.seed,
+    )  # fmt: skip
+
+
+def refine_shard(folder: Path, name: str) -> None:
+    """Refine the masks of a shard."""
+    refine_masks(
+        folder / f"{name}.csv", folder / "patch" / f"{name}.npz", folder / "pixel" / f"{name}.npz",
+        upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold, crf=CRF,
+        working_pixels=SETTINGS.refinement.max_pixels, max_pixels=SETTINGS.dataset.max_pixels,
+    )  # fmt: skip
+
+
+def embed_shard(source: Input, folder: Path, name: str) -> None:
+    """Embed the regions of a shard."""
+    embed_regions(
+        folder / f"{name}.csv", folder / "pixel" / f"{name}.npz", source.weights,
+        folder / "regions" / f"{name}.npz", mean=None, std=None, **SETTINGS.regions.model_dump(),
+        precision="auto", max_pixels=SETTINGS.dataset.max_pixels, device="cpu", batch_size=8,
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def write_shards(source: Input, folder: Path) -> list[str]:
+    """Run all steps up to the refined masks on two halves of the images; their names."""
+    names = [f"{shard:04d}" for shard in range(SHARDS)]
+    (folder / "features").mkdir()
+    for shard, name in enumerate(names):
+        rows = source.rows[shard::SHARDS]
+        write_rows(folder / f"{name}.csv", rows, Row)
+        extract_automatically(replace(source, rows=rows), folder / "features" / f"{name}.zarr")
+    for step in level_steps(folder, SHARDS).values():
+        step()
+    for name in names:
+        refine_shard(folder, name)
+    return names
+
+
+def main(
+    images: ImagesOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    count: CountOption = 48,
+    turns: TurnsOption = 5,
+) -> None:
+    """Compare two cores with one."""
+    if len(CORES) < SHARDS:
+        console.print("This needs two cores.")
+        raise typer.Exit(1)
+    with TemporaryDirectory() as place, ProcessPoolExecutor(SHARDS, get_context("spawn")) as pool:
+        folder = Path(place)
+        source = prepare_input(folder, count, images=images, model=model, weights=weights)
+        names = write_shards(source, folder)
+        levels = level_steps(folder, SHARDS)
+        backbone_steps: dict[str, Callable[[], None]] = {
+            "extract_features": lambda: extract_automatically(source, folder / "again.zarr"),
+            "embed_regions": lambda: [embed_shard(source, folder, name) for name in names] and None,
+            "cluster_dataset": levels["cluster_dataset"],
+        }
+        report = Report("threads", f"{source.subject}, one core and one thread against two")
+        for step, call in backbone_steps.items():
+            compare(report, step, lambda n, c=call: (use_cores(n), c()), turns)
+        use_cores(SHARDS)
+        for step in (cluster_shard, refine_shard):
+
+            def run(at_once: int, step: Callable[[Path, str], None] = step) -> None:
+                if at_once == 1:
+                    for name in names:
+                        pool.submit(step, folder, name).result()
+                else:
+                    list(pool.map(step, [folder] * SHARDS, names))
+
+            name = {"cluster_shard": "cluster_image", "refine_shard": "refine_masks"}
+            compare(report, f"{name[step.__name__]}, 2 shards", run, turns)
+    report.finish()
+
+
+def compare(report: Report, step: str, run: Callable[[int], object], turns: int) -> None:
+    """Add the seconds of a step with one core and with two, and their ratio."""
+    timings = take_turns({"1 core": lambda: run(1), "2 cores": lambda: run(2)}, turns)
+    seconds = {name: [timing.elapsed for timing in series] for name, series in timings.items()}
+    for name, series in seconds.items():
+        report.add(f"{step}, {name}", "s", series)
+    report.add(f"{step}, 2 cores / 1", "speed", ratios(seconds["1 core"], seconds["2 cores"]),
+               ">= 1.8")  # fmt: skip
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,369 @@
+"""Interrupted and damaged work: kills, full disks, broken files, two runs at once."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+DEMO = {
+    "dataset": {"demo": {"scenes": 8}, "shard_size": 4},
+    "clustering": {"restarts": 1, "iterations": 3},
+    "superclasses": {"count": 2, "min_images": 2},
+}
+KILLS = 20
+FEATURES = "results/demo/features/*/0001.zarr"
+
+
+@pytest.fixture(scope="module")
+def config(fast_config):
+    return fast_config(DEMO)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, run_snakemake, config):
+    """A folder in which the workflow has run undisturbed, and the seconds that took."""
+    folder = tmp_path_factory.mktemp("whole")
+    start = time.monotonic()
+    result = run_snakemake(folder, config=config)
+    assert result.returncode == 0, result.stdout
+    return folder, time.monotonic() - start
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished folder, to be damaged."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def new_folder(tmp_path, run_snakemake, config):
+    """A folder in which the workflow can run, but has not."""
+    folder = tmp_path / "new"
+    assert run_snakemake(folder, "--dry-run", config=config).returncode == 0
+    return folder
+
+
+def start(
+    folder: Path, config, settings_file, *arguments: str, output: Path = Path(os.devnull)
+) -> subprocess.Popen[bytes]:
+    """Start ``snakemake --cores 2``, the head of a process group of its own."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    with output.open("wb") as stream:
+        return subprocess.Popen(
+            [*command, "--configfile", settings_file(folder, config)],
+            cwd=folder,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def completed(folder: Path) -> dict[Path, int]:
+    """Return the outputs that snakemake took note of as complete, with their times."""
+    records = folder / ".snakemake"
+    names = [
+        base64.urlsafe_b64decode(path.name).decode()
+        for path in (records / "metadata").rglob("*")
+        if path.is_file() and not (records / "incomplete" / path.name).exists()
+    ]
+    return {path: path.stat().st_mtime_ns for path in map(folder.joinpath, names) if path.exists()}
+
+
+# ---- kills ---------------------------------------------------------------------------------------
+
+
+def group_is_stopped(group: int) -> bool:
+    """Return whether no process of a group runs any more."""
+    states = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                states += [fields[0]] if int(fields[2]) == group else []
+    return set(states) <= {"T", "Z"}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, finished, run_snakemake, settings_file, config):
+    """What a SIGKILL leaves at 20 moments of one run, run again: folder, complete files, result.
+
+    The whole process group is stopped once in each twentieth of the run, and the folder copied:
+    nothing is in the copy that would not be there if the group had been killed then. At the end
+    it is killed.
+    """
+    run = tmp_path_factory.mktemp("killed") / "run"
+    assert run_snakemake(run, "--dry-run", config=config).returncode == 0
+    seeded = random.Random(0)
+    moments = [finished[1] * (moment + seeded.random()) / KILLS for moment in range(KILLS)]
+    process, now = start(run, config, settings_file), 0.0
+    copies = []
+    for number, moment in enumerate(moments):
+        time.sleep(moment - now)
+        now = moment
+        os.killpg(process.pid, signal.SIGSTOP)
+        while not group_is_stopped(process.pid):
+            time.sleep(0.01)
+        copies.append(shutil.copytree(run, run.with_name(f"copy-{number}"), symlinks=True))
+        os.killpg(process.pid, signal.SIGCONT if number < KILLS - 1 else signal.SIGKILL)
+    process.wait()
+    copies.append(run)
+    complete = [completed(folder) for folder in copies]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda folder: run_snakemake(folder, config=config), copies))
+    return list(zip(copies, complete, results, strict=True))
+
+
+@pytest.mark.parametrize("moment", range(KILLS + 1))
+def test_killed_at_any_moment_a_plain_rerun_gives_the_same_bytes(moment, killed, finished, digests):
+    folder, _, result = killed[moment]
+    assert result.returncode == 0, result.stdout
+    assert digests(folder) == digests(finished[0])
+    assert not list((folder / "results").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("moment", range(KILLS + 1))
+def test_nothing_that_was_complete_is_computed_twice(moment, killed):
+    _, complete, _ = killed[moment]
+    assert {path: path.stat().st_mtime_ns for path in complete if path.exists()} == complete
+
+
+def test_the_kills_are_spread_over_the_run(killed):
+    counts = [len(complete) for _, complete, _ in killed]
+    assert counts == sorted(counts)
+    assert counts[0] < 5
+    assert counts[-1] > 25
+    assert len(set(counts)) > 8
+
+
+# ---- one job that dies -----------------------------------------------------------------------
+
+
+def pids_of(folder: Path, *words: str) -> list[int]:
+    """Return the processes that work in `folder` and whose command line holds all these words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                here = (entry / "cwd").resolve() == folder
+            except OSError:
+                continue
+            if here and all(word in command for word in words):
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_job_that_dies_costs_its_shard_alone(
+    finished, new_folder, run_snakemake, settings_file, config, digests
+):
+    """As when a decoder crashes or the kernel ends a process that took too much memory."""
+    log = new_folder / "run.log"
+    until = ("--until", "cluster_image")
+    process = start(new_folder, config, settings_file, *until, output=log)
+    words = ("lightcluster\0extract-features", "0001.zarr")
+    while process.poll() is None and not (pids := pids_of(new_folder, *words)):
+        time.sleep(0.02)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait() != 0
+    said = log.read_text()
+    results = new_folder / "results" / "demo"
+    assert "no features of shard 0001 (" in said
+    assert "the same command goes on from there" in said
+    assert (results / "lightcluster" / "clusters" / "image" / "0000.npz").exists()
+    assert not list(results.glob("features/*/0001.zarr"))
+
+    before = completed(new_folder)
+    result = run_snakemake(new_folder, *until, config=config)
+    assert result.returncode == 0, result.stdout
+    assert digests(new_folder).items() <= digests(finished[0]).items()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+# ---- two runs at once ------------------------------------------------------------------------
+
+
+def test_a_second_run_says_that_it_is_one_and_leaves(
+    finished, new_folder, run_snakemake, settings_file, config, digests
+):
+    first = start(new_folder, config, settings_file, "--until", "extract_features")
+    lock = new_folder / "results" / "demo" / ".lock"
+    while not lock.exists() or not lock.stat().st_size:
+        time.sleep(0.05)
+    second = run_snakemake(new_folder, config=config)
+    look = run_snakemake(new_folder, "--dry-run", config=config)
+    assert second.returncode != 0
+    assert f"process {first.pid} on " in second.stdout
+    assert "is at work there" in second.stdout
+    assert look.returncode == 0, look.stdout
+    assert first.wait() == 0
+    assert list(new_folder.glob(FEATURES))
+    assert digests(new_folder).items() <= digests(finished[0]).items()
+
+
+def test_two_runs_started_in_the_same_moment(
+    finished, new_folder, run_snakemake, settings_file, config, digests
+):
+    until = ("--until", "gather_manifest")
+    runs = [start(new_folder, config, settings_file, *until) for _ in range(2)]
+    assert sorted(run.wait() for run in runs) == [0, 1]
+    assert digests(new_folder).items() <= digests(finished[0]).items()
+    assert (new_folder / "results/demo/manifest.csv").exists()
+
+
+def test_a_lock_that_appears_late_is_respected(new_folder, run_snakemake, config, digests):
+    """Between two runs that both found the folder free, the lock of the system decides."""
+    lock = new_folder / "results" / "demo" / ".lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = run_snakemake(new_folder, config=config)
+    assert result.returncode != 0
+    assert "results/demo: another run is at work there" in result.stdout
+    assert digests(new_folder) == {}
+
+
+# ---- damaged files -----------------------------------------------------------------------------
+
+CHANGE = {"consistency": {"rule": "any"}}
+
+
+def flip(path: Path) -> Path:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def truncate(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def remove(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
+def make_old(path: Path) -> Path:
+    """Let a store be one that an earlier implementation wrote."""
+    text = (path / "zarr.json").read_text()
+    (path / "zarr.json").write_text(re.sub(r'"store_version": \d+', '"store_version": 0', text))
+    assert json.loads(text) != json.loads((path / "zarr.json").read_text())
+    return path
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory, finished, run_snakemake, config, digests):
+    """The digests of what comes out, undisturbed, after `CHANGE`."""
+    folder = tmp_path_factory.mktemp("changed") / "copy"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    result = run_snakemake(folder, config={**config, **CHANGE})
+    assert result.returncode == 0, result.stdout
+    return digests(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "file"),
+    [
+        (flip, f"{FEATURES}/key/c/0/0"),
+        (remove, f"{FEATURES}/key/c/0/0"),
+        (make_old, FEATURES),
+        (truncate, "results/demo/lightcluster/clusters/image/0001.npz"),
+        (flip, "results/demo/lightcluster/clusters/dataset.npz"),
+    ],
+    ids=["flipped byte", "deleted chunk", "old version", "truncated npz", "flipped byte of npz"],
+)
+def test_a_damaged_file_is_named_and_so_is_the_remedy(
+    damage, file, copy, run_snakemake, config, digests
+):
+    made = "results/demo/lightcluster/masks/round-0/patch/0001.npz"
+    (path,) = copy.glob(file)
+    named = damage(path).relative_to(copy)
+    before = digests(copy)
+    result = run_snakemake(copy, "--until", "merge_levels", config={**config, **CHANGE})
+    assert result.returncode != 0
+    assert f"Error: {named}: " in result.stdout
+    assert "delete it and run snakemake again" in result.stdout
+    assert digests(copy).get(made) in (None, before[made])
+
+
+@pytest.mark.parametrize("file", [FEATURES, "results/demo/lightcluster/clusters/image/0001.npz"])
+def test_a_file_that_was_deleted_is_made_again(file, copy, changed, run_snakemake, config, digests):
+    (broken,) = copy.glob(file)
+    shutil.rmtree(broken) if broken.is_dir() else broken.unlink()
+    result = run_snakemake(copy, config={**config, **CHANGE})
+    assert result.returncode == 0, result.stdout
+    assert digests(copy) == changed
+
+
+# ---- where nothing can be written --------------------------------------------------------------
+
+
+def test_results_that_are_read_only(copy, config, run_snakemake, digests):
+    before = digests(copy)
+    for path in [copy / "results", *(copy / "results").rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    # Root may write everywhere, unless it gives that up.
+    as_a_user = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("setpriv is needed to be no root")
+    within = as_a_user if os.geteuid() == 0 else ()
+    result = run_snakemake(copy, within=within, config={**config, **CHANGE})
+    assert result.returncode != 0
+    assert "results/demo: cannot be written to (it is read-only)" in result.stdout
+    assert digests(copy) == before
+
+
+@pytest.fixture
+def small_disk(new_folder):
+    """``small_disk(size)``: let the results lie on a disk of this size, or give it another one."""
+    results = new_folder / "results"
+    results.mkdir(exist_ok=True)
+    options: list[str] = []
+
+    def resize(size: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"])]
+        if subprocess.run([*command, "tmpfs", str(results)], capture_output=True).returncode:
+            pytest.skip("no disk can be mounted here (needs root)")
+        options[:] = ["remount"]
+
+    yield resize
+    subprocess.run(["umount", "--lazy", str(results)], capture_output=True)
+
+
+def test_a_full_disk(small_disk, finished, new_folder, run_snakemake, config, digests):
+    weights = sum(path.stat().st_size for path in (finished[0] / "results/weights").iterdir())
+    small_disk(f"{(weights >> 10) + 400}k")
+    until = ("--until", "extract_features")
+    result = run_snakemake(new_folder, *until, config=config)
+    assert result.returncode != 0
+    assert re.search(
+        r"Error: results/\S+: cannot be written \(No space left on device\): make room, then run "
+        "snakemake again",
+        result.stdout,
+    )
+    assert not list((new_folder / "results").rglob(".*.tmp"))
+    small_disk("1g")
+    result = run_snakemake(new_folder, *until, config=config)
+    assert result.returncode == 0, result.stdout
+    assert digests(new_folder).items() <= digests(finished[0]).items()
+    assert list(new_folder.glob(FEATURES))

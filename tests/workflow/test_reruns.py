@@ -1,0 +1,309 @@
+"""What runs again: every key of the configuration, every step's version, runs, added images."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightcluster.config import walk_keys
+from lightcluster.datasets.listing import shard_of
+from lightcluster.datasets.scenes import SceneStyle, write_scenes
+from lightcluster.steps import STEPS, rerun_by
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_A_RUN = {"run", "shard", "seed", "shard and seed"}
+"""Units of the steps that each run has for itself."""
+
+DEMO = {"dataset": {"demo": {"scenes": 12}, "shard_size": 8}}
+FOLDER = {
+    "dataset": {
+        "name": "photos",
+        "format": "folder",
+        "images": "scenes/images",
+        "labels": "scenes/labels",
+        "classes": "scenes/classes.csv",
+        "shard_size": 8,
+    }
+}
+
+CHANGES: dict[str, Any] = {
+    "dataset.name": "elsewhere",
+    "dataset.background": 1,
+    "dataset.ignore": 254,
+    "dataset.on_bad_image": "stop",
+    "dataset.max_pixels": 10_000_000,
+    "dataset.shard_size": 4,
+    "dataset.demo.scenes": 13,
+    "dataset.demo.seed": 1,
+    "backbone.model": "vit_small_patch16_224",
+    "backbone.weights": "finetuned.safetensors",
+    "backbone.seed": 1,
+    "backbone.mean": [0.4, 0.4, 0.4],
+    "backbone.std": [0.3, 0.3, 0.3],
+    "features.facet": "token",
+    "features.layer": -2,
+    "features.short_side": 112,
+    "features.max_tokens": 5000,
+    "features.precision": "bfloat16",
+    "clustering.normalize": "none",
+    "clustering.metric": "euclidean",
+    "clustering.k_dataset": 3,
+    "clustering.k_category": 3,
+    "clustering.k_image": 3,
+    "clustering.sample_tokens": 512,
+    "clustering.restarts": 2,
+    "clustering.restarts_image": 2,
+    "clustering.iterations": 6,
+    "clustering.seed": 1,
+    "superclasses.count": 2,
+    "superclasses.min_images": 3,
+    "superclasses.sample_images": 1024,
+    "foreground.rules": ["attention"],
+    "consistency.rule": "any",
+    "upsampling.method": "nearest",
+    "upsampling.threshold": 0.4,
+    "refinement.method": "none",
+    "refinement.clip": 0.2,
+    "refinement.gaussian_sxy": 2,
+    "refinement.gaussian_weight": 2,
+    "refinement.bilateral_sxy": 20,
+    "refinement.bilateral_srgb": 10,
+    "refinement.bilateral_weight": 5,
+    "refinement.iterations": 3,
+    "refinement.max_pixels": 50_000,
+    "regions.min_area": 0.1,
+    "regions.margin": 0.3,
+    "regions.crop_size": 96,
+    "regions.masked": True,
+    "labelling.classes": 4,
+    "labelling.pca": 4,
+    "labelling.restarts": 3,
+    "labelling.iterations": 7,
+    "labelling.seeds": [0, 1],
+    "labelling.sample_regions": 512,
+    "report.samples": 2,
+    "report.seed": 1,
+}
+"""Another value of each key, put over `DEMO`."""
+
+FOLDER_CHANGES: dict[str, dict[str, Any]] = {
+    "dataset.format": {"format": "demo", "images": None, "labels": None, "classes": None},
+    "dataset.images": {"images": "copy/images"},
+    "dataset.labels": {"labels": "copy/labels"},
+    "dataset.classes": {"classes": "copy/classes.csv"},
+}
+"""Keys that only a folder of images has; the changes of its section."""
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """Return `value` under a dotted key."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+@pytest.fixture(scope="module")
+def dry_run(run_snakemake):
+    """``dry_run(folder, *arguments, config)``: number of jobs of each rule that would run."""
+
+    def run(folder: Path, *arguments: str, config: Mapping[str, Any]) -> dict[str, int]:
+        # A settings file for each, so that dry runs can go on side by side.
+        result = run_snakemake(
+            folder, "--dry-run", "--quiet", "host", *arguments, config=config, cores=1
+        )
+        assert result.returncode == 0, result.stdout
+        table = result.stdout.partition("Job stats:")[2].partition("total")[0]
+        jobs = re.findall(r"^(\w+) +(\d+)$", table, flags=re.M)
+        return {rule: int(count) for rule, count in jobs if rule != "all"}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, run_snakemake, fast_config):
+    """A folder in which the demo is finished."""
+    folder = tmp_path_factory.mktemp("demo")
+    result = run_snakemake(folder, config=fast_config(DEMO))
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, run_snakemake, fast_config):
+    """A folder in which the segmentation of a folder of images with labels is finished."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_scenes(folder / "scenes", 12, 3, SceneStyle(height=96, width=128))
+    shutil.copytree(folder / "scenes", folder / "copy")
+    result = run_snakemake(folder, config=fast_config(FOLDER))
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rerun(demo, photos, dry_run, fast_config):
+    """For each key, the rules that a dry run on finished results would run when it changes."""
+    jobs = {
+        key: (demo, fast_config(DEMO, nested(key, value))) for key, value in CHANGES.items()
+    } | {
+        key: (photos, fast_config(FOLDER, {"dataset": changes}))
+        for key, changes in FOLDER_CHANGES.items()
+    }
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda job: set(dry_run(job[0], config=job[1])), jobs.values())
+        return dict(zip(jobs, found, strict=True))
+
+
+def test_every_key_is_tried():
+    assert {*CHANGES, *FOLDER_CHANGES} == {key for key, _ in walk_keys()}
+    assert not CHANGES.keys() & FOLDER_CHANGES.keys()
+
+
+@pytest.mark.parametrize("key", [key for key, _ in walk_keys()])
+def test_a_changed_key_reruns_the_documented_steps_and_no_others(key, rerun):
+    assert rerun[key] == set(rerun_by(key))
+
+
+# ---- what is no parameter --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--set-resources", "extract_features:batch_size=3", "embed_regions:device=cpu"),
+        ("--set-threads", "extract_features=1", "cluster_dataset=1"),
+        ("--set-resources", "refine_masks:mem_mb=9000", "refine_masks:runtime=999"),
+        ("--cores", "7"),
+        ("--resources", "gpu=2"),
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_settings_of_speed_rerun_nothing(arguments, demo, dry_run, fast_config):
+    assert dry_run(demo, *arguments, config=fast_config(DEMO)) == {}
+
+
+def test_touching_images_labels_and_sources_reruns_nothing(photos, dry_run, fast_config):
+    touched = [path for path in (photos / "scenes").rglob("*") if path.is_file()]
+    assert len(touched) == 25
+    for path in (*touched, photos / "config" / "config.yaml", photos / "Snakefile"):
+        os.utime(path)
+    assert dry_run(photos, config=fast_config(FOLDER)) == {}
+
+
+def test_a_replaced_image_reruns_its_shard(photos, tmp_path, dry_run, fast_config):
+    folder = moved(photos, tmp_path)
+    (folder / "scenes/images/scene-0001.jpg").write_bytes(
+        (folder / "scenes/images/scene-0002.jpg").read_bytes()
+    )
+    jobs = dry_run(folder, config=fast_config(FOLDER))
+    assert jobs["index_dataset"] == jobs["extract_features"] == 1
+
+
+def moved(folder: Path, tmp_path: Path) -> Path:
+    """Return a copy of a folder at another place, with all times of its files."""
+    copy = tmp_path / "elsewhere" / folder.name
+    shutil.copytree(folder, copy, symlinks=True)
+    return copy
+
+
+def test_moving_the_whole_folder_reruns_nothing(demo, photos, tmp_path, dry_run, fast_config):
+    for folder, changes in ((demo, DEMO), (photos, FOLDER)):
+        assert dry_run(moved(folder, tmp_path), config=fast_config(changes)) == {}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """``checkout()``: a new copy of the project's files, with new times."""
+
+    def copy() -> Path:
+        folder = tmp_path_factory.mktemp("checkout")
+        shutil.copy(ROOT / "Snakefile", folder)
+        for name in ("workflow", "profiles", "envs", "config", "resources"):
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=ignored, copy_function=shutil.copyfile
+            )
+        return folder
+
+    return copy
+
+
+def test_a_fresh_checkout_reruns_nothing(demo, checkout, dry_run, fast_config):
+    snakefile = str(checkout() / "Snakefile")
+    assert dry_run(demo, "--snakefile", snakefile, config=fast_config(DEMO)) == {}
+
+
+@pytest.fixture(scope="module")
+def bumped(demo, checkout, dry_run, fast_config):
+    """For each step, the rules that would run if its version were raised."""
+
+    def run(step: str) -> set[str]:
+        folder = checkout()
+        table = folder / "workflow" / "lightcluster" / "steps.py"
+        with table.open("a", encoding="utf-8") as file:
+            file.write("import dataclasses\n")
+            file.write(f"STEPS[{step!r}] = dataclasses.replace(STEPS[{step!r}], version=99)\n")
+        snakefile = str(folder / "Snakefile")
+        return set(dry_run(demo, "--snakefile", snakefile, config=fast_config(DEMO)))
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(STEPS, pool.map(run, STEPS), strict=True))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_raised_version_reruns_the_step_and_what_follows(step, bumped):
+    following = {step}
+    for name, other in STEPS.items():
+        if following & set(other.after):
+            following.add(name)
+    assert bumped[step] == following
+
+
+# ---- runs and images ---------------------------------------------------------------------------
+
+RUNS = {"lightcluster": {}, "second": {"consistency": {"rule": "all"}}}
+
+
+def test_a_run_that_is_added_is_all_that_is_computed(demo, dry_run, fast_config):
+    jobs = dry_run(demo, config=fast_config(DEMO, {"runs": RUNS}))
+    shared = {name for name, step in STEPS.items() if step.unit not in OF_A_RUN}
+    assert jobs.keys() == set(STEPS) - shared
+    one_run = dry_run(demo, "--forceall", config=fast_config(DEMO))
+    assert jobs == {rule: count for rule, count in one_run.items() if rule not in shared}
+
+
+def test_a_run_that_is_removed_leaves_its_files(
+    demo, tmp_path, run_snakemake, dry_run, fast_config
+):
+    folder = moved(demo, tmp_path)
+    kept = folder / "results/demo/lightcluster/tables/metrics.csv"
+    before = kept.stat().st_mtime_ns
+    result = run_snakemake(folder, config=fast_config(DEMO, {"runs": {"second": RUNS["second"]}}))
+    assert result.returncode == 0, result.stdout
+    assert (folder / "results/demo/second/tables/metrics.csv").exists()
+    assert kept.stat().st_mtime_ns == before
+    assert dry_run(folder, config=fast_config(DEMO, {"runs": RUNS})) == {}
+
+
+def test_added_images_rerun_their_shard_and_what_is_fitted_on_all(
+    photos, tmp_path, dry_run, fast_config
+):
+    folder = moved(photos, tmp_path)
+    images = folder / "scenes" / "images"
+    new = [f"new {number}.jpg" for number in range(40)]
+    added = [name for name in new if shard_of(name, 2) == 1][:2]
+    for name in added:
+        shutil.copy(images / "scene-0000.jpg", images / name)
+    jobs = dry_run(folder, config=fast_config(FOLDER))
+    assert len(added) == 2
+    before_fitting = {"index_dataset", "extract_features", "sample_features", "cluster_image"}
+    assert {rule: jobs[rule] for rule in before_fitting} == dict.fromkeys(before_fitting, 1)
+    fitted = {"cluster_dataset", "group_images", "cluster_category", "decide_foreground"}
+    assert fitted <= jobs.keys()
+    assert not jobs.keys() & {"read_classes", "fetch_weights"}
