@@ -8,6 +8,8 @@ import os
 import pickle
 import re
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -277,32 +279,41 @@ def test_any_names_survive(names: list[str]) -> None:
 # ---- where nothing can be written ----------------------------------------------------------------
 
 
-@pytest.fixture
-def small_files():
-    """No file may grow beyond 4096 bytes: as on a full disk, but nobody else is disturbed."""
+@contextmanager
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 4096 bytes: as on a full disk, but nobody else is disturbed.
+
+    Only for the writing itself: pytest's own report may go to a file, which must grow.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_file_that_cannot_grow_is_named_with_the_remedy(tmp_path, small_files):
+def test_a_file_that_cannot_grow_is_named_with_the_remedy(tmp_path):
     path = tmp_path / "made.npz"
     write_arrays(path, a=np.zeros(3))
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"made\.npz: cannot be written .*ulimit -f.*run snakem"):
+    with (
+        pytest.raises(StoreError, match=r"made\.npz: cannot be written .*ulimit -f.*run snakem"),
+        small_files(),
+    ):
         write_arrays(path, compressed=False, a=np.zeros(10_000))
     assert path.read_bytes() == before
     assert names_in(tmp_path) == ["made.npz"]
 
 
-def test_a_store_that_cannot_grow_leaves_nothing(tmp_path, small_files):
+def test_a_store_that_cannot_grow_leaves_nothing(tmp_path):
     one = np.array([[40, 40]])
     features = ImageFeatures(
         np.zeros(8, np.float32), np.zeros(1600, np.float16), {"key": np.ones((1600, 8), np.float16)}
     )
     with (
         pytest.raises(StoreError, match=r"0000\.zarr: cannot be written"),
+        small_files(),
         FeatureStoreWriter(tmp_path / "0000.zarr", one, one, ["a"], ["key"], 8, {}) as writer,
     ):
         writer.append("a", features)
