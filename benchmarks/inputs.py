@@ -21,7 +21,7 @@ from lightcluster.clustering.dataset_level import cluster_dataset
 from lightcluster.clustering.image_level import cluster_image
 from lightcluster.clustering.sample import sample_features
 from lightcluster.clustering.superclasses import group_images
-from lightcluster.config import Config, DatasetSettings
+from lightcluster.config import BackboneSettings, Config, DatasetSettings
 from lightcluster.datasets.labels import background_index, read_classes, read_label, to_indices
 from lightcluster.datasets.manifest import Row, index_dataset, read_manifest
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
@@ -35,8 +35,10 @@ from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_
 from lightcluster.masks.decision import decide_foreground
 from lightcluster.masks.upsampling import upsample
 
-SETTINGS = Config()
-"""The defaults of the project: what is timed is what a user gets."""
+DEFAULT_MODEL = "vit_tiny_patch16_224"
+
+SETTINGS = Config(backbone=BackboneSettings(model=DEFAULT_MODEL, weights="random"))
+"""The defaults of the project, at the sizes for photographs: what is timed is what a user gets."""
 
 ImagesOption = Annotated[Path | None, typer.Option("--images", help="Folder; default: scenes.")]
 LabelsOption = Annotated[Path | None, typer.Option("--labels", help="Folder of label PNGs.")]
@@ -45,8 +47,6 @@ ModelOption = Annotated[str, typer.Option("--model", help="A Vision Transformer 
 WeightsOption = Annotated[Path | None, typer.Option("--weights", help="File; default: random.")]
 CountOption = Annotated[int, typer.Option("--count", min=1, help="Images at most.")]
 TurnsOption = Annotated[int, typer.Option("--turns", min=1, help="Repetitions of each contestant.")]
-
-DEFAULT_MODEL = "vit_tiny_patch16_224"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def extract(
         backbone, output, facets=(features.facet,), layer=features.layer,
         short_side=features.short_side, max_tokens=features.max_tokens,
         max_pixels=SETTINGS.dataset.max_pixels, precision=precision, batch_size=batch_size,
-        workers=max(2, torch.get_num_threads()), attributes={}, progress=False,
+        threads=torch.get_num_threads(), attributes={}, progress=False,
     )  # fmt: skip
 
 

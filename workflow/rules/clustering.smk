@@ -10,7 +10,7 @@ rule cluster_dataset:
         f"{RUN}/benchmarks/cluster_dataset.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: 8
+    threads: 1  # seconds, even with a large sample
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
@@ -35,7 +35,7 @@ rule group_images:
         f"{RUN}/benchmarks/group_images.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
@@ -60,7 +60,7 @@ rule cluster_category:
         f"{RUN}/benchmarks/cluster_category.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: 8
+    threads: 1  # seconds, even with a large sample
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,

@@ -411,8 +411,3 @@ def resolve_precision(precision: Precision, device: str | torch.device) -> torch
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return torch.bfloat16 if native else torch.float32
-
-
-def set_threads(threads: int) -> None:
-    """Bound the threads of one tensor operation; more than there are cores slows it tenfold."""
-    torch.set_num_threads(threads)

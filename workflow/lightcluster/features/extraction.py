@@ -6,16 +6,14 @@ hold one shape each and need no padding.
 
 What a stored image depends on: its file, the backbone, the image policy and the precision. The
 batch an image happens to share changes its features by rounding alone (matrix libraries choose
-their blocking by the size of the operands); with the same batch size, threads and device the
-bytes of the store are the same.
+their blocking by the size of the operands); with the same batch size and device the bytes of the
+store are the same, whatever the threads.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +23,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lightcluster.ahead import compute_ahead
 from lightcluster.errors import ImageError, LightClusterError
 from lightcluster.features.backbone import Backbone, Facet, Features
 from lightcluster.features.images import image_size, open_image, prepare_image, target_size
+from lightcluster.features.passes import compute_features, images_in_pass
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 
 _SECONDS_BETWEEN_LOG_LINES = 5.0
@@ -61,7 +61,7 @@ def extract_shard(
     max_pixels: int,
     precision: torch.dtype,
     batch_size: int,
-    workers: int,
+    threads: int,
     attributes: Mapping[str, Any],
     progress: bool = True,
 ) -> None:
@@ -84,9 +84,9 @@ def extract_shard(
     precision : torch.dtype
         See :func:`.backbone.resolve_precision`.
     batch_size : int
-        Images in one forward pass, at most.
-    workers : int
-        Threads that decode images; bounds the images held in memory as well.
+        Images in one pass, at most; see :func:`.passes.images_in_pass`.
+    threads : int
+        That compute, on a CPU, and as many, but at least two, that decode images.
     attributes : mapping
         Recorded in the store: all that decides the features, in JSON types.
     progress : bool
@@ -122,47 +122,33 @@ def extract_shard(
         disable=not progress,
         mininterval=0.5 if sys.stderr.isatty() else _SECONDS_BETWEEN_LOG_LINES,
     )
+    batches = _batches(plans, images_in_pass(batch_size, backbone.device))
+    decoders = max(2, threads)
+    images = compute_ahead(
+        lambda plan: _prepare(plan, backbone, max_pixels),
+        plans,
+        workers=decoders,
+        most=2 * batch_size + decoders,
+    )
+    computed = compute_features(
+        backbone,
+        (np.stack([next(images) for _ in batch]) for batch in batches),
+        facets,
+        layer,
+        precision=precision,
+        threads=threads,
+    )
     with writer, bar:
-        for batch, images in _prepared_batches(plans, backbone, max_pixels, batch_size, workers):
-            on_device = torch.from_numpy(images).to(backbone.device)
-            features = backbone.forward(on_device, facets, layer, precision)
+        for batch, features in zip(batches, computed, strict=True):
             for plan, image in zip(batch, _per_image(features, batch), strict=True):
                 writer.append(plan.row.image_id, image)
             bar.update(len(batch))
 
 
-def _prepared_batches(
-    plans: Sequence[_Plan], backbone: Backbone, max_pixels: int, batch_size: int, workers: int
-) -> Iterator[tuple[list[_Plan], NDArray[np.float32]]]:
-    """Batches of one shape, in the order of ``plans``, prepared ahead by threads.
-
-    Yields
-    ------
-    plans : list of _Plan [B]
-    images : float32 [B, 3, H, W]
-    """
-    batches = [
-        group[start : start + batch_size]
-        for _, group in ((size, list(same)) for size, same in groupby(plans, lambda p: p.size))
-        for start in range(0, len(group), batch_size)
-    ]
-    waiting = iter(plans)
-    ahead: deque[Future[NDArray[np.float32]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-
-        def refill() -> None:
-            while len(ahead) < 2 * batch_size + workers and (plan := next(waiting, None)):
-                ahead.append(pool.submit(_prepare, plan, backbone, max_pixels))
-
-        try:
-            for batch in batches:
-                refill()
-                images = np.stack([ahead.popleft().result() for _ in batch])
-                refill()
-                yield batch, images
-        finally:
-            for future in ahead:
-                future.cancel()
+def _batches(plans: Sequence[_Plan], most: int) -> list[list[_Plan]]:
+    """Split plans, in their order, into lists of one size of image each."""
+    same = [list(group) for _, group in groupby(plans, lambda plan: plan.size)]
+    return [group[start : start + most] for group in same for start in range(0, len(group), most)]
 
 
 def _prepare(plan: _Plan, backbone: Backbone, max_pixels: int) -> NDArray[np.float32]:

@@ -13,7 +13,6 @@ from lightcluster.features.backbone import (
     Precision,
     load_backbone,
     resolve_precision,
-    set_threads,
 )
 from lightcluster.features.extraction import ImageRow, extract_shard
 from lightcluster.features.mean_color import MeanColor
@@ -57,7 +56,6 @@ def extract_features(
     threads: int,
 ) -> None:
     """Run the backbone over the images of a manifest and write their feature store."""
-    set_threads(threads)
     backbone = open_backbone(weights, device, mean, std)
     record = read_record(weights)
     rows = [
@@ -68,7 +66,7 @@ def extract_features(
     extract_shard(
         rows, backbone, output, facets=(facet,), layer=layer, short_side=short_side,
         max_tokens=max_tokens, max_pixels=max_pixels, precision=dtype, batch_size=batch_size,
-        workers=max(2, threads), progress=True,
+        threads=threads, progress=True,
         attributes={
             "model": record.model,
             "weights_sha256": record.sha256,

@@ -33,7 +33,6 @@ from lightcluster.features.backbone import (
     build_architecture,
     published_configuration,
     resolve_precision,
-    set_threads,
 )
 from lightcluster.files import replacing
 from lightcluster.pretraining.corpus import PICTURES, load_corpus
@@ -141,7 +140,7 @@ def pretrain(
     LightClusterError
         If the loss is no finite number; the last checkpoint stays.
     """
-    set_threads(threads)
+    torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
     corpus = load_corpus(recipe, output / "corpus.npy", threads)
     torch.manual_seed(recipe.seed)

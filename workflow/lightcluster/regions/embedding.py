@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightcluster.ahead import compute_ahead
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.features.backbone import Backbone, resolve_precision, set_threads
+from lightcluster.features.backbone import Backbone, resolve_precision
 from lightcluster.features.images import open_image, prepare_image
+from lightcluster.features.passes import compute_features, images_in_pass
 from lightcluster.features.step import open_backbone
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.masks.refinement import read_pixel_masks
@@ -53,35 +56,35 @@ def crop_regions(
 
 
 def embed_crops(
-    crops: Iterator[NDArray[np.uint8]],
+    crops: Iterator[NDArray[np.float32]],
     backbone: Backbone,
     *,
-    crop_size: int,
     precision: torch.dtype,
     batch_size: int,
+    threads: int,
 ) -> NDArray[np.float32]:
-    """Return the CLS tokens of crops, each resized to a square.
+    """Return the CLS tokens of crops.
+
+    Parameters
+    ----------
+    crops : iterator of float32 array, shape (3, side, side)
+        As `prepare_image` returns them.
+    backbone : Backbone
+    precision : torch.dtype
+    batch_size, threads : int
+        See `features.passes`.
 
     Returns
     -------
     float32 array, shape (crops, dim)
     """
-    tokens = [np.empty((0, backbone.dim), np.float32)]
-    batch: list[NDArray[np.float32]] = []
-
-    def flush() -> None:
-        images = torch.from_numpy(np.stack(batch)).to(backbone.device)
-        features = backbone.forward(images, (), -1, precision)
-        tokens.append(features.cls.float().cpu().numpy())
-        batch.clear()
-
-    for crop in crops:
-        batch.append(prepare_image(crop, (crop_size, crop_size), backbone.mean, backbone.std))
-        if len(batch) == batch_size:
-            flush()
-    if batch:
-        flush()
-    return np.concatenate(tokens)
+    size = images_in_pass(batch_size, backbone.device)
+    batches = iter(lambda: list(islice(crops, size)), [])
+    computed = compute_features(
+        backbone, map(np.stack, batches), precision=precision, threads=threads
+    )
+    tokens = [features.cls.float().cpu().numpy() for features in computed]
+    return np.concatenate([np.empty((0, backbone.dim), np.float32), *tokens])
 
 
 def embed_regions(
@@ -108,18 +111,28 @@ def embed_regions(
     int64 [4], ``area`` int64 and ``cls`` float32 [dim]. Regions of an image follow each other in
     the order of `components.find_regions`.
     """
-    set_threads(threads)
     backbone = open_backbone(weights, device, mean, std)
     rows = {row.image_id: row for row in read_manifest(manifest)}
     masks = read_pixel_masks(pixel_masks)
     image_of, boxes, areas = [], [], []
 
-    def crops() -> Iterator[NDArray[np.uint8]]:
-        for number, image_id in enumerate(progress(masks.image_id, "embed")):
-            image = open_image(rows[image_id].path, max_pixels)
+    def prepare(number: int) -> list[tuple[NDArray[np.int64], int, NDArray[np.float32]]]:
+        image = open_image(rows[masks.image_id[number]].path, max_pixels)
+        mask = masks.mask_of(number)
+        return [
+            (box, area, prepare_image(crop, (crop_size, crop_size), backbone.mean, backbone.std))
             for box, area, crop in crop_regions(
-                image, masks.mask_of(number), min_area=min_area, margin=margin, masked=masked
-            ):
+                image, mask, min_area=min_area, margin=margin, masked=masked
+            )
+        ]
+
+    def crops() -> Iterator[NDArray[np.float32]]:
+        count = len(masks.image_id)
+        prepared = compute_ahead(
+            prepare, range(count), workers=max(2, threads), most=2 * batch_size + threads
+        )
+        for number, regions in enumerate(progress(prepared, "embed", total=count)):
+            for box, area, crop in regions:
                 image_of.append(number)
                 boxes.append(box)
                 areas.append(area)
@@ -128,9 +141,9 @@ def embed_regions(
     cls = embed_crops(
         crops(),
         backbone,
-        crop_size=crop_size,
-        batch_size=batch_size,
         precision=resolve_precision(precision, device),
+        batch_size=batch_size,
+        threads=threads,
     )
     write_arrays(
         output,
