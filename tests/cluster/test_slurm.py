@@ -66,7 +66,8 @@ def disturbed(tmp_path_factory, run_snakemake, config):
     seen: dict[str, object] = {}
 
     def disturb() -> None:
-        wait_for(lambda: running("extract_features"))
+        wait_for(lambda: len(running("extract_features")) == 2)
+        seen["at once"] = 2
         seen["cancelled"] = running("extract_features")[0]
         command("scancel", str(seen["cancelled"]))
         command("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
@@ -119,6 +120,11 @@ def test_gpu_steps_ask_for_a_gpu_and_others_do_not(disturbed):
         if (match := re.search(r"Comment=rule_(\w+?)(?:_wildcards\S*)?(?: |$)", job))
     }
     assert {rule for rule, gpu in asked.items() if gpu} == {"extract_features", "embed_regions"}
+
+
+def test_gpu_steps_of_several_shards_run_at_the_same_time(disturbed):
+    """The limit of one at a time (profiles/default) is for a workstation."""
+    assert disturbed[2]["at once"] == 2
 
 
 def test_a_job_that_takes_too_much_memory_gets_more(tmp_path, run_snakemake, config, digests):
