@@ -96,7 +96,7 @@ def main(
             for score, picture in zip(scores, pictures, strict=True):
                 refine_mask(
                     score, picture, upsampling=SETTINGS.upsampling.method,
-                    threshold=SETTINGS.upsampling.threshold, crf=CRF,
+                    threshold=SETTINGS.upsampling.threshold, method=CRF,
                     max_pixels=REFINEMENT.max_pixels,
                 )  # fmt: skip
 
@@ -104,7 +104,7 @@ def main(
             refine_masks(
                 source.manifest, folder / "patch/0000.npz", folder / "pixel.npz",
                 upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold,
-                crf=CRF, working_pixels=REFINEMENT.max_pixels,
+                method=CRF, working_pixels=REFINEMENT.max_pixels,
                 max_pixels=SETTINGS.dataset.max_pixels,
             )  # fmt: skip
 

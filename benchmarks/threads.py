@@ -70,7 +70,7 @@ def refine_shard(folder: Path, name: str) -> None:
     """Refine the masks of a shard."""
     refine_masks(
         folder / f"{name}.csv", folder / "patch" / f"{name}.npz", folder / "pixel" / f"{name}.npz",
-        upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold, crf=CRF,
+        upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold, method=CRF,
         working_pixels=SETTINGS.refinement.max_pixels, max_pixels=SETTINGS.dataset.max_pixels,
     )  # fmt: skip
 

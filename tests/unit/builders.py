@@ -94,6 +94,7 @@ def write_patch_masks(
         grid=grid,
         offset=np.concatenate([[0], np.cumsum(grid.prod(axis=1))]).astype(np.int64),
         votes=np.concatenate([vote.reshape(3, -1) for vote in votes.values()], axis=1),
+        merged=np.concatenate([vote.mean(0).ravel() for vote in votes.values()]).astype(np.float16),
         score=np.concatenate([score.ravel() for score in scores.values()]).astype(np.float16),
     )
     return path

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from lightcluster.config import RefinementSettings
+from lightcluster.masks.guided import Guided
 from lightcluster.masks.refinement import (
     Crf,
     PixelMasks,
+    method_of,
     read_pixel_masks,
     refine_crf,
     refine_mask,
@@ -23,7 +26,7 @@ from lightcluster.masks.refinement import (
 )
 from lightcluster.masks.upsampling import upsample
 
-PLAIN = {"upsampling": "bilinear", "threshold": 0.5, "crf": Crf(), "max_pixels": 1_000_000}
+PLAIN = {"upsampling": "bilinear", "threshold": 0.5, "method": Crf(), "max_pixels": 1_000_000}
 
 
 def disc(height: int, width: int) -> NDArray[np.bool_]:
@@ -47,10 +50,26 @@ def patch_score(mask: NDArray[np.bool_], patch: int = 8) -> NDArray[np.float32]:
 def test_the_crf_snaps_a_blurry_disc_to_its_edge() -> None:
     truth = disc(64, 80)
     score, image = patch_score(truth), photograph(truth)
-    coarse = refine_mask(score, image, **PLAIN | {"crf": None})
+    coarse = refine_mask(score, image, **PLAIN | {"method": None})
     refined = refine_mask(score, image, **PLAIN)
     assert iou(coarse, truth) < 0.94
     assert iou(refined, truth) > 0.99
+
+
+def test_the_guided_filter_moves_the_mask_towards_the_edge() -> None:
+    truth = disc(96, 120)
+    image, score = photograph(truth), patch_score(truth)
+    coarse = refine_mask(score, image, **PLAIN | {"method": None})
+    finer = refine_mask(score, image, **PLAIN | {"method": Guided(0.1)})
+    assert iou(finer, truth) > max(0.9, iou(coarse, truth))
+
+
+def test_the_method_and_its_parameters_come_from_the_settings() -> None:
+    settings = RefinementSettings(guided_radius=0.2, clip=0.3)
+    made = [
+        method_of(settings.model_dump() | {"method": name}) for name in ("crf", "guided", "none")
+    ]
+    assert made == [Crf(clip=0.3), Guided(0.2, settings.guided_epsilon), None]
 
 
 def test_the_crf_returns_probabilities_near_the_colours() -> None:
@@ -67,32 +86,34 @@ def test_the_crf_returns_probabilities_near_the_colours() -> None:
 def test_the_colour_kernel_is_what_finds_the_edge() -> None:
     truth = disc(64, 64)
     score, image = patch_score(truth), photograph(truth)
-    blind = refine_mask(score, image, **PLAIN | {"crf": Crf(bilateral_weight=0)})
+    blind = refine_mask(score, image, **PLAIN | {"method": Crf(bilateral_weight=0)})
     assert iou(blind, truth) < iou(refine_mask(score, image, **PLAIN), truth)
 
 
-@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 def test_without_refinement_the_upsampled_score_is_thresholded(
-    method: str, threshold: float
+    upsampling: str, threshold: float
 ) -> None:
     score = np.random.default_rng(0).random((3, 4), np.float32)
     image = np.zeros((30, 44, 3), np.uint8)
     mask = refine_mask(
-        score, image, **PLAIN | {"crf": None, "threshold": threshold, "upsampling": method}
+        score, image, **PLAIN | {"method": None, "threshold": threshold, "upsampling": upsampling}
     )
-    np.testing.assert_array_equal(mask, upsample(score, (30, 44), method) > threshold)
+    np.testing.assert_array_equal(mask, upsample(score, (30, 44), upsampling) > threshold)
     assert mask.dtype == bool
 
 
-@pytest.mark.parametrize("crf", [None, Crf()])
+@pytest.mark.parametrize("method", [None, Guided(), Crf()])
 @pytest.mark.parametrize("threshold", [0.15, 0.5, 0.7])
-def test_the_threshold_decides_a_constant_score(crf: Crf | None, threshold: float) -> None:
+def test_the_threshold_decides_a_constant_score(
+    method: Crf | Guided | None, threshold: float
+) -> None:
     image = np.full((12, 12, 3), 128, np.uint8)
     for score, expected in ((threshold + 0.1, True), (threshold - 0.1, False)):
         mask = refine_mask(
             np.full((3, 3), score, np.float32), image,
-            **PLAIN | {"threshold": threshold, "crf": crf},
+            **PLAIN | {"threshold": threshold, "method": method},
         )  # fmt: skip
         assert (mask == expected).all()
 
@@ -118,7 +139,7 @@ def test_without_kernels_the_mask_is_the_thresholded_score(threshold: float) -> 
     score = np.random.default_rng(0).random((4, 5), np.float32)
     crf = Crf(gaussian_weight=0, bilateral_weight=0)
     mask = refine_mask(
-        score, np.zeros((12, 15, 3), np.uint8), **PLAIN | {"threshold": threshold, "crf": crf}
+        score, np.zeros((12, 15, 3), np.uint8), **PLAIN | {"threshold": threshold, "method": crf}
     )
     np.testing.assert_array_equal(mask, upsample(score, (12, 15), "bilinear") > threshold)
 
@@ -275,7 +296,7 @@ def test_a_shard_is_refined_image_by_image(tmp_path: Path) -> None:
     patches = write_patch_masks(tmp_path / "patches.npz", votes, scores)
     refine_masks(
         manifest, patches, tmp_path / "pixels.npz", upsampling="bilinear", threshold=0.5,
-        crf=Crf(), working_pixels=3000, max_pixels=10_000,
+        method=Crf(), working_pixels=3000, max_pixels=10_000,
     )  # fmt: skip
     masks = read_pixel_masks(tmp_path / "pixels.npz")
     assert masks.image_id == list(sizes)

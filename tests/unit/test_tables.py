@@ -74,7 +74,7 @@ def test_tables_are_tidy() -> None:
     key = ["stage", "matching", "seed", "metric"]
     assert not metrics.duplicated(key).any()
     # 6 stages x 4; (2 variants x 4 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
-    assert len(metrics) == 6 * 4 + 9 * 2 * 5
+    assert len(metrics) == len(STAGES) * 4 + 9 * 2 * 5
     constant = metrics.drop(columns=[*key, "value", "fallback"]).drop_duplicates()
     assert constant.to_dict("records") == [
         {

@@ -224,7 +224,7 @@ def test_every_usable_image_gets_a_segmentation_and_a_mask_of_its_size(finished,
     run = finished.results / "lightcluster"
     for row in read_rows(finished.results / "manifest.csv"):
         upright = (int(row["width"]), int(row["height"]))
-        for folder in ("segmentation/seed-0", "masks/round-0/png"):
+        for folder in ("segmentation/seed-0", "masks/png"):
             path = run / folder / row["shard"] / row["output"]
             with Image.open(path) as image:
                 assert image.size == upright, path

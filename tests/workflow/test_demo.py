@@ -59,7 +59,7 @@ def test_the_run_says_what_is_done_and_where_to_look(finished):
 def test_every_scene_has_a_segmentation_a_mask_and_its_scores(finished, read_rows):
     folder, _ = finished
     names = {f"scene-{index:04d}.png" for index in range(12)}
-    for place in ("segmentation/seed-4", "masks/round-0/png"):
+    for place in ("segmentation/seed-4", "masks/png"):
         assert {path.name for path in (folder / RUN / place).rglob("*.png")} == names
     assert not read_rows(folder / "results/demo/rejected.csv")
     metrics = read_rows(folder / RUN / "tables" / "metrics.csv")

@@ -295,7 +295,7 @@ def changed(tmp_path_factory, finished, run_snakemake, config, digests):
 def test_a_damaged_file_is_named_and_so_is_the_remedy(
     damage, file, copy, run_snakemake, config, digests
 ):
-    made = "results/demo/lightcluster/masks/round-0/patch/0001.npz"
+    made = "results/demo/lightcluster/masks/patch/0001.npz"
     (path,) = copy.glob(file)
     named = damage(path).relative_to(copy)
     before = digests(copy)

@@ -33,7 +33,7 @@ def run(tmp_path_factory, run_snakemake, fast_config) -> tuple[Path, str]:
 
 def test_every_image_has_a_segmentation_for_each_seed_and_a_mask(run):
     folder, _ = run
-    for made in ("segmentation/seed-0", "segmentation/seed-1", "masks/round-0/png"):
+    for made in ("segmentation/seed-0", "segmentation/seed-1", "masks/png"):
         assert sorted(path.name for path in folder.glob(f"{made}/*/*.png")) == NAMES
 
 

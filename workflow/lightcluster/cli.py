@@ -319,6 +319,43 @@ def merge_levels(
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def fit_discriminant(
+    settings: Settings, shards: Shards,
+    manifests: Annotated[Path, typer.Option()], features: Annotated[Path, typer.Option()],
+    merged: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Re-estimate the foreground of the whole dataset by a linear discriminant."""
+    _use_threads(1)
+    from lightcluster.masks.reestimation import fit_discriminant as step
+
+    names = [f"{shard:04d}" for shard in range(shards)]
+    given = {
+        name: settings[f"reestimation.{name}"]
+        for name in ("rounds", "tolerance", "radius", "epsilon", "ridge", "sample_tokens")
+    }
+    step(
+        [manifests / f"{name}.csv" for name in names],
+        [features / f"{name}.zarr" for name in names],
+        [merged / f"{name}.npz" for name in names],
+        output, **given, seed=settings["clustering.seed"],
+        max_pixels=settings["dataset.max_pixels"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def score_patches(
+    settings: Settings,
+    store: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
+    discriminant: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Score the patches of a shard by the discriminant."""
+    _use_threads(1)
+    from lightcluster.masks.reestimation import score_patches as step
+
+    step(store, merged, discriminant, output, affinity=settings["reestimation.affinity"])
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def refine_masks(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
@@ -327,16 +364,15 @@ def refine_masks(
 ) -> None:
     """Upsample and refine the masks of a shard."""
     _use_threads(1)
-    from lightcluster.masks.refinement import Crf
+    from lightcluster.masks.refinement import method_of
     from lightcluster.masks.refinement import refine_masks as step
 
-    refinement = dict(settings["refinement"])
-    method, working_pixels = refinement.pop("method"), refinement.pop("max_pixels")
+    refinement = settings["refinement"]
     step(
         manifest, patch_masks, output,
         upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
-        crf=Crf(**refinement) if method == "crf" else None,
-        working_pixels=working_pixels, max_pixels=settings["dataset.max_pixels"],
+        method=method_of(refinement), working_pixels=refinement["max_pixels"],
+        max_pixels=settings["dataset.max_pixels"],
     )  # fmt: skip
 
 

@@ -171,8 +171,9 @@ def unfinished(layout: Layout) -> Iterator[str]:
             "manifest": (folder / "manifest", ".csv"),
             "features": (Path(layout.features_folder(run)), ".zarr"),
             "image level": (folder / run / "clusters" / "image", ".npz"),
-            "patch masks": (folder / run / "masks" / "round-0" / "patch", ".npz"),
-            "refined masks": (folder / run / "masks" / "round-0" / "pixel", ".npz"),
+            "merged masks": (folder / run / "masks" / "merged", ".npz"),
+            "patch masks": (folder / run / "masks" / "patch", ".npz"),
+            "refined masks": (folder / run / "masks" / "pixel", ".npz"),
             "regions": (folder / run / "regions", ".npz"),
             "segmentations": (folder / run / "segmentation" / f"seed-{seed}", ""),
         }
@@ -221,4 +222,4 @@ def summary(layout: Layout) -> Iterator[str]:
         yield f"  report         {here / 'report' / 'index.html'}"
         seed = config.labelling.seeds[0]
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
-        yield f"  binary masks   {here / 'masks' / 'round-0' / 'png'}/"
+        yield f"  binary masks   {here / 'masks' / 'png'}/"

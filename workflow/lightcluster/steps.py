@@ -134,10 +134,28 @@ STEPS: dict[str, Step] = {
         reads=("clustering.normalize", "clustering.metric", "consistency"),
         after=("extract_features", "cluster_image", "decide_foreground"),
     ),
+    "fit_discriminant": Step(
+        reads=(
+            "reestimation.rounds",
+            "reestimation.tolerance",
+            "reestimation.radius",
+            "reestimation.epsilon",
+            "reestimation.ridge",
+            "reestimation.sample_tokens",
+            "clustering.seed",
+            "dataset.max_pixels",
+        ),
+        after=("index_dataset", "extract_features", "merge_levels"),
+    ),
+    "score_patches": Step(
+        unit="shard",
+        reads=("reestimation.affinity",),
+        after=("extract_features", "merge_levels", "fit_discriminant"),
+    ),
     "refine_masks": Step(
         unit="shard",
         reads=("upsampling", "refinement", "dataset.max_pixels"),
-        after=("index_dataset", "merge_levels"),
+        after=("index_dataset", "score_patches"),
     ),
     "paint_masks": Step(unit="shard", reads=(), after=("refine_masks",)),
     "embed_regions": Step(
@@ -172,7 +190,8 @@ STEPS: dict[str, Step] = {
     "count_masks": Step(
         unit="shard",
         reads=("dataset.background", "dataset.ignore", "upsampling"),
-        after=("index_dataset", "read_classes", "merge_levels", "refine_masks"),
+        after=("index_dataset", "read_classes", "score_patches", "refine_masks"),
+        version=2,
     ),
     "count_confusion": Step(
         unit="shard and seed",
@@ -185,7 +204,13 @@ STEPS: dict[str, Step] = {
     ),
     "report": Step(
         reads=("report", "dataset.ignore", "dataset.max_pixels"),
-        after=("gather_manifest", "merge_levels", "refine_masks", "paint_segmentation", "evaluate"),
+        after=(
+            "gather_manifest",
+            "score_patches",
+            "refine_masks",
+            "paint_segmentation",
+            "evaluate",
+        ),
     ),
 }
 

@@ -80,7 +80,7 @@ def run_targets(run):
     """Return the files that a run is for."""
     targets = expand(
         [
-            f"{RUN}/masks/round-0/png/{{shard}}",
+            f"{RUN}/masks/png/{{shard}}",
             f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
             f"{RUN}/report",
         ],

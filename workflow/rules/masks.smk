@@ -1,5 +1,4 @@
-# The round in the paths: the paper's method is round 0; further rounds may estimate anew.
-MASKS = f"{RUN}/masks/round-0"
+MASKS = f"{RUN}/masks"
 
 
 rule decide_foreground:
@@ -42,7 +41,7 @@ rule merge_levels:
         category=f"{RUN}/clusters/category.npz",
         decision=f"{MASKS}/foreground.npz",
     output:
-        f"{MASKS}/patch/{{shard}}.npz",
+        f"{MASKS}/merged/{{shard}}.npz",
     log:
         f"{RUN}/logs/merge_levels/{{shard}}.log",
     benchmark:
@@ -60,6 +59,60 @@ rule merge_levels:
         "--store {input.store} --image-level {input.image} --superclasses {input.superclasses} "
         "--dataset-level {input.dataset} --category-level {input.category} "
         "--decision {input.decision} --output {output} > {log} 2>&1"
+
+
+rule fit_discriminant:
+    input:
+        stores_of,
+        per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
+        per_shard(f"{MASKS}/merged/{{shard}}.npz"),
+    output:
+        f"{MASKS}/discriminant.npz",
+    log:
+        f"{RUN}/logs/fit_discriminant.log",
+    benchmark:
+        f"{RUN}/benchmarks/fit_discriminant.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=settings("fit_discriminant"),
+        shards=len(SHARDS),
+        manifests=f"{DATASET}/manifest",
+        features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
+        merged=f"{MASKS}/merged",
+    shell:
+        "python -m lightcluster fit-discriminant {params.settings:q} {params.shards} "
+        "--manifests {params.manifests} --features {params.features} --merged {params.merged} "
+        "--output {output} > {log} 2>&1"
+
+
+rule score_patches:
+    input:
+        store=store_of,
+        merged=f"{MASKS}/merged/{{shard}}.npz",
+        discriminant=f"{MASKS}/discriminant.npz",
+    output:
+        f"{MASKS}/patch/{{shard}}.npz",
+    log:
+        f"{RUN}/logs/score_patches/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/score_patches/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        settings=settings("score_patches"),
+    shell:
+        "python -m lightcluster score-patches {params.settings:q} --store {input.store} "
+        "--merged {input.merged} --discriminant {input.discriminant} --output {output} "
+        "> {log} 2>&1"
 
 
 rule refine_masks:

@@ -33,8 +33,9 @@ from lightcluster.regions.components import find_regions
 from lightcluster.regions.labelling import number_of_classes
 from lightcluster.regions.painting import paint_regions
 
-STAGES = (*LEVELS, "merged", "upsampled", "refined")
-"""Stages of the binary mask: the three levels and their merger as patches, then as pixels."""
+STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")
+"""Stages of the binary mask: the levels, their merger and what followed from it as patches, then
+as pixels."""
 
 
 def _labelled(
@@ -75,12 +76,13 @@ def count_masks(
         if ground is None:
             break
         foreground = np.where(truth == IGNORED, np.uint8(255), (truth != ground).astype(np.uint8))
-        score, size = patches.score_of(number), truth.shape
+        merged, score, size = patches.merged_of(number), patches.score_of(number), truth.shape
         masks = [
             *(
                 upsample(vote.astype(np.float32), size, "nearest") > 0.5
                 for vote in patches.votes_of(number)
             ),
+            upsample(merged, size, "nearest") > threshold,
             upsample(score, size, "nearest") > threshold,
             upsample(score, size, upsampling) > threshold,
             pixels.mask_of(number),

@@ -63,18 +63,26 @@ class PatchMasks:
         Where the patches of each image begin.
     votes : bool array, shape (3, patches)
         Masks of the three `LEVELS`.
+    merged : float16 array, shape (patches,)
+        Their merged score, in [0, 1].
     score : float16 array, shape (patches,)
-        The merged score, in [0, 1].
+        The score to refine, in [0, 1]: the merged one, or what `reestimation` made of it.
     """
 
     image_id: list[str]
     grid: NDArray[np.int32]
     offset: NDArray[np.int64]
     votes: NDArray[np.bool_]
+    merged: NDArray[np.float16]
     score: NDArray[np.float16]
 
-    def score_of(self, image: int) -> NDArray[np.float32]:
+    def merged_of(self, image: int) -> NDArray[np.float32]:
         """Return the merged score of an image, float32, shape (rows, columns)."""
+        span = slice(*self.offset[image : image + 2])
+        return self.merged[span].astype(np.float32).reshape(self.grid[image])
+
+    def score_of(self, image: int) -> NDArray[np.float32]:
+        """Return the score to refine of an image, float32, shape (rows, columns)."""
         span = slice(*self.offset[image : image + 2])
         return self.score[span].astype(np.float32).reshape(self.grid[image])
 
@@ -120,6 +128,7 @@ def merge_levels(
         label[1, span] = assign(points, category_centroids[superclass], metric)
         votes[0, span] = chosen["dataset"][label[0, span]]
         votes[1, span] = chosen["category"][superclass][label[1, span]]
+    merged = merge_votes(votes, rule)
     write_arrays(
         output,
         image_id=encode_names(features.image_id),
@@ -127,17 +136,19 @@ def merge_levels(
         offset=features.offset,
         label=label,
         votes=votes,
-        score=merge_votes(votes, rule),
+        merged=merged,
+        score=merged,
     )
 
 
 def read_patch_masks(path: Path) -> PatchMasks:
-    """Read the file of `merge_levels`."""
-    arrays = read_arrays(path, "image_id", "grid", "offset", "votes", "score")
+    """Read the file of `merge_levels`, whose score is the merged one, or of `score_patches`."""
+    arrays = read_arrays(path, "image_id", "grid", "offset", "votes", "merged", "score")
     return PatchMasks(
         image_id=decode_names(arrays["image_id"]),
         grid=arrays["grid"],
         offset=arrays["offset"],
         votes=arrays["votes"],
+        merged=arrays["merged"],
         score=arrays["score"],
     )

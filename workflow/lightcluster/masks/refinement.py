@@ -1,4 +1,4 @@
-"""Refinement of a mask to the edges of its image, by a fully connected CRF.
+"""Refinement of a mask to the edges of its image, by a fully connected CRF or a guided filter.
 
 Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials"
 (NeurIPS 2011), in the implementation of pydensecrf.
@@ -6,9 +6,10 @@ Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gauss
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.images import open_image
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.masks.guided import Guided, refine_guided
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
 
@@ -34,6 +36,15 @@ class Crf:
     bilateral_srgb: float = 13.0
     bilateral_weight: float = 10.0
     iterations: int = 5
+
+
+def method_of(settings: Mapping[str, Any]) -> Crf | Guided | None:
+    """Return the method that `config.RefinementSettings` choose, with its parameters."""
+    if settings["method"] == "none":
+        return None
+    if settings["method"] == "guided":
+        return Guided(settings["guided_radius"], settings["guided_epsilon"])
+    return Crf(**{field.name: settings[field.name] for field in fields(Crf)})
 
 
 def refine_crf(
@@ -84,7 +95,7 @@ def refine_mask(
     *,
     upsampling: Literal["bilinear", "nearest"],
     threshold: float,
-    crf: Crf | None,
+    method: Crf | Guided | None,
     max_pixels: int,
 ) -> NDArray[np.bool_]:
     """Turn the patch score of one image into its pixel mask.
@@ -98,8 +109,8 @@ def refine_mask(
     threshold : float
         Foreground above this score; with a CRF, which decides at 0.5, the score is first scaled
         so that the threshold comes to lie there.
-    crf : Crf or None
-        None: the upsampled score is thresholded as is.
+    method : Crf, Guided or None
+        None: the upsampled score is thresholded as is. The guided filter interpolates linearly.
     max_pixels : int
         Larger images are refined at a smaller size of this many pixels.
 
@@ -108,16 +119,19 @@ def refine_mask(
     bool array, shape (height, width)
     """
     height, width = image.shape[:2]
-    if crf is None:
+    if method is None:
         return upsample(score, (height, width), upsampling) > threshold
     size = working_size(height, width, max_pixels)
     if size != (height, width):
         small = Image.fromarray(image).resize(size[::-1], Image.Resampling.BOX)
         image = np.array(small)
-    soft = upsample(score, size, upsampling)
+    soft = upsample(score, size, upsampling) if isinstance(method, Crf) else score
     if threshold != 0.5:
         soft = np.interp(soft, [0, threshold, 1], [0, 0.5, 1]).astype(np.float32)
-    refined = refine_crf(soft, image, crf)
+    if isinstance(method, Crf):
+        refined = refine_crf(soft, image, method)
+    else:
+        refined = refine_guided(soft, image, method)
     if size != (height, width):
         refined = upsample(refined, (height, width), "bilinear")
     return refined > 0.5
@@ -161,7 +175,7 @@ def refine_masks(
     *,
     upsampling: Literal["bilinear", "nearest"],
     threshold: float,
-    crf: Crf | None,
+    method: Crf | Guided | None,
     working_pixels: int,
     max_pixels: int,
 ) -> None:
@@ -176,7 +190,7 @@ def refine_masks(
             image,
             upsampling=upsampling,
             threshold=threshold,
-            crf=crf,
+            method=method,
             max_pixels=working_pixels,
         )
         packed.append(np.packbits(mask))

@@ -34,7 +34,7 @@ ROWS_PER_PAGE = 8
 CELL = (150, 200)
 """Height and width of the box that each picture is fitted into."""
 
-COLUMNS = ("image", *(f"{level} level" for level in LEVELS), "merged", "refined mask",
+COLUMNS = ("image", *(f"{level} level" for level in LEVELS), "patch mask", "refined mask",
            "segmentation", "ground truth")  # fmt: skip
 
 MARGIN, GAP = 12, 6
@@ -284,7 +284,7 @@ def make_strip(
     image : uint8 array, shape (any height, any width, 3)
         Of the aspect ratio of `row`, at whatever size it was decoded.
     patch_masks : sequence of bool array, shape (rows, columns)
-        The levels and their merger on the patch grid.
+        The levels and what is refined, on the patch grid.
     mask : bool array, shape (height, width)
         The refined mask.
     segmentation : int array, shape (height, width)

@@ -25,7 +25,7 @@ MATCHING_NAMES = {
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, 2008).
 BLUE, SKY, ORANGE, GREY, INK = "#0072B2", "#56B4E9", "#D55E00", "#C8C8C8", "#222222"
-STAGE_COLOURS = (SKY, SKY, SKY, BLUE, BLUE, BLUE)
+STAGE_COLOURS = (SKY, SKY, SKY, BLUE, BLUE, BLUE, BLUE)
 MOST_CLASSES = 80
 
 

@@ -53,8 +53,8 @@ from lightcluster.reporting.figures import (
 
 TEMPLATE = Path(__file__).with_name("summary.html.j2")
 SUMMARIZED = (MATCHING_NAMES["iou_hungarian"], MATCHING_NAMES["background_fixed"])
-MERGED_ABOVE = 0.5
-"""The merged score above which a patch is foreground (`consistency.merge_votes`)."""
+PATCH_ABOVE = 0.5
+"""The score above which a patch is drawn as foreground."""
 
 SHEET_QUALITY = 88
 """Of the JPEGs inside the page: a fifth of the bytes of the PNGs beside it."""
@@ -194,14 +194,14 @@ def load_strip(sources: Sources, sample: Sample, patches: PatchMasks, pixels: Pi
             f"shard {sample.shard} holds no masks of {row.image_id!r}: it is of another listing "
             "of the dataset; run snakemake again"
         ) from None
-    merged = patches.score_of(number) > MERGED_ABOVE
+    patch_mask = patches.score_of(number) > PATCH_ABOVE
     try:
         image = open_image(row.path, sources.max_pixels, draft_size=CELL)
         truth = read_truth(sources, sample)
     except ImageError as error:
         raise ImageError(f"{str(row.path)!r}: {error}") from None
     return make_strip(
-        row, image, [*patches.votes_of(number), merged], pixels.mask_of(at),
+        row, image, [*patches.votes_of(number), patch_mask], pixels.mask_of(at),
         read_segmentation(sources.segmentation / sample.shard / row.output), truth, sources.key,
     )  # fmt: skip
 
@@ -367,10 +367,13 @@ def summary_lines(metrics: pd.DataFrame) -> list[str]:
         `evaluation.tables.Tables.metrics`.
     """
     first, images = metrics.iloc[0], int(metrics["images"].iloc[0])
-    masks = [
-        f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU"
-        for stage in ("merged", "refined") * has_masks(metrics)
-    ]
+    scores = {
+        stage: f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU"
+        for stage in ("merged", "reestimated", "refined") * has_masks(metrics)
+    }
+    if scores and mask_score(metrics, "reestimated") == mask_score(metrics, "merged"):
+        del scores["reestimated"]  # there were no rounds
+    masks = list(scores.values())
     lines = [line for line in class_lines(metrics) if line.matching in SUMMARIZED]
     distinct = {(line.miou, line.floor, line.fallback): line for line in reversed(lines)}
     classes = [
