@@ -14,11 +14,25 @@ TOLERANCE = 2.0
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory, run_snakemake, read_rows) -> list[dict[str, str]]:
+def finished(tmp_path_factory, run_snakemake) -> Path:
     folder = tmp_path_factory.mktemp("default")
     result = run_snakemake(folder)
     assert result.returncode == 0, result.stdout
-    return read_rows(folder / "results/demo/lightcluster/tables/metrics.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scores(finished, read_rows) -> list[dict[str, str]]:
+    return read_rows(finished / "results/demo/lightcluster/tables/metrics.csv")
+
+
+@pytest.fixture(scope="module")
+def reestimated(finished, run_snakemake, read_rows) -> list[dict[str, str]]:
+    runs = {"lightcluster": {}, "reestimated": {"reestimation": {"rounds": 6}}}
+    result = run_snakemake(finished, config={"runs": runs})
+    assert result.returncode == 0, result.stdout
+    assert "reestimated mask: " in result.stdout
+    return read_rows(finished / "results/demo/reestimated/tables/metrics.csv")
 
 
 def stated(figure: str) -> float:
@@ -35,6 +49,17 @@ def test_masks(scores, stage):
     rows = [row for row in scores if (row["stage"], row["metric"]) == (stage, "fgbg_miou")]
     assert len(rows) == 1
     assert per_cent(rows) == pytest.approx(stated(f"{stage} mask"), abs=TOLERANCE)
+
+
+def test_masks_reestimated_in_six_rounds_are_better(scores, reestimated):
+    """Measured: 78.8 to 80.9 before the refinement, and 85.5 to 87.3 after it."""
+    before, after = (
+        {row["stage"]: 100 * float(row["value"]) for row in rows if row["metric"] == "fgbg_miou"}
+        for rows in (scores, reestimated)
+    )
+    assert before["reestimated"] == before["merged"] == after["merged"]
+    assert after["reestimated"] > after["merged"] + 1
+    assert after["refined"] > before["refined"] + 1
 
 
 def test_classes_over_five_seeds(scores):
