@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightcluster.config import parse_config
+from lightcluster.config import Config, parse_config
 from lightcluster.layout import Layout
-from lightcluster.preview import check_all, measure, peak_bytes, print_plan
+from lightcluster.preview import Size, check_all, measure, peak_bytes, print_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,11 +89,20 @@ def test_measure_counts_patches_of_each_images_own_grid(photographs):
     assert peak_bytes(size, config) < 2**30
 
 
+def test_the_memory_of_gathering_depends_on_rounds_but_not_on_the_images():
+    small, large = (Size(images=n, tokens=1000 * n, dim=768, cache_bytes=0) for n in (500, 10**6))
+    paper = Config(reestimation={"rounds": 0})
+    rounds = Config(reestimation={"rounds": 6})
+    for config in (paper, rounds):
+        assert peak_bytes(small, config) == peak_bytes(large, config)
+    assert peak_bytes(large, rounds) - peak_bytes(large, paper) > 200 * 2**20
+
+
 def test_plan_prints_sizes_and_jobs(photographs, capsys):
     print_plan([Path("mine.yaml")])
     text = " ".join(capsys.readouterr().out.split())
     assert "120" in text
-    assert "33 jobs in 1 shard(s)" in text
+    assert "35 jobs in 1 shard(s)" in text
 
 
 def test_mistakes_end_with_a_message_not_a_traceback(photographs):

@@ -185,11 +185,14 @@ def _patch_and_dim(model: str) -> tuple[int, int]:
 def peak_bytes(size: Size, config: Config) -> int:
     """Return about how much memory the largest job that gathers all shards takes.
 
-    It holds the sample of patches in half and in single precision, and once more while faiss
-    works on it. It does not grow with the number of images.
+    The levels hold a sample of patches in half and in single precision, and once more while faiss
+    works on it; the re-estimation holds a larger one in half precision. Neither grows with the
+    number of images.
     """
-    sample = min(config.clustering.sample_tokens, size.tokens)
-    return 400 * 2**20 + sample * size.dim * (2 + 4 + 4)
+    clustering, reestimation = config.clustering, config.reestimation
+    levels = min(clustering.sample_tokens, size.tokens) * size.dim * (2 + 4 + 4)
+    scenes = min(reestimation.sample_tokens, size.tokens) * size.dim * 2
+    return 400 * 2**20 + max(levels, scenes if reestimation.rounds else 0)
 
 
 def print_plan(configfiles: Sequence[Path]) -> None:
