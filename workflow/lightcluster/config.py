@@ -254,7 +254,7 @@ class RefinementSettings(Section):
 
     method: Literal["crf", "guided", "none"] = Field(
         "crf",
-        description="`guided`: a guided filter, some forty times as fast; `none`: the upsampled "
+        description="`guided`: a guided filter, about 25 times as fast; `none`: the upsampled "
         "mask as is.",
     )
     guided_radius: float = Field(
