@@ -32,11 +32,11 @@ from pydensecrf import densecrf
 
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.features.images import open_image
-from lightcluster.masks.refinement import Crf, refine_mask, refine_masks
+from lightcluster.masks.refinement import method_of, refine_mask, refine_masks
 from lightcluster.masks.upsampling import upsample
 
 REFINEMENT = SETTINGS.refinement
-CRF = Crf(**REFINEMENT.model_dump(exclude={"method", "max_pixels"}))
+CRF = method_of(REFINEMENT.model_dump())
 
 
 def unary_of(score: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

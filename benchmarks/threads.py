@@ -37,14 +37,14 @@ from inputs import (
 from lightcluster.clustering.image_level import cluster_image
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.datasets.manifest import Row, write_rows
-from lightcluster.masks.refinement import Crf, refine_masks
+from lightcluster.masks.refinement import method_of, refine_masks
 from lightcluster.regions.embedding import embed_regions
 
 SHARDS = 2
 CORES = sorted(os.sched_getaffinity(0))[:SHARDS]
 GOALS = dict.fromkeys(["extract_features", "embed_regions", "refine_masks"], ">= 1.8")
 """Of the steps that bind the processor; the clustering steps last fractions of a second."""
-CRF = Crf(**SETTINGS.refinement.model_dump(exclude={"method", "max_pixels"}))
+CRF = method_of(SETTINGS.refinement.model_dump())
 
 
 def use_cores(count: int) -> None:

@@ -329,9 +329,11 @@ def fit_discriminant(
     from lightcluster.masks.reestimation import fit_discriminant as step
 
     names = [f"{shard:04d}" for shard in range(shards)]
+    section = "reestimation."
     given = {
-        name: settings[f"reestimation.{name}"]
-        for name in ("rounds", "tolerance", "radius", "epsilon", "ridge", "sample_tokens")
+        key.removeprefix(section): value
+        for key, value in settings.items()
+        if key.startswith(section)
     }
     step(
         [manifests / f"{name}.csv" for name in names],

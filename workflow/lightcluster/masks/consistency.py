@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from lightcluster.files import decode_names, encode_names, read_arrays, write_ar
 from lightcluster.progress import progress
 
 LEVELS = ("dataset", "category", "image")
+Value = TypeVar("Value", bound=np.generic)
 ConsistencyRule = Literal["majority", "any", "all", "dataset", "category", "image"]
 
 
@@ -78,18 +79,20 @@ class PatchMasks:
 
     def merged_of(self, image: int) -> NDArray[np.float32]:
         """Return the merged score of an image, float32, shape (rows, columns)."""
-        span = slice(*self.offset[image : image + 2])
-        return self.merged[span].astype(np.float32).reshape(self.grid[image])
+        return self._of(image, self.merged).astype(np.float32)
 
     def score_of(self, image: int) -> NDArray[np.float32]:
         """Return the score to refine of an image, float32, shape (rows, columns)."""
-        span = slice(*self.offset[image : image + 2])
-        return self.score[span].astype(np.float32).reshape(self.grid[image])
+        return self._of(image, self.score).astype(np.float32)
 
     def votes_of(self, image: int) -> NDArray[np.bool_]:
         """Return the masks of the three levels of an image, bool, shape (3, rows, columns)."""
+        return self._of(image, self.votes)
+
+    def _of(self, image: int, values: NDArray[Value]) -> NDArray[Value]:
+        """Return the part of an image of an array [..., patches], in the shape of its grid."""
         span = slice(*self.offset[image : image + 2])
-        return self.votes[:, span].reshape(3, *self.grid[image])
+        return values[..., span].reshape(*values.shape[:-1], *self.grid[image])
 
 
 def merge_levels(

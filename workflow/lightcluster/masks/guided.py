@@ -89,7 +89,11 @@ def guided_filter(
     float32 array, shape (height, width)
         Not clipped: it may leave the range of `score` a little.
     """
-    coefficients = guided_coefficients(score, guide, guided)
+    return _evaluate(guided_coefficients(score, guide, guided), guide)
+
+
+def _evaluate(coefficients: NDArray[np.float32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the linear function of `guided_coefficients` at the colours of a guide."""
     filtered: NDArray[np.float32] = (coefficients[:3] * guide).sum(axis=0) + coefficients[3]
     return filtered
 
@@ -115,8 +119,5 @@ def refine_guided(
     coefficients = guided_coefficients(
         upsample(score, size, "bilinear"), shrink(image, size), guided
     )
-    *slopes, filtered = (upsample(values, (height, width), "bilinear") for values in coefficients)
-    result = filtered.copy()
-    for channel, slope in enumerate(slopes):
-        result += slope * image[..., channel] / np.float32(255)
-    return result
+    enlarged = np.stack([upsample(values, (height, width), "bilinear") for values in coefficients])
+    return _evaluate(enlarged, shrink(image, (height, width)))

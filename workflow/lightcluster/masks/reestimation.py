@@ -277,12 +277,13 @@ def score_patches(
     store: Path, merged: Path, discriminant: Path, output: Path, *, affinity: int
 ) -> None:
     """Score the patches of a shard and write the arrays of `consistency.PatchMasks`."""
-    features, masks = FeatureStore.open(store), read_patch_masks(merged)
+    masks = read_patch_masks(merged)
     arrays = read_arrays(discriminant, "direction", "range")
     score = masks.score
     if arrays["direction"].size:
         found = Discriminant(arrays["direction"], *arrays["range"].tolist())
         score = np.empty_like(masks.score)
+        features = FeatureStore.open(store)
         facet = features.facets[0]
         for image in progress(features.iter_images((facet,)), "score", features.n_images):
             span = slice(*features.offset[image.index : image.index + 2])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.evaluation.tables import MATCHINGS
+from lightcluster.masks.consistency import LEVELS
 from lightcluster.reporting.contact_sheet import printable, shorten
 
 MATCHING_NAMES = {
@@ -25,7 +26,7 @@ MATCHING_NAMES = {
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, 2008).
 BLUE, SKY, ORANGE, GREY, INK = "#0072B2", "#56B4E9", "#D55E00", "#C8C8C8", "#222222"
-STAGE_COLOURS = (SKY, SKY, SKY, BLUE, BLUE, BLUE, BLUE)
+STAGE_COLOURS = tuple(SKY if stage in LEVELS else BLUE for stage in STAGES)
 MOST_CLASSES = 80
 
 
