@@ -10,6 +10,7 @@ from lightcluster.features import backbone as module
 from lightcluster.features.backbone import (
     FACETS,
     Backbone,
+    Facet,
     VisionTransformer,
     build_architecture,
     resolve_precision,
@@ -101,6 +102,24 @@ def test_features_equal_those_computed_by_hand(arguments: dict[str, object], lay
             assert torch.allclose(found.facets[name], expected[name], atol=1e-5)
         assert torch.allclose(found.cls, expected["cls"], atol=1e-5)
         assert torch.allclose(found.cls_attention, expected["cls_attention"], atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("facets", [FACETS, ("key",)], ids=len)
+def test_all_layers_in_one_pass_are_those_of_passes_of_their_own(
+    arguments: dict[str, object], facets: tuple[Facet, ...]
+) -> None:
+    backbone = small_backbone(**arguments)
+    images = torch.randn(2, 3, 2 * backbone.patch_size, 3 * backbone.patch_size)
+    together = backbone.forward_layers(images, facets)
+    assert len(together) == backbone.depth
+    for layer, found in enumerate(together):
+        alone = backbone.forward(images, facets, layer)
+        assert tuple(found.facets) == facets
+        for name in facets:
+            assert torch.allclose(found.facets[name], alone.facets[name], atol=1e-5)
+        assert torch.allclose(found.cls, alone.cls, atol=1e-5)
+        assert torch.allclose(found.cls_attention, alone.cls_attention, atol=1e-6)
 
 
 @pytest.mark.parametrize(

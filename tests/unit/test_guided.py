@@ -7,7 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.masks.guided import Guided, guided_filter, refine_guided, shrink
+from lightcluster.masks.guided import (
+    Guided,
+    guided_filter,
+    prepare_guide,
+    refine_guided,
+    shrink,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -44,14 +50,14 @@ def slow_filter(
 def test_it_is_the_mean_of_the_regressions_of_all_windows(share, radius, epsilon):
     score = RANDOM.random((10, 13), np.float32)
     guide = RANDOM.random((3, 10, 13), np.float32)
-    found = guided_filter(score, guide, Guided(share, epsilon))
+    found = guided_filter(score, prepare_guide(guide, Guided(share, epsilon)))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, slow_filter(score, guide, radius, epsilon), atol=2e-4)
 
 
 def test_a_constant_score_stays():
     guide = RANDOM.random((3, 20, 30), np.float32)
-    found = guided_filter(np.full((20, 30), 0.3, np.float32), guide, Guided(0.2))
+    found = guided_filter(np.full((20, 30), 0.3, np.float32), prepare_guide(guide, Guided(0.2)))
     np.testing.assert_allclose(found, 0.3, atol=1e-4)
 
 
@@ -60,7 +66,7 @@ def test_a_blurred_edge_comes_back_where_the_guide_has_it():
     truth[:, 33:] = 1
     guide = np.stack([0.2 + 0.6 * truth] * 3)
     blurred = np.clip((np.arange(80, dtype=np.float32) - 25) / 16, 0, 1)[None].repeat(60, axis=0)
-    found = guided_filter(blurred, guide, Guided(0.2))
+    found = guided_filter(blurred, prepare_guide(guide, Guided(0.2)))
     assert ((found > 0.5) == (truth > 0.5)).all()
     assert not ((blurred > 0.5) == (truth > 0.5)).all() or np.abs(found - truth).mean() < 0.2
 

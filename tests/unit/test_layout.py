@@ -40,6 +40,22 @@ def test_whatever_changes_features_changes_their_name(changes):
     assert layout.features_folder("a") != layout.features_folder("b")
 
 
+def test_how_many_images_auto_looks_at_matters_to_auto_alone():
+    few = {"auto_images": 9}
+    layout = Layout(
+        configs(
+            a={}, b={"features": few},
+            c={"features": {"layer": "auto"}}, d={"features": {"layer": "auto", **few}},
+        )
+    )  # fmt: skip
+    folders = [layout.features_folder(run) for run in "abcd"]
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
+    assert [layout.is_chosen(folder.rpartition("/")[2]) for folder in folders] == [0, 0, 1, 1]
+    assert layout.count_jobs()["choose_features"] == 2
+    assert "choose_features" not in Layout(configs(a={}, b={"features": few})).count_jobs()
+
+
 def test_names_are_readable_and_safe():
     config = configs(
         a={
@@ -76,7 +92,7 @@ def test_jobs_are_given_the_settings_of_their_own_run():
     assert settings["clustering.k_image"] == 5
     folder = layout.features_folder("a").rpartition("/")[2]
     settings = json.loads(layout.settings("extract_features", SimpleNamespace(features=folder)))
-    assert settings["features"]["short_side"] == 64
+    assert settings["features.short_side"] == 64
 
 
 def test_missing_folders_are_named(tmp_path):

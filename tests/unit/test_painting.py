@@ -10,7 +10,7 @@ from builders import write_manifest, write_pixel_masks
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.files import write_arrays
+from lightcluster.files import encode_names, write_arrays
 from lightcluster.regions.components import find_regions
 from lightcluster.regions.painting import (
     paint_masks,
@@ -98,11 +98,12 @@ def paint_classes(folder: Path, classes: list[int]) -> None:
     image = np.repeat(np.arange(3), [len(found.area) for found in regions.values()])
     assert len(image) == len(classes)
     write_arrays(
-        folder / "regions.npz", image=image.astype(np.int32), cls=CENTROIDS[np.asarray(classes) - 1]
+        folder / "regions.npz", image=image.astype(np.int32), key=CENTROIDS[np.asarray(classes) - 1]
     )
     write_arrays(
-        folder / "labelling.npz", mean=np.zeros(3, np.float32),
-        components=np.eye(3, dtype=np.float32), centroids=CENTROIDS,
+        folder / "labelling.npz", features=encode_names(["key"]),
+        centers=np.zeros((1, 3), np.float32), components=np.eye(3, dtype=np.float32),
+        centroids=CENTROIDS,
     )  # fmt: skip
     manifest = write_manifest(
         folder / "manifest.csv", dict(reversed(SIZES.items())), outputs=OUTPUTS

@@ -98,6 +98,13 @@ def test_the_memory_of_gathering_depends_on_rounds_but_not_on_the_images():
     assert peak_bytes(large, rounds) - peak_bytes(large, paper) > 200 * 2**20
 
 
+def test_a_consensus_of_many_regions_takes_memory():
+    size = Size(images=10**6, tokens=10**9, dim=384, cache_bytes=0)
+    many = {"sample_regions": 16_384}
+    assert peak_bytes(size, Config(labelling=many)) > 2 * 2**30
+    assert peak_bytes(size, Config(labelling={**many, "method": "kmeans"})) < 2**30
+
+
 def test_plan_prints_sizes_and_jobs(photographs, capsys):
     print_plan([Path("mine.yaml")])
     text = " ".join(capsys.readouterr().out.split())

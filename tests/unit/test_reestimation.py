@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from lightcluster.features.store import FeatureStore, FeatureStoreWriter, ImageFeatures
 from lightcluster.files import read_arrays
 from lightcluster.masks.consistency import read_patch_masks
-from lightcluster.masks.guided import Guided
+from lightcluster.masks.guided import Guided, prepare_guide
 from lightcluster.masks.reestimation import (
     Discriminant,
     Scene,
+    every_other,
     fit_discriminant,
     fit_ridge,
     reestimate,
@@ -51,7 +52,11 @@ def planted(
     fine = truth.repeat(2, axis=0).repeat(2, axis=1)
     image = np.where(fine[..., None], (200, 80, 60), (60, 90, 160)).astype(np.uint8)
     guide = image.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-    return Scene(unit(features).astype(np.float16), guide, score), truth, image
+    return (
+        Scene(unit(features).astype(np.float16), prepare_guide(guide, GUIDED), score),
+        truth,
+        image,
+    )
 
 
 def accuracy(scores: list[NDArray[np.floating]], truths: list[NDArray[np.bool_]]) -> float:
@@ -62,7 +67,7 @@ def test_ridge_regression_is_that_of_the_normal_equations():
     random = np.random.default_rng(0)
     scenes = [planted(seed)[0] for seed in range(3)]
     labels = [random.random(12 * 16, np.float32) for _ in scenes]
-    found = fit_ridge(scenes, labels, 0.01)
+    found = fit_ridge([scene.features for scene in scenes], labels, 0.01)
     features = np.concatenate([scene.features for scene in scenes]).astype(np.float64)
     label = np.concatenate(labels).astype(np.float64)
     weight = np.abs(2 * label - 1)
@@ -88,12 +93,12 @@ def test_the_means_of_the_sides_score_0_and_1():
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_without_two_sides_there_is_nothing_to_fit(label):
     scene = planted(0)[0]
-    assert fit_ridge([scene], [np.full(12 * 16, label, np.float32)], 1e-3) is None
+    assert fit_ridge([scene.features], [np.full(12 * 16, label, np.float32)], 1e-3) is None
 
 
 def test_labels_are_shares_of_each_patch_and_follow_the_image():
     scene, truth, _ = planted(0)
-    labels = soft_labels(truth.astype(np.float32), scene.guide, GUIDED)
+    labels = soft_labels(truth.astype(np.float32), scene.guide)
     assert set(np.unique(labels)) <= {0, 0.25, 0.5, 0.75, 1}
     assert ((labels > 0.5) == truth.ravel()).mean() > 0.97
 
@@ -101,7 +106,7 @@ def test_labels_are_shares_of_each_patch_and_follow_the_image():
 def test_rounds_find_what_the_levels_missed():
     scenes, truths, _ = zip(*(planted(seed) for seed in range(6)), strict=True)
     before = accuracy([scene.score for scene in scenes], list(truths))
-    found, changed = reestimate(scenes, rounds=5, tolerance=0, guided=GUIDED, ridge=1e-3)
+    found, changed = reestimate(scenes, rounds=5, tolerance=0, ridge=1e-3)
     assert found is not None
     after = [found.score(s.features.astype(np.float32)).reshape(s.score.shape) for s in scenes]
     assert accuracy(after, list(truths)) > max(0.98, before + 0.05)
@@ -111,7 +116,7 @@ def test_rounds_find_what_the_levels_missed():
 
 def test_rounds_end_when_little_changes():
     scenes = [planted(seed)[0] for seed in range(6)]
-    changed = reestimate(scenes, rounds=50, tolerance=0.01, guided=GUIDED, ridge=1e-3)[1]
+    changed = reestimate(scenes, rounds=50, tolerance=0.01, ridge=1e-3)[1]
     assert changed[-1] < 0.01
     assert all(share >= 0.01 for share in changed[:-1])
 
@@ -119,33 +124,41 @@ def test_rounds_end_when_little_changes():
 def test_an_empty_score_stays(caplog):
     scene = planted(0)[0]
     empty = Scene(scene.features, scene.guide, np.zeros_like(scene.score))
-    assert reestimate([empty], rounds=3, tolerance=0, guided=GUIDED, ridge=1e-3) == (None, [])
+    assert reestimate([empty], rounds=3, tolerance=0, ridge=1e-3) == (None, [])
     assert "the former score stays" in caplog.text
 
 
+def test_every_other_patch_is_taken_down_and_across():
+    assert every_other((3, 5)).tolist() == [0, 2, 4, 10, 12, 14]
+    assert every_other((1, 1)).tolist() == [0]
+    assert every_other((2, 4)).tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("affinity", [1, 2, 3])
-def test_the_affinity_weighs_patches_by_their_cosine(affinity):
+def test_the_affinity_weighs_every_other_patch_by_its_cosine(affinity):
     random = np.random.default_rng(1)
     features, score = unit(random.normal(size=(30, 5))), random.random(30, np.float32)
+    others = [row * 6 + column for row in (0, 2, 4) for column in (0, 2, 4)]
     centred = unit(features - features.mean(axis=0))
-    weights = [[max(0.0, float(a @ b)) ** affinity for b in centred] for a in centred]
-    expected = [np.average(score, weights=row) for row in weights]
-    np.testing.assert_allclose(smooth_by_affinity(features, score, affinity), expected, rtol=1e-4)
+    weights = [[max(0.0, float(a @ centred[b])) ** affinity for b in others] for a in centred]
+    expected = [np.average(score[others], weights=row) for row in weights]
+    found = smooth_by_affinity(features, score, (5, 6), affinity)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_the_affinity_may_be_off_and_patches_alike():
     score = np.array([0.2, 0.9, 0.4], np.float32)
-    assert smooth_by_affinity(np.eye(3, dtype=np.float32), score, 0) is score
+    assert smooth_by_affinity(np.eye(3, dtype=np.float32), score, (1, 3), 0) is score
     alike = np.ones((3, 4), np.float32) / 2
-    np.testing.assert_array_equal(smooth_by_affinity(alike, score, 3), score)
+    np.testing.assert_array_equal(smooth_by_affinity(alike, score, (1, 3), 3), score)
 
 
 def test_the_affinity_of_many_patches_is_computed_in_blocks(monkeypatch):
     random = np.random.default_rng(1)
     features, score = unit(random.normal(size=(50, 5))), random.random(50, np.float32)
-    whole = smooth_by_affinity(features, score, 3)
+    whole = smooth_by_affinity(features, score, (5, 10), 3)
     monkeypatch.setattr("lightcluster.masks.reestimation._ROWS_AT_ONCE", 7)
-    np.testing.assert_allclose(smooth_by_affinity(features, score, 3), whole, rtol=1e-5)
+    np.testing.assert_allclose(smooth_by_affinity(features, score, (5, 10), 3), whole, rtol=1e-5)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def finished(tmp_path_factory, run_snakemake, config):
 def test_a_plain_dry_run_lists_every_step(tmp_path, run_snakemake):
     result = run_snakemake(tmp_path, "--dry-run")
     assert result.returncode == 0, result.stdout
-    for step in STEPS:
+    for step in set(STEPS) - {"choose_features"}:  # only where something is `auto`
         assert re.search(rf"^{step} +\d+$", result.stdout, flags=re.M), step
 
 
@@ -46,7 +46,7 @@ def test_the_number_of_jobs_is_the_one_that_plan_states(tmp_path, run_snakemake,
     result = run_snakemake(tmp_path, "--dry-run", config=config)
     counts = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout, flags=re.M))
     planned = Layout(parse_config(config)).count_jobs()
-    assert {step: int(counts[step]) for step in STEPS} == planned
+    assert {step: int(counts[step]) for step in STEPS if step in counts} == planned
 
 
 def test_the_run_says_what_is_done_and_where_to_look(finished):

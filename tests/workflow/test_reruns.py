@@ -15,13 +15,20 @@ import pytest
 from lightcluster.config import walk_keys
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
+from lightcluster.features.store import FeatureStore
+from lightcluster.layout import read_choice
 from lightcluster.steps import STEPS, rerun_by
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_A_RUN = {"run", "shard", "seed", "shard and seed"}
 """Units of the steps that each run has for itself."""
 
-DEMO = {"dataset": {"demo": {"scenes": 12}, "shard_size": 8}}
+DEMO = {
+    "dataset": {"demo": {"scenes": 12}, "shard_size": 8},
+    "features": {"facet": "auto", "layer": "auto"},
+}
+"""A configuration in which every step has a job."""
+
 FOLDER = {
     "dataset": {
         "name": "photos",
@@ -49,6 +56,7 @@ CHANGES: dict[str, Any] = {
     "backbone.std": [0.3, 0.3, 0.3],
     "features.facet": "token",
     "features.layer": -2,
+    "features.auto_images": 9,
     "features.short_side": 112,
     "features.max_tokens": 5000,
     "features.precision": "bfloat16",
@@ -92,6 +100,8 @@ CHANGES: dict[str, Any] = {
     "regions.crop_size": 96,
     "regions.masked": True,
     "labelling.classes": 4,
+    "labelling.features": ["cls"],
+    "labelling.method": "kmeans",
     "labelling.pca": 4,
     "labelling.restarts": 3,
     "labelling.iterations": 7,
@@ -141,7 +151,18 @@ def demo(tmp_path_factory, run_snakemake, fast_config):
     folder = tmp_path_factory.mktemp("demo")
     result = run_snakemake(folder, config=fast_config(DEMO))
     assert result.returncode == 0, result.stdout
+    assert "chosen without labels" in result.stdout
     return folder
+
+
+def test_the_features_that_are_chosen_are_extracted(demo, read_rows):
+    (table,) = (demo / "results/demo/features").glob("*-auto-auto-*/choice.csv")
+    best = read_rows(table)[0]
+    assert read_choice(table) == (best["facet"], int(best["layer"]))
+    stores = [FeatureStore.open(path) for path in table.parent.glob("*.zarr")]
+    assert len(stores) == 2
+    for store in stores:
+        assert (*store.facets, str(store.attributes["layer"])) == (best["facet"], best["layer"])
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +197,8 @@ def test_every_key_is_tried():
 
 @pytest.mark.parametrize("key", [key for key, _ in walk_keys()])
 def test_a_changed_key_reruns_the_documented_steps_and_no_others(key, rerun):
-    assert rerun[key] == set(rerun_by(key))
+    absent = {"choose_features"} if key in FOLDER_CHANGES else set()  # nothing there is `auto`
+    assert rerun[key] == set(rerun_by(key)) - absent
 
 
 # ---- what is no parameter --------------------------------------------------------------------

@@ -166,11 +166,30 @@ def fetch_weights(settings: Settings, output: Path) -> None:
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def choose_features(
+    settings: Settings, shards: Shards,
+    manifests: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    device: Device = "auto", threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Choose the facet and the layer whose levels agree best."""
+    _use_threads(threads)
+    from lightcluster.features.choice import choose_features as step
+
+    step(
+        [manifests / f"{shard:04d}.csv" for shard in range(shards)], weights, output,
+        mean=settings["backbone.mean"], std=settings["backbone.std"], **settings["features"],
+        max_pixels=settings["dataset.max_pixels"], device=_device(device), threads=threads,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def extract_features(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
     weights: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
+    choice: OptionalPath = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     threads: Threads = 1,
@@ -179,14 +198,17 @@ def extract_features(
     _use_threads(threads)
     from lightcluster.features.step import extract_features as step
 
-    features = settings["features"]
+    facet, layer = settings["features.facet"], settings["features.layer"]
+    if choice is not None:
+        from lightcluster.layout import read_choice
+
+        facet, layer = read_choice(choice)
     step(
         manifest, weights, output,
-        mean=settings["backbone.mean"], std=settings["backbone.std"],
-        facet=features["facet"], layer=features["layer"], short_side=features["short_side"],
-        max_tokens=features["max_tokens"], max_pixels=settings["dataset.max_pixels"],
-        precision=features["precision"], device=_device(device), batch_size=batch_size,
-        threads=threads,
+        mean=settings["backbone.mean"], std=settings["backbone.std"], facet=facet, layer=layer,
+        short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
+        max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
+        device=_device(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
 
 
@@ -427,6 +449,7 @@ def label_regions(
     step(
         [regions / f"{shard:04d}.npz" for shard in range(shards)], classes, output, palette,
         classes=settings["labelling.classes"], background=settings["dataset.background"],
+        features=settings["labelling.features"], method=settings["labelling.method"],
         pca=settings["labelling.pca"], restarts=settings["labelling.restarts"],
         iterations=settings["labelling.iterations"],
         sample_regions=settings["labelling.sample_regions"], seed=seed,

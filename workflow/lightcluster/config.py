@@ -27,7 +27,6 @@ from lightcluster.errors import ConfigError
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
 ]
-Facet = Literal["key", "query", "value", "token"]
 
 
 EMBEDDED = "vit_mini_patch8_80"
@@ -116,8 +115,17 @@ class BackboneSettings(Section):
 class FeatureSettings(Section):
     """What is read from the backbone, and at which resolution."""
 
-    facet: Facet = Field("key", description="What is clustered: attention keys (the paper), …")
-    layer: int = Field(-1, description="Block it is read from; negative counts from the last.")
+    facet: Literal["key", "query", "value", "token", "auto"] = Field(
+        "key",
+        description="What is clustered: attention keys (the paper), …; `auto`: the facet whose "
+        "levels agree best, without labels.",
+    )
+    layer: int | Literal["auto"] = Field(
+        -1,
+        description="Block it is read from; negative counts from the last; `auto`: the block whose "
+        "levels agree best, without labels.",
+    )
+    auto_images: int = Field(128, ge=8, description="Images that `auto` looks at, at most.")
     short_side: int = Field(
         448,
         ge=16,
@@ -132,6 +140,11 @@ class FeatureSettings(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Arithmetic of the backbone; `auto`: bfloat16 where the device has it."
     )
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the facet or the layer is to be chosen."""
+        return "auto" in (self.facet, self.layer)
 
 
 class ClusteringSettings(Section):
@@ -204,14 +217,14 @@ class ReestimationSettings(Section):
     """The foreground estimated anew, from what the masks have in common (beyond the paper)."""
 
     rounds: int = Field(
-        0,
+        30,
         ge=0,
         le=100,
         description="Rounds at most of fitting a linear discriminant of the patch features to the "
-        "masks it refines; 0: the score of the levels stays, as in the paper. 6 are enough.",
+        "masks it refines; 0: the score of the levels stays, as in the paper.",
     )
     tolerance: float = Field(
-        0.001, ge=0, lt=1, description="Rounds end once a smaller share of patches changes sides."
+        0.003, ge=0, lt=1, description="Rounds end once a smaller share of patches changes sides."
     )
     radius: float = Field(
         0.1,
@@ -294,24 +307,35 @@ class RegionSettings(Section):
         224,
         ge=16,
         le=2048,
-        description="Side of the square crop, in pixels. Where it is not set, "
-        f"{EMBEDDED_SIZES['regions']['crop_size']} with the embedded backbone.",
+        description="Side of the square crop in pixels, rounded to multiples of the patch. Where "
+        f"it is not set, {EMBEDDED_SIZES['regions']['crop_size']} with the embedded backbone.",
     )
     masked: bool = Field(False, description="Paint the pixels outside of the object mean grey.")
 
 
 class LabellingSettings(Section):
-    """Classes: k-means on the CLS tokens of all regions."""
+    """Classes: k-means on the CLS tokens and the mean keys of all regions."""
 
     classes: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
         "auto",
         description="Number of object classes K; `auto`: the foreground classes of `classes.csv`, "
         "or 10 without one. Scores of different K cannot be compared.",
     )
-    pca: int = Field(
-        16, ge=0, le=4096, description="Principal components kept before L2; 0: no projection."
+    features: tuple[Literal["cls", "key"], ...] = Field(
+        ("cls", "key"),
+        min_length=1,
+        description="What describes a region: `cls`, the CLS token of its crop (the paper); `key`, "
+        "the mean key of the crop's patches that it covers. Each is centred and of unit length.",
     )
-    restarts: int = Field(10, ge=1, le=1000, description="k-means++ starts; the best one is kept.")
+    method: Literal["consensus", "kmeans"] = Field(
+        "consensus",
+        description="`kmeans`: the best of all starts; `consensus`: average linkage on how often "
+        "they put two regions together.",
+    )
+    pca: int = Field(
+        32, ge=0, le=4096, description="Principal components kept before L2; 0: no projection."
+    )
+    restarts: int = Field(50, ge=1, le=1000, description="k-means++ starts.")
     iterations: int = Field(50, ge=1, le=1000, description="Lloyd iterations of each start.")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2, 3, 4),
@@ -319,7 +343,11 @@ class LabellingSettings(Section):
         description="The labelling is repeated with each of these; scores are mean ± sd.",
     )
     sample_regions: int = Field(
-        65_536, ge=16, description="Regions that the classes are fitted on at most."
+        4_096,
+        ge=16,
+        le=16_384,
+        description="Regions that the classes are fitted on at most; a consensus takes memory that "
+        "grows with their square, 0.2 GB for the default.",
     )
 
 

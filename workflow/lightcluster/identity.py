@@ -44,12 +44,12 @@ def weights_id(backbone: BackboneSettings) -> str:
 def features_id(config: Config) -> str:
     """Return a folder name for the features: model, weights, facet, layer, size and a digest."""
     features = config.features
-    layer = "last" if features.layer == -1 else f"layer{features.layer}"
+    layer = {-1: "last", "auto": "auto"}.get(features.layer, f"layer{features.layer}")
     content = [
         weights_id(config.backbone),
         config.backbone.mean,
         config.backbone.std,
-        features.model_dump(mode="json"),
+        features.model_dump(mode="json", exclude=set() if features.automatic else {"auto_images"}),
     ]
     weights = weights_id(config.backbone).rpartition("-")[0]
     return f"{weights}-{features.facet}-{layer}-{features.short_side}-{_digest(content)}"

@@ -108,6 +108,10 @@ class Layout:
         """Return the verified weights that features are extracted with."""
         return self.weights_file(self._run_of_features[features])
 
+    def is_chosen(self, features: str) -> bool:
+        """Tell whether the facet or the layer of these features is chosen by a step."""
+        return self.configs[self._run_of_features[features]].features.automatic
+
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._run_of_weights[weights]].backbone
@@ -144,6 +148,7 @@ class Layout:
             "dataset": 1,
             "dataset shard": shards,
             "weights": len(self._run_of_weights),
+            "features": sum(map(self.is_chosen, self._run_of_features)),
             "features shard": len(self._run_of_features) * shards,
             "run": len(configs),
             "shard": len(configs) * shards,
@@ -157,7 +162,15 @@ class Layout:
             absent.add("read_classes")
         if not self.labelled:
             absent |= {"count_masks", "count_confusion", "evaluate"}
-        return {name: jobs[step.unit] for name, step in STEPS.items() if name not in absent}
+        counts = {name: jobs[step.unit] for name, step in STEPS.items() if name not in absent}
+        return {name: count for name, count in counts.items() if count}
+
+
+def read_choice(path: Path) -> tuple[str, int]:
+    """Return the facet and the layer that the step `choose_features` chose."""
+    with path.open(newline="", encoding="utf-8") as file:
+        best = next(csv.DictReader(file))
+    return best["facet"], int(best["layer"])
 
 
 def unfinished(layout: Layout) -> Iterator[str]:
@@ -211,6 +224,10 @@ def summary(layout: Layout) -> Iterator[str]:
     for run, config in layout.configs.items():
         here = folder / run
         yield f"Run {run!r}:"
+        if config.features.automatic:
+            choice = Path(layout.features_folder(run)) / "choice.csv"
+            facet, layer = read_choice(choice)
+            yield f"  {facet} of layer {layer}, chosen without labels: {choice}"
         if layout.labelled:
             import pandas as pd
 

@@ -182,17 +182,27 @@ def _patch_and_dim(model: str) -> tuple[int, int]:
     return int(network.patch_embed.patch_size[0]), int(network.embed_dim)
 
 
+_GUIDE_BYTES = 15 * 4 * 4
+"""Of a patch: 15 maps in single precision, at 2 × 2 pixels."""
+
+
 def peak_bytes(size: Size, config: Config) -> int:
     """Return about how much memory the largest job that gathers all shards takes.
 
     The levels hold a sample of patches in half and in single precision, and once more while faiss
-    works on it; the re-estimation holds a larger one in half precision. Neither grows with the
-    number of images.
+    works on it; the re-estimation holds a larger one in half precision; the consensus of the
+    classes holds all distances between a sample of regions, and scipy a copy of them. None grows
+    with the number of images.
     """
     clustering, reestimation = config.clustering, config.reestimation
+    distances = config.labelling.sample_regions**2 // 2 * 8
     levels = min(clustering.sample_tokens, size.tokens) * size.dim * (2 + 4 + 4)
-    scenes = min(reestimation.sample_tokens, size.tokens) * size.dim * 2
-    return 400 * 2**20 + max(levels, scenes if reestimation.rounds else 0)
+    scenes = min(reestimation.sample_tokens, size.tokens) * (size.dim * 2 + _GUIDE_BYTES)
+    return 400 * 2**20 + max(
+        levels,
+        scenes if reestimation.rounds else 0,
+        2 * distances if config.labelling.method == "consensus" else 0,
+    )
 
 
 def print_plan(configfiles: Sequence[Path]) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from lightcluster.config import Config, lookup
 
-Unit = Literal["dataset", "dataset shard", "weights", "features shard", "run", "shard", "seed",
-               "shard and seed"]  # fmt: skip
+Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "run", "shard",
+               "seed", "shard and seed"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,24 @@ STEPS: dict[str, Step] = {
     "fetch_weights": Step(
         unit="weights", reads=("backbone.model", "backbone.weights", "backbone.seed")
     ),
+    "choose_features": Step(
+        unit="features",
+        reads=("backbone.mean", "backbone.std", "features", "dataset.max_pixels"),
+        after=("gather_manifest", "fetch_weights"),
+    ),
     "extract_features": Step(
         unit="features shard",
-        reads=("backbone.mean", "backbone.std", "features", "dataset.max_pixels"),
-        after=("index_dataset", "fetch_weights"),
+        reads=(
+            "backbone.mean",
+            "backbone.std",
+            "features.facet",
+            "features.layer",
+            "features.short_side",
+            "features.max_tokens",
+            "features.precision",
+            "dataset.max_pixels",
+        ),
+        after=("index_dataset", "fetch_weights", "choose_features"),
     ),
     "sample_features": Step(
         unit="shard",
@@ -146,11 +160,13 @@ STEPS: dict[str, Step] = {
             "dataset.max_pixels",
         ),
         after=("index_dataset", "extract_features", "merge_levels"),
+        version=2,
     ),
     "score_patches": Step(
         unit="shard",
         reads=("reestimation.affinity",),
         after=("extract_features", "merge_levels", "fit_discriminant"),
+        version=2,
     ),
     "refine_masks": Step(
         unit="shard",
@@ -168,11 +184,14 @@ STEPS: dict[str, Step] = {
             "dataset.max_pixels",
         ),
         after=("refine_masks", "fetch_weights"),
+        version=2,
     ),
     "label_regions": Step(
         unit="seed",
         reads=(
             "labelling.classes",
+            "labelling.features",
+            "labelling.method",
             "labelling.pca",
             "labelling.restarts",
             "labelling.iterations",
@@ -181,6 +200,7 @@ STEPS: dict[str, Step] = {
         ),
         places=("labelling.seeds",),
         after=("read_classes", "embed_regions"),
+        version=2,
     ),
     "paint_segmentation": Step(
         unit="shard and seed",

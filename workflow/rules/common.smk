@@ -61,6 +61,12 @@ def stores_of(wildcards):
     )
 
 
+def choice_of(wildcards):
+    """Return the table that names the facet and the layer, where they are chosen."""
+    chosen = LAYOUT.is_chosen(wildcards.features)
+    return [f"{DATASET}/features/{wildcards.features}/choice.csv"] * chosen
+
+
 def weights_of(wildcards):
     """Return the backbone weights of a run."""
     return LAYOUT.weights_file(wildcards.run)

@@ -19,10 +19,40 @@ rule fetch_weights:
         "python -m lightcluster fetch-weights {params.settings:q} {output.weights} > {log} 2>&1"
 
 
+rule choose_features:
+    input:
+        per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
+        f"{DATASET}/manifest.csv",  # fails if no image can be used
+        weights=lambda wildcards: LAYOUT.weights_file_of_features(wildcards.features),
+    output:
+        f"{DATASET}/features/{{features}}/choice.csv",
+    log:
+        f"{DATASET}/logs/choose_features/{{features}}.log",
+    benchmark:
+        f"{DATASET}/benchmarks/choose_features/{{features}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=1,
+        device="auto",
+    params:
+        settings=settings("choose_features"),
+        shards=len(SHARDS),
+        manifests=f"{DATASET}/manifest",
+    shell:
+        "python -m lightcluster choose-features {params.settings:q} {params.shards} "
+        "--manifests {params.manifests} --weights {input.weights} --output {output} "
+        "--device {resources.device} --threads {threads} > {log} 2>&1"
+
+
 rule extract_features:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         weights=lambda wildcards: LAYOUT.weights_file_of_features(wildcards.features),
+        choice=choice_of,
     output:
         directory(f"{DATASET}/features/{{features}}/{{shard}}.zarr"),
     log:
@@ -40,9 +70,12 @@ rule extract_features:
         batch_size=8,
     params:
         settings=settings("extract_features"),
+        choice=lambda wildcards, input: "".join(
+            f"--choice {path}" for path in input.choice
+        ),
     shell:
         "python -m lightcluster extract-features {params.settings:q} "
-        "--manifest {input.manifest} --weights {input.weights} --output {output} "
+        "--manifest {input.manifest} --weights {input.weights} --output {output} {params.choice} "
         "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
         "> {log} 2>&1"
 

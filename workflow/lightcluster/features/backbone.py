@@ -165,33 +165,49 @@ class Backbone:
             raise ConfigError(
                 f"features.facets: {sorted(unknown)} unknown; allowed are {list(FACETS)}"
             )
-        return self._compute(images, facets, self.resolve_layer(layer), precision)
+        return self._compute(images, facets, [self.resolve_layer(layer)], precision)[0]
+
+    @torch.inference_mode()
+    def forward_layers(
+        self, images: Tensor, facets: Sequence[Facet], precision: torch.dtype = torch.float32
+    ) -> list[Features]:
+        """Features of every layer, from the first to the last, in one pass; see :meth:`forward`."""
+        return self._compute(images, facets, range(self.depth), precision)
 
     def _compute(
-        self, images: Tensor, facets: Sequence[Facet], chosen: int, precision: torch.dtype
-    ) -> Features:
-        """The features of :meth:`forward`, of known facets and a block in ``0 … depth - 1``."""
+        self,
+        images: Tensor,
+        facets: Sequence[Facet],
+        layers: Sequence[int],
+        precision: torch.dtype,
+    ) -> list[Features]:
+        """The features of :meth:`forward` of known facets, at blocks from ``0 … depth - 1``."""
         last, model, prefix = self.depth - 1, self.model, self.prefix_tokens
-        only_class_token = model.has_class_token and not ("token" in facets and chosen == last)
-        collected: dict[Facet, Tensor] = {}
+        only_class_token = model.has_class_token and not ("token" in facets and last in layers)
+        collected: dict[int, tuple[dict[Facet, Tensor], Tensor]] = {}
 
         with autocast(images.device, precision):
             x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
             for index in range(self.depth):
                 rows = 1 if index == last and only_class_token else x.shape[1]
                 x, query, key, value = _open_block(self._block(index), x, rows)
-                if index == chosen:
+                if index in layers:
                     inner: dict[Facet, Tensor] = {"query": query, "key": key, "value": value}
-                    for name in inner.keys() & facets:
-                        collected[name] = _concatenate_heads(inner[name][:, :, prefix:])
+                    found = {
+                        name: _concatenate_heads(inner[name][:, :, prefix:])
+                        for name in inner.keys() & facets
+                    }
                     if "token" in facets:
                         tokens = self._final_norm(x) if index == last else x
-                        collected["token"] = tokens[:, prefix:].float()
-                    attention = self._class_attention(query, key)
+                        found["token"] = tokens[:, prefix:].float()
+                    collected[index] = found, self._class_attention(query, key)
             final = self._final_norm(x)
 
         cls = final[:, 0] if model.has_class_token else final[:, prefix:].float().mean(dim=1)
-        return Features({name: collected[name] for name in facets}, cls.float(), attention)
+        return [
+            Features({name: found[name] for name in facets}, cls.float(), attention)
+            for found, attention in (collected[layer] for layer in layers)
+        ]
 
     def _final_norm(self, x: Tensor) -> Tensor:
         """The model's last normalisation, which timm keeps in ``fc_norm`` of pooling models."""

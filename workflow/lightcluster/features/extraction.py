@@ -125,7 +125,7 @@ def extract_shard(
     batches = _batches(plans, images_in_pass(batch_size, backbone.device))
     decoders = max(2, threads)
     images = compute_ahead(
-        lambda plan: _prepare(plan, backbone, max_pixels),
+        lambda plan: prepare_row(*plan, backbone, max_pixels),
         plans,
         workers=decoders,
         most=2 * batch_size + decoders,
@@ -151,15 +151,16 @@ def _batches(plans: Sequence[_Plan], most: int) -> list[list[_Plan]]:
     return [group[start : start + most] for group in same for start in range(0, len(group), most)]
 
 
-def _prepare(plan: _Plan, backbone: Backbone, max_pixels: int) -> NDArray[np.float32]:
-    """Decode, resize and normalise one image: float32 [3, H, W].
+def prepare_row(
+    row: ImageRow, size: tuple[int, int], backbone: Backbone, max_pixels: int
+) -> NDArray[np.float32]:
+    """Decode, resize to (height, width) and normalise one image: float32 [3, height, width].
 
     Raises
     ------
     ImageError
-        Naming the file.
+        Naming the file, if it cannot be read or has changed since it was indexed.
     """
-    row = plan.row
     try:
         found = image_size(row.path, max_pixels)
         if found != (row.height, row.width):
@@ -168,10 +169,10 @@ def _prepare(plan: _Plan, backbone: Backbone, max_pixels: int) -> NDArray[np.flo
                 f"{row.width} when the dataset was indexed; index it again "
                 "(snakemake --forcerun index_dataset)"
             )
-        rgb = open_image(row.path, max_pixels, draft_size=plan.size)
+        rgb = open_image(row.path, max_pixels, draft_size=size)
     except ImageError as error:
         raise ImageError(f"{row.path}: {error}") from error
-    return prepare_image(rgb, plan.size, backbone.mean, backbone.std)
+    return prepare_image(rgb, size, backbone.mean, backbone.std)
 
 
 def _per_image(features: Features, batch: Sequence[_Plan]) -> Iterator[ImageFeatures]:

@@ -38,9 +38,13 @@ class MeanColor(Backbone):
         return self._device
 
     def _compute(
-        self, images: Tensor, facets: Sequence[Facet], chosen: int, precision: torch.dtype
-    ) -> Features:
+        self,
+        images: Tensor,
+        facets: Sequence[Facet],
+        layers: Sequence[int],
+        precision: torch.dtype,
+    ) -> list[Features]:
         """Mean colours of images [B, 3, H, W], in float32 whatever the precision."""
         colours = avg_pool2d(images.float(), self.patch_size).flatten(2).transpose(1, 2)
         attention = torch.full(colours.shape[:2], 1 / colours.shape[1], device=images.device)
-        return Features(dict.fromkeys(facets, colours), colours.mean(dim=1), attention)
+        return [Features(dict.fromkeys(facets, colours), colours.mean(dim=1), attention)]

@@ -7,7 +7,6 @@ be computed at a smaller size, as in He and Sun, "Fast guided filter" (arXiv 150
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,68 +32,101 @@ def shrink(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float3
     return np.asarray(small, np.float32).transpose(2, 0, 1) / np.float32(255)
 
 
-def guided_coefficients(
-    score: NDArray[np.float32], guide: NDArray[np.float32], guided: Guided
-) -> NDArray[np.float32]:
+@dataclass(frozen=True)
+class Guide:
+    """An image as the filter needs it, whatever is filtered: computed once, used many times.
+
+    Attributes
+    ----------
+    colors : float32 array, shape (3, height, width)
+        RGB in [0, 1].
+    center : float32 array, shape (3, height, width)
+        Their means in the windows.
+    inverse : float32 array, shape (3, 3, height, width)
+        The inverse of their covariance in the windows, once epsilon is added to its diagonal.
+    window : int
+        Side of the windows in pixels, odd.
+    """
+
+    colors: NDArray[np.float32]
+    center: NDArray[np.float32]
+    inverse: NDArray[np.float32]
+    window: int
+
+
+def _window_means(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Return the mean of each map of [..., height, width] in the window around each pixel."""
+    sizes = (1,) * (values.ndim - 2) + (window, window)
+    return np.asarray(uniform_filter(values, sizes, mode="nearest"), np.float32)
+
+
+def prepare_guide(colors: NDArray[np.float32], guided: Guided) -> Guide:
+    """Compute what the filter needs to know of a guide.
+
+    Parameters
+    ----------
+    colors : float32 array, shape (3, height, width)
+        RGB in [0, 1].
+    guided : Guided
+        The radius is that of the windows, as a share of the short side; at least one pixel.
+    """
+    window = 2 * max(1, round(guided.radius * min(colors.shape[1:]))) + 1
+    center = _window_means(colors, window)
+    a, b, c, d, e, f = (
+        _window_means(colors[i] * colors[j], window)
+        - center[i] * center[j]
+        + np.float32(guided.epsilon * (i == j))
+        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    )  # the covariance of the colours [[a, b, c], [b, d, e], [c, e, f]]
+    cofactors = np.stack(
+        [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b]
+    )
+    determinant = a * cofactors[0] + b * cofactors[1] + c * cofactors[2]
+    inverse = (cofactors / determinant)[[0, 1, 2, 1, 3, 4, 2, 4, 5]]
+    return Guide(colors, center, inverse.reshape(3, 3, *colors.shape[1:]), window)
+
+
+def guided_coefficients(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
     """Fit the score, around each pixel, as a linear function of the guide's colours.
 
     Parameters
     ----------
     score : float32 array, shape (height, width)
-    guide : float32 array, shape (3, height, width)
-        RGB in [0, 1].
-    guided : Guided
-        The radius is that of the windows, as a share of the short side; at least one pixel.
+    guide : Guide
 
     Returns
     -------
     float32 array, shape (4, height, width)
         Of red, green, blue and the constant, averaged over the windows that hold the pixel.
     """
-    size = 2 * max(1, round(guided.radius * min(score.shape))) + 1
-
-    def mean(values: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(uniform_filter(values, size, mode="nearest"), np.float32)
-
-    center, level = [mean(channel) for channel in guide], mean(score)
-    cross = [mean(guide[i] * score) - center[i] * level for i in range(3)]
-    a, b, c, d, e, f = (
-        mean(guide[i] * guide[j]) - center[i] * center[j] + guided.epsilon * (i == j)
-        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    )  # the covariance of the colours [[a, b, c], [b, d, e], [c, e, f]]
-    cofactors = (
-        (d * f - e * e, c * e - b * f, b * e - c * d),
-        (c * e - b * f, a * f - c * c, b * c - a * e),
-        (b * e - c * d, b * c - a * e, a * d - b * b),
-    )
-    determinant = a * cofactors[0][0] + b * cofactors[0][1] + c * cofactors[0][2]
-    slopes = [sum(row[i] * cross[i] for i in range(3)) / determinant for row in cofactors]
-    constant = level - sum(slopes[i] * center[i] for i in range(3))
-    return np.stack([mean(values) for values in (*slopes, constant)])
+    level, *products = _window_means(np.stack([score, *guide.colors * score]), guide.window)
+    cross = np.stack(products) - guide.center * level
+    slopes = np.einsum("ijyx,jyx->iyx", guide.inverse, cross)
+    constant = level - (slopes * guide.center).sum(axis=0)
+    return _window_means(np.stack([*slopes, constant]), guide.window)
 
 
-def guided_filter(
-    score: NDArray[np.float32], guide: NDArray[np.float32], guided: Guided
-) -> NDArray[np.float32]:
+def guided_filter(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
     """Filter a score by a guide of the same size.
 
     Parameters
     ----------
     score : float32 array, shape (height, width)
-    guide : float32 array, shape (3, height, width)
-    guided : Guided
+    guide : Guide
 
     Returns
     -------
     float32 array, shape (height, width)
         Not clipped: it may leave the range of `score` a little.
     """
-    return _evaluate(guided_coefficients(score, guide, guided), guide)
+    return _evaluate(guided_coefficients(score, guide), guide.colors)
 
 
-def _evaluate(coefficients: NDArray[np.float32], guide: NDArray[np.float32]) -> NDArray[np.float32]:
+def _evaluate(
+    coefficients: NDArray[np.float32], colors: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Return the linear function of `guided_coefficients` at the colours of a guide."""
-    filtered: NDArray[np.float32] = (coefficients[:3] * guide).sum(axis=0) + coefficients[3]
+    filtered: NDArray[np.float32] = (coefficients[:3] * colors).sum(axis=0) + coefficients[3]
     return filtered
 
 
@@ -116,8 +148,7 @@ def refine_guided(
     """
     height, width = image.shape[:2]
     size = max(1, height // _SUBSAMPLING), max(1, width // _SUBSAMPLING)
-    coefficients = guided_coefficients(
-        upsample(score, size, "bilinear"), shrink(image, size), guided
-    )
+    guide = prepare_guide(shrink(image, size), guided)
+    coefficients = guided_coefficients(upsample(score, size, "bilinear"), guide)
     enlarged = np.stack([upsample(values, (height, width), "bilinear") for values in coefficients])
     return _evaluate(enlarged, shrink(image, (height, width)))

@@ -24,7 +24,7 @@ from lightcluster.features.images import open_image
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
-from lightcluster.masks.guided import Guided, guided_filter, shrink
+from lightcluster.masks.guided import Guide, Guided, guided_filter, prepare_guide, shrink
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
 
@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 GUIDE_PIXELS = 2
 """Of the guide along each side of a patch: more change nothing."""
+
+STRIDE = 2
+"""Of the patches, down and across, that a discriminant is fitted to, and of those that scores are
+averaged over: four times as many change nothing."""
 
 _ROWS_AT_ONCE = 1024
 
@@ -44,14 +48,14 @@ class Scene:
     ----------
     features : float16 array, shape (patches, dim)
         L2-normalised.
-    guide : float32 array, shape (3, 2 * rows, 2 * columns)
-        RGB in [0, 1].
+    guide : Guide
+        Of `GUIDE_PIXELS` times as many pixels as patches, down and across.
     score : float32 array, shape (rows, columns)
         Of the levels, in [0, 1].
     """
 
     features: NDArray[np.float16]
-    guide: NDArray[np.float32]
+    guide: Guide
     score: NDArray[np.float32]
 
 
@@ -77,36 +81,40 @@ class Discriminant:
         return np.asarray(np.clip(scaled, 0, 1), np.float32)
 
 
-def soft_labels(
-    score: NDArray[np.float32], guide: NDArray[np.float32], guided: Guided
-) -> NDArray[np.float32]:
+def every_other(grid: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return each `STRIDE`-th patch of a grid (rows, columns), down and across."""
+    return np.arange(grid[0] * grid[1]).reshape(grid)[::STRIDE, ::STRIDE].ravel()
+
+
+def soft_labels(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
     """Return the share of each patch that the filtered score takes for foreground.
 
     Parameters
     ----------
     score : float32 array, shape (rows, columns)
-    guide : float32 array, shape (3, 2 * rows, 2 * columns)
-    guided : Guided
+    guide : Guide
+        See `Scene`.
 
     Returns
     -------
     float32 array, shape (rows * columns,)
     """
     rows, columns = score.shape
-    fine = upsample(score, (guide.shape[1], guide.shape[2]), "bilinear")
-    mask = guided_filter(fine, guide, guided) > 0.5
+    fine = upsample(score, (rows * GUIDE_PIXELS, columns * GUIDE_PIXELS), "bilinear")
+    mask = guided_filter(fine, guide) > 0.5
     shares = mask.reshape(rows, GUIDE_PIXELS, columns, GUIDE_PIXELS).mean(axis=(1, 3))
     return np.asarray(shares, np.float32).ravel()
 
 
 def fit_ridge(
-    scenes: Sequence[Scene], labels: Sequence[NDArray[np.float32]], ridge: float
+    features: Sequence[NDArray[np.floating]], labels: Sequence[NDArray[np.float32]], ridge: float
 ) -> Discriminant | None:
     """Fit the discriminant of soft labels, patches weighted by how sure their label is.
 
     Parameters
     ----------
-    scenes : sequence of Scene
+    features : sequence of float array, shape (patches, dim)
+        Of each image, L2-normalised.
     labels : sequence of float32 array, shape (patches,)
         Shares of foreground y; the weight of a patch is ``|2 y - 1|``.
     ridge : float
@@ -117,14 +125,14 @@ def fit_ridge(
     Discriminant, or None
         None if either side has no patch, or if nothing tells them apart.
     """
-    dim = scenes[0].features.shape[1]
+    dim = features[0].shape[1]
     product, target = np.zeros((dim, dim)), np.zeros(dim)
     sums, weights = np.zeros((2, dim)), np.zeros(2)  # of background and foreground
     certain_foreground = 0.0
-    for scene, label in zip(scenes, labels, strict=True):
-        features, weight = scene.features.astype(np.float32), np.abs(2 * label - 1)
-        weighted = features * weight[:, None]
-        product += weighted.T @ features
+    for stored, label in zip(features, labels, strict=True):
+        points, weight = stored.astype(np.float32), np.abs(2 * label - 1)
+        weighted = points * weight[:, None]
+        product += weighted.T @ points
         target += weighted.T @ label
         certain_foreground += float(weight @ label)
         for side, members in enumerate((label <= 0.5, label > 0.5)):
@@ -144,7 +152,7 @@ def fit_ridge(
 
 
 def reestimate(
-    scenes: Sequence[Scene], *, rounds: int, tolerance: float, guided: Guided, ridge: float
+    scenes: Sequence[Scene], *, rounds: int, tolerance: float, ridge: float
 ) -> tuple[Discriminant | None, list[float]]:
     """Alternate between filtering scores and fitting their discriminant.
 
@@ -156,7 +164,6 @@ def reestimate(
         At most.
     tolerance : float
         The rounds end once fewer than this share of the patches changes sides.
-    guided : Guided
     ridge : float
 
     Returns
@@ -167,13 +174,15 @@ def reestimate(
         The share of the patches that changed sides in each round.
     """
     scores = [scene.score for scene in scenes]
+    fitted_to = [every_other(scene.score.shape) for scene in scenes]
+    features = [scene.features[rows] for scene, rows in zip(scenes, fitted_to, strict=True)]
     found, changed = None, list[float]()
-    for _ in progress(range(rounds), "rounds"):
+    for _ in progress(range(rounds), "rounds", unit="round"):
         labels = [
-            soft_labels(score, scene.guide, guided)
-            for score, scene in zip(scores, scenes, strict=True)
+            soft_labels(score, scene.guide)[rows]
+            for score, scene, rows in zip(scores, scenes, fitted_to, strict=True)
         ]
-        fitted = fit_ridge(scenes, labels, ridge)
+        fitted = fit_ridge(features, labels, ridge)
         if fitted is None:
             log.warning("nothing tells foreground from background: the former score stays")
             break
@@ -191,15 +200,20 @@ def reestimate(
 
 
 def smooth_by_affinity(
-    features: NDArray[np.float32], score: NDArray[np.float32], affinity: int
+    features: NDArray[np.float32],
+    score: NDArray[np.float32],
+    grid: tuple[int, int],
+    affinity: int,
 ) -> NDArray[np.float32]:
-    """Average the scores of the patches of an image that look alike.
+    """Average, for each patch of an image, the scores of `every_other` patch that looks like it.
 
     Parameters
     ----------
     features : float32 array, shape (patches, dim)
         L2-normalised.
     score : float32 array, shape (patches,)
+    grid : (int, int)
+        Rows and columns of patches.
     affinity : int
         Weights are cosines of the features, less the image's mean feature, to this power; negative
         ones are 0. With 0 the score stays as it is.
@@ -210,16 +224,16 @@ def smooth_by_affinity(
     """
     if not affinity:
         return score
-    unit = normalize(features - features.mean(axis=0), "l2")
+    unit, others = normalize(features - features.mean(axis=0), "l2"), every_other(grid)
     smoothed = np.empty_like(score)
     for start in range(0, len(unit), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        cosine = np.maximum(unit[rows] @ unit.T, 0)
+        cosine = np.maximum(unit[rows] @ unit[others].T, 0)
         weights = cosine
         for _ in range(affinity - 1):
             weights = weights * cosine
         total = weights.sum(axis=1)
-        averaged = weights @ score / np.maximum(total, np.float32(1e-12))
+        averaged = weights @ score[others] / np.maximum(total, np.float32(1e-12))
         smoothed[rows] = np.where(total > 0, averaged, score[rows])
     return smoothed
 
@@ -258,13 +272,12 @@ def fit_discriminant(
             size = GUIDE_PIXELS * score.shape[0], GUIDE_PIXELS * score.shape[1]
             image = open_image(rows[store.image_id[number]].path, max_pixels, draft_size=size)
             features = normalize(store.facet(facet, number), "l2").astype(np.float16)
-            scenes.append(Scene(features, shrink(image, size), score))
+            guide = prepare_guide(shrink(image, size), Guided(radius, epsilon))
+            scenes.append(Scene(features, guide, score))
     found, changed = None, list[float]()
     if scenes:
         log.info("%d of %d images", len(scenes), sum(store.n_images for store in opened))
-        found, changed = reestimate(
-            scenes, rounds=rounds, tolerance=tolerance, guided=Guided(radius, epsilon), ridge=ridge
-        )
+        found, changed = reestimate(scenes, rounds=rounds, tolerance=tolerance, ridge=ridge)
     write_arrays(
         output,
         direction=found.direction if found else np.empty(0, np.float32),
@@ -288,7 +301,7 @@ def score_patches(
         for image in progress(features.iter_images((facet,)), "score", features.n_images):
             span = slice(*features.offset[image.index : image.index + 2])
             points = normalize(image.facets[facet], "l2")
-            score[span] = smooth_by_affinity(points, found.score(points), affinity)
+            score[span] = smooth_by_affinity(points, found.score(points), image.grid, affinity)
     write_arrays(
         output,
         image_id=encode_names(masks.image_id),

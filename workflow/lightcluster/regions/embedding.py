@@ -1,15 +1,18 @@
-"""The CLS token of each region's crop."""
+"""The CLS token of each region's crop, and the mean key of the patches that the region covers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from numpy.typing import NDArray
+from PIL import Image
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.datasets.manifest import read_manifest
@@ -26,6 +29,28 @@ GREY = 124
 """Value of the pixels around a masked object: the mean of ImageNet, nearly the same in R, G, B."""
 
 
+@dataclass(frozen=True)
+class Crop:
+    """One region of an image.
+
+    Attributes
+    ----------
+    box : int64 array, shape (4,)
+        Top, left, bottom, right of the region itself.
+    area : int
+        Its pixels.
+    image : uint8 array, shape (height, width, 3)
+        The box, grown by the margin.
+    inside : bool array, shape (height, width)
+        Which of those pixels belong to the region.
+    """
+
+    box: NDArray[np.int64]
+    area: int
+    image: NDArray[np.uint8]
+    inside: NDArray[np.bool_]
+
+
 def crop_regions(
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_],
@@ -33,8 +58,8 @@ def crop_regions(
     min_area: float,
     margin: float,
     masked: bool,
-) -> Iterator[tuple[NDArray[np.int64], int, NDArray[np.uint8]]]:
-    """Yield the box, the area in pixels and the crop of each region of an image.
+) -> Iterator[Crop]:
+    """Yield the crop of each region of an image.
 
     Parameters
     ----------
@@ -48,27 +73,47 @@ def crop_regions(
     regions = find_regions(mask, min_area)
     for number, (box, area) in enumerate(zip(regions.box, regions.area, strict=True), start=1):
         top, left, bottom, right = grow_box(box, margin, mask.shape)
+        inside = regions.label[top:bottom, left:right] == number
         crop = image[top:bottom, left:right]
         if masked:
-            inside = regions.label[top:bottom, left:right, None] == number
-            crop = np.where(inside, crop, np.uint8(GREY))
-        yield box, int(area), crop
+            crop = np.where(inside[..., None], crop, np.uint8(GREY))
+        yield Crop(box, int(area), crop, inside)
+
+
+def shares_of_patches(inside: NDArray[np.bool_], grid: int) -> NDArray[np.float32]:
+    """Return the share of each patch of a square crop that a region covers.
+
+    Parameters
+    ----------
+    inside : bool array, shape (height, width)
+        At least one is True.
+    grid : int
+        Patches along each side, once the crop is resized to a square.
+
+    Returns
+    -------
+    float32 array, shape (grid * grid,)
+        In [0, 1]; not all are 0.
+    """
+    shares = Image.fromarray(inside.astype(np.float32)).resize((grid, grid), Image.Resampling.BOX)
+    return np.asarray(shares, np.float32).ravel()
 
 
 def embed_crops(
-    crops: Iterator[NDArray[np.float32]],
+    crops: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]],
     backbone: Backbone,
     *,
     precision: torch.dtype,
     batch_size: int,
     threads: int,
-) -> NDArray[np.float32]:
-    """Return the CLS tokens of crops.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the CLS tokens and the mean keys of crops.
 
     Parameters
     ----------
-    crops : iterator of float32 array, shape (3, side, side)
-        As `prepare_image` returns them.
+    crops : iterator of (float32 array, float32 array)
+        Each an image of shape (3, side, side), as `prepare_image` returns it, and the weights of
+        its patches, shape (patches,).
     backbone : Backbone
     precision : torch.dtype
     batch_size, threads : int
@@ -76,15 +121,29 @@ def embed_crops(
 
     Returns
     -------
-    float32 array, shape (crops, dim)
+    cls : float32 array, shape (crops, dim)
+    key : float32 array, shape (crops, dim)
+        The weighted mean of the L2-normalised keys of the last block.
     """
     size = images_in_pass(batch_size, backbone.device)
-    batches = iter(lambda: list(islice(crops, size)), [])
-    computed = compute_features(
-        backbone, map(np.stack, batches), precision=precision, threads=threads
-    )
-    tokens = [features.cls.float().cpu().numpy() for features in computed]
-    return np.concatenate([np.empty((0, backbone.dim), np.float32), *tokens])
+    weights: list[NDArray[np.float32]] = []  # of crops that are not yet through the backbone
+
+    def images() -> Iterator[NDArray[np.float32]]:
+        for batch in iter(lambda: list(islice(crops, size)), []):
+            weights.append(np.stack([weight for _, weight in batch]))
+            yield np.stack([image for image, _ in batch])
+
+    cls, key = [np.empty((0, backbone.dim), np.float32)], [np.empty((0, backbone.dim), np.float32)]
+    for features in compute_features(
+        backbone, images(), ("key",), precision=precision, threads=threads
+    ):
+        cls.append(features.cls.cpu().numpy())
+        weight = torch.from_numpy(weights.pop(0)).to(backbone.device)
+        mean = torch.einsum(
+            "bt,btd->bd", weight, functional.normalize(features.facets["key"], dim=-1)
+        )
+        key.append((mean / weight.sum(dim=1, keepdim=True)).cpu().numpy())
+    return np.concatenate(cls), np.concatenate(key)
 
 
 def embed_regions(
@@ -108,37 +167,38 @@ def embed_regions(
     """Embed the regions of a shard.
 
     Writes ``image_id``, and for each region ``image`` int32 (its position in `image_id`), ``box``
-    int64 [4], ``area`` int64 and ``cls`` float32 [dim]. Regions of an image follow each other in
-    the order of `components.find_regions`.
+    int64 [4], ``area`` int64, ``cls`` and ``key`` float32 [dim] (`embed_crops`). Regions of an
+    image follow each other in the order of `components.find_regions`.
     """
     backbone = open_backbone(weights, device, mean, std)
     rows = {row.image_id: row for row in read_manifest(manifest)}
     masks = read_pixel_masks(pixel_masks)
+    grid = max(1, round(crop_size / backbone.patch_size))
+    size = (grid * backbone.patch_size, grid * backbone.patch_size)
     image_of, boxes, areas = [], [], []
 
-    def prepare(number: int) -> list[tuple[NDArray[np.int64], int, NDArray[np.float32]]]:
+    def prepare(number: int) -> list[tuple[Crop, NDArray[np.float32]]]:
         image = open_image(rows[masks.image_id[number]].path, max_pixels)
-        mask = masks.mask_of(number)
+        found = crop_regions(
+            image, masks.mask_of(number), min_area=min_area, margin=margin, masked=masked
+        )
         return [
-            (box, area, prepare_image(crop, (crop_size, crop_size), backbone.mean, backbone.std))
-            for box, area, crop in crop_regions(
-                image, mask, min_area=min_area, margin=margin, masked=masked
-            )
+            (crop, prepare_image(crop.image, size, backbone.mean, backbone.std)) for crop in found
         ]
 
-    def crops() -> Iterator[NDArray[np.float32]]:
+    def crops() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         count = len(masks.image_id)
         prepared = compute_ahead(
             prepare, range(count), workers=max(2, threads), most=2 * batch_size + threads
         )
         for number, regions in enumerate(progress(prepared, "embed", total=count)):
-            for box, area, crop in regions:
+            for crop, pixels in regions:
                 image_of.append(number)
-                boxes.append(box)
-                areas.append(area)
-                yield crop
+                boxes.append(crop.box)
+                areas.append(crop.area)
+                yield pixels, shares_of_patches(crop.inside, grid)
 
-    cls = embed_crops(
+    cls, key = embed_crops(
         crops(),
         backbone,
         precision=resolve_precision(precision, device),
@@ -153,4 +213,5 @@ def embed_regions(
         box=np.asarray(boxes, np.int64).reshape(-1, 4),
         area=np.asarray(areas, np.int64),
         cls=cls,
+        key=key,
     )

@@ -1,29 +1,32 @@
-"""Classes of regions: k-means on their CLS tokens."""
+"""Classes of regions: many k-means of their CLS tokens and keys, brought to a consensus."""
 
 from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.spatial.distance import pdist
 
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_rows, quota_of_shard
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.errors import DatasetError
-from lightcluster.files import read_arrays, replacing, write_arrays
+from lightcluster.files import decode_names, encode_names, read_arrays, replacing, write_arrays
 from lightcluster.regions.palette import VOC_PALETTE
 
 log = logging.getLogger(__name__)
 
-
-Blocks = Callable[[], Iterable[NDArray[np.float32]]]
-"""CLS tokens of regions, float32 [regions, dim], block by block and as often as asked for."""
+RegionFeature = Literal["cls", "key"]
+Method = Literal["consensus", "kmeans"]
+RegionFeatures = Mapping[str, NDArray[np.float32]]
+"""Each feature of the same regions, float32 [regions, dim]."""
 
 UNKNOWN_CLASSES = 10
 """Number of classes when neither the configuration nor a classes.csv states it."""
@@ -46,84 +49,176 @@ class Labelling:
 
     Attributes
     ----------
-    mean : float32 array, shape (dim,)
-    components : float32 array, shape (dim, kept)
-        The projection is ``(normalize(cls) - mean) @ components``.
+    features : tuple of str
+        Those that describe a region, side by side.
+    centers : float32 array, shape (features, dim)
+        The mean of each, over the fitted regions.
+    components : float32 array, shape (features * dim, kept)
+        Principal components that are kept.
     centroids : float32 array, shape (classes, kept)
         Of unit length.
     """
 
-    mean: NDArray[np.float32]
+    features: tuple[str, ...]
+    centers: NDArray[np.float32]
     components: NDArray[np.float32]
     centroids: NDArray[np.float32]
 
-    def classes_of(self, cls: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the class of each region, from 1, given its CLS token [regions, dim]."""
-        return assign(_project(cls, self.mean, self.components), self.centroids) + 1
+    def classes_of(self, regions: RegionFeatures) -> NDArray[np.int64]:
+        """Return the class of each region, from 1."""
+        described = describe_regions([regions[name] for name in self.features], self.centers)
+        return assign(normalize(described @ self.components, "l2"), self.centroids) + 1
 
 
-def _project(
-    cls: NDArray[np.float32], mean: NDArray[np.float32], components: NDArray[np.float32]
+def describe_regions(
+    features: Sequence[NDArray[np.float32]], centers: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    return normalize((normalize(cls, "l2") - mean) @ components, "l2")
-
-
-def fit_projection(blocks: Blocks, pca: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Find the principal components of L2-normalised CLS tokens, one block in memory at a time.
+    """Put the features of regions side by side, so that each has the same say.
 
     Parameters
     ----------
-    blocks : callable
-        Gives the tokens anew at each call.
-    pca : int
-        Components kept. 0, or not fewer than regions or features: no projection.
+    features : sequence of float32 array, shape (regions, dim)
+    centers : float32 array, shape (features, dim)
+        What is taken from each, once it is of unit length; the rest is of unit length again.
 
     Returns
     -------
-    mean : float32 array, shape (dim,)
-    components : float32 array, shape (dim, kept)
-        Of largest variance first.
+    float32 array, shape (regions, features * dim)
     """
-    count, total, product = 0, np.zeros(1), np.zeros((1, 1))
-    for cls in blocks():
-        tokens = normalize(cls, "l2").astype(np.float64)
-        count, dim = count + len(tokens), tokens.shape[1]
-        total = total + tokens.sum(axis=0)
-        product = product + tokens.T @ tokens
-    if not 0 < pca < min(count, dim):
-        return np.zeros(dim, np.float32), np.eye(dim, dtype=np.float32)
-    mean = total / count
-    directions = np.linalg.eigh(product / count - np.outer(mean, mean))[1]
-    return mean.astype(np.float32), directions[:, : -pca - 1 : -1].astype(np.float32)
+    parts = [
+        normalize(normalize(feature, "l2") - center, "l2")
+        for feature, center in zip(features, centers, strict=True)
+    ]
+    return np.concatenate(parts, axis=1)
 
 
-def fit_labelling(
-    blocks: Blocks, classes: int, *, pca: int, restarts: int, iterations: int, seed: int
-) -> Labelling:
-    """Cluster regions into classes.
-
-    CLS tokens are L2-normalised, projected on their first principal components, L2-normalised
-    again and clustered by spherical k-means.
+def principal_components(points: NDArray[np.float32], pca: int) -> NDArray[np.float32]:
+    """Find the directions of largest variance.
 
     Parameters
     ----------
-    blocks : callable
-        Gives the CLS tokens, float32 [regions, dim] a block, anew at each call; at least one
-        region in all.
+    points : float32 array, shape (n, dim)
+    pca : int
+        How many. 0, or not fewer than points or features: all, as they are.
+
+    Returns
+    -------
+    float32 array, shape (dim, kept)
+        Of largest variance first.
+    """
+    count, dim = points.shape
+    if not 0 < pca < min(count, dim):
+        return np.eye(dim, dtype=np.float32)
+    covariance = np.cov(points.astype(np.float64), rowvar=False, bias=True)
+    return np.linalg.eigh(covariance)[1][:, : -pca - 1 : -1].astype(np.float32)
+
+
+def consensus_labels(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Cluster by how often several clusterings put two points together.
+
+    Evidence accumulation (Fred and Jain, "Combining multiple clusterings using evidence
+    accumulation", PAMI 2005): average linkage on the share of the clusterings that separate two
+    points. What single starts of k-means get wrong, each in its own way, is voted down.
+
+    Parameters
+    ----------
+    labels : int array, shape (points, clusterings)
+        At least one point.
+    classes : int
+        Clusters wanted.
+
+    Returns
+    -------
+    int64 array, shape (points,)
+        From 0 to below the smaller of `classes` and the number of points.
+    """
+    count = len(labels)
+    if count == 1:
+        return np.zeros(1, np.int64)
+    tree = linkage(pdist(labels, "hamming"), "average")
+    return np.asarray(cut_tree(tree, n_clusters=min(classes, count)).ravel(), np.int64)
+
+
+def fit_centroids(
+    points: NDArray[np.float32],
+    classes: int,
+    *,
+    method: Method,
+    restarts: int,
+    iterations: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Fit the centroids of classes by spherical k-means or a consensus of many.
+
+    Parameters
+    ----------
+    points : float32 array, shape (n, dim)
+        Of unit length, n >= 1.
+    classes : int
+    method : {"consensus", "kmeans"}
+        The centroids of `consensus_labels` of all starts, or those of the best start.
+    restarts, iterations, seed : int
+
+    Returns
+    -------
+    float32 array, shape (classes, dim)
+        Of unit length. With fewer points than classes some are the same.
+    """
+    if method == "kmeans":
+        return fit_kmeans(
+            points, classes, restarts=restarts, iterations=iterations, seed=seed
+        ).centroids
+    seeds = np.random.SeedSequence(seed).generate_state(restarts) >> 1  # faiss takes 31 bits
+    starts = [
+        fit_kmeans(points, classes, iterations=iterations, seed=int(start)).labels
+        for start in seeds
+    ]
+    labels = consensus_labels(np.stack(starts, axis=1), classes)
+    sums = np.zeros((labels.max() + 1, points.shape[1]), np.float32)
+    np.add.at(sums, labels, points)
+    return np.resize(normalize(sums, "l2"), (classes, points.shape[1]))
+
+
+def fit_labelling(
+    regions: RegionFeatures,
+    classes: int,
+    *,
+    method: Method,
+    pca: int,
+    restarts: int,
+    iterations: int,
+    seed: int,
+) -> Labelling:
+    """Cluster regions into classes.
+
+    Each feature is L2-normalised, centred and L2-normalised again; side by side they are
+    projected on their first principal components, L2-normalised and clustered.
+
+    Parameters
+    ----------
+    regions : mapping of str to float32 array, shape (regions, dim)
+        At least one feature and one region.
     classes : int
         Number of classes.
+    method : {"consensus", "kmeans"}
+        See `fit_centroids`.
     pca : int
-        See `fit_projection`.
+        See `principal_components`.
     restarts, iterations, seed : int
 
     Returns
     -------
     Labelling
     """
-    mean, components = fit_projection(blocks, pca)
-    points = np.concatenate([_project(cls, mean, components) for cls in blocks()])
-    fitted = fit_kmeans(points, classes, restarts=restarts, iterations=iterations, seed=seed)
-    return Labelling(mean, components, fitted.centroids)
+    features = list(regions.values())
+    centers = np.stack([normalize(feature, "l2").mean(axis=0) for feature in features])
+    described = describe_regions(features, centers)
+    components = principal_components(described, pca)
+    centroids = fit_centroids(
+        normalize(described @ components, "l2"), classes,
+        method=method, restarts=restarts, iterations=iterations, seed=seed,
+    )  # fmt: skip
+    return Labelling(tuple(regions), centers, components, centroids)
 
 
 def label_regions(
@@ -134,6 +229,8 @@ def label_regions(
     *,
     classes: int | Literal["auto"],
     background: int | None,
+    features: Sequence[RegionFeature],
+    method: Method,
     pca: int,
     restarts: int,
     iterations: int,
@@ -142,37 +239,44 @@ def label_regions(
 ) -> None:
     """Fit the classes on the regions of all shards and write the arrays of `Labelling`.
 
-    At most `sample_regions` regions, drawn evenly over shards, are fitted on; they are read several
-    times rather than held in memory. `palette` is a table of the segmentation's ids with their
-    colours and the number of regions that were fitted.
+    At most `sample_regions` regions, drawn evenly over shards, are fitted on. `palette` is a table
+    of the segmentation's ids with their colours and the number of regions that were fitted.
 
     Raises
     ------
     DatasetError
         If there is no region at all.
     """
-
-    def sample() -> Iterator[NDArray[np.float32]]:
-        for shard, path in enumerate(regions):
-            cls = read_arrays(path, "cls")["cls"]
-            quota = quota_of_shard(sample_regions, shard, len(regions))
-            yield cls[draw_rows(len(cls), quota, seed, shard)]
+    drawn: dict[str, list[NDArray[np.float32]]] = {name: [] for name in features}
+    for shard, path in enumerate(regions):
+        arrays = read_arrays(path, *features)
+        quota = quota_of_shard(sample_regions, shard, len(regions))
+        rows = draw_rows(len(arrays[features[0]]), quota, seed, shard)
+        for name in features:
+            drawn[name].append(arrays[name][rows])
+    sample = {name: np.concatenate(parts) for name, parts in drawn.items()}
 
     known = read_classes(classes_file) if classes_file is not None else None
     k = number_of_classes(classes, known, background)
-    count = sum(len(cls) for cls in sample())
+    count = len(sample[features[0]])
     if not count:
         raise DatasetError("no image has a foreground region: there is nothing to label")
     if count < k:
         log.warning("only %d regions for %d classes: some stay empty", count, k)
-    fitted = fit_labelling(sample, k, pca=pca, restarts=restarts, iterations=iterations, seed=seed)
-    sizes = np.zeros(k + 1, np.int64)
-    for cls in sample():
-        sizes += np.bincount(fitted.classes_of(cls), minlength=k + 1)
+    fitted = fit_labelling(
+        sample, k, method=method, pca=pca, restarts=restarts, iterations=iterations, seed=seed
+    )
+    sizes = np.bincount(fitted.classes_of(sample), minlength=k + 1)
     log.info("regions in each class: %s", sizes[1:].tolist())
     with replacing(palette) as temporary:
         _write_palette(temporary, sizes)
-    write_arrays(output, mean=fitted.mean, components=fitted.components, centroids=fitted.centroids)
+    write_arrays(
+        output,
+        features=encode_names(list(fitted.features)),
+        centers=fitted.centers,
+        components=fitted.components,
+        centroids=fitted.centroids,
+    )
 
 
 def _write_palette(path: Path, sizes: NDArray[np.int64]) -> None:
@@ -188,5 +292,10 @@ def _write_palette(path: Path, sizes: NDArray[np.int64]) -> None:
 
 def read_labelling(path: Path) -> Labelling:
     """Read the file of `label_regions`."""
-    arrays = read_arrays(path, "mean", "components", "centroids")
-    return Labelling(arrays["mean"], arrays["components"], arrays["centroids"])
+    arrays = read_arrays(path, "features", "centers", "components", "centroids")
+    return Labelling(
+        tuple(decode_names(arrays["features"])),
+        arrays["centers"],
+        arrays["components"],
+        arrays["centroids"],
+    )

@@ -52,8 +52,9 @@ def paint_segmentation(
     """Write the segmentation of each image of a shard below the folder `output`."""
     rows = {row.image_id: row for row in read_manifest(manifest)}
     masks = read_pixel_masks(pixel_masks)
-    arrays = read_arrays(regions, "image", "cls")
-    classes = read_labelling(labelling).classes_of(arrays["cls"])
+    fitted = read_labelling(labelling)
+    arrays = read_arrays(regions, "image", *fitted.features)
+    classes = fitted.classes_of(arrays)
     with replacing(output) as folder:
         folder.mkdir()
         for number, image_id in enumerate(progress(masks.image_id, "paint")):
