@@ -11,8 +11,9 @@ by the process itself as it ends: ``ru_maxrss`` would not do, for a new process 
 peak of the one that started it.
 
 The simulated files have their true shape where a gather job reads them: CLS tokens, samples, image
-level, regions, counts and manifests. Feature stores have one patch an image, for no gather job
-looks at patches.
+level, regions, counts and manifests. Feature stores have one patch an image, for but one gather job
+looks at no patches. That one, `fit_discriminant`, has smaller datasets of its own, of which the
+smallest fills its sample already.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from harness import Report, console
+from PIL import Image
 
 from lightcluster.config import Config
 from lightcluster.datasets.listing import count_shards
@@ -35,6 +37,7 @@ from lightcluster.datasets.manifest import Rejection, Row, write_rows
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.masks.reestimation import GUIDE_PIXELS
 from lightcluster.steps import settings_of
 
 SETTINGS = Config()
@@ -134,7 +137,7 @@ class Simulation:
             self.folder / f"regions/{name}.npz", image_id=encode_names(ids),
             image=np.repeat(np.arange(len(ids), dtype=np.int32), REGIONS_AN_IMAGE),
             box=np.zeros((count, 4), np.int64), area=np.ones(count, np.int64),
-            cls=self._tokens(count),
+            cls=self._tokens(count), key=self._tokens(count),
         )  # fmt: skip
 
     def _write_counts(self, name: str, count: int) -> None:
@@ -197,6 +200,73 @@ class Simulation:
         }  # fmt: skip
 
 
+class Patches:
+    """The files that `fit_discriminant` reads: every image with all its patches.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write them.
+    images : int
+    dim : int
+        Features of a patch.
+    """
+
+    GRID = (28, 38)
+
+    def __init__(self, folder: Path, images: int, dim: int) -> None:
+        self.folder, self.images, self.dim = folder, images, dim
+        self.shards = count_shards(images, SETTINGS.dataset.shard_size)
+
+    def write(self) -> None:
+        """Write all files; all images are one picture."""
+        picture, random = self.folder / "picture.png", np.random.default_rng(0)
+        noise = random.integers(
+            0, 256, (GUIDE_PIXELS * self.GRID[0], GUIDE_PIXELS * self.GRID[1], 3)
+        )
+        Image.fromarray(noise.astype(np.uint8)).save(picture)
+        patches = self.GRID[0] * self.GRID[1]
+        for shard, numbers in enumerate(np.array_split(np.arange(self.images), self.shards)):
+            name, ids = f"{shard:04d}", [str(number) for number in numbers]
+            size = np.asarray(noise.shape[:2])
+            rows = [Row(image_id, picture, None, f"{image_id}.png", *size) for image_id in ids]
+            write_rows(self.folder / f"manifest/{name}.csv", rows, Row)
+            grids = np.tile(self.GRID, (len(ids), 1))
+            store = self.folder / f"features/{name}.zarr"
+            store.parent.mkdir(parents=True, exist_ok=True)
+            foreground = random.random((len(ids), patches)) < 0.3
+            with FeatureStoreWriter(
+                store, grids, np.tile(size, (len(ids), 1)), ids, ("key",), self.dim, {}
+            ) as writer:
+                for image_id, inside in zip(ids, foreground, strict=True):
+                    key = random.normal(size=(patches, self.dim)).astype(np.float16)
+                    key[:, 0] += np.where(inside, 4, -4)
+                    attention = np.zeros(patches, np.float16)
+                    cls = np.zeros(self.dim, np.float32)
+                    writer.append(image_id, ImageFeatures(cls, attention, {"key": key}))
+            score = foreground.ravel().astype(np.float16)
+            write_arrays(
+                self.folder / f"merged/{name}.npz", image_id=encode_names(ids),
+                grid=grids.astype(np.int32), offset=np.arange(len(ids) + 1) * patches,
+                votes=np.tile(foreground.ravel(), (3, 1)), merged=score, score=score,
+            )  # fmt: skip
+
+    def jobs(self) -> dict[str, list[str]]:
+        """Return the command line of the job."""
+        settings = json.dumps(settings_of("fit_discriminant", SETTINGS))
+        folders = [
+            part
+            for name in ("manifests", "features", "merged")
+            for part in (f"--{name}", str(self.folder / name.replace("manifests", "manifest")))
+        ]
+        return {
+            "fit_discriminant": [
+                "-c", RUN_STEP, "fit-discriminant", settings, str(self.shards), *folders,
+                "--output", str(self.folder / "discriminant.npz"),
+            ]
+        }  # fmt: skip
+
+
 def peak_of(arguments: list[str]) -> float:
     """Return the peak resident memory of a job in MiB."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
@@ -205,10 +275,12 @@ def peak_of(arguments: list[str]) -> float:
     return int(done.stdout.rsplit("VmHWM", 1)[1]) / 1024
 
 
-def measure(images: int, dim: int, turns: int) -> dict[str, list[float]]:
+def measure(
+    kind: type[Simulation] | type[Patches], images: int, dim: int, turns: int
+) -> dict[str, list[float]]:
     """Return the peaks of all jobs, in MiB, on a simulated dataset."""
     with TemporaryDirectory() as name:
-        simulation = Simulation(Path(name), images, dim)
+        simulation = kind(Path(name), images, dim)
         simulation.write()
         size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
         console.print(f"{images:,} images, {simulation.shards} shards: {size / 1e9:.2f} GB")
@@ -222,20 +294,26 @@ def main(
     images: Annotated[
         list[int] | None, typer.Option(help="Sizes of the datasets, in rising order.")
     ] = None,
+    whole: Annotated[
+        list[int] | None, typer.Option(help="The same for the job that looks at patches.")
+    ] = None,
     dim: Annotated[int, typer.Option(help="Features of a patch.")] = 384,
     turns: Annotated[int, typer.Option(min=1, help="Processes per job.")] = 3,
 ) -> None:
     """Compare the peak memory of the gather jobs for small and large datasets."""
-    sizes = images or [1_000, 40_000, 100_000]
-    peaks = {size: measure(size, dim, turns) for size in sizes}
     report = Report("memory", f"simulated datasets, {dim} features, default settings")
-    for job in peaks[sizes[0]]:
-        for size in sizes:
-            report.add(f"{job}, {size:,} images", "MiB", peaks[size][job])
-        *smaller, largest = sizes
-        for size in smaller:
-            growth = np.median(peaks[largest][job]) / np.median(peaks[size][job])
-            report.add(f"{job}, {largest:,} / {size:,}", "ratio", float(growth), "<= 1.1")
+    for kind, sizes in (
+        (Simulation, images or [1_000, 40_000, 100_000]),
+        (Patches, whole or [500, 2_000]),
+    ):
+        peaks = {size: measure(kind, size, dim, turns) for size in sizes}
+        for job in peaks[sizes[0]]:
+            for size in sizes:
+                report.add(f"{job}, {size:,} images", "MiB", peaks[size][job])
+            *smaller, largest = sizes
+            for size in smaller:
+                growth = np.median(peaks[largest][job]) / np.median(peaks[size][job])
+                report.add(f"{job}, {largest:,} / {size:,}", "ratio", float(growth), "<= 1.1")
     report.finish()
 
 

@@ -4,11 +4,13 @@ What is compared: `refine_mask`, which upsamples the score of the patches, makes
 runs the CRF and thresholds, and the step `refine_masks`, which also decodes the images and writes
 the masks, with nothing but the calls of pydensecrf, same parameters, on arrays that lie ready.
 Why: the library's lattice is nearly all of the work, and nothing around it should be noticed.
+Beside them, `refine_mask` with the other methods that there are: the guided filter, and none.
 Everything is single-threaded; what counts is CPU time.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,11 +34,16 @@ from pydensecrf import densecrf
 
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.features.images import open_image
-from lightcluster.masks.refinement import method_of, refine_mask, refine_masks
+from lightcluster.masks.guided import Guided
+from lightcluster.masks.refinement import Crf, method_of, refine_mask, refine_masks
 from lightcluster.masks.upsampling import upsample
 
 REFINEMENT = SETTINGS.refinement
-CRF = method_of(REFINEMENT.model_dump())
+METHODS = {
+    name: method_of(REFINEMENT.model_dump() | {"method": name})
+    for name in ("crf", "guided", "none")
+}
+CRF = METHODS["crf"]
 
 
 def unary_of(score: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -92,11 +99,11 @@ def main(
             for unary, picture in zip(unaries, pictures, strict=True):
                 bare_crf(unary, picture)
 
-        def function() -> None:
+        def refine_all(method: Crf | Guided | None) -> None:
             for score, picture in zip(scores, pictures, strict=True):
                 refine_mask(
                     score, picture, upsampling=SETTINGS.upsampling.method,
-                    threshold=SETTINGS.upsampling.threshold, method=CRF,
+                    threshold=SETTINGS.upsampling.threshold, method=method,
                     max_pixels=REFINEMENT.max_pixels,
                 )  # fmt: skip
 
@@ -108,13 +115,18 @@ def main(
                 max_pixels=SETTINGS.dataset.max_pixels,
             )  # fmt: skip
 
-        timings = take_turns({"bare": bare, "refine_mask": function, "step": step}, turns)
+        functions = {
+            f"refine_mask: {name}": partial(refine_all, method) for name, method in METHODS.items()
+        }
+        timings = take_turns({"bare": bare, **functions, "step": step}, turns)
     cpu = {name: [timing.cpu for timing in series] for name, series in timings.items()}
     pixels = np.mean([picture.shape[0] * picture.shape[1] for picture in pictures])
     report = Report("refinement", f"{source.subject}, {pixels:,.0f} pixels")
     for name, series in cpu.items():
         report.add(name, "ms CPU/image", [1000 * seconds / len(pictures) for seconds in series])
-    report.add("refine_mask / bare", "CPU time", ratios(cpu["refine_mask"], cpu["bare"]), "<= 1.15")
+    crf, guided = cpu["refine_mask: crf"], cpu["refine_mask: guided"]
+    report.add("refine_mask / bare", "CPU time", ratios(crf, cpu["bare"]), "<= 1.15")
+    report.add("refine_mask, crf / guided", "CPU time", ratios(crf, guided))
     report.add("step / bare", "CPU time", ratios(cpu["step"], cpu["bare"]))
     report.finish()
 
