@@ -41,7 +41,7 @@ rule choose_features:
     params:
         settings=settings("choose_features"),
         shards=len(SHARDS),
-        manifests=f"{DATASET}/manifest",
+        manifests=lambda wildcards, input: Path(input[0]).parent,
     shell:
         "python -m lightcluster choose-features {params.settings:q} {params.shards} "
         "--manifests {params.manifests} --weights {input.weights} --output {output} "
