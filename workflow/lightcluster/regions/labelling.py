@@ -252,8 +252,8 @@ def label_regions(
         arrays = read_arrays(path, *features)
         quota = quota_of_shard(sample_regions, shard, len(regions))
         rows = draw_rows(len(arrays[features[0]]), quota, seed, shard)
-        for name in features:
-            drawn[name].append(arrays[name][rows])
+        for name, parts in drawn.items():
+            parts.append(arrays[name][rows])
     sample = {name: np.concatenate(parts) for name, parts in drawn.items()}
 
     known = read_classes(classes_file) if classes_file is not None else None
