@@ -71,15 +71,16 @@ def count_masks(labelled: Labelled, run: Path) -> NDArray[np.int64]:
             if image_id in sizes:
                 patch = upsample(patches.score_of(number), sizes[image_id], "nearest") > 0.5
                 masks[image_id] = [patch, pixels.mask_of(number)]
-    return np.asarray(
-        [
+    counts = []
+    for row in labelled.rows:
+        truth = labelled.foreground(row)
+        counts.append(
             [
-                count_confusion(mask.view(np.uint8), labelled.foreground(row), 2, 2, 255).counts
+                count_confusion(mask.view(np.uint8), truth, 2, 2, 255).counts
                 for mask in masks[row.image_id]
             ]
-            for row in labelled.rows
-        ]
-    ).swapaxes(0, 1)
+        )
+    return np.asarray(counts).swapaxes(0, 1)
 
 
 def count_classes(labelled: Labelled, run: Path) -> Iterator[NDArray[np.int64]]:

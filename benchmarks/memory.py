@@ -156,16 +156,16 @@ class Simulation:
                 **images,
             )
 
+    def step(self, name: str, *arguments: str) -> list[str]:
+        """Return the command line of a step; ``@`` in its arguments is the folder."""
+        settings = json.dumps(settings_of(name, SETTINGS))
+        given = [] if name == "gather_manifest" else [settings]
+        filled = [argument.replace("@", str(self.folder)) for argument in arguments]
+        return ["-c", RUN_STEP, name.replace("_", "-"), *given, *filled]
+
     def jobs(self) -> dict[str, list[str]]:
         """Return the command line of every gather job, in an order in which they can run."""
-        here, shards = str(self.folder), str(self.shards)
-
-        def step(name: str, *arguments: str) -> list[str]:
-            settings = json.dumps(settings_of(name, SETTINGS))
-            given = [] if name == "gather_manifest" else [settings]
-            filled = [argument.replace("@", here) for argument in arguments]
-            return ["-c", RUN_STEP, name.replace("_", "-"), *given, *filled]
-
+        step, shards, here = self.step, str(self.shards), str(self.folder)
         return {
             "gather_manifest": step(
                 "gather_manifest", "@/manifest", shards,
@@ -200,27 +200,14 @@ class Simulation:
         }  # fmt: skip
 
 
-class Patches:
-    """The files that `fit_discriminant` reads: every image with all its patches.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to write them.
-    images : int
-    dim : int
-        Features of a patch.
-    """
+class Patches(Simulation):
+    """The files that `fit_discriminant` reads: every image with all its patches."""
 
     GRID = (28, 38)
 
-    def __init__(self, folder: Path, images: int, dim: int) -> None:
-        self.folder, self.images, self.dim = folder, images, dim
-        self.shards = count_shards(images, SETTINGS.dataset.shard_size)
-
     def write(self) -> None:
         """Write all files; all images are one picture."""
-        picture, random = self.folder / "picture.png", np.random.default_rng(0)
+        picture, random = self.folder / "picture.png", self.random
         noise = random.integers(
             0, 256, (GUIDE_PIXELS * self.GRID[0], GUIDE_PIXELS * self.GRID[1], 3)
         )
@@ -253,17 +240,12 @@ class Patches:
 
     def jobs(self) -> dict[str, list[str]]:
         """Return the command line of the job."""
-        settings = json.dumps(settings_of("fit_discriminant", SETTINGS))
-        folders = [
-            part
-            for name in ("manifests", "features", "merged")
-            for part in (f"--{name}", str(self.folder / name.replace("manifests", "manifest")))
-        ]
         return {
-            "fit_discriminant": [
-                "-c", RUN_STEP, "fit-discriminant", settings, str(self.shards), *folders,
-                "--output", str(self.folder / "discriminant.npz"),
-            ]
+            "fit_discriminant": self.step(
+                "fit_discriminant", str(self.shards), "--manifests", "@/manifest",
+                "--features", "@/features", "--merged", "@/merged",
+                "--output", "@/discriminant.npz",
+            )
         }  # fmt: skip
 
 
@@ -275,9 +257,7 @@ def peak_of(arguments: list[str]) -> float:
     return int(done.stdout.rsplit("VmHWM", 1)[1]) / 1024
 
 
-def measure(
-    kind: type[Simulation] | type[Patches], images: int, dim: int, turns: int
-) -> dict[str, list[float]]:
+def measure(kind: type[Simulation], images: int, dim: int, turns: int) -> dict[str, list[float]]:
     """Return the peaks of all jobs, in MiB, on a simulated dataset."""
     with TemporaryDirectory() as name:
         simulation = kind(Path(name), images, dim)

@@ -1,1 +1,1 @@
-"""Object regions: connected components, their CLS tokens, their classes, the painted result."""
+"""Object regions: connected components, their features, their classes, the painted result."""
