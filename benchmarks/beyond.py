@@ -73,7 +73,7 @@ def main(
         extract_automatically(source, store)
         for step in level_steps(folder, shards=1).values():
             step()
-        steps = reestimation_steps(source, folder, repeat)
+        steps = reestimation_steps(folder, repeat)
         contestants = {
             "extract_features": lambda: extract_automatically(source, folder / "again.zarr"),
             **steps,

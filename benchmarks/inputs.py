@@ -195,9 +195,7 @@ def level_steps(folder: Path, shards: int) -> dict[str, Callable[[], None]]:
     }  # fmt: skip
 
 
-def reestimation_steps(
-    source: Input, folder: Path, shards: int = 1
-) -> dict[str, Callable[[], None]]:
+def reestimation_steps(folder: Path, shards: int = 1) -> dict[str, Callable[[], None]]:
     """Return the steps that estimate the foreground anew, in order, with the defaults.
 
     They follow `level_steps` of one shard, which stands for all `shards` that the discriminant is
@@ -207,9 +205,8 @@ def reestimation_steps(
     merged, discriminant = folder / "patch/0000.npz", folder / "discriminant.npz"
     return {
         "fit_discriminant": lambda: fit_discriminant(
-            [source.manifest] * shards, [store] * shards, [merged] * shards, discriminant,
+            [store] * shards, [merged] * shards, discriminant,
             **settings.model_dump(exclude={"affinity"}), seed=SETTINGS.clustering.seed,
-            max_pixels=SETTINGS.dataset.max_pixels,
         ),
         "score_patches": lambda: score_patches(
             store, merged, discriminant, folder / "scored.npz", affinity=settings.affinity

@@ -61,7 +61,7 @@ class TokenCut:
     def __init__(self, store: Path) -> None:
         features = FeatureStore.open(store)
         facet = features.facets[0]
-        self.images = [image.facets[facet] for image in features.iter_images((facet,))]
+        self.images = [image.arrays[facet] for image in features.iter_images((facet,))]
         self.solve: list[float] = []
 
     def __call__(self) -> None:

@@ -29,7 +29,6 @@ from typing import Annotated
 import numpy as np
 import typer
 from harness import Report, console
-from PIL import Image
 
 from lightcluster.config import Config
 from lightcluster.datasets.listing import count_shards
@@ -37,7 +36,6 @@ from lightcluster.datasets.manifest import Rejection, Row, write_rows
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
-from lightcluster.masks.reestimation import GUIDE_PIXELS
 from lightcluster.steps import settings_of
 
 SETTINGS = Config()
@@ -118,7 +116,8 @@ class Simulation:
         with FeatureStoreWriter(path, one, 480 * one, ids, ("key",), self.dim, {}) as writer:
             for image_id, token in zip(ids, self._tokens(count), strict=True):
                 key, attention = token[None].astype(np.float16), np.zeros(1, np.float16)
-                writer.append(image_id, ImageFeatures(token, attention, {"key": key}))
+                colors = np.zeros((1, 4, 3), np.uint8)
+                writer.append(image_id, ImageFeatures(token, attention, colors, {"key": key}))
 
     def _write_sample(self, name: str, count: int) -> None:
         quota = min(-(-SETTINGS.clustering.sample_tokens // self.shards), count * PATCHES)
@@ -206,31 +205,24 @@ class Patches(Simulation):
     GRID = (28, 38)
 
     def write(self) -> None:
-        """Write all files; all images are one picture."""
-        picture, random = self.folder / "picture.png", self.random
-        noise = random.integers(
-            0, 256, (GUIDE_PIXELS * self.GRID[0], GUIDE_PIXELS * self.GRID[1], 3)
-        )
-        Image.fromarray(noise.astype(np.uint8)).save(picture)
-        patches = self.GRID[0] * self.GRID[1]
+        """Write all files; all images have the same colours."""
+        patches, random = self.GRID[0] * self.GRID[1], self.random
+        colors = random.integers(0, 256, (patches, 4, 3), np.uint8)
         for shard, numbers in enumerate(np.array_split(np.arange(self.images), self.shards)):
             name, ids = f"{shard:04d}", [str(number) for number in numbers]
-            size = np.asarray(noise.shape[:2])
-            rows = [Row(image_id, picture, None, f"{image_id}.png", *size) for image_id in ids]
-            write_rows(self.folder / f"manifest/{name}.csv", rows, Row)
             grids = np.tile(self.GRID, (len(ids), 1))
             store = self.folder / f"features/{name}.zarr"
             store.parent.mkdir(parents=True, exist_ok=True)
             foreground = random.random((len(ids), patches)) < 0.3
             with FeatureStoreWriter(
-                store, grids, np.tile(size, (len(ids), 1)), ids, ("key",), self.dim, {}
+                store, grids, 16 * grids, ids, ("key",), self.dim, {}
             ) as writer:
                 for image_id, inside in zip(ids, foreground, strict=True):
                     key = random.normal(size=(patches, self.dim)).astype(np.float16)
                     key[:, 0] += np.where(inside, 4, -4)
                     attention = np.zeros(patches, np.float16)
                     cls = np.zeros(self.dim, np.float32)
-                    writer.append(image_id, ImageFeatures(cls, attention, {"key": key}))
+                    writer.append(image_id, ImageFeatures(cls, attention, colors, {"key": key}))
             score = foreground.ravel().astype(np.float16)
             write_arrays(
                 self.folder / f"merged/{name}.npz", image_id=encode_names(ids),
@@ -242,9 +234,8 @@ class Patches(Simulation):
         """Return the command line of the job."""
         return {
             "fit_discriminant": self.step(
-                "fit_discriminant", str(self.shards), "--manifests", "@/manifest",
-                "--features", "@/features", "--merged", "@/merged",
-                "--output", "@/discriminant.npz",
+                "fit_discriminant", str(self.shards), "--features", "@/features",
+                "--merged", "@/merged", "--output", "@/discriminant.npz",
             )
         }  # fmt: skip
 

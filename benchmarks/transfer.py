@@ -53,7 +53,7 @@ def half_of(source: Input, rows: list[Row], folder: Path) -> Input:
     extract_automatically(half, store)
     for step in level_steps(folder, shards=1).values():
         step()
-    reestimation_steps(half, folder)["fit_discriminant"]()
+    reestimation_steps(folder)["fit_discriminant"]()
     return half
 
 

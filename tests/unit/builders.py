@@ -40,10 +40,13 @@ def write_store(
             flat = key.reshape(-1, dim).astype(np.float16)
             weights = np.zeros(len(flat)) if attention is None else attention[number].ravel()
             token = np.zeros(dim) if cls is None else cls[number]
-            writer.append(
-                image_id,
-                ImageFeatures(token.astype(np.float32), weights.astype(np.float16), {"key": flat}),
+            features = ImageFeatures(
+                cls=token.astype(np.float32),
+                cls_attention=weights.astype(np.float16),
+                colors=np.zeros((len(flat), 4, 3), np.uint8),
+                facets={"key": flat},
             )
+            writer.append(image_id, features)
     return path
 
 

@@ -13,7 +13,13 @@ from PIL import Image
 from lightcluster.errors import ImageError, LightClusterError
 from lightcluster.features.backbone import Backbone, build_architecture
 from lightcluster.features.extraction import ImageRow, extract_shard
-from lightcluster.features.images import open_image, prepare_image, target_size
+from lightcluster.features.images import (
+    open_image,
+    patch_colors,
+    prepare_image,
+    resize_image,
+    target_size,
+)
 from lightcluster.features.store import FeatureStore
 
 POLICY: dict[str, Any] = {"short_side": 48, "max_tokens": 30, "max_pixels": 10**6}
@@ -54,17 +60,20 @@ def test_store_holds_the_features_of_each_image(
     store = FeatureStore.open(tmp_path / "s.zarr", {"weights": "abc"})
     by_id = {row.image_id: row for row in rows}
     assert sorted(store.image_id) == sorted(by_id)
-    for stored in store.iter_images(("key", "token")):
+    for stored in store.iter_images(("key", "token", "cls_attention", "colors")):
         row = by_id[stored.image_id]
         assert stored.size == (row.height, row.width)
         size = target_size(row.height, row.width, 48, 16, 30)
         assert stored.grid == (size[0] // 16, size[1] // 16)
-        image = prepare_image(open_image(row.path, 10**6), size, backbone.mean, backbone.std)
+        rgb = open_image(row.path, 10**6)
+        colors = patch_colors(resize_image(rgb, size), stored.grid)
+        assert np.array_equal(stored.arrays["colors"], colors)
+        image = prepare_image(rgb, size, backbone.mean, backbone.std)
         alone = backbone.forward(torch.from_numpy(image)[None], ("key", "token"))
         assert np.allclose(stored.cls, alone.cls[0], atol=1e-4)
-        assert np.allclose(stored.cls_attention, alone.cls_attention[0], atol=1e-3)
-        for name, facet in stored.facets.items():
-            assert np.allclose(facet, alone.facets[name][0], atol=4e-3)
+        assert np.allclose(stored.arrays["cls_attention"], alone.cls_attention[0], atol=1e-3)
+        for name in ("key", "token"):
+            assert np.allclose(stored.arrays[name], alone.facets[name][0], atol=4e-3)
 
 
 def test_batches_threads_and_the_order_of_rows_change_nothing(

@@ -309,7 +309,10 @@ def test_a_file_that_cannot_grow_is_named_with_the_remedy(tmp_path):
 def test_a_store_that_cannot_grow_leaves_nothing(tmp_path):
     one = np.array([[40, 40]])
     features = ImageFeatures(
-        np.zeros(8, np.float32), np.zeros(1600, np.float16), {"key": np.ones((1600, 8), np.float16)}
+        np.zeros(8, np.float32),
+        np.zeros(1600, np.float16),
+        np.zeros((1600, 4, 3), np.uint8),
+        {"key": np.ones((1600, 8), np.float16)},
     )
     with (
         pytest.raises(StoreError, match=r"0000\.zarr: cannot be written"),

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lightcluster.errors import ImageError
-from lightcluster.features.images import image_size, open_image, prepare_image, target_size
+from lightcluster.features.images import (
+    color_map,
+    image_size,
+    open_image,
+    patch_colors,
+    prepare_image,
+    target_size,
+)
 
 LIMIT = 10**6
 
@@ -238,3 +245,22 @@ def test_prepare_image() -> None:
     half = prepare_image(rgb, (16, 24), mean, std)
     resized = np.asarray(Image.fromarray(rgb).resize((24, 16), Image.Resampling.BICUBIC))
     assert np.allclose(half, ((resized / 255 - mean) / std).transpose(2, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("patch", [8, 14])
+def test_patch_colors(patch: int) -> None:
+    grid = (3, 4)
+    rgb = np.random.default_rng(0).integers(0, 256, (3 * patch, 4 * patch, 3), np.uint8)
+    found = patch_colors(rgb, grid)
+    assert found.shape == (12, 4, 3)
+    assert found.dtype == np.uint8
+    fine = rgb.repeat(2, axis=0).repeat(2, axis=1).astype(float)  # quarters are whole pixels
+    for index, quarters in enumerate(found):
+        row, column = divmod(index, 4)
+        for quarter, color in enumerate(quarters):
+            top, left = row * 2 + quarter // 2, column * 2 + quarter % 2
+            block = fine[top * patch : (top + 1) * patch, left * patch : (left + 1) * patch]
+            np.testing.assert_allclose(color, block.mean(axis=(0, 1)), atol=1.01)
+    small = color_map(found, grid)
+    assert small.shape == (6, 8, 3)
+    np.testing.assert_array_equal(small[4, 5], found[2 * 4 + 2, 1])

@@ -90,7 +90,7 @@ def test_measure_counts_patches_of_each_images_own_grid(photographs):
 
 
 def test_the_memory_of_gathering_depends_on_rounds_but_not_on_the_images():
-    small, large = (Size(images=n, tokens=1000 * n, dim=768, cache_bytes=0) for n in (500, 10**6))
+    small, large = (Size(images=n, tokens=1000 * n, dim=768) for n in (500, 10**6))
     paper = Config(reestimation={"rounds": 0})
     rounds = Config(reestimation={"rounds": 6})
     for config in (paper, rounds):
@@ -99,7 +99,7 @@ def test_the_memory_of_gathering_depends_on_rounds_but_not_on_the_images():
 
 
 def test_a_consensus_of_many_regions_takes_memory():
-    size = Size(images=10**6, tokens=10**9, dim=384, cache_bytes=0)
+    size = Size(images=10**6, tokens=10**9, dim=384)
     many = {"sample_regions": 16_384}
     assert peak_bytes(size, Config(labelling=many)) > 2 * 2**30
     assert peak_bytes(size, Config(labelling={**many, "method": "kmeans"})) < 2**30

@@ -24,6 +24,7 @@ def images(grids: list[tuple[int, int]], facets: tuple[str, ...] = ("key",)) -> 
         ImageFeatures(
             cls=random.standard_normal(DIM).astype(np.float32),
             cls_attention=random.random(rows * columns).astype(np.float16),
+            colors=random.integers(0, 256, (rows * columns, 4, 3), np.uint8),
             facets={
                 name: random.standard_normal((rows * columns, DIM)).astype(np.float16)
                 for name in facets
@@ -51,7 +52,7 @@ def write(
 
 def read_all(path: Path) -> None:
     store = FeatureStore.open(path)
-    for _ in store.iter_images(store.facets):
+    for _ in store.iter_images((*store.facets, "cls_attention", "colors")):
         pass
 
 
@@ -94,16 +95,36 @@ def test_round_trip(
     for name in ("key", "value"):
         expected = np.concatenate([image.facets[name] for image in features])
         assert np.array_equal(store.rows(name, 0, store.n_rows), expected)
-        blocks = list(store.iter_blocks((name,), block))
+        blocks = list(store.iter_blocks((name,), max_rows=block))
         assert np.array_equal(np.concatenate([arrays[name] for *_, arrays in blocks]), expected)
         assert all(len(arrays[name]) <= max(block, 81) for *_, arrays in blocks)
-    for stored, image in zip(store.iter_images(("value",)), features, strict=True):
+    for stored, image in zip(
+        store.iter_images(("value", "cls_attention", "colors")), features, strict=True
+    ):
         assert stored.image_id == names[stored.index]
         assert stored.grid == grids[stored.index]
-        assert np.array_equal(stored.cls_attention, image.cls_attention)
-        assert np.array_equal(stored.facets["value"], image.facets["value"])
+        assert np.array_equal(stored.arrays["cls_attention"], image.cls_attention)
+        assert np.array_equal(stored.arrays["colors"], image.colors)
+        assert np.array_equal(stored.arrays["value"], image.facets["value"])
         assert np.array_equal(store.key(stored.index), image.facets["key"])
         assert np.array_equal(store.cls_attention(stored.index), image.cls_attention)
+
+
+@pytest.mark.parametrize("drawn", [[], [0], [1, 3, 4], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("max_rows", [1, 9, 10**6])
+def test_some_images_are_read_as_all_are(tmp_path: Path, drawn: list[int], max_rows: int) -> None:
+    path = tmp_path / "s.zarr"
+    features = write(path, [(1, 2), (3, 3), (2, 2), (1, 1), (2, 5)])
+    store, chosen = FeatureStore.open(path), np.array(drawn, np.int64)
+    blocks = list(store.iter_blocks(("key",), chosen, max_rows))
+    assert [index for block, *_ in blocks for index in block] == drawn
+    for block, start, arrays in blocks:
+        assert start == store.offset[block[0]]
+        assert len(arrays["key"]) == store.offset[block[-1] + 1] - start
+        assert len(arrays["key"]) <= max_rows or len(block) == 1
+    for stored, index in zip(store.iter_images(("key",), chosen), drawn, strict=True):
+        assert stored.index == index
+        assert np.array_equal(stored.arrays["key"], features[index].facets["key"])
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
@@ -122,14 +143,19 @@ def test_zeros_are_data(tmp_path: Path) -> None:
     path, zeros = tmp_path / "s.zarr", np.zeros((4, DIM))
     grids = np.array([[2, 2]])
     with FeatureStoreWriter(path, grids, grids, ["z"], ["key"], DIM, {}) as writer:
-        image = ImageFeatures(zeros[0].astype("f4"), zeros[:, 0].astype("f2"), {"key": zeros})
+        image = ImageFeatures(
+            zeros[0].astype("f4"),
+            zeros[:, 0].astype("f2"),
+            np.zeros((4, 4, 3), np.uint8),
+            {"key": zeros},
+        )
         writer.append("z", image)
     assert not FeatureStore.open(path).key(0).any()
 
 
 def test_few_files(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr", [(30, 40)] * 20)
-    assert len(files(tmp_path / "s.zarr")) == 8 * 2 + 1  # arrays x (metadata, data), group
+    assert len(files(tmp_path / "s.zarr")) == 9 * 2 + 1  # arrays x (metadata, data), group
 
 
 @pytest.mark.parametrize("several_files", [False, True])
@@ -142,7 +168,7 @@ def test_damage_is_found_and_named(
     path = tmp_path / "0007.zarr"
     write(path, [(4, 5)] * 3)
     data = [name for name in files(path) if not name.endswith("zarr.json")]
-    assert len(data) == (8 if not several_files else 8 + 3)
+    assert len(data) == (9 if not several_files else 9 + 2 * 3)
     random = np.random.default_rng(0)
     for name in data:
         file, good = path / name, (path / name).read_bytes()
@@ -174,7 +200,7 @@ def test_damaged_metadata_never_changes_the_data(tmp_path: Path) -> None:
             file.write_bytes(bytes(bad))
             try:
                 store = FeatureStore.open(path, {"weights": "abc"})
-                found = np.concatenate([image.facets["key"] for image in store.iter_images()])
+                found = np.concatenate([image.arrays["key"] for image in store.iter_images()])
             except StoreError:
                 continue
             assert np.array_equal(found, expected)
@@ -196,7 +222,7 @@ def test_another_store_than_expected(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="rows 0 to 2"):
         FeatureStore.open(path).rows("key", 0, 2)
     monkeypatch.setattr(module, "STORE_VERSION", 99)
-    with pytest.raises(StoreError, match=r"s\.zarr: store_version is 1, expected 99; delete it"):
+    with pytest.raises(StoreError, match=r"s\.zarr: store_version is 2, expected 99; delete it"):
         FeatureStore.open(path)
 
 

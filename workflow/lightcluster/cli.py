@@ -343,8 +343,8 @@ def merge_levels(
 @app.command(rich_help_panel=STEP_PANEL)
 def fit_discriminant(
     settings: Settings, shards: Shards,
-    manifests: Annotated[Path, typer.Option()], features: Annotated[Path, typer.Option()],
-    merged: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    features: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Re-estimate the foreground of the whole dataset by a linear discriminant."""
     _use_threads(1)
@@ -358,11 +358,9 @@ def fit_discriminant(
         if key.startswith(section)
     }
     step(
-        [manifests / f"{name}.csv" for name in names],
         [features / f"{name}.zarr" for name in names],
         [merged / f"{name}.npz" for name in names],
         output, **given, seed=settings["clustering.seed"],
-        max_pixels=settings["dataset.max_pixels"],
     )  # fmt: skip
 
 

@@ -224,7 +224,7 @@ class ReestimationSettings(Section):
         "masks it refines; 0: the score of the levels stays, as in the paper.",
     )
     tolerance: float = Field(
-        0.003, ge=0, lt=1, description="Rounds end once a smaller share of patches changes sides."
+        0.01, ge=0, lt=1, description="Rounds end once a smaller share of patches changes sides."
     )
     radius: float = Field(
         0.1,

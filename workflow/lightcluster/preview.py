@@ -19,7 +19,7 @@ from lightcluster.datasets.listing import Entry
 from lightcluster.datasets.manifest import index_entries
 from lightcluster.errors import ConfigError, ImageError, LightClusterError
 from lightcluster.features.backbone import build_architecture
-from lightcluster.features.images import image_size, target_size
+from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import features_id, local_weights, weights_source
@@ -136,6 +136,10 @@ def _check_weights(config: Config) -> str:
     )
 
 
+_COLOR_BYTES = 3 * COLORS_PER_SIDE**2
+"""Of a patch in the feature store."""
+
+
 @dataclass(frozen=True)
 class Size:
     """Size of one set of features.
@@ -146,14 +150,16 @@ class Size:
         Images that can be read, and their patches.
     dim : int
         Features of a patch.
-    cache_bytes : int
-        The feature store on disk.
     """
 
     images: int
     tokens: int
     dim: int
-    cache_bytes: int
+
+    @property
+    def cache_bytes(self) -> int:
+        """The feature store on disk."""
+        return self.tokens * (2 * (self.dim + 1) + _COLOR_BYTES) + self.images * (4 * self.dim + 40)
 
 
 def measure(entries: Sequence[Entry], config: Config) -> Size:
@@ -170,7 +176,7 @@ def measure(entries: Sequence[Entry], config: Config) -> Size:
         )
         images += 1
         tokens += rows * columns // patch**2
-    return Size(images, tokens, dim, tokens * (dim + 1) * 2 + images * (dim * 4 + 40))
+    return Size(images, tokens, dim)
 
 
 def _patch_and_dim(model: str) -> tuple[int, int]:
@@ -190,14 +196,14 @@ def peak_bytes(size: Size, config: Config) -> int:
     """Return about how much memory the largest job that gathers all shards takes.
 
     The levels hold a sample of patches in half and in single precision, and once more while faiss
-    works on it; the re-estimation holds a larger one in half precision; the consensus of the
+    works on it; the re-estimation holds a larger one in single precision; the consensus of the
     classes holds all distances between a sample of regions, and scipy a copy of them. None grows
     with the number of images.
     """
     clustering, reestimation = config.clustering, config.reestimation
     distances = config.labelling.sample_regions**2 // 2 * 8
     levels = min(clustering.sample_tokens, size.tokens) * size.dim * (2 + 4 + 4)
-    scenes = min(reestimation.sample_tokens, size.tokens) * (size.dim * 2 + _GUIDE_BYTES)
+    scenes = min(reestimation.sample_tokens, size.tokens) * (size.dim * 4 + _GUIDE_BYTES)
     return 400 * 2**20 + max(
         levels,
         scenes if reestimation.rounds else 0,
@@ -243,7 +249,7 @@ def _assumed(layout: Layout, config: Config) -> Size:
         240, 320, config.features.short_side, patch, config.features.max_tokens
     )
     images, tokens = layout.n_images, layout.n_images * (rows * columns // patch**2)
-    return Size(images, tokens, dim, tokens * (dim + 1) * 2 + images * (dim * 4 + 40))
+    return Size(images, tokens, dim)
 
 
 def _readable(count: float) -> str:

@@ -91,6 +91,7 @@ STEPS: dict[str, Step] = {
             "dataset.max_pixels",
         ),
         after=("index_dataset", "fetch_weights", "choose_features"),
+        version=2,
     ),
     "sample_features": Step(
         unit="shard",
@@ -157,16 +158,15 @@ STEPS: dict[str, Step] = {
             "reestimation.ridge",
             "reestimation.sample_tokens",
             "clustering.seed",
-            "dataset.max_pixels",
         ),
-        after=("index_dataset", "extract_features", "merge_levels"),
-        version=2,
+        after=("extract_features", "merge_levels"),
+        version=3,
     ),
     "score_patches": Step(
         unit="shard",
         reads=("reestimation.affinity",),
         after=("extract_features", "merge_levels", "fit_discriminant"),
-        version=2,
+        version=3,
     ),
     "refine_masks": Step(
         unit="shard",

@@ -64,7 +64,6 @@ rule merge_levels:
 rule fit_discriminant:
     input:
         stores_of,
-        per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
         per_shard(f"{MASKS}/merged/{{shard}}.npz"),
     output:
         f"{MASKS}/discriminant.npz",
@@ -81,13 +80,11 @@ rule fit_discriminant:
     params:
         settings=settings("fit_discriminant"),
         shards=len(SHARDS),
-        manifests=f"{DATASET}/manifest",
         features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
         merged=f"{MASKS}/merged",
     shell:
         "python -m lightcluster fit-discriminant {params.settings:q} {params.shards} "
-        "--manifests {params.manifests} --features {params.features} --merged {params.merged} "
-        "--output {output} > {log} 2>&1"
+        "--features {params.features} --merged {params.merged} --output {output} > {log} 2>&1"
 
 
 rule score_patches:

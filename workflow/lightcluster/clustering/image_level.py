@@ -36,12 +36,15 @@ def cluster_image(
     label = np.empty(patches, np.uint8)
     foreground = np.empty(patches, bool)
     facet = features.facets[0]
-    for image in progress(features.iter_images((facet,)), "image level", features.n_images):
+    images = features.iter_images((facet, "cls_attention"))
+    for image in progress(images, "image level", features.n_images):
         span = slice(*features.offset[image.index : image.index + 2])
-        points = normalize(image.facets[facet], normalization)
+        points = normalize(image.arrays[facet], normalization)
         fitted = fit_kmeans(
             points, k, metric=metric, restarts=restarts, iterations=iterations, seed=seed
         )
-        chosen = image_foreground(fitted.labels, k, image.cls_attention, image.grid, rules)
+        chosen = image_foreground(
+            fitted.labels, k, image.arrays["cls_attention"], image.grid, rules
+        )
         label[span], foreground[span] = fitted.labels, chosen[fitted.labels]
     write_arrays(output, label=label, foreground=foreground)

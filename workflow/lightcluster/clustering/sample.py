@@ -74,7 +74,7 @@ def sample_features(
     for image in progress(features.iter_images((facet,)), "sample", features.n_images):
         start, stop = features.offset[image.index : image.index + 2]
         first, last = np.searchsorted(rows, (start, stop))
-        patches = image.facets[facet][rows[first:last] - start]
+        patches = image.arrays[facet][rows[first:last] - start]
         chosen[first:last] = normalize(patches, normalization)
     image_of_row = np.searchsorted(features.offset, rows, side="right") - 1
     write_arrays(

@@ -249,7 +249,7 @@ def choose_features(
 
     def prepare(row: ImageRow) -> NDArray[np.float32]:
         size = target_size(row.height, row.width, short_side, backbone.patch_size, max_tokens)
-        return prepare_row(row, size, backbone, max_pixels)
+        return prepare_row(row, size, backbone, max_pixels).pixels
 
     sampled, cls = sample_candidates(
         compute_ahead(prepare, drawn, workers=2, most=4), len(drawn), backbone, facets, layers,

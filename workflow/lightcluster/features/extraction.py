@@ -13,6 +13,7 @@ store are the same, whatever the threads.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +27,14 @@ from tqdm import tqdm
 from lightcluster.ahead import compute_ahead
 from lightcluster.errors import ImageError, LightClusterError
 from lightcluster.features.backbone import Backbone, Facet, Features
-from lightcluster.features.images import image_size, open_image, prepare_image, target_size
+from lightcluster.features.images import (
+    image_size,
+    open_image,
+    patch_colors,
+    prepare_image,
+    resize_image,
+    target_size,
+)
 from lightcluster.features.passes import compute_features, images_in_pass
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 
@@ -40,6 +48,21 @@ class ImageRow(NamedTuple):
     path: Path
     height: int
     width: int
+
+
+class PreparedImage(NamedTuple):
+    """An image as the backbone reads it, and its colours as the store keeps them.
+
+    Attributes
+    ----------
+    pixels : float32 array, shape (3, height, width)
+        See :func:`.images.prepare_image`.
+    colors : uint8 array, shape (patches, 4, 3)
+        See :func:`.images.patch_colors`.
+    """
+
+    pixels: NDArray[np.float32]
+    colors: NDArray[np.uint8]
 
 
 class _Plan(NamedTuple):
@@ -130,9 +153,16 @@ def extract_shard(
         workers=decoders,
         most=2 * batch_size + decoders,
     )
+    colors: deque[NDArray[np.uint8]] = deque()  # of the images on their way through the backbone
+
+    def stack(batch: Sequence[_Plan]) -> NDArray[np.float32]:
+        prepared = [next(images) for _ in batch]
+        colors.extend(image.colors for image in prepared)
+        return np.stack([image.pixels for image in prepared])
+
     computed = compute_features(
         backbone,
-        (np.stack([next(images) for _ in batch]) for batch in batches),
+        map(stack, batches),
         facets,
         layer,
         precision=precision,
@@ -140,7 +170,8 @@ def extract_shard(
     )
     with writer, bar:
         for batch, features in zip(batches, computed, strict=True):
-            for plan, image in zip(batch, _per_image(features, batch), strict=True):
+            of_batch = [colors.popleft() for _ in batch]
+            for plan, image in zip(batch, _per_image(features, batch, of_batch), strict=True):
                 writer.append(plan.row.image_id, image)
             bar.update(len(batch))
 
@@ -153,8 +184,8 @@ def _batches(plans: Sequence[_Plan], most: int) -> list[list[_Plan]]:
 
 def prepare_row(
     row: ImageRow, size: tuple[int, int], backbone: Backbone, max_pixels: int
-) -> NDArray[np.float32]:
-    """Decode, resize to (height, width) and normalise one image: float32 [3, height, width].
+) -> PreparedImage:
+    """Decode, resize to (height, width) and normalise one image.
 
     Raises
     ------
@@ -169,13 +200,17 @@ def prepare_row(
                 f"{row.width} when the dataset was indexed; index it again "
                 "(snakemake --forcerun index_dataset)"
             )
-        rgb = open_image(row.path, max_pixels, draft_size=size)
+        rgb = resize_image(open_image(row.path, max_pixels, draft_size=size), size)
     except ImageError as error:
         raise ImageError(f"{row.path}: {error}") from error
-    return prepare_image(rgb, size, backbone.mean, backbone.std)
+    grid = (size[0] // backbone.patch_size, size[1] // backbone.patch_size)
+    pixels = prepare_image(rgb, size, backbone.mean, backbone.std)
+    return PreparedImage(pixels, patch_colors(rgb, grid))
 
 
-def _per_image(features: Features, batch: Sequence[_Plan]) -> Iterator[ImageFeatures]:
+def _per_image(
+    features: Features, batch: Sequence[_Plan], colors: Sequence[NDArray[np.uint8]]
+) -> Iterator[ImageFeatures]:
     """The features of each image of a batch as the store keeps them.
 
     Raises
@@ -190,6 +225,7 @@ def _per_image(features: Features, batch: Sequence[_Plan]) -> Iterator[ImageFeat
         image = ImageFeatures(
             cls=cls[index],
             cls_attention=attention[index],
+            colors=colors[index],
             facets={name: facet[index] for name, facet in halves.items()},
         )
         arrays: list[NDArray[Any]] = [image.cls, image.cls_attention, *image.facets.values()]

@@ -41,6 +41,9 @@ _UPRIGHT = {
 }
 _DRAFT_MARGIN = 2
 
+COLORS_PER_SIDE = 2
+"""Of a patch, down and across, that `patch_colors` keeps."""
+
 
 def open_image(
     path: Path, max_pixels: int, draft_size: tuple[int, int] | None = None
@@ -139,10 +142,45 @@ def target_size(
     return (short * patch, long * patch) if height <= width else (long * patch, short * patch)
 
 
+def resize_image(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize an image [H, W, 3] to (height, width): bicubic, antialiased, by Pillow."""
+    if rgb.shape[:2] == size:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def patch_colors(rgb: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the mean colours of the quarters of each patch.
+
+    Parameters
+    ----------
+    rgb : uint8 array, shape (height, width, 3)
+        Resized to whole patches.
+    grid : (int, int)
+        Rows and columns of patches.
+
+    Returns
+    -------
+    uint8 array, shape (rows * columns, 4, 3)
+        RGB; the quarters from left to right and from top to bottom.
+    """
+    side, (rows, columns) = COLORS_PER_SIDE, grid
+    small = Image.fromarray(rgb).resize((side * columns, side * rows), Image.Resampling.BOX)
+    blocks = np.asarray(small).reshape(rows, side, columns, side, 3).transpose(0, 2, 1, 3, 4)
+    return blocks.reshape(-1, side * side, 3)
+
+
+def color_map(colors: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the small picture, uint8 [2 * rows, 2 * columns, 3], of `patch_colors`."""
+    side, (rows, columns) = COLORS_PER_SIDE, grid
+    blocks = colors.reshape(rows, columns, side, side, 3).transpose(0, 2, 1, 3, 4)
+    return blocks.reshape(side * rows, side * columns, 3)
+
+
 def prepare_image(
     rgb: NDArray[np.uint8], size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Resize (bicubic, antialiased, by Pillow) and normalise an image.
+    """Resize (see :func:`resize_image`) and normalise an image.
 
     Parameters
     ----------
@@ -158,9 +196,7 @@ def prepare_image(
         ``(rgb / 255 - mean) / std``.
     """
     height, width = size
-    if rgb.shape[:2] != size:
-        resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
-        rgb = np.asarray(resized)
+    rgb = resize_image(rgb, size)
     prepared = np.empty((3, height, width), dtype=np.float32)
     for channel in range(3):
         scale = np.float32(1 / (255 * std[channel]))

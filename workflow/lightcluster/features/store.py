@@ -9,6 +9,7 @@ array          type             meaning
 ============== ================ ======================================================
 key, …         float16 [T, D]   a facet of each patch
 cls_attention  float16 [T]      attention the class token pays to each patch
+colors         uint8 [T, 4, 3]  mean RGB of the quarters of each patch, row by row
 cls            float32 [N, D]   class token
 grid           int32 [N, 2]     patches of the image, down and across
 offset         int64 [N + 1]    first row of each image, and T
@@ -47,12 +48,14 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from lightcluster.errors import StoreError
 from lightcluster.files import replacing
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 _CHUNK_ROWS = 4096
 _FILE_BYTES = 64 * 2**20
 _READ_AHEAD_ROWS = 32 * 1024
 _VERSION_KEY = "store_version"
+_PER_PATCH = {"cls_attention": ((), np.float16), "colors": ((4, 3), np.uint8)}
+"""Arrays beside the facets with a row for each patch: the shape of a row, and its type."""
 _REMEDY = "delete it and run snakemake again"
 
 
@@ -64,11 +67,13 @@ class ImageFeatures:
     ----------
     cls : float32 [D]
     cls_attention : float16 [T_i]
+    colors : uint8 [T_i, 4, 3]
     facets : dict of str to float16 [T_i, D]
     """
 
     cls: NDArray[np.float32]
     cls_attention: NDArray[np.float16]
+    colors: NDArray[np.uint8]
     facets: Mapping[str, NDArray[np.float16]]
 
 
@@ -86,8 +91,7 @@ class StoredImage:
     size : (int, int)
         Height and width in pixels.
     cls : float32 [D]
-    cls_attention : float16 [T_i]
-    facets : dict of str to float16 [T_i, D]
+    arrays : dict of str to array [T_i, …]
         Those asked for.
     """
 
@@ -96,8 +100,7 @@ class StoredImage:
     grid: tuple[int, int]
     size: tuple[int, int]
     cls: NDArray[np.float32]
-    cls_attention: NDArray[np.float16]
-    facets: Mapping[str, NDArray[np.float16]]
+    arrays: Mapping[str, NDArray[Any]]
 
 
 class FeatureStoreWriter:
@@ -174,9 +177,8 @@ class FeatureStoreWriter:
             name: _BufferedArray(_create(self._group, name, (total, self._dim), np.float16))
             for name in self._facets
         }
-        self._flat["cls_attention"] = _BufferedArray(
-            _create(self._group, "cls_attention", (total,), np.float16)
-        )
+        for name, (shape, dtype) in _PER_PATCH.items():
+            self._flat[name] = _BufferedArray(_create(self._group, name, (total, *shape), dtype))
         self._cls = np.zeros((len(self._image_ids), self._dim), dtype=np.float32)
 
     def append(self, image_id: str, features: ImageFeatures) -> None:
@@ -191,13 +193,12 @@ class FeatureStoreWriter:
         if index == len(self._image_ids) or image_id != self._image_ids[index]:
             raise ValueError(f"image {image_id!r} was not announced for place {index}")
         count = int(self._offset[index + 1] - self._offset[index])
-        rows = {name: features.facets[name] for name in self._facets}
-        if features.cls_attention.shape != (count,) or any(
-            facet.shape != (count, self._dim) for facet in rows.values()
-        ):
+        rows: dict[str, NDArray[Any]] = {name: features.facets[name] for name in self._facets}
+        rows |= {name: getattr(features, name) for name in _PER_PATCH}
+        if any(rows[name].shape != (count, *flat.shape) for name, flat in self._flat.items()):
             raise ValueError(f"image {image_id!r}: features do not have the {count} rows announced")
-        for name, facet in (rows | {"cls_attention": features.cls_attention}).items():
-            self._flat[name].append(facet)
+        for name, values in rows.items():
+            self._flat[name].append(values)
         self._cls[index] = features.cls
         self._appended += 1
 
@@ -297,12 +298,12 @@ class FeatureStore:
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: damaged ({error}); {_REMEDY}") from error
 
-    def rows(self, name: str, start: int, stop: int) -> NDArray[np.float16]:
-        """Rows ``start`` to ``stop`` of a facet, or of ``cls_attention``.
+    def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop`` of a facet, of ``cls_attention`` or of ``colors``.
 
         Returns
         -------
-        float16 [stop - start, D] or [stop - start]
+        array [stop - start, …]
 
         Raises
         ------
@@ -311,14 +312,14 @@ class FeatureStore:
         ValueError
             If the range leaves the store.
         """
-        if name not in (*self.facets, "cls_attention"):
+        if name not in (*self.facets, *_PER_PATCH):
             raise StoreError(
                 f"{self.path}: no facet {name!r}, only {', '.join(self.facets)}; add it to "
                 "features.facets"
             )
         if not 0 <= start <= stop <= self.n_rows:
             raise ValueError(f"rows {start} to {stop} of a store with {self.n_rows}")
-        return cast("NDArray[np.float16]", self._read(name, slice(start, stop)))
+        return self._read(name, slice(start, stop))
 
     def facet(self, name: str, index: int) -> NDArray[np.float16]:
         """A facet of one image, float16 [T_i, D]; for many images see :meth:`iter_images`."""
@@ -333,37 +334,48 @@ class FeatureStore:
         return self.facet("cls_attention", index)
 
     def iter_blocks(
-        self, facets: Sequence[str], max_rows: int = _READ_AHEAD_ROWS
-    ) -> Iterator[tuple[int, int, dict[str, NDArray[np.float16]]]]:
+        self,
+        names: Sequence[str],
+        images: NDArray[np.int64] | None = None,
+        max_rows: int = _READ_AHEAD_ROWS,
+    ) -> Iterator[tuple[NDArray[np.int64], int, dict[str, NDArray[Any]]]]:
         """Walk through the store in blocks of whole images.
 
         Parameters
         ----------
-        facets : sequence of str
-            ``cls_attention`` may be among them.
+        names : sequence of str
+            Facets, ``cls_attention`` and ``colors``.
+        images : int64 array, optional
+            Only these, ascending; all by default.
         max_rows : int
             Bound on the rows of a block; an image with more is a block by itself.
 
         Yields
         ------
-        first, stop : int
-            The block's images are ``first … stop - 1``.
-        arrays : dict of str to float16 [offset[stop] - offset[first], …]
+        block : int64 array
+            Images of the block.
+        start : int
+            Its first row.
+        arrays : dict of str to array
+            All rows from there to the end of its last image.
         """
-        first = 0
-        while first < self.n_images:
-            start = int(self.offset[first])
-            stop = int(np.searchsorted(self.offset, start + max_rows, side="right")) - 1
-            stop = max(stop, first + 1)
-            end = int(self.offset[stop])
-            yield first, stop, {name: self.rows(name, start, end) for name in facets}
-            first = stop
+        wanted = np.arange(self.n_images) if images is None else images
+        while len(wanted):
+            start = int(self.offset[wanted[0]])
+            fitting = np.searchsorted(self.offset[wanted + 1], start + max_rows, side="right")
+            block, wanted = np.split(wanted, [max(1, int(fitting))])
+            end = int(self.offset[block[-1] + 1])
+            yield block, start, {name: self.rows(name, start, end) for name in names}
 
-    def iter_images(self, facets: Sequence[str] = ("key",)) -> Iterator[StoredImage]:
-        """All images in order, read in blocks of about 32,000 rows: bounded memory, few reads."""
-        for first, stop, arrays in self.iter_blocks((*facets, "cls_attention")):
-            base = int(self.offset[first])
-            for index in range(first, stop):
+    def iter_images(
+        self, names: Sequence[str] = ("key",), images: NDArray[np.int64] | None = None
+    ) -> Iterator[StoredImage]:
+        """All images, or some, in order, read in blocks of about 32,000 rows: few reads.
+
+        See :meth:`iter_blocks` for the arguments.
+        """
+        for block, base, arrays in self.iter_blocks(names, images):
+            for index in block.tolist():
                 rows = slice(int(self.offset[index]) - base, int(self.offset[index + 1]) - base)
                 yield StoredImage(
                     index=index,
@@ -371,8 +383,7 @@ class FeatureStore:
                     grid=(int(self.grid[index, 0]), int(self.grid[index, 1])),
                     size=(int(self.size[index, 0]), int(self.size[index, 1])),
                     cls=self.cls[index],
-                    cls_attention=arrays["cls_attention"][rows],
-                    facets={name: arrays[name][rows] for name in facets},
+                    arrays={name: values[rows] for name, values in arrays.items()},
                 )
 
     def _array(self, name: str) -> zarr.Array[Any]:
@@ -431,8 +442,9 @@ class FeatureStore:
             "grid": (self.grid.shape, (self.n_images, 2)),
             "size": (self.size.shape, (self.n_images, 2)),
             "image_id": ((len(self.image_id),), (self.n_images,)),
-            "cls_attention": (self._array("cls_attention").shape, (self.n_rows,)),
         }
+        for name, (row, _) in _PER_PATCH.items():
+            shapes[name] = (self._array(name).shape, (self.n_rows, *row))
         for name in self.facets:
             shapes[name] = (self._array(name).shape, (self.n_rows, self.dim))
         for name, (found, expected) in shapes.items():
@@ -447,6 +459,7 @@ class _BufferedArray:
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         self._array = array
+        self.shape = array.shape[1:]
         self._rows_per_file = cast("tuple[int, ...]", array.shards)[0]
         self._pending: list[NDArray[Any]] = []
         self._pending_rows = 0

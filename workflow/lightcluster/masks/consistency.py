@@ -125,7 +125,7 @@ def merge_levels(
     facet = features.facets[0]
     for image in progress(features.iter_images((facet,)), "merge", features.n_images):
         span = slice(*features.offset[image.index : image.index + 2])
-        points = normalize(image.facets[facet], normalization)
+        points = normalize(image.arrays[facet], normalization)
         superclass = group[image.index]
         label[0, span] = assign(points, dataset_centroids, metric)
         label[1, span] = assign(points, category_centroids[superclass], metric)

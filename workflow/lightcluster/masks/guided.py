@@ -38,19 +38,17 @@ class Guide:
 
     Attributes
     ----------
-    colors : float32 array, shape (3, height, width)
-        RGB in [0, 1].
-    center : float32 array, shape (3, height, width)
-        Their means in the windows.
-    inverse : float32 array, shape (3, 3, height, width)
-        The inverse of their covariance in the windows, once epsilon is added to its diagonal.
+    colors : float32 array, shape (4, height, width)
+        RGB in [0, 1], and 1.
+    solution : float32 array, shape (4, 4, height, width)
+        For each window, the matrix that makes the coefficients of red, green, blue and 1 of the
+        means of a score times each of them.
     window : int
         Side of the windows in pixels, odd.
     """
 
     colors: NDArray[np.float32]
-    center: NDArray[np.float32]
-    inverse: NDArray[np.float32]
+    solution: NDArray[np.float32]
     window: int
 
 
@@ -83,7 +81,13 @@ def prepare_guide(colors: NDArray[np.float32], guided: Guided) -> Guide:
     )
     determinant = a * cofactors[0] + b * cofactors[1] + c * cofactors[2]
     inverse = (cofactors / determinant)[[0, 1, 2, 1, 3, 4, 2, 4, 5]]
-    return Guide(colors, center, inverse.reshape(3, 3, *colors.shape[1:]), window)
+    inverse = inverse.reshape(3, 3, *colors.shape[1:])
+    # Slopes are inverse @ (products - center * level), the constant level - slopes @ center.
+    shift = np.einsum("ijyx,jyx->iyx", inverse, center)
+    solution = np.empty((4, 4, *colors.shape[1:]), np.float32)
+    solution[:3, :3], solution[:3, 3], solution[3, :3] = inverse, -shift, -shift
+    solution[3, 3] = 1 + (shift * center).sum(axis=0)
+    return Guide(np.concatenate([colors, np.ones_like(colors[:1])]), solution, window)
 
 
 def guided_coefficients(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
@@ -99,11 +103,8 @@ def guided_coefficients(score: NDArray[np.float32], guide: Guide) -> NDArray[np.
     float32 array, shape (4, height, width)
         Of red, green, blue and the constant, averaged over the windows that hold the pixel.
     """
-    level, *products = _window_means(np.stack([score, *guide.colors * score]), guide.window)
-    cross = np.stack(products) - guide.center * level
-    slopes = np.einsum("ijyx,jyx->iyx", guide.inverse, cross)
-    constant = level - (slopes * guide.center).sum(axis=0)
-    return _window_means(np.stack([*slopes, constant]), guide.window)
+    means = _window_means(guide.colors * score, guide.window)
+    return _window_means(np.einsum("ijyx,jyx->iyx", guide.solution, means), guide.window)
 
 
 def guided_filter(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
@@ -125,8 +126,8 @@ def guided_filter(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float3
 def _evaluate(
     coefficients: NDArray[np.float32], colors: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the linear function of `guided_coefficients` at the colours of a guide."""
-    filtered: NDArray[np.float32] = (coefficients[:3] * colors).sum(axis=0) + coefficients[3]
+    """Return the linear function of `guided_coefficients` at colours as in `Guide`."""
+    filtered: NDArray[np.float32] = np.einsum("iyx,iyx->yx", coefficients, colors)
     return filtered
 
 
@@ -151,4 +152,5 @@ def refine_guided(
     guide = prepare_guide(shrink(image, size), guided)
     coefficients = guided_coefficients(upsample(score, size, "bilinear"), guide)
     enlarged = np.stack([upsample(values, (height, width), "bilinear") for values in coefficients])
-    return _evaluate(enlarged, shrink(image, (height, width)))
+    colors = shrink(image, (height, width))
+    return _evaluate(enlarged, np.concatenate([colors, np.ones_like(colors[:1])]))
