@@ -18,6 +18,7 @@ from lightcluster.datasets.listing import (
     count_shards,
     fingerprint,
     list_dataset,
+    list_paths,
     output_names,
     shard_of,
     split_shards,
@@ -364,3 +365,27 @@ def test_labels_among_the_images_are_refused(tmp_path):
     dataset = DatasetSettings(format="folder", images=tmp_path, labels=tmp_path / "labels")
     with pytest.raises(DatasetError, match=r"dataset\.labels = .*lies in the folder"):
         list_dataset(dataset, tmp_path)
+
+
+def test_images_anywhere(tmp_path):
+    for name in ("a/1.jpg", "a/deep/2.PNG", "a/notes.txt", "a/.hidden/3.jpg", "b/1.jpg", "c.webp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "odd.name").write_bytes(b"")
+
+    def ids(*names: str) -> list[str]:
+        entries = list_paths([tmp_path / name for name in names])
+        assert all(entry.path.is_file() and entry.label is None for entry in entries)
+        assert len({entry.output for entry in entries}) == len(entries)
+        return [entry.image_id for entry in entries]
+
+    assert ids("a") == ["1.jpg", "deep/2.PNG"]
+    assert ids("a", "a/1.jpg") == ["1.jpg", "deep/2.PNG"]
+    assert ids("a", "b") == ["a/1.jpg", "a/deep/2.PNG", "b/1.jpg"]
+    assert ids("a/deep/2.PNG") == ["2.PNG"]
+    assert ids("odd.name", "c.webp") == ["c.webp", "odd.name"]  # what is named is tried
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"holds no image; looked for \.bmp"):
+        ids("empty")
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        ids("a", "gone")

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -95,6 +95,42 @@ def pretrain(
     from lightcluster.pretraining.training import pretrain as train
 
     typer.echo(train(output, read_recipe(recipe), device=_device(device), threads=threads))
+
+
+@app.command()
+def segment(
+    paths: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
+    model: Annotated[Path, typer.Option(help="`results/<dataset>/<run>/model`, or a copy of it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; new or of an earlier call.")],
+    device: Device = "auto",
+    threads: Threads = 2,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+) -> None:
+    """Segment new images with a fitted run, without fitting anything."""
+    _use_threads(1)
+    from lightcluster.model import segment as apply
+    from lightcluster.model.segmentation import describe
+
+    folder = apply(paths, model, out, device=device, threads=threads, batch_size=batch_size)
+    for line in describe(folder.parent):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    segmentation: Annotated[
+        Path, typer.Argument(help="`segmentation/seed-N` of a run, or `OUT/segmentation`.")
+    ],
+    out: Annotated[Path, typer.Option(help="coco: a JSON file; panoptic: a folder.")],
+    form: Annotated[
+        Literal["coco", "panoptic"], typer.Option("--format", help="Of COCO: objects, or panoptic.")
+    ] = "coco",
+) -> None:
+    """Write segmentations in a format that other tools read."""
+    from lightcluster.reporting import exports
+
+    step = {"coco": exports.export_coco, "panoptic": exports.export_panoptic}[form]
+    typer.echo(f"{step(segmentation, out)} objects: {out}")
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -468,6 +504,31 @@ def paint_segmentation(
     from lightcluster.regions.painting import paint_segmentation as step
 
     step(manifest, pixel_masks, regions, labelling, output, min_area=settings["regions.min_area"])
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def export_model(
+    settings: Settings,
+    weights: Annotated[Path, typer.Option()], clusters: Annotated[Path, typer.Option()],
+    masks: Annotated[Path, typer.Option()], labelling: Annotated[Path, typer.Option()],
+    palette: Annotated[Path, typer.Option()], dataset: Annotated[str, typer.Option()],
+    run: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()],
+    choice: OptionalPath = None,
+) -> None:  # fmt: skip
+    """Write the folder with which `segment` segments new images."""
+    from lightcluster.layout import read_choice
+    from lightcluster.model.folder import export_model as step
+
+    del settings["version"]
+    facet, layer = settings["features"]["facet"], settings["features"]["layer"]
+    if choice is not None:
+        facet, layer = read_choice(choice)
+    arrays = {name: clusters / f"{name}.npz" for name in ("dataset", "superclasses", "category")}
+    arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "discriminant")}
+    step(
+        arrays | {"labelling": labelling}, weights, palette, output,
+        sections=settings, dataset=dataset, run=run, facet=facet, layer=layer,
+    )  # fmt: skip
 
 
 @app.command(rich_help_panel=STEP_PANEL)

@@ -27,5 +27,9 @@ class WeightsError(LightClusterError):
     """Backbone weights that are missing, unreadable or of another architecture."""
 
 
+class ModelError(LightClusterError):
+    """A folder of a fitted run that is none, is damaged, or is of another version."""
+
+
 class StoreError(LightClusterError):
     """A file written by an earlier step that is missing, damaged or of another version."""

@@ -240,3 +240,4 @@ def summary(layout: Layout) -> Iterator[str]:
         seed = config.labelling.seeds[0]
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
         yield f"  binary masks   {here / 'masks' / 'png'}/"
+        yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"

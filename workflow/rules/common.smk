@@ -67,6 +67,12 @@ def choice_of(wildcards):
     return [f"{DATASET}/features/{wildcards.features}/choice.csv"] * chosen
 
 
+def choice_of_run(wildcards):
+    """Return the table that names the facet and the layer of a run, where they are chosen."""
+    chosen = CONFIGS[wildcards.run].features.automatic
+    return [f"{LAYOUT.features_folder(wildcards.run)}/choice.csv"] * chosen
+
+
 def weights_of(wildcards):
     """Return the backbone weights of a run."""
     return LAYOUT.weights_file(wildcards.run)
@@ -75,6 +81,12 @@ def weights_of(wildcards):
 def classes_option(wildcards):
     """Return the option that names classes.csv, if there is one."""
     return "".join(f"--classes {path}" for path in CLASSES)
+
+
+def first_seed(pattern, wildcards):
+    """Return `pattern` of a run for the first of its labelling seeds."""
+    seed = CONFIGS[wildcards.run].labelling.seeds[0]
+    return expand(pattern, run=wildcards.run, seed=seed)
 
 
 def per_shard(pattern):
@@ -89,6 +101,7 @@ def run_targets(run):
             f"{RUN}/masks/png/{{shard}}",
             f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
             f"{RUN}/report",
+            f"{RUN}/model",
         ],
         run=run,
         shard=SHARDS,

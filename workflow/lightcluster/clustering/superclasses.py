@@ -74,27 +74,31 @@ def group_images(
     Writes ``centroids`` float32 [groups, dim], ``superclass`` int32 [images] and ``offset``
     int64 [shards + 1], where the images of each shard begin.
     """
-    sampled, offset = [], [0]
+    sampled, images = [], 0
     for shard, cls in enumerate(_read_cls(stores)):
         quota = quota_of_shard(sample_images, shard, len(stores))
         sampled.append(cls[draw_rows(len(cls), quota, seed, shard)])
-        offset.append(offset[-1] + len(cls))
-    sample, images = np.concatenate(sampled), offset[-1]
+        images += len(cls)
+    sample = np.concatenate(sampled)
     groups = number_of_superclasses(count, images)
     fitted = fit_kmeans(sample, groups, restarts=restarts, iterations=iterations, seed=seed)
     least = min_images * len(sample) / images
     centroids, removed = merge_small(sample, fitted.centroids, int(np.ceil(least)))
     for size in removed:
         log.warning("a superclass of %d images, below min_images, is merged into the others", size)
-    superclass = np.concatenate(
-        [assign(cls, centroids).astype(np.int32) for cls in _read_cls(stores)]
-    )
+    assign_superclasses(stores, centroids, output)
+
+
+def assign_superclasses(stores: list[Path], centroids: NDArray[np.float32], output: Path) -> None:
+    """Write the file of `group_images` for centroids [groups, dim] that are given."""
+    shards = [assign(cls, centroids).astype(np.int32) for cls in _read_cls(stores)]
+    superclass = np.concatenate(shards)
     log.info("images in each superclass: %s", np.bincount(superclass).tolist())
     write_arrays(
         output,
         centroids=centroids,
         superclass=superclass,
-        offset=np.asarray(offset, np.int64),
+        offset=np.cumsum([0, *map(len, shards)], dtype=np.int64),
     )
 
 

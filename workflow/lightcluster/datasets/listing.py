@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from posixpath import splitext
@@ -84,6 +84,46 @@ def list_dataset(dataset: DatasetSettings, demo_folder: Path) -> list[Entry]:
     return _list_folder(dataset.images, dataset.labels)
 
 
+def list_paths(paths: Sequence[Path]) -> list[Entry]:
+    """List images anywhere: files, and all images below folders.
+
+    Ids are paths below the one folder, or else below the deepest folder that holds all of them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        At least one.
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing at one of them, or no image at any.
+    """
+    files: set[str] = set()
+    for path in paths:
+        if path.is_dir():
+            files.update(f"{path}/{name}" for name, _ in _walk(path) if _is_image(name))
+        elif path.exists():
+            files.add(str(path))
+        else:
+            raise DatasetError(f"{str(path)!r}: there is no such file or folder")
+    if not files:
+        looked = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DatasetError(f"{', '.join(map(str, paths))}: holds no image; looked for {looked}")
+    whole = {os.path.abspath(file) for file in files}
+    one = len(paths) == 1 and paths[0].is_dir()
+    root = os.path.abspath(paths[0]) if one else os.path.commonpath(map(os.path.dirname, whole))
+    ids = sorted(os.path.relpath(file, root) for file in whole)
+    return [
+        Entry(image_id=image_id, images=Path(root), labels=None, output=output, stamp="")
+        for image_id, output in zip(ids, output_names(ids), strict=True)
+    ]
+
+
+def _is_image(name: str) -> bool:
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def demo_names(count: int) -> list[str]:
     """Return the names, without suffix, of the first `count` scenes of the demo."""
     return [f"scene-{index:04d}" for index in range(count)]
@@ -112,7 +152,7 @@ def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
             "maps would be taken for images; give each a folder of its own"
         )
     sizes = dict(_walk(images))
-    ids = sorted(name for name in sizes if splitext(name)[1].lower() in IMAGE_SUFFIXES)
+    ids = sorted(filter(_is_image, sizes))
     if not ids:
         raise DatasetError(
             f"dataset.images = {str(images)!r}: holds no image; looked, in all its subfolders, for "

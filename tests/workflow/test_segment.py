@@ -1,0 +1,134 @@
+"""New images by a fitted run: the workflow's own segmentation, anywhere, without fitting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from lightcluster.datasets.scenes import SceneStyle, render_scene
+from lightcluster.model import segment
+
+NAMES = [f"scene {index}.png" for index in range(5)]
+
+
+def draw(folder: Path, seed: int, sizes: dict[str, tuple[int, int]]) -> Path:
+    folder.mkdir(parents=True)
+    for index, (name, (height, width)) in enumerate(sizes.items()):
+        image, _ = render_scene(seed, index, SceneStyle(height=height, width=width))
+        Image.fromarray(image).save(folder / name)
+    return folder
+
+
+def command(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lightcluster", *map(str, args)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def pngs(folder: Path) -> dict[str, bytes]:
+    """The bytes of every PNG by its path below the folder, and below its shard if it has one."""
+    found = {}
+    for path in folder.rglob("*.png"):
+        parts = path.relative_to(folder).parts
+        found["/".join(parts[1:] if parts[0].isdigit() else parts)] = path.read_bytes()
+    return found
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, run_snakemake, fast_config) -> Path:
+    """The folder of a finished run, whose images were cut into several shards."""
+    folder = tmp_path_factory.mktemp("fitted")
+    sizes = {name: (72, 96) if index else (96, 64) for index, name in enumerate(NAMES)}
+    draw(folder / "images", 1, sizes)
+    config = fast_config(
+        {
+            "dataset": {"name": "photos", "format": "folder", "images": "images"},
+            "labelling": {"seeds": [3, 0]},
+        }
+    )
+    result = run_snakemake(folder, config=config)
+    assert result.returncode == 0, result.stdout
+    assert "lightcluster segment FOLDER --model results/photos/lightcluster/model" in result.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(fitted: Path, tmp_path_factory) -> Path:
+    """The model, copied to where nothing else of the run is."""
+    place = tmp_path_factory.mktemp("elsewhere") / "model"
+    shutil.copytree(fitted / "results" / "photos" / "lightcluster" / "model", place)
+    return place
+
+
+def test_the_images_of_the_fit_come_out_as_in_the_run(fitted, model, tmp_path):
+    done = command("segment", fitted / "images", "--model", model, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "5 images are segmented" in done.stdout
+    run = fitted / "results" / "photos" / "lightcluster"
+    assert pngs(tmp_path / "out" / "segmentation") == pngs(run / "segmentation" / "seed-3")
+    assert pngs(tmp_path / "out" / "masks") == pngs(run / "masks" / "png")
+    table = (run / "segmentation" / "seed-3" / "classes.csv").read_bytes()
+    assert (tmp_path / "out" / "segmentation" / "classes.csv").read_bytes() == table
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "manifest.csv", "masks", "rejected.csv", "report", "segment.json", "segmentation"
+    ]  # fmt: skip
+
+
+def test_new_images_twice_from_python(model, tmp_path, read_rows):
+    images = draw(tmp_path / "new", 9, {"a.png": (72, 96), "b.png": (96, 72), "deep.png": (80, 80)})
+    (images / "broken.jpg").write_bytes(b"no image")
+    (images / "sub").mkdir()
+    (images / "deep.png").rename(images / "sub" / "c 'é;.png")
+    first = segment([images], model, tmp_path / "out")
+    before = pngs(first)
+    assert sorted(before) == ["a.png", "b.png", "sub/c 'é;.png"]
+    with Image.open(first / "b.png") as image:
+        assert image.size == (72, 96)
+        assert int(np.asarray(image).max()) <= 3
+    (rejected,) = read_rows(tmp_path / "out" / "rejected.csv")
+    assert rejected["image_id"] == "broken.jpg"
+    assert (tmp_path / "out" / "report" / "contact_sheet_1.png").is_file()
+    (images / "a.png").unlink()
+    assert segment([images / "b.png", images / "sub"], str(model), str(tmp_path / "out")) == first
+    again = pngs(first)
+    assert sorted(again) == ["b.png", "sub/c 'é;.png"]  # nothing of the former call is left
+    assert all(again[name] == before[name] for name in again)
+    record = json.loads((tmp_path / "out" / "segment.json").read_text())
+    assert record["fitted_on"] == "photos, run lightcluster, labelling seed 3"
+
+
+def test_mistakes_end_with_a_message(model, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "broken.jpg").write_bytes(b"no image")
+    done = command("segment", images, "--model", model, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "no image can be used" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["rejected.csv"]
+    done = command("segment", images, "--model", images, "--out", tmp_path / "out")
+    assert "model.json is missing" in done.stderr
+
+
+def test_exports_of_a_run(fitted, tmp_path):
+    run = fitted / "results" / "photos" / "lightcluster" / "segmentation" / "seed-0"
+    done = command("export", run, "--out", tmp_path / "coco.json")
+    assert done.returncode == 0, done.stderr
+    coco = COCO(str(tmp_path / "coco.json"))
+    assert {image["file_name"] for image in coco.loadImgs(coco.getImgIds())} == set(NAMES)
+    painted = {path.name: np.asarray(Image.open(path)) for path in run.rglob("*.png")}
+    masks = {name: np.zeros(classes.shape, int) for name, classes in painted.items()}
+    for annotation in coco.loadAnns(coco.getAnnIds()):
+        name = coco.imgs[annotation["image_id"]]["file_name"]
+        masks[name][coco.annToMask(annotation) > 0] = annotation["category_id"]
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(mask, painted[name])

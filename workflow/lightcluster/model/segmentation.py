@@ -1,0 +1,214 @@
+"""New images, segmented by a fitted run: the workflow's own steps, without those that fit.
+
+Images are sharded as the workflow shards them, so that a folder a run was fitted on comes out
+byte for byte as in the run (on the same kind of device).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lightcluster import __version__, cli
+from lightcluster.clustering.kmeans import set_threads
+from lightcluster.clustering.superclasses import assign_superclasses
+from lightcluster.datasets.listing import count_shards, list_paths, split_shards
+from lightcluster.datasets.manifest import (
+    Rejection,
+    Row,
+    gather_manifest,
+    index_entries,
+    read_manifest,
+    write_rows,
+)
+from lightcluster.errors import DatasetError
+from lightcluster.files import explaining, read_arrays, replacing
+from lightcluster.model.folder import Model, open_model
+from lightcluster.reporting.report import report
+
+log = logging.getLogger(__name__)
+
+RECORD = "segment.json"
+
+
+def segment(
+    paths: Sequence[str | os.PathLike[str]],
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    batch_size: int = 8,
+) -> Path:
+    """Segment images with a model, without fitting anything.
+
+    Writes below `output`: ``segmentation/``, an indexed PNG for each image, and its
+    ``classes.csv``; ``masks/``, binary PNGs; ``manifest.csv``, the images with their sizes;
+    ``rejected.csv``, images that cannot be used and why; ``report/index.html``, to look at; and
+    ``segment.json``, which model it was. What an earlier call wrote there is replaced.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Images, and folders that are searched for images.
+    model : path
+        The folder ``model`` of a run.
+    output : path
+        A folder of its own: new, empty or of an earlier call.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    threads : int
+        Of the passes of the backbone.
+    batch_size : int
+
+    Returns
+    -------
+    Path
+        The folder of the segmentations.
+
+    Raises
+    ------
+    ModelError
+        If `model` cannot be used.
+    DatasetError
+        If a path does not exist, not one image can be used, or `output` holds something else or
+        is searched for images itself.
+    """
+    folder, output = Path(model), Path(output)
+    fitted = open_model(folder)
+    given = [Path(path) for path in paths]
+    _check_output(output, given)
+    entries = list_paths(given)
+    shards = split_shards(entries, count_shards(len(entries), "auto"))
+    log.info("%d images, model of run %s of %s", len(entries), fitted.run, fitted.dataset)
+    set_threads(1)
+    with explaining(output):
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".lightcluster-", dir=output) as name:
+            work = Path(name)
+            for shard, members in enumerate(shards):
+                rows, rejections = index_entries(
+                    members, None, ignore=255, max_pixels=fitted.config.dataset.max_pixels
+                )
+                write_rows(work / f"manifest/{shard:04d}.csv", rows, Row)
+                write_rows(work / f"manifest/{shard:04d}.rejected.csv", rejections, Rejection)
+            gather_manifest(
+                work / "manifest", len(shards), work / "manifest.csv", output / "rejected.csv"
+            )
+            for shard in range(len(shards)):
+                _segment_shard(
+                    folder, fitted, work, f"{shard:04d}",
+                    device=device, threads=threads, batch_size=batch_size,
+                )  # fmt: skip
+            _draw_report(fitted, work)
+            _hand_over(folder, work, output)
+        _record(folder, fitted, output)
+    return output / "segmentation"
+
+
+def _segment_shard(
+    folder: Path, model: Model, work: Path, shard: str, *, device: str, threads: int,
+    batch_size: int,
+) -> None:  # fmt: skip
+    """Do the steps of one shard of images, as the workflow's jobs do them."""
+    manifest, store = work / "manifest" / f"{shard}.csv", work / f"{shard}.zarr"
+    places = ("superclasses", "image", "merged", "patch", "pixel", "regions")
+    for place in places:
+        (work / place).mkdir(exist_ok=True)
+    superclasses, image_level, merged, patch, pixel, regions = (
+        work / place / f"{shard}.npz" for place in places
+    )
+    weights, settings = folder / "weights.safetensors", model.settings
+    cli.extract_features(
+        settings("extract_features"), manifest, weights, store,
+        device=device, batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+    cli.cluster_image(settings("cluster_image"), store, image_level)
+    centroids = read_arrays(folder / "superclasses.npz", "centroids")["centroids"]
+    assign_superclasses([store], centroids, superclasses)
+    cli.merge_levels(
+        settings("merge_levels"), 0, store, image_level, superclasses, folder / "dataset.npz",
+        folder / "category.npz", folder / "foreground.npz", merged,
+    )  # fmt: skip
+    cli.score_patches(settings("score_patches"), store, merged, folder / "discriminant.npz", patch)
+    shutil.rmtree(store)
+    cli.refine_masks(settings("refine_masks"), manifest, patch, pixel)
+    cli.embed_regions(
+        settings("embed_regions"), manifest, pixel, weights, regions,
+        device=device, batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+    cli.paint_segmentation(
+        settings("paint_segmentation"), manifest, pixel, regions, folder / "labelling.npz",
+        work / "segmentation" / shard,
+    )  # fmt: skip
+    cli.paint_masks(manifest, pixel, work / "masks" / shard)
+
+
+def describe(output: Path) -> Iterator[str]:
+    """Yield the lines that tell what `segment` wrote and where."""
+    images = len(read_manifest(output / "manifest.csv"))
+    with (output / "rejected.csv").open(newline="", encoding="utf-8") as file:
+        rejected = sum(1 for _ in csv.DictReader(file))
+    yield f"{images} images are segmented."
+    if rejected:
+        yield f"  {rejected} could not be used: {output / 'rejected.csv'}"
+    yield f"  segmentations  {output / 'segmentation'}/"
+    yield f"  binary masks   {output / 'masks'}/"
+    yield f"  report         {output / 'report' / 'index.html'}"
+
+
+def _check_output(output: Path, paths: Sequence[Path]) -> None:
+    """Raise DatasetError where other files could be lost, or results be taken for images."""
+    for path in paths:
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise DatasetError(
+                f"{output}: lies in {path}, which is searched for images; choose a folder outside"
+            )
+    if output.exists() and not output.is_dir():
+        raise DatasetError(f"{output}: is a file; a folder is needed")
+    if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
+        raise DatasetError(f"{output}: is not empty, and not the output of an earlier `segment`")
+
+
+def _record(folder: Path, model: Model, output: Path) -> None:
+    """Write which model segmented these images."""
+    record = {
+        "made_by": __version__,
+        "model": str(folder.resolve()),
+        "fitted_on": f"{model.dataset}, run {model.run}, labelling seed {model.seed}",
+        "labelling_sha256": model.files["labelling.npz"],
+    }
+    with replacing(output / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+def _draw_report(model: Model, work: Path) -> None:
+    """Draw the contact sheets of the workflow."""
+    settings = model.config.report
+    report(
+        work / "manifest.csv", work / "patch", work / "pixel", work / "segmentation",
+        work / "report", tables=None, classes_file=None, ignore=255, samples=settings.samples,
+        seed=settings.seed, max_pixels=model.config.dataset.max_pixels,
+    )  # fmt: skip
+
+
+def _hand_over(folder: Path, work: Path, output: Path) -> None:
+    """Move what is wanted to its place; shards are of no interest there."""
+    for kind in ("segmentation", "masks"):
+        gathered = work / f"{kind}.gathered"
+        gathered.mkdir()
+        for shard in sorted(path for path in (work / kind).iterdir()):
+            shutil.copytree(shard, gathered, dirs_exist_ok=True)
+        if kind == "segmentation":
+            shutil.copyfile(folder / "classes.csv", gathered / "classes.csv")
+        shutil.rmtree(output / kind, ignore_errors=True)
+        os.replace(gathered, output / kind)
+    shutil.rmtree(output / "report", ignore_errors=True)
+    os.replace(work / "report", output / "report")
+    os.replace(work / "manifest.csv", output / "manifest.csv")
