@@ -1,125 +1,140 @@
-"""Fitted on one half of the images and applied to the other: what does the mask lose?
+"""Fitted on one half of the images and applied to the other: what is lost?
 
-What is compared: the masks of one half of the images whose foreground was fitted on these images
-themselves, with masks of the same images that take over the discriminant fitted on the other half.
-Both are refined by the same CRF. Why: who segments new images does not want to fit again. Halves
-are drawn at random, several times, and each is evaluated both ways; nothing sees a label but the
-evaluation. Figures are pooled fg/bg mIoU at the images' own resolution.
+What is compared: one half of the images as a run of the workflow that was fitted on them segments
+them, and as `lightcluster segment` does with the model of a run fitted on the other half. Why: who
+segments new images does not want to fit again. Halves are drawn at random, several times, and each
+is evaluated both ways; nothing sees a label but the evaluation. Masks are scored by pooled fg/bg
+mIoU, classes by mIoU (IoU-Hungarian on the half that is evaluated, absent classes 0), both at the
+images' own resolution and in per cent. The labelling seed is the number of the split.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
 import typer
+import yaml
 from harness import Report, console
-from inputs import (
-    DEFAULT_MODEL,
-    SETTINGS,
-    ClassesOption,
-    CountOption,
-    ImagesOption,
-    Input,
-    LabelsOption,
-    ModelOption,
-    WeightsOption,
-    extract_automatically,
-    level_steps,
-    prepare_input,
-    reestimation_steps,
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightcluster.datasets.labels import (
+    IGNORED,
+    background_index,
+    read_classes,
+    read_label,
+    to_indices,
 )
+from lightcluster.datasets.manifest import Row, read_manifest
+from lightcluster.evaluation.confusion import count_confusion
+from lightcluster.evaluation.scores import foreground_scores, score_classes
+from lightcluster.model import segment
 
-from lightcluster.datasets.manifest import Row, write_rows
-from lightcluster.evaluation.counting import STAGES, count_masks
-from lightcluster.evaluation.scores import foreground_scores
-from lightcluster.files import read_arrays
-from lightcluster.masks.reestimation import score_patches
-from lightcluster.masks.refinement import method_of, refine_masks
-
-EVALUATED = ("reestimated", "refined")
-
-
-def half_of(source: Input, rows: list[Row], folder: Path) -> Input:
-    """Return some images as a dataset of their own, whose discriminant is fitted."""
-    manifest = folder / "manifest.csv"
-    write_rows(manifest, rows, Row)
-    half = replace(source, rows=rows, manifest=manifest)
-    store = folder / "features/0000.zarr"
-    store.parent.mkdir(parents=True)
-    extract_automatically(half, store)
-    for step in level_steps(folder, shards=1).values():
-        step()
-    reestimation_steps(folder)["fit_discriminant"]()
-    return half
+PROJECT = Path(__file__).resolve().parents[1]
+SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
+FIGURES = ("refined mask", "classes")
 
 
-def scores_of(half: Input, folder: Path, discriminant: Path) -> dict[str, float]:
-    """Return the fg/bg mIoU, in per cent, of a half that is scored by a discriminant."""
-    settings = SETTINGS.upsampling
-    score_patches(
-        folder / "features/0000.zarr", folder / "patch/0000.npz", discriminant,
-        folder / "scored.npz", affinity=SETTINGS.reestimation.affinity,
-    )  # fmt: skip
-    refine_masks(
-        half.manifest, folder / "scored.npz", folder / "pixel.npz", upsampling=settings.method,
-        threshold=settings.threshold, method=method_of(SETTINGS.refinement.model_dump()),
-        working_pixels=SETTINGS.refinement.max_pixels, max_pixels=SETTINGS.dataset.max_pixels,
-    )  # fmt: skip
-    count_masks(
-        half.manifest, half.classes, folder / "scored.npz", folder / "pixel.npz",
-        folder / "counts.npz", background=SETTINGS.dataset.background,
-        ignore=SETTINGS.dataset.ignore, upsampling=settings.method, threshold=settings.threshold,
-    )  # fmt: skip
-    counts = read_arrays(folder / "counts.npz", "counts")["counts"]
-    return {
-        stage: 100 * foreground_scores(counts[STAGES.index(stage)]).mean_iou for stage in EVALUATED
-    }
+def run_half(folder: Path, images: list[Path], config: dict[str, object]) -> Path:
+    """Run the workflow on some images in a folder of its own; return the folder of the run."""
+    (folder / "images").mkdir(parents=True)
+    for name in SHARED:
+        (folder / name).symlink_to(PROJECT / name)
+    for image in images:
+        (folder / "images" / image.name).symlink_to(image)
+    (folder / "half.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = ["snakemake", "--cores", "2", "--configfile", "half.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    return folder / "results" / "half" / "lightcluster"
+
+
+def read_png(folder: Path, row: Row) -> NDArray[np.uint8]:
+    """Return a segmentation or mask, in the folder itself or in that of a shard."""
+    flat = folder / row.output
+    path = flat if flat.is_file() else next(folder.glob(f"*/{row.output}"))
+    with Image.open(path) as image:
+        return np.asarray(image).astype(np.uint8)
+
+
+def scores_of(rows: list[Row], run: Path, masks: Path, segmentation: Path) -> dict[str, float]:
+    """Return the `FIGURES` of one half."""
+    classes = read_classes(run.parent / "classes.csv")
+    ground = background_index(classes, 0)
+    count = len(classes.ids)
+    mask_counts = np.zeros((2, 2), np.int64)
+    class_counts = np.zeros((count, count), np.int64)
+    for row in rows:
+        assert row.label is not None
+        truth = to_indices(read_label(row.label, (row.height, row.width)), classes, 255)
+        objects = np.where(truth == IGNORED, np.uint8(255), (truth != ground).astype(np.uint8))
+        mask = read_png(masks, row)
+        mask_counts += count_confusion(mask, objects, 2, 2, 255).counts
+        predicted = read_png(segmentation, row)
+        class_counts += count_confusion(predicted, truth, count, count, IGNORED).counts
+    matched = score_classes(class_counts, classes.names, "iou_hungarian", "zero")
+    figures = (foreground_scores(mask_counts).mean_iou, matched.mean_iou)
+    return {name: 100 * figure for name, figure in zip(FIGURES, figures, strict=True)}
 
 
 def main(
-    images: ImagesOption = None,
-    model: ModelOption = DEFAULT_MODEL,
-    weights: WeightsOption = None,
-    labels: LabelsOption = None,
-    classes: ClassesOption = None,
-    count: CountOption = 100,
+    images: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    labels: Annotated[Path, typer.Option(exists=True, file_okay=False)],
+    classes: Annotated[Path, typer.Option(exists=True, dir_okay=False)],
+    weights: Annotated[Path, typer.Option(exists=True, dir_okay=False)],
+    model: Annotated[str, typer.Option(help="A Vision Transformer of timm.")],
     splits: Annotated[int, typer.Option(min=1, help="Random halvings.")] = 3,
 ) -> None:
-    """Compare masks fitted on the images themselves with those fitted on as many others."""
-    own: dict[str, list[float]] = {stage: [] for stage in EVALUATED}
-    lost: dict[str, list[float]] = {stage: [] for stage in EVALUATED}
-    with TemporaryDirectory() as name:
-        source = prepare_input(
-            Path(name), count, images=images, model=model, weights=weights, labels=labels,
-            classes=classes,
-        )  # fmt: skip
-        for split in range(splits):
-            order = np.random.default_rng(split).permutation(len(source.rows))
-            folders = [Path(name, f"{split}-{part}") for part in range(2)]
-            halves = [
-                half_of(source, [source.rows[number] for number in sorted(part)], folder)
+    """Compare runs fitted on the images themselves with models fitted on as many others."""
+    own: dict[str, list[float]] = {name: [] for name in FIGURES}
+    lost: dict[str, list[float]] = {name: [] for name in FIGURES}
+    files = sorted(path.resolve() for path in images.iterdir())
+    for split in range(splits):
+        config: dict[str, object] = {
+            "dataset": {
+                "name": "half", "format": "folder", "images": "images",
+                "labels": str(labels.resolve()), "classes": str(classes.resolve()),
+            },
+            "backbone": {"model": model, "weights": str(weights.resolve())},
+            "labelling": {"seeds": [split]},
+        }  # fmt: skip
+        order = np.random.default_rng(split).permutation(len(files))
+        with TemporaryDirectory() as name:
+            folders = [Path(name, str(part)) for part in range(2)]
+            runs = [
+                run_half(folder, [files[number] for number in sorted(part)], config)
                 for part, folder in zip(np.array_split(order, 2), folders, strict=True)
             ]
-            for part, half in enumerate(halves):
-                fitted, applied = (
-                    scores_of(half, folders[part], folders[other] / "discriminant.npz")
-                    for other in (part, 1 - part)
-                )
-                for stage in EVALUATED:
-                    own[stage].append(fitted[stage])
-                    lost[stage].append(fitted[stage] - applied[stage])
-                refined = f"{fitted['refined']:.1f}, {applied['refined']:.1f}"
-                console.print(f"[dim]split {split}, half {part}: {refined}[/dim]")
-    report = Report("transfer", f"{source.subject}, halves of {splits} random splits")
-    for stage in EVALUATED:
-        report.add(f"{stage} mask, fitted on itself", "fg/bg mIoU", own[stage])
-        report.add(f"{stage} mask, lost by fitting on the other half", "points", lost[stage])
-        report.add(f"{stage} mask, lost on average", "points", float(np.mean(lost[stage])))
-    report.add("refined mask, lost at worst", "points", max(lost["refined"]), "<= 1.5")
+            for part, run in enumerate(runs):
+                rows = [row for row in read_manifest(run.parent / "manifest.csv") if row.label]
+                out = folders[part] / "applied"
+                segment([folders[part] / "images"], runs[1 - part] / "model", out, threads=2)
+                seeds = run / "segmentation" / f"seed-{split}"
+                fitted = scores_of(rows, run, run / "masks" / "png", seeds)
+                applied = scores_of(rows, run, out / "masks", out / "segmentation")
+                for figure in FIGURES:
+                    own[figure].append(fitted[figure])
+                    lost[figure].append(fitted[figure] - applied[figure])
+                    both = f"{fitted[figure]:.1f}, {applied[figure]:.1f}"
+                    console.print(f"[dim]split {split}, half {part}: {figure} {both}[/dim]")
+    report = Report("transfer", f"{len(files)} images, {model}, halves of {splits} random splits")
+    for figure in FIGURES:
+        report.add(f"{figure}, fitted on itself", "mIoU", own[figure])
+        report.add(f"{figure}, lost by fitting on the other half", "points", lost[figure])
+        report.add(f"{figure}, lost on average", "points", float(np.mean(lost[figure])))
+    report.add("refined mask, lost at worst", "points", max(lost["refined mask"]), "<= 1.5")
     report.finish()
 
 

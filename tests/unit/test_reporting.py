@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import write_classes, write_manifest, write_patch_masks, write_pixel_masks, write_png
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from lightcluster.datasets.manifest import Row, gather_csv
 from lightcluster.evaluation.counting import STAGES
@@ -89,7 +91,9 @@ def make(folder: Path, name: str, *, labelled: bool = True, samples: int = 5) ->
         ignore=255,
         samples=samples,
         seed=0,
+        failures=2,
         max_pixels=10_000,
+        config={"clustering": {"k_image": 2}},
     )
     return folder / name
 
@@ -117,7 +121,9 @@ def test_the_page_needs_no_other_file_and_escapes_names(inputs):
     assert "<i>odd" not in page
     assert "&lt;i&gt;odd&lt;/i&gt;" in page
     sources = re.findall(r"(?:src|href)\s*=\s*[\"']([^\"']*)", page)
-    assert len([source for source in sources if source.startswith("data:image/")]) == 4
+    # Three figures, a contact sheet, and eight stages of five images and of two failures; one image
+    # of them, at most two, has no truth.
+    assert 4 + 7 * 8 - 2 <= len([s for s in sources if s.startswith("data:image/")]) < 4 + 7 * 8
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert not re.search(r"url\(\s*[\"']?http", page)
 
@@ -206,3 +212,50 @@ def test_the_summary_names_masks_and_classes_with_floor_and_ceiling():
     assert re.search(
         r"classes: \d\d\.\d ± \d\.\d mIoU .*random labels .*oracle labels 100", classes
     )
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (apt-get install chromium)")
+def test_the_page_works_in_a_real_browser(inputs):
+    path = make(inputs, "report") / "index.html"
+    complaints, requests = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("dialog", lambda dialog: complaints.append("a file name opened a dialog"))
+        page.goto(path.as_uri())
+        widths = page.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
+        assert len(widths) > 50
+        assert all(widths)
+        figures = page.locator(".viewer figure")
+        assert figures.count() == 7
+
+        def shown() -> list[list[str]]:
+            return figures.evaluate_all(
+                "all => all.map(f => [...f.querySelectorAll('img')]"
+                ".filter(i => i.offsetParent !== null).map(i => i.dataset.stage))"
+            )
+
+        assert shown() == [["segmentation"]] * 7
+        page.get_by_label("category level").check()
+        assert shown() == [["category level"]] * 7
+        page.get_by_label("ground truth").check()
+        assert shown().count(["image"]) in (1, 2)  # where there is no label
+        assert shown().count(["ground truth"]) == 7 - shown().count(["image"])
+        page.get_by_label("image", exact=True).check()
+        figures.nth(0).click()
+        assert shown()[:2] == [["dataset level"], ["image"]]
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
+        assert shown()[0] in (["ground truth"], ["segmentation"])  # round the corner
+        page.emulate_media(media="print")
+        assert not page.locator(".viewer .stages").is_visible()
+        browser.close()
+    assert complaints == []
+    assert all(url.startswith(("data:", "file://")) for url in requests)
+    assert [url for url in requests if url.startswith("file://")] == [path.as_uri()]

@@ -109,6 +109,7 @@ CHANGES: dict[str, Any] = {
     "labelling.sample_regions": 512,
     "report.samples": 2,
     "report.seed": 1,
+    "report.failures": 3,
 }
 """Another value of each key, put over `DEMO`."""
 

@@ -595,16 +595,21 @@ def report(
     patch_masks: Annotated[Path, typer.Option()],
     pixel_masks: Annotated[Path, typer.Option()],
     segmentation: Annotated[Path, typer.Option()],
+    benchmarks: Annotated[Path, typer.Option()],
+    features: Annotated[str, typer.Option()],
     output: Annotated[Path, typer.Option()],
     tables: OptionalPath = None,
     classes: OptionalPath = None,
 ) -> None:
     """Draw contact sheets and figures, and write the page that holds them."""
+    from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as step
+    from lightcluster.steps import METHOD
 
     step(
         manifest, patch_masks, pixel_masks, segmentation, output,
         tables=tables, classes_file=classes, ignore=settings["dataset.ignore"],
-        samples=settings["report"]["samples"], seed=settings["report"]["seed"],
-        max_pixels=settings["dataset.max_pixels"],
+        **settings["report"], max_pixels=settings["dataset.max_pixels"],
+        config={section: settings[section] for section in METHOD},
+        costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
     )  # fmt: skip

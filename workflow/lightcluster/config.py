@@ -356,6 +356,9 @@ class ReportSettings(Section):
 
     samples: int = Field(16, ge=1, le=200, description="Images of the contact sheet.")
     seed: int = Field(0, ge=0, description="Seed of their choice.")
+    failures: int = Field(
+        8, ge=0, le=100, description="Images shown besides, on which the levels agree least."
+    )
 
 
 class Config(Section):
@@ -558,6 +561,18 @@ def describe_type(annotation: object) -> str:
         return f"list of {describe_type(arguments[0])}"
     names = {int: "integer", float: "number", str: "text", bool: "true/false", Path: "path"}
     return "none" if annotation is type(None) else names[annotation]  # type: ignore[index]
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted key as nested sections."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return nested
 
 
 def lookup(config: Config, key: str) -> Any:

@@ -42,6 +42,12 @@ class Step:
     version: int = 1
 
 
+METHOD = (
+    "backbone", "features", "clustering", "superclasses", "foreground", "consistency",
+    "reestimation", "upsampling", "refinement", "regions", "labelling",
+)  # fmt: skip
+"""Sections that say how images are segmented, and nothing about which."""
+
 STEPS: dict[str, Step] = {
     "generate_demo": Step(
         unit="dataset",
@@ -208,20 +214,7 @@ STEPS: dict[str, Step] = {
         after=("refine_masks", "embed_regions", "label_regions"),
     ),
     "export_model": Step(
-        reads=(
-            "backbone",
-            "features",
-            "clustering",
-            "superclasses",
-            "foreground",
-            "consistency",
-            "reestimation",
-            "upsampling",
-            "refinement",
-            "regions",
-            "labelling",
-            "dataset.max_pixels",
-        ),
+        reads=(*METHOD, "dataset.max_pixels"),
         after=(
             "fetch_weights",
             "choose_features",
@@ -249,7 +242,7 @@ STEPS: dict[str, Step] = {
         after=("read_classes", "count_masks", "count_confusion"),
     ),
     "report": Step(
-        reads=("report", "dataset.ignore", "dataset.max_pixels"),
+        reads=("report", "dataset.ignore", "dataset.max_pixels", *METHOD),
         after=(
             "gather_manifest",
             "score_patches",

@@ -149,8 +149,11 @@ rule report:
         ),
         tables=f"--tables {RUN}/tables" if LABELLED else "",
         classes=classes_option,
+        benchmarks=f"{RUN}/benchmarks",
+        features=lambda wildcards: Path(LAYOUT.features_folder(wildcards.run)).name,
     shell:
         "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
         "--patch-masks {params.patch} --pixel-masks {params.pixel} "
-        "--segmentation {params.segmentation} --output {output} {params.tables} "
-        "{params.classes} > {log} 2>&1"
+        "--segmentation {params.segmentation} --benchmarks {params.benchmarks} "
+        "--features {params.features} --output {output} {params.tables} {params.classes} "
+        "> {log} 2>&1"

@@ -30,7 +30,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lightcluster import __version__
-from lightcluster.config import Config, DatasetSettings
+from lightcluster.config import Config, DatasetSettings, nest
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.steps import STEPS, settings_of
@@ -142,14 +142,7 @@ def export_model(
     facet : str
     layer : int
     """
-    nested: dict[str, Any] = {}
-    for key, value in sections.items():
-        section, _, name = key.partition(".")
-        if name:
-            nested.setdefault(section, {})[name] = value
-        else:
-            nested[section] = value
-    config = Config.model_validate(nested)
+    config = Config.model_validate(nest(sections))
     with replacing(output) as folder:
         folder.mkdir()
         for name, kept in ARRAYS.items():

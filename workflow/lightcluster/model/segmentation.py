@@ -31,6 +31,7 @@ from lightcluster.errors import DatasetError
 from lightcluster.files import explaining, read_arrays, replacing
 from lightcluster.model.folder import Model, open_model
 from lightcluster.reporting.report import report
+from lightcluster.steps import METHOD
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,9 @@ def _draw_report(model: Model, work: Path) -> None:
     report(
         work / "manifest.csv", work / "patch", work / "pixel", work / "segmentation",
         work / "report", tables=None, classes_file=None, ignore=255, samples=settings.samples,
-        seed=settings.seed, max_pixels=model.config.dataset.max_pixels,
+        seed=settings.seed, failures=settings.failures,
+        max_pixels=model.config.dataset.max_pixels,
+        config=model.config.model_dump(mode="json", include=set(METHOD)),
     )  # fmt: skip
 
 

@@ -257,7 +257,8 @@ class Strip:
     ----------
     caption : str
     cells : list of uint8 array, shape (height, width, 3), or None
-        Pictures no larger than `CELL`, in the order of `COLUMNS`; None where there is no label.
+        Pictures no larger than the box asked for, in the order of `COLUMNS`; None where there is no
+        label.
     classes : frozenset of int
         What the legend must explain: classes, `matching.UNMATCHED` and `labels.IGNORED`.
     """
@@ -275,6 +276,7 @@ def make_strip(
     segmentation: NDArray[np.integer],
     truth: NDArray[np.integer] | None,
     key: ColourKey,
+    box: tuple[int, int] = CELL,
 ) -> Strip:
     """Draw all pictures of one image.
 
@@ -292,8 +294,10 @@ def make_strip(
     truth : int array, shape (height, width), or None
         Positions of classes, or `labels.IGNORED`.
     key : ColourKey
+    box : (int, int)
+        Height and width that no picture exceeds.
     """
-    size = fit_box(row.height, row.width)
+    size = fit_box(row.height, row.width, box)
     small = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
     masks = [overlay_mask(small, resize_nearest(one, size)) for one in (*patch_masks, mask)]
     painted = [key.cluster_to_class[resize_nearest(segmentation, size)]]

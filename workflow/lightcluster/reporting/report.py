@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
@@ -50,6 +53,14 @@ from lightcluster.reporting.figures import (
     save_figure,
     seeds_of,
 )
+from lightcluster.reporting.provenance import Cost, versions
+from lightcluster.reporting.viewer import (
+    BOX,
+    Section,
+    least_agreement,
+    make_pictures,
+    render_viewer,
+)
 
 TEMPLATE = Path(__file__).with_name("summary.html.j2")
 SUMMARIZED = (MATCHING_NAMES["iou_hungarian"], MATCHING_NAMES["background_fixed"])
@@ -72,7 +83,10 @@ def report(
     ignore: int,
     samples: int,
     seed: int,
+    failures: int,
     max_pixels: int,
+    config: Mapping[str, Any],
+    costs: Sequence[Cost] = (),
 ) -> None:
     """Write the report of a run into the folder `output`.
 
@@ -97,8 +111,14 @@ def report(
         Label value without a class.
     samples, seed : int
         Number of images and seed of their choice.
+    failures : int
+        Number of images, besides, on which the levels agree least.
     max_pixels : int
         Larger images are refused.
+    config : mapping
+        Sections of the configuration, to be shown.
+    costs : sequence of Cost
+        What the steps took, to be shown.
 
     Raises
     ------
@@ -121,7 +141,13 @@ def report(
             metrics = read_table(tables / "metrics.csv")
             figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
         images = sum(1 for _ in iter_manifest(manifest))
-        page = render_page(metrics, sheets, figures, shown=len(chosen), images=images)
+        page = render_page(
+            metrics, sheets, figures, shown=len(chosen), images=images,
+            viewer=render_viewer(view(sources, chosen, least_agreement(
+                iter_manifest(manifest), patch_masks, failures
+            ))),
+            config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
+        )  # fmt: skip
         (folder / "index.html").write_text(page, encoding="utf-8")
 
 
@@ -167,16 +193,44 @@ def write_contact_sheets(sources: Sources, chosen: list[Sample], folder: Path) -
     return paths
 
 
-def load_strips(sources: Sources, chosen: list[Sample]) -> Iterator[Strip]:
+def view(
+    sources: Sources, chosen: list[Sample], failures: list[tuple[float, Sample]]
+) -> list[Section]:
+    """Return what the viewer shows: images chosen at random, and those on which levels disagree."""
+    disputed = [sample for _, sample in failures]
+    notes = [f"all three levels agree on {100 * agreed:.0f} % of the patches"
+             for agreed, _ in failures]  # fmt: skip
+    return [
+        Section(
+            "Chosen at random", "The images of the contact sheets.",
+            make_pictures(load_strips(sources, chosen, BOX), [""] * len(chosen)),
+        ),
+        Section(
+            "Failures, most likely",
+            "Of all images, those on which the three levels agree least. No label was looked at.",
+            make_pictures(load_strips(sources, disputed, BOX), notes),
+        ),
+    ]  # fmt: skip
+
+
+def load_strips(
+    sources: Sources, chosen: list[Sample], box: tuple[int, int] = CELL
+) -> Iterator[Strip]:
     """Yield the row of each chosen image, with the masks of one shard at a time in memory."""
     for shard, members in groupby(chosen, key=lambda sample: sample.shard):
         patches = read_patch_masks(sources.patch_masks / f"{shard}.npz")
         pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
         for sample in members:
-            yield load_strip(sources, sample, patches, pixels)
+            yield load_strip(sources, sample, patches, pixels, box)
 
 
-def load_strip(sources: Sources, sample: Sample, patches: PatchMasks, pixels: PixelMasks) -> Strip:
+def load_strip(
+    sources: Sources,
+    sample: Sample,
+    patches: PatchMasks,
+    pixels: PixelMasks,
+    box: tuple[int, int],
+) -> Strip:
     """Read all that is known of one image and draw it.
 
     Raises
@@ -196,13 +250,14 @@ def load_strip(sources: Sources, sample: Sample, patches: PatchMasks, pixels: Pi
         ) from None
     patch_mask = patches.score_of(number) > PATCH_ABOVE
     try:
-        image = open_image(row.path, sources.max_pixels, draft_size=CELL)
+        image = open_image(row.path, sources.max_pixels, draft_size=box)
         truth = read_truth(sources, sample)
     except ImageError as error:
         raise ImageError(f"{str(row.path)!r}: {error}") from None
     return make_strip(
         row, image, [*patches.votes_of(number), patch_mask], pixels.mask_of(at),
         read_segmentation(sources.segmentation / sample.shard / row.output), truth, sources.key,
+        box,
     )  # fmt: skip
 
 
@@ -318,6 +373,9 @@ def render_page(
     *,
     shown: int,
     images: int,
+    viewer: str,
+    config: str,
+    costs: Sequence[Cost],
 ) -> str:
     """Return the page as HTML that refers to no other file.
 
@@ -329,6 +387,12 @@ def render_page(
         PNGs to embed.
     shown, images : int
         Number of images on the contact sheets and in the dataset.
+    viewer : str
+        HTML, see `viewer.render_viewer`.
+    config : str
+        YAML.
+    costs : sequence of Cost
+        None: no table of them.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -342,6 +406,11 @@ def render_page(
         sheets=[embed_sheet(path) for path in sheets],
         shown=shown,
         images=images,
+        viewer=viewer,
+        config=config,
+        costs=costs,
+        versions=versions(),
+        duration=lambda seconds: str(timedelta(seconds=round(seconds))),
     )
 
 

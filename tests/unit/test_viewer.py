@@ -1,0 +1,78 @@
+"""Which images the report shows as likely failures, and what it says of time and memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from builders import write_patch_masks
+
+from lightcluster.datasets.manifest import Row
+from lightcluster.reporting.contact_sheet import Sample
+from lightcluster.reporting.provenance import PACKAGES, Cost, read_cost, read_costs, versions
+from lightcluster.reporting.viewer import least_agreement, level_agreement, render_viewer
+
+
+def test_agreement_is_the_share_of_patches_on_which_all_levels_say_the_same():
+    votes = np.array([[[0, 0, 1, 1]], [[0, 1, 1, 1]], [[0, 0, 1, 0]]], bool)
+    assert level_agreement(votes) == 0.5
+    assert level_agreement(votes[:1]) == 1
+    assert level_agreement(np.ones((3, 2, 2), bool)) == 1
+
+
+def test_the_images_of_least_agreement_are_found_over_all_shards(tmp_path):
+    draw, samples, expected = np.random.default_rng(0), [], {}
+    for shard in ("0000", "0001", "0002"):
+        votes = {f"{shard}-{n}": draw.random((3, 3, 4)) < draw.random() for n in range(5)}
+        write_patch_masks(
+            tmp_path / f"{shard}.npz", votes, {name: v.mean(axis=0) for name, v in votes.items()}
+        )
+        for name, vote in votes.items():
+            samples.append(Sample(shard, Row(name, tmp_path, None, f"{name}.png", 3, 4)))
+            expected[name] = np.mean([len({*column}) == 1 for column in vote.reshape(3, -1).T])
+    found = least_agreement(samples, tmp_path, 4)
+    assert [agreed for agreed, _ in found] == sorted(expected.values())[:4]
+    assert all(expected[sample.row.image_id] == agreed for agreed, sample in found)
+    assert len(least_agreement(samples, tmp_path, 99)) == 15
+    assert least_agreement(samples, tmp_path, 0) == []
+
+
+def test_without_images_there_is_no_viewer():
+    assert render_viewer([]).strip() == ""
+
+
+def write_benchmark(path, *rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["s\th:m:s\tmax_rss\tcpu_time", *("\t".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_costs_are_summed_by_step_in_the_order_of_the_workflow(tmp_path):
+    run, dataset = tmp_path / "run", tmp_path / "dataset"
+    write_benchmark(run / "refine_masks" / "0000.tsv", (2.5, "0:00:02", 100.0, 2.0))
+    write_benchmark(run / "refine_masks" / "0001.tsv", (4, "0:00:04", 80.0, 3.0))
+    write_benchmark(run / "count_confusion" / "seed-1" / "0000.tsv", (1, "0:00:01", "-", "NA"))
+    write_benchmark(dataset / "index_dataset" / "0000.tsv", (3, "0:00:03", 50, 1))
+    write_benchmark(dataset / "extract_features" / "mine" / "0000.tsv", (9, "0:00:09", 700, 16))
+    write_benchmark(dataset / "extract_features" / "other" / "0000.tsv", (1, "0:00:01", 1, 1))
+    write_benchmark(dataset / "choose_features" / "mine.tsv", (5, "0:00:05", 600, 5))
+    write_benchmark(run / "evaluate.tsv", (1, "0:00:01", 60, 1))
+    found = read_costs(run, dataset, "mine")
+    assert [cost.step for cost in found] == [
+        "index_dataset", "choose_features", "extract_features", "refine_masks", "count_confusion",
+        "evaluate",
+    ]  # fmt: skip
+    assert found[3] == Cost("refine_masks", 2, 6.5, 4.0, 5.0, 100.0)
+    assert found[2].memory == 700
+    assert found[4] == Cost("count_confusion", 1, 1.0, 1.0, 0.0, 0.0)
+
+
+def test_a_step_without_jobs_costs_nothing():
+    assert read_cost("evaluate", []) == Cost("evaluate", 0, 0, 0, 0, 0)
+
+
+def test_versions_are_those_that_are_installed():
+    found = versions()
+    assert set(PACKAGES) < set(found)
+    assert found["numpy"] == np.__version__
+    with pytest.raises(Exception, match="no-such-package"):
+        versions(["no-such-package"])

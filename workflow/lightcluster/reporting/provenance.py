@@ -1,0 +1,99 @@
+"""What a run took and what it was made with: time and memory by step, and versions."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from lightcluster import __version__
+from lightcluster.steps import STEPS
+
+PACKAGES = ("snakemake", "torch", "timm", "faiss-cpu", "numpy", "scipy", "scikit-image", "zarr",
+            "pydensecrf2", "pillow", "pandas")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the jobs of one step took, as Snakemake measured them.
+
+    Attributes
+    ----------
+    step : str
+    jobs : int
+    seconds, longest : float
+        Of all jobs together, and of the longest one.
+    cpu : float
+        Seconds of all cores.
+    memory : float
+        Peak resident memory of the largest job in MiB; 0 where jobs ended before it was measured.
+    """
+
+    step: str
+    jobs: int
+    seconds: float
+    longest: float
+    cpu: float
+    memory: float
+
+
+def read_cost(step: str, files: Sequence[Path]) -> Cost:
+    """Sum the benchmark files of the jobs of a step; what Snakemake could not measure counts 0."""
+    lines: list[dict[str, float]] = []
+    for path in files:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                wanted = ("s", "cpu_time", "max_rss")
+                lines.append({key: _number(row.get(key)) for key in wanted})
+    return Cost(
+        step=step,
+        jobs=len(lines),
+        seconds=sum(line["s"] for line in lines),
+        longest=max((line["s"] for line in lines), default=0.0),
+        cpu=sum(line["cpu_time"] for line in lines),
+        memory=max((line["max_rss"] for line in lines), default=0.0),
+    )
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:  # "-", "NA"
+        return 0.0
+
+
+def read_costs(run: Path, dataset: Path, features: str) -> list[Cost]:
+    """Read what each step of a run has taken.
+
+    Parameters
+    ----------
+    run, dataset : Path
+        Folders ``benchmarks`` of the run and of its dataset.
+    features : str
+        Name of the run's features, below the steps that make them.
+
+    Returns
+    -------
+    list of Cost
+        In the order of the workflow; steps without a file are left out.
+    """
+    costs = []
+    for step in STEPS:
+        places = (run / step, dataset / step / features)
+        files = [path for place in places for path in sorted(place.rglob("*.tsv"))]
+        named = (run / f"{step}.tsv", dataset / f"{step}.tsv", dataset / step / f"{features}.tsv")
+        files += [path for path in named if path.is_file()]
+        if step == "index_dataset":
+            files += sorted((dataset / step).glob("*.tsv"))
+        if files:
+            costs.append(read_cost(step, files))
+    return costs
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of this project, of Python and of the libraries that matter."""
+    found = {"LightCluster": __version__, "Python": platform.python_version()}
+    return found | {package: version(package) for package in packages}

@@ -1,0 +1,127 @@
+"""The part of the page in which one looks at images stage by stage, and which images those are."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.progress import progress
+from lightcluster.reporting.contact_sheet import COLUMNS, Sample, Strip
+
+TEMPLATE = Path(__file__).with_name("viewer.html.j2")
+BOX = (240, 320)
+"""Height and width of the box that each picture is fitted into."""
+
+QUALITY = 80
+FIRST_SHOWN = "segmentation"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of the viewer.
+
+    Attributes
+    ----------
+    caption : str
+    note : str
+        Why it is shown, if not by chance.
+    stages : dict of str to str
+        Data URI of each of the `contact_sheet.COLUMNS` that there is.
+    """
+
+    caption: str
+    note: str
+    stages: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Images that are shown for one reason."""
+
+    title: str
+    text: str
+    pictures: list[Picture]
+
+
+def level_agreement(votes: NDArray[np.bool_]) -> float:
+    """Return the share of patches on which all levels, bool [levels, …], say the same."""
+    return float((votes == votes[0]).all(axis=0).mean())
+
+
+def least_agreement(
+    images: Iterable[Sample], patch_masks: Path, count: int
+) -> list[tuple[float, Sample]]:
+    """Find the images whose levels agree on the fewest patches.
+
+    Parameters
+    ----------
+    images : iterable of Sample
+        Those of a shard one after another.
+    patch_masks : Path
+        Folder of ``<shard>.npz``.
+    count : int
+        Images wanted; fewer if there are fewer.
+
+    Returns
+    -------
+    list of (float, Sample)
+        `level_agreement`, lowest first.
+    """
+
+    def agreements() -> Iterator[tuple[float, Sample]]:
+        for shard, members in groupby(images, key=lambda sample: sample.shard):
+            masks = read_patch_masks(patch_masks / f"{shard}.npz")
+            by_id = {sample.row.image_id: sample for sample in members}
+            for number, image_id in enumerate(masks.image_id):
+                yield level_agreement(masks.votes_of(number)), by_id[image_id]
+
+    return heapq.nsmallest(count, agreements(), key=lambda found: (found[0], found[1].row.image_id))
+
+
+def embed_picture(picture: NDArray[np.uint8]) -> str:
+    """Return a picture, uint8 [height, width, 3], as a data URI of a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture]:
+    """Turn the rows of a contact sheet, one for each of the notes, into pictures."""
+    return [
+        Picture(
+            caption=strip.caption,
+            note=note,
+            stages={
+                stage: embed_picture(cell)
+                for stage, cell in zip(COLUMNS, strip.cells, strict=False)
+                if cell is not None
+            },
+        )
+        for strip, note in zip(progress(strips, "viewer", len(notes)), notes, strict=True)
+    ]
+
+
+def render_viewer(sections: Sequence[Section]) -> str:
+    """Return the viewer as a fragment of HTML with its own style and script."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    stages = [
+        stage
+        for stage in COLUMNS
+        if any(stage in picture.stages for section in sections for picture in section.pictures)
+    ]
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    shown = [section for section in sections if section.pictures]
+    return template.render(sections=shown, stages=stages, first=FIRST_SHOWN)
