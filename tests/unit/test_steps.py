@@ -57,7 +57,7 @@ def test_settings_change_with_exactly_the_keys_that_are_read():
     one = Config()
     other = parse_config({"refinement": {"iterations": 9}})["lightcluster"]
     changed = {name for name in STEPS if settings_of(name, one) != settings_of(name, other)}
-    assert changed == {"refine_masks", "export_model"}
+    assert changed == {"refine_masks", "export_model", "report"}
 
 
 def test_every_step_is_a_rule_and_every_rule_a_step():
