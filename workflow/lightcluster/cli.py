@@ -589,6 +589,31 @@ def evaluate(
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def analyse(
+    settings: Settings, shards: Shards,
+    manifests: Annotated[Path, typer.Option()], features: Annotated[Path, typer.Option()],
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    labelling: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    classes: OptionalPath = None,
+) -> None:  # fmt: skip
+    """Draw patches, superclasses and the regions of each class."""
+    _use_threads(1)
+    from lightcluster.reporting.analysis import analyse as step
+
+    step(
+        [f"{shard:04d}" for shard in range(shards)],
+        {
+            "manifest": manifests, "features": features, "sample": run / "sample",
+            "patch": run / "masks" / "patch", "regions": run / "regions",
+        },
+        run / "clusters" / "superclasses.npz", labelling, classes, output,
+        metric=settings["clustering.metric"], seed=settings["clustering.seed"],
+        ignore=settings["dataset.ignore"], margin=settings["regions.margin"],
+        max_pixels=settings["dataset.max_pixels"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def report(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
@@ -597,6 +622,7 @@ def report(
     segmentation: Annotated[Path, typer.Option()],
     benchmarks: Annotated[Path, typer.Option()],
     features: Annotated[str, typer.Option()],
+    analysis: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
     tables: OptionalPath = None,
     classes: OptionalPath = None,
@@ -612,4 +638,5 @@ def report(
         **settings["report"], max_pixels=settings["dataset.max_pixels"],
         config={section: settings[section] for section in METHOD},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
+        analysis=analysis,
     )  # fmt: skip

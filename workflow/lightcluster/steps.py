@@ -241,6 +241,24 @@ STEPS: dict[str, Step] = {
         reads=("dataset.background", "labelling.seeds"),
         after=("read_classes", "count_masks", "count_confusion"),
     ),
+    "analyse": Step(
+        reads=(
+            "clustering.metric",
+            "clustering.seed",
+            "dataset.ignore",
+            "dataset.max_pixels",
+            "regions.margin",
+            "labelling.seeds",
+        ),
+        after=(
+            "read_classes",
+            "index_dataset",
+            "sample_features",
+            "group_images",
+            "score_patches",
+            "label_regions",
+        ),
+    ),
     "report": Step(
         reads=("report", "dataset.ignore", "dataset.max_pixels", *METHOD),
         after=(
@@ -249,6 +267,7 @@ STEPS: dict[str, Step] = {
             "refine_masks",
             "paint_segmentation",
             "evaluate",
+            "analyse",
         ),
     ),
 }

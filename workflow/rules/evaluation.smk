@@ -107,6 +107,50 @@ if LABELLED:
             "--run {wildcards.run} --output {params.tables} > {log} 2>&1"
 
 
+rule analyse:
+    input:
+        stores_of,
+        per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
+        per_shard(f"{RUN}/sample/{{shard}}.npz"),
+        per_shard(f"{MASKS}/patch/{{shard}}.npz"),
+        per_shard(f"{RUN}/regions/{{shard}}.npz"),
+        superclasses=f"{RUN}/clusters/superclasses.npz",
+        labelling=lambda wildcards: first_seed(
+            f"{RUN}/classes/seed-{{seed}}.npz", wildcards
+        ),
+        classes=CLASSES,
+    output:
+        report(
+            directory(f"{RUN}/analysis"),
+            patterns=["{name}.png"],
+            caption="../report/analysis.rst",
+            category="Analysis",
+            subcategory="{run}",
+            labels={"figure": "{name}"},
+        ),
+    log:
+        f"{RUN}/logs/analyse.log",
+    benchmark:
+        f"{RUN}/benchmarks/analyse.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        settings=settings("analyse"),
+        shards=len(SHARDS),
+        manifests=f"{DATASET}/manifest",
+        features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
+        run=lambda wildcards, input: Path(input.superclasses).parents[1],
+        classes=classes_option,
+    shell:
+        "python -m lightcluster analyse {params.settings:q} {params.shards} "
+        "--manifests {params.manifests} --features {params.features} --run {params.run} "
+        "--labelling {input.labelling} --output {output} {params.classes} > {log} 2>&1"
+
+
 rule report:
     input:
         per_shard(f"{MASKS}/patch/{{shard}}.npz"),
@@ -120,6 +164,7 @@ rule report:
         manifest=f"{DATASET}/manifest.csv",
         classes=CLASSES,
         tables=[f"{RUN}/tables/metrics.csv"] if LABELLED else [],
+        analysis=f"{RUN}/analysis",
     output:
         report(
             directory(f"{RUN}/report"),
@@ -155,5 +200,6 @@ rule report:
         "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
         "--patch-masks {params.patch} --pixel-masks {params.pixel} "
         "--segmentation {params.segmentation} --benchmarks {params.benchmarks} "
-        "--features {params.features} --output {output} {params.tables} {params.classes} "
+        "--features {params.features} --analysis {input.analysis} --output {output} "
+        "{params.tables} {params.classes} "
         "> {log} 2>&1"

@@ -64,10 +64,14 @@ class Labelling:
     components: NDArray[np.float32]
     centroids: NDArray[np.float32]
 
+    def project(self, regions: RegionFeatures) -> NDArray[np.float32]:
+        """Return what is compared with the centroids: float32 [regions, kept], of unit length."""
+        described = describe_regions([regions[name] for name in self.features], self.centers)
+        return normalize(described @ self.components, "l2")
+
     def classes_of(self, regions: RegionFeatures) -> NDArray[np.int64]:
         """Return the class of each region, from 1."""
-        described = describe_regions([regions[name] for name in self.features], self.centers)
-        return assign(normalize(described @ self.components, "l2"), self.centroids) + 1
+        return assign(self.project(regions), self.centroids) + 1
 
 
 def describe_regions(

@@ -67,6 +67,23 @@ SUMMARIZED = (MATCHING_NAMES["iou_hungarian"], MATCHING_NAMES["background_fixed"
 PATCH_ABOVE = 0.5
 """The score above which a patch is drawn as foreground."""
 
+ANALYSES = {
+    "patches": (
+        "Patches",
+        "Patches of the sample that the upper levels are fitted on, of at most 200 images. Labels "
+        "colour one panel, if there are any, and nothing else.",
+    ),
+    "superclasses": (
+        "Superclasses",
+        "The images of each group that are nearest to its centroid, by their CLS tokens.",
+    ),
+    "classes": (
+        "Typical regions",
+        "The regions of each cluster that are nearest to its centroid, first labelling seed.",
+    ),
+}
+"""Heading and caption of each figure of `analysis.analyse`."""
+
 SHEET_QUALITY = 88
 """Of the JPEGs inside the page: a fifth of the bytes of the PNGs beside it."""
 
@@ -87,6 +104,7 @@ def report(
     max_pixels: int,
     config: Mapping[str, Any],
     costs: Sequence[Cost] = (),
+    analysis: Path | None = None,
 ) -> None:
     """Write the report of a run into the folder `output`.
 
@@ -119,6 +137,8 @@ def report(
         Sections of the configuration, to be shown.
     costs : sequence of Cost
         What the steps took, to be shown.
+    analysis : Path or None
+        Folder of figures to be shown as well, from `analysis.analyse`.
 
     Raises
     ------
@@ -147,6 +167,7 @@ def report(
                 iter_manifest(manifest), patch_masks, failures
             ))),
             config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
+            analysis=[analysis / f"{name}.png" for name in ANALYSES] if analysis else [],
         )  # fmt: skip
         (folder / "index.html").write_text(page, encoding="utf-8")
 
@@ -376,6 +397,7 @@ def render_page(
     viewer: str,
     config: str,
     costs: Sequence[Cost],
+    analysis: list[Path],
 ) -> str:
     """Return the page as HTML that refers to no other file.
 
@@ -393,6 +415,8 @@ def render_page(
         YAML.
     costs : sequence of Cost
         None: no table of them.
+    analysis : list of Path
+        PNGs to embed, by the names of `ANALYSES`.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -409,6 +433,7 @@ def render_page(
         viewer=viewer,
         config=config,
         costs=costs,
+        analyses=[(*ANALYSES[path.stem], embed_sheet(path)) for path in analysis],
         versions=versions(),
         duration=lambda seconds: str(timedelta(seconds=round(seconds))),
     )
@@ -423,7 +448,9 @@ def embed_sheet(path: Path) -> str:
     """Return a contact sheet as a data URI, as JPEG: it is made of photographs."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
-        image.save(buffer, "JPEG", quality=SHEET_QUALITY, subsampling=0, optimize=True)
+        image.convert("RGB").save(
+            buffer, "JPEG", quality=SHEET_QUALITY, subsampling=0, optimize=True
+        )
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
