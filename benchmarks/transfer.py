@@ -74,7 +74,7 @@ def scores_of(half: Input, folder: Path, discriminant: Path) -> dict[str, float]
         folder / "counts.npz", background=SETTINGS.dataset.background,
         ignore=SETTINGS.dataset.ignore, upsampling=settings.method, threshold=settings.threshold,
     )  # fmt: skip
-    counts = read_arrays(folder / "counts.npz", "counts")["counts"]
+    counts = read_arrays(folder / "counts.npz", "counts")["counts"].sum(axis=0)
     return {
         stage: 100 * foreground_scores(counts[STAGES.index(stage)]).mean_iou for stage in EVALUATED
     }
