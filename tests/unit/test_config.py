@@ -65,6 +65,21 @@ def test_a_list_of_wrong_items_is_reported_by_item_only():
     assert "labelling.seeds.0 = -1" in line
 
 
+@pytest.mark.parametrize(
+    ("protocols", "message"),
+    [
+        ([], "at least 1 item"),
+        (["per_image"], "per_image is a diagnostic; at least one other"),
+        (["stego", "stego"], "each protocol may stand there once"),
+        (["miou"], "should be 'maskcontrast', 'stego'"),
+    ],
+)
+def test_the_protocols_must_be_known_different_and_of_the_dataset(protocols, message):
+    (line,) = mistakes({"evaluation": {"protocols": protocols}})
+    assert "evaluation.protocols" in line
+    assert message in line
+
+
 def test_folder_needs_images_and_labels_need_classes():
     found = mistakes({"dataset": {"format": "folder", "labels": "l"}})
     assert [line.split(" = ")[0].strip(" -") for line in found] == [

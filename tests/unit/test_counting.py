@@ -23,10 +23,12 @@ from lightcluster.evaluation.counting import (
     STAGES,
     count_confusion,
     count_masks,
+    iter_images,
     oracle_classes,
-    sum_counts,
+    read_class_counts,
+    read_mask_counts,
 )
-from lightcluster.files import read_arrays, write_arrays
+from lightcluster.files import decode_names, read_arrays, write_arrays
 from lightcluster.masks.upsampling import upsample
 from lightcluster.regions.components import find_regions
 from lightcluster.regions.painting import paint_regions, save_indexed
@@ -90,13 +92,15 @@ class Shard:
     def count_confusion(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
         settings = {
             "classes": K, "background": 0, "ignore": IGNORE, "min_area": MIN_AREA, "seed": 0,
+            "protocols": ["maskcontrast"], "stego_squash": False,
         }  # fmt: skip
         output = self.folder / "class-counts.npz"
         count_confusion(
             self.manifest, self.classes, self.pixels, self.folder / "segmentation", output,
             **settings | changes,
         )  # fmt: skip
-        return read_arrays(output)
+        arrays = read_arrays(output)
+        return {name.removeprefix("original."): array for name, array in arrays.items()}
 
 
 @pytest.fixture
@@ -156,11 +160,11 @@ def test_masks_of_all_stages_are_counted(shard: Shard, changes: dict[str, Any]) 
     expected, ignored = slow_mask_counts(shard, **changes)
     renamed = {"upsampling" if n == "method" else n: value for n, value in changes.items()}
     counted = shard.count_masks(**renamed)
-    np.testing.assert_array_equal(counted["counts"], expected)
-    assert int(counted["ignored"]) == ignored
-    assert int(counted["images"]) == 3
-    sizes = sum(np.prod(SIZES[name]) for name in LABELLED)
-    assert (counted["counts"].sum(axis=(1, 2)) + ignored == sizes).all()
+    np.testing.assert_array_equal(counted["counts"].sum(axis=0), expected)
+    assert counted["ignored"].sum() == ignored
+    sizes = [[np.prod(SIZES[name])] * len(STAGES) for name in LABELLED]
+    found = counted["counts"].sum(axis=(2, 3)) + counted["ignored"][:, None]
+    np.testing.assert_array_equal(found, sizes)
 
 
 def test_the_stages_are_in_the_order_of_their_names(shard: Shard) -> None:
@@ -172,16 +176,15 @@ def test_the_stages_are_in_the_order_of_their_names(shard: Shard) -> None:
 
 def test_without_a_background_class_there_are_no_masks_to_count(shard: Shard) -> None:
     counted = shard.count_masks(background=None)
-    assert not counted["counts"].any()
-    assert int(counted["ignored"]) == 0
-    assert int(counted["images"]) == 0
+    assert counted["counts"].shape == (0, len(STAGES), 2, 2)
+    assert counted["ignored"].shape == (0,)
 
 
 def slow_confusion(
-    shard: Shard, predicted: dict[str, NDArray[Any]], rows: int
+    shard: Shard, predicted: dict[str, NDArray[Any]], rows: int, names: list[str] = LABELLED
 ) -> tuple[NDArray[np.int64], int]:
     counts, ignored = np.zeros((rows, len(IDS)), np.int64), 0
-    for name in LABELLED:
+    for name in names:
         for pixel in pixels_of(SIZES[name]):
             true = shard.truth[name][pixel]
             if true == IGNORE:
@@ -195,8 +198,84 @@ def test_the_segmentation_is_counted_by_class_position(shard: Shard) -> None:
     expected, ignored = slow_confusion(shard, shard.painted, K + 1)
     counted = shard.count_confusion()
     np.testing.assert_array_equal(counted["segmentation"], expected)
-    assert int(counted["ignored"]) == ignored
-    assert int(counted["images"]) == 3
+    assert counted["ignored"].sum() == ignored
+    assert decode_names(counted["image_id"]) == LABELLED
+
+
+def test_each_image_is_counted_by_itself(shard: Shard) -> None:
+    shard.count_confusion()
+    images = list(iter_images([shard.folder / "class-counts.npz"], "original"))
+    assert [image.image_id for image in images] == LABELLED
+    for image in images:
+        expected, ignored = slow_confusion(shard, shard.painted, K + 1, [image.image_id])
+        np.testing.assert_array_equal(image.counts, expected)
+        assert image.ignored == ignored
+
+
+def slow_frame(labels: NDArray[Any], frame: str) -> NDArray[Any]:
+    """The pixels of a frame, one by one: each has the value of the pixel under its centre."""
+    height, width = labels.shape
+    short = min(height, width)
+    rows, columns = (
+        (320, 320) if frame == "squashed" else (320 * height // short, 320 * width // short)
+    )
+    top, left = round((rows - 320) / 2), round((columns - 320) / 2)
+    return np.asarray(
+        [
+            [
+                labels[
+                    (2 * (y + top) + 1) * height // (2 * rows),
+                    (2 * (x + left) + 1) * width // (2 * columns),
+                ]
+                for x in range(320)
+            ]
+            for y in range(320)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("squash", "frame"), [(False, "centre"), (True, "squashed")])
+def test_stego_counts_in_its_own_frame(shard: Shard, squash: bool, frame: str) -> None:
+    counted = shard.count_confusion(protocols=["stego", "per_image"], stego_squash=squash)
+    original, ignored = slow_confusion(shard, shard.painted, K + 1)
+    np.testing.assert_array_equal(counted["segmentation"], original)
+    framed = {
+        name: {image: slow_frame(maps[image], frame) for image in LABELLED}
+        for name, maps in (("truth", shard.truth), ("painted", shard.painted))
+    }
+    expected = np.zeros((K + 1, len(IDS)), np.int64)
+    for name in LABELLED:
+        for true, cluster in zip(
+            framed["truth"][name].ravel(), framed["painted"][name].ravel(), strict=True
+        ):
+            if true != IGNORE:
+                expected[cluster, IDS.index(true)] += 1
+    np.testing.assert_array_equal(counted[f"{frame}.segmentation"], expected)
+    total = len(LABELLED) * 320 * 320
+    for name in ("segmentation", "random", "oracle"):
+        assert counted[f"{frame}.{name}"].sum() + counted[f"{frame}.ignored"].sum() == total
+    assert np.trace(counted[f"{frame}.oracle"]) >= np.trace(
+        counted[f"{frame}.random"][: len(IDS), : len(IDS)]
+    )
+    assert counted["ignored"].sum() == ignored
+
+
+def test_only_the_frames_of_the_protocols_are_counted(shard: Shard) -> None:
+    def frames(*protocols: str) -> set[str]:
+        names = shard.count_confusion(protocols=list(protocols))
+        return {name for name in names if name.endswith("cells")}
+
+    assert frames("maskcontrast", "coco_things", "per_image") == {"cells"}
+    assert frames("stego") == {"centre.cells"}
+    assert frames("stego", "coco_things") == {"centre.cells", "cells"}
+
+
+def test_an_image_that_is_all_ignored_has_no_cells(shard: Shard) -> None:
+    write_png(shard.folder / "labels" / "0.png", np.full(SIZES["a.jpg"], IGNORE, np.uint8))
+    shard.count_confusion()
+    first, *others = iter_images([shard.folder / "class-counts.npz"], "original")
+    assert (first.image_id, first.counts.sum(), first.ignored) == ("a.jpg", 0, 9 * 13)
+    assert all(image.counts.any() for image in others)
 
 
 def test_without_a_background_class_all_classes_are_objects(shard: Shard) -> None:
@@ -267,8 +346,9 @@ def test_images_of_the_same_regions_draw_differently(tmp_path: Path) -> None:
         manifest, write_classes(tmp_path / "classes.csv", {0: "ground", 3: "thing"}),
         write_pixel_masks(tmp_path / "pixels.npz", masks), tmp_path / "segmentation",
         tmp_path / "counts.npz", classes=4, background=0, ignore=255, min_area=0, seed=0,
+        protocols=["maskcontrast"], stego_squash=False,
     )  # fmt: skip
-    random = read_arrays(tmp_path / "counts.npz")["random"]
+    random = read_arrays(tmp_path / "counts.npz")["original.random"]
     assert random[0].tolist() == [0, 0]
     assert (random[1:, 1] > 8).all()
     assert random.sum() == 160
@@ -297,12 +377,27 @@ def test_the_best_class_of_a_region_is_its_most_frequent() -> None:
 
 def test_counts_of_shards_are_added(tmp_path: Path) -> None:
     big = 2**40
+    names = ("segmentation", "random", "oracle")
     for number in range(3):
         write_arrays(
-            tmp_path / f"{number}.npz",
-            counts=np.asarray([[number, big]]), images=np.asarray(number, np.int32),
+            tmp_path / f"{number}.npz", compressed=True,
+            **{f"centre.{n}": np.asarray([[number, big + i]]) for i, n in enumerate(names)},
+            **{"centre.ignored": np.arange(number)},
         )  # fmt: skip
-    totals = sum_counts([tmp_path / f"{number}.npz" for number in range(3)])
-    assert totals["counts"].tolist() == [[3, 3 * big]]
-    assert totals["counts"].dtype == np.int64
-    assert int(totals["images"]) == 3
+    totals, images = read_class_counts([tmp_path / f"{n}.npz" for n in range(3)], "centre")
+    for i, name in enumerate(names):
+        counts = getattr(totals, name)
+        assert counts.tolist() == [[3, 3 * (big + i)]]
+        assert counts.dtype == np.int64
+    assert (totals.ignored, images) == (1, 3)
+
+
+def test_counts_of_masks_are_those_of_all_images(tmp_path: Path) -> None:
+    parts = []
+    for number in range(3):
+        counts = np.full((number, len(STAGES), 2, 2), number)
+        write_arrays(tmp_path / f"{number}.npz", counts=counts, ignored=np.full(number, 7))
+        parts.append(tmp_path / f"{number}.npz")
+    counts, ignored = read_mask_counts(parts)
+    assert counts[:, 0, 0, 0].tolist() == [1, 2, 2]
+    assert ignored.tolist() == [7, 7, 7]

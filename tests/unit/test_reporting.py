@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from lightcluster.datasets.manifest import Row, gather_csv
-from lightcluster.evaluation.counting import STAGES
-from lightcluster.evaluation.tables import make_tables
+from lightcluster.evaluation.counting import STAGES, ImageCounts
+from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.regions.painting import save_indexed
 from lightcluster.reporting.contact_sheet import Sample, choose_images, overlay_classes
 from lightcluster.reporting.report import report, summary_lines
@@ -24,22 +24,24 @@ SIZES = [(40, 60), (60, 40), (50, 50), (40, 60), (48, 64)]
 CLASSES = {0: "background", 1: "cat", 2: "<b>dog</b>"}
 
 
-def tables_of(seeds=(0, 1)):
+def tables_of(seeds=(0, 1), protocols=("maskcontrast",)):
     """Tables of a run whose clusters 1 and 2 are the classes 2 and 1."""
     counts = np.array([[900, 20, 10], [5, 10, 90], [5, 80, 5]], np.int64)
-    total = np.asarray(int(counts.sum()))
+    total = int(counts.sum())
     by_seed = {
-        seed: {
-            "segmentation": counts + seed,
-            "random": counts[:, ::-1].copy(),
-            "oracle": np.vstack([np.diag(counts.sum(axis=0)), np.zeros((1, 3), np.int64)]),
-            "images": np.asarray(4),
-            "ignored": total,
-        }
+        seed: ImageCounts(
+            segmentation=counts + seed,
+            random=counts[:, ::-1].copy(),
+            oracle=np.vstack([np.diag(counts.sum(axis=0)), np.zeros((1, 3), np.int64)]),
+            ignored=total,
+        )
         for seed in seeds
     }
-    masks = {"counts": np.tile([[90, 10], [10, 40]], (len(STAGES), 1, 1)).astype(np.int64)}
-    return make_tables(masks, by_seed, tuple(CLASSES.values()), 0, dataset="<i>odd</i>", run="one")
+    masks = np.tile([[90, 10], [10, 40]], (4, len(STAGES), 1, 1)).astype(np.int64)
+    return make_tables(
+        (masks, np.zeros(4, np.int64)), dict.fromkeys(("original", "centre"), by_seed), 4,
+        tuple(CLASSES.values()), 0, Conditions("<i>odd</i>", "one", [*protocols], False, "crf"),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -79,7 +81,14 @@ def inputs(tmp_path):
     return tmp_path
 
 
-def make(folder: Path, name: str, *, labelled: bool = True, samples: int = 5) -> Path:
+def make(
+    folder: Path,
+    name: str,
+    *,
+    labelled: bool = True,
+    samples: int = 5,
+    per_image: Path | None = None,
+) -> Path:
     report(
         folder / "manifest.csv",
         folder / "patch",
@@ -87,6 +96,7 @@ def make(folder: Path, name: str, *, labelled: bool = True, samples: int = 5) ->
         folder / "segmentation",
         folder / name,
         tables=folder / "tables" if labelled else None,
+        per_image=per_image,
         classes_file=folder / "classes.csv" if labelled else None,
         ignore=255,
         samples=samples,
@@ -126,6 +136,34 @@ def test_the_page_needs_no_other_file_and_escapes_names(inputs):
     assert 4 + 7 * 8 - 2 <= len([s for s in sources if s.startswith("data:image/")]) < 4 + 7 * 8
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert not re.search(r"url\(\s*[\"']?http", page)
+
+
+def test_each_protocol_has_a_table_of_its_own_and_the_first_is_drawn(inputs):
+    for names in (("stego", "maskcontrast"), ("coco_things",)):
+        tables = tables_of(protocols=names)
+        for name in ("metrics", "per_class", "matching"):
+            getattr(tables, name).to_csv(inputs / "tables" / f"{name}.csv", index=False)
+        page = (make(inputs, "-".join(names)) / "index.html").read_text(encoding="utf-8")
+        headings = re.findall(r"<h2>Classes, protocol (\w+)</h2>", page)
+        assert tuple(headings) == names
+        lines = [row for row in re.findall(r"<tr><th>([^<]+)", page) if "Hungarian" in row]
+        expected = {"stego": 1, "maskcontrast": 2, "coco_things": 1}
+        assert len(lines) == sum(expected[name] for name in names)
+        crops = re.findall(r"crop: ([^;]+);", page)[1:]  # the first is that of the masks
+        assert crops == ["centre 320" if name == "stego" else "none" for name in names]
+    summary = summary_lines(tables_of(protocols=("stego", "maskcontrast")).metrics)
+    assert [line for line in summary if "(count-Hungarian" in line]
+    assert [line for line in summary if "(IoU-Hungarian" in line]
+    assert summary[-1].endswith("protocols stego, maskcontrast")
+
+
+def test_scores_of_images_by_themselves_stand_apart(inputs):
+    path = inputs / "per_image_summary.csv"
+    path.write_text("seed,value\n0,0.51\n1,0.55\nmean,0.53\nsd,0.0283\n", encoding="utf-8")
+    with_images = make(inputs, "with", per_image=path) / "index.html"
+    assert "53.0 ± 2.8" in with_images.read_text(encoding="utf-8")
+    without = make(inputs, "without") / "index.html"
+    assert "per_image" not in without.read_text(encoding="utf-8")
 
 
 def test_the_same_inputs_give_the_same_pictures(inputs):

@@ -13,45 +13,46 @@ from builders import write_classes
 from numpy.typing import NDArray
 
 from lightcluster.errors import DatasetError
-from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.counting import STAGES, ImageCounts
+from lightcluster.evaluation.protocols import PROTOCOLS
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.evaluation.tables import (
     COLUMNS,
-    MATCHINGS,
+    Conditions,
     Tables,
     evaluate,
     make_tables,
     over_seeds,
 )
-from lightcluster.files import write_arrays
+from lightcluster.files import encode_names, write_arrays
 
 NAMES = ("ground", "cat", "dog")
-Counts = dict[str, NDArray[np.int64]]
+MATCHINGS = PROTOCOLS["maskcontrast"].matchings
+MASKS = np.asarray([[[50 + s, 10], [20, 20 - s]] for s in range(len(STAGES))])
+"""Counts of all images together; those of each are a quarter."""
 
-MASKS: Counts = {
-    "counts": np.asarray([[[50 + s, 10], [20, 20 - s]] for s in range(len(STAGES))]),
-    "ignored": np.asarray(9),
-    "images": np.asarray(4),
-}
+BY_IMAGE = (np.stack([MASKS // 4, MASKS // 4, MASKS // 4, MASKS - 3 * (MASKS // 4)]),
+            np.asarray([9, 0, 0, 0]))  # fmt: skip
 
 
-def class_counts(seed: int) -> Counts:
+def conditions(*protocols: str, squash: bool = False) -> Conditions:
+    return Conditions("data", "a run", [*protocols] or ["maskcontrast"], squash, "guided")
+
+
+def class_counts(seed: int) -> ImageCounts:
     """Counts whose one-to-one matching is the identity."""
     segmentation = [[50 + seed, 4, 2], [3, 20, 2 * seed], [5, 1, 13]]
     random = [[50 + seed, 4, 2], [4, 10, 3], [4, 11, 10 + 2 * seed]]
     oracle = [[50 + seed, 4, 2], [0, 21, 0], [8, 0, 13 + 2 * seed], [0, 0, 0]]
-    return {
-        "segmentation": np.asarray(segmentation),
-        "random": np.asarray(random),
-        "oracle": np.asarray(oracle),
-        "ignored": np.asarray(9),
-        "images": np.asarray(4),
-    }
+    return ImageCounts(np.asarray(segmentation), np.asarray(random), np.asarray(oracle), 9)
 
 
 def tables_of(seeds: list[int], background: int | None = 0) -> Tables:
-    counts = {seed: class_counts(seed) for seed in seeds}
-    return make_tables(MASKS, counts, NAMES, background, dataset="data", run="a run")
+    return tables_from({seed: class_counts(seed) for seed in seeds}, background)
+
+
+def tables_from(by_seed: dict[int, ImageCounts], background: int | None = 0) -> Tables:
+    return make_tables(BY_IMAGE, {"original": by_seed}, 4, NAMES, background, conditions())
 
 
 def value_of(tables: Tables, **where: Any) -> float:
@@ -71,18 +72,25 @@ def test_tables_are_tidy() -> None:
     tables = tables_of([0, 1, 2])
     metrics = tables.metrics
     assert list(metrics.columns) == COLUMNS
-    key = ["stage", "matching", "seed", "metric"]
+    key = ["protocol", "stage", "matching", "seed", "metric"]
     assert not metrics.duplicated(key).any()
     # 6 stages x 4; (2 variants x 4 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
     assert len(metrics) == len(STAGES) * 4 + 9 * 2 * 5
-    constant = metrics.drop(columns=[*key, "value", "fallback"]).drop_duplicates()
+    varying = [*key, "value", "fallback", "crf", "seeds"]
+    constant = metrics.drop(columns=varying).drop_duplicates()
     assert constant.to_dict("records") == [
         {
-            "dataset": "data", "run": "a run", "protocol": "maskcontrast", "classes": 3,
-            "clusters": 3, "images": 4, "ignored_pixels": 9, "resolution": "original",
+            "dataset": "data", "run": "a run", "classes": 3, "clusters": 3, "images": 4,
+            "ignored_pixels": 9, "resolution": "original", "crop": "none",
             "fitted_on": "the evaluated images, without labels",
         }
     ]  # fmt: skip
+    assert set(metrics["protocol"]) == {"foreground", "maskcontrast"}
+    refined = ~metrics["stage"].isin(STAGES[:-1])
+    assert metrics["crf"].tolist() == np.where(refined, "guided", "none").tolist()
+    masks = metrics["stage"].isin(STAGES)
+    assert metrics["seeds"].tolist() == np.where(masks, 1, 3).tolist()
+    assert metrics["protocol"].tolist() == np.where(masks, "foreground", "maskcontrast").tolist()
     assert metrics["value"].between(0, 1).all()
     for table, width in ((tables.per_class, 3), (tables.matching, 3)):
         assert (table["run"] == "a run").all()
@@ -95,7 +103,7 @@ def test_masks_are_scored_by_stage_and_not_by_seed() -> None:
     rows = tables.metrics[tables.metrics["stage"].isin(STAGES)]
     assert rows["seed"].isna().all()
     assert list(dict.fromkeys(rows["stage"])) == list(STAGES)
-    for stage, counts in zip(STAGES, MASKS["counts"], strict=True):
+    for stage, counts in zip(STAGES, MASKS, strict=True):
         ground, thing = iou_of(counts, 0), iou_of(counts, 1)
         for metric, expected in {
             "background_iou": ground,
@@ -113,7 +121,7 @@ def test_masks_are_scored_by_stage_and_not_by_seed() -> None:
 def test_scores_of_each_seed_and_matching(stage: str, array: str, matching: Any) -> None:
     tables = tables_of([0, 1, 2])
     for seed in range(3):
-        counts = class_counts(seed)[array]
+        counts = getattr(class_counts(seed), array)
         where = {"stage": stage, "matching": matching, "seed": str(seed)}
         scores = score_classes(counts, NAMES, matching, "zero", 0)
         assert value_of(tables, metric="miou", **where) == pytest.approx(scores.mean_iou)
@@ -129,7 +137,7 @@ def test_scores_of_each_seed_and_matching(stage: str, array: str, matching: Any)
 def test_the_ceiling_is_scored_without_a_matching() -> None:
     tables = tables_of([0, 1])
     for seed in range(2):
-        counts = class_counts(seed)["oracle"]
+        counts = class_counts(seed).oracle
         where = {"stage": "oracle_labels", "matching": "none", "seed": str(seed)}
         direct = np.mean([iou_of(counts, number) for number in range(3)])
         assert value_of(tables, metric="miou", **where) == pytest.approx(direct)
@@ -139,27 +147,76 @@ def test_the_ceiling_is_scored_without_a_matching() -> None:
 
 
 def test_pixels_without_a_class_lower_the_ceiling() -> None:
-    counts = class_counts(0)
-    counts["oracle"] = np.asarray([[0, 0, 0], [0, 10, 0], [0, 0, 10], [20, 0, 0]])
-    tables = make_tables(MASKS, {0: counts}, NAMES, None, dataset="data", run="run")
+    oracle = np.asarray([[0, 0, 0], [0, 10, 0], [0, 0, 10], [20, 0, 0]])
+    tables = tables_from({0: class_counts(0)._replace(oracle=oracle)}, None)
     where = {"stage": "oracle_labels", "seed": "0"}
     assert value_of(tables, metric="pixel_accuracy", **where) == 0.5
     assert value_of(tables, metric="miou", **where) == pytest.approx(2 / 3)
 
 
 def test_a_class_that_is_nowhere_true_counts_zero() -> None:
-    counts = class_counts(0)
-    for name in ("segmentation", "random", "oracle"):
-        counts[name] = counts[name] * [1, 1, 0]
-    counts["oracle"][2] = 0  # nor is it predicted anywhere: it has no IoU at all
-    tables = make_tables(MASKS, {0: counts}, NAMES, 0, dataset="data", run="run")
-    for array, stage, matching in (
-        ("oracle", "oracle_labels", "none"),
-        ("segmentation", "segmentation", "iou_hungarian"),
-    ):
-        expected = (iou_of(counts[array], 0) + iou_of(counts[array], 1)) / 3
-        where = {"stage": stage, "matching": matching, "seed": "0", "metric": "miou"}
-        assert value_of(tables, **where) == pytest.approx(expected)
+    without = np.asarray([1, 1, 0])
+    segmentation, random, oracle, ignored = class_counts(0)
+    oracle = oracle * without
+    oracle[2] = 0  # nor is it predicted anywhere: it has no IoU at all
+    counts = ImageCounts(segmentation * without, random * without, oracle, ignored)
+    protocols = ["maskcontrast", "coco_things", "stego"]
+    tables = make_tables(
+        BY_IMAGE, {"original": {0: counts}, "centre": {0: counts}}, 4, NAMES, 0,
+        conditions(*protocols),
+    )  # fmt: skip
+    for protocol, divisor in zip(protocols, (3, 3, 2), strict=True):
+        for array, stage, matching in (
+            ("oracle", "oracle_labels", "none"),
+            ("segmentation", "segmentation", PROTOCOLS[protocol].matchings[0]),
+        ):
+            table = getattr(counts, array)
+            expected = (iou_of(table, 0) + iou_of(table, 1)) / divisor
+            where = {"stage": stage, "matching": matching, "seed": "0", "metric": "miou"}
+            assert value_of(tables, protocol=protocol, **where) == pytest.approx(expected)
+
+
+def test_each_protocol_has_its_own_frame_matchings_and_ignored_pixels() -> None:
+    other = class_counts(1)._replace(ignored=77)
+    for squash, frame in ((False, "centre"), (True, "squashed")):
+        tables = make_tables(
+            BY_IMAGE, {"original": {0: class_counts(0)}, frame: {0: other}}, 4, NAMES, 0,
+            conditions("stego", "maskcontrast", "per_image", squash=squash),
+        )  # fmt: skip
+        metrics = tables.metrics
+        assert list(dict.fromkeys(metrics["protocol"])) == ["foreground", "stego", "maskcontrast"]
+        stego = metrics[metrics["protocol"] == "stego"]
+        assert set(stego["matching"]) == {"count_hungarian", "none"}
+        (words,) = stego[["resolution", "crop", "ignored_pixels"]].drop_duplicates().to_numpy()
+        assert (
+            words.tolist()
+            == {
+                "centre": ["short side 320, nearest", "centre 320", 77],
+                "squashed": ["squashed to 320 x 320, nearest", "none", 77],
+            }[frame]
+        )
+        rest = metrics[metrics["protocol"] != "stego"]
+        assert set(rest["resolution"]) == {"original"}
+        assert set(rest["ignored_pixels"]) == {9}
+        where = {"stage": "segmentation", "metric": "pixel_accuracy", "seed": "0"}
+        where["matching"] = "count_hungarian"
+        for protocol, counts in (("stego", other), ("maskcontrast", class_counts(0))):
+            table = counts.segmentation
+            expected = np.trace(table) / table.sum()
+            assert value_of(tables, protocol=protocol, **where) == pytest.approx(expected)
+        for table in (tables.per_class, tables.matching):
+            assert list(dict.fromkeys(table["protocol"])) == ["stego", "maskcontrast"]
+
+
+def test_pixels_that_are_all_ignored_have_no_scores() -> None:
+    empty = ImageCounts(*(np.zeros_like(part) for part in class_counts(0)[:3]), 100)
+    masks = (np.zeros((1, len(STAGES), 2, 2), np.int64), np.asarray([100]))
+    with np.errstate(all="raise"):
+        metrics = make_tables(
+            masks, {"original": {0: empty, 1: empty}}, 1, NAMES, 0, conditions()
+        ).metrics
+    assert metrics["value"].isna().all()
+    assert set(metrics["ignored_pixels"]) == {100}
 
 
 @pytest.mark.parametrize("stage", ["segmentation", "random_labels", "oracle_labels"])
@@ -180,7 +237,7 @@ def test_per_class_scores_and_their_mean() -> None:
     rows = tables.per_class.query("stage == 'segmentation' and matching == 'iou_hungarian'")
     for number, name in enumerate(NAMES):
         of_class = rows[rows["class"] == name].set_index("seed")["iou"]
-        expected = [iou_of(class_counts(seed)["segmentation"], number) for seed in (0, 3)]
+        expected = [iou_of(class_counts(seed).segmentation, number) for seed in (0, 3)]
         assert of_class[["0", "3"]].tolist() == pytest.approx(expected)
         assert of_class["mean"] == pytest.approx(statistics.mean(expected))
         assert of_class["sd"] == pytest.approx(statistics.stdev(expected))
@@ -200,16 +257,18 @@ def test_the_matching_names_the_class_and_the_pixels_of_each_cluster() -> None:
     rows = tables.matching.query("matching == 'iou_hungarian' and seed == '1'")
     assert rows["cluster"].tolist() == [0, 1, 2]
     assert rows["class"].tolist() == list(NAMES)
-    assert rows["pixels"].tolist() == class_counts(1)["segmentation"].sum(axis=1).tolist()
+    assert rows["pixels"].tolist() == class_counts(1).segmentation.sum(axis=1).tolist()
     assert set(tables.matching["seed"]) == {"0", "1"}
     assert set(tables.matching["stage"]) == {"segmentation"}
 
 
 def test_another_number_of_clusters_is_matched_by_majority_and_said_so() -> None:
-    counts = class_counts(0)
-    for name in ("segmentation", "random"):
-        counts[name] = np.concatenate([counts[name], [[0, 0, 8], [0, 0, 0]]])
-    tables = make_tables(MASKS, {0: counts, 1: counts}, NAMES, 0, dataset="data", run="run")
+    more = np.asarray([[0, 0, 8], [0, 0, 0]])
+    segmentation, random, oracle, ignored = class_counts(0)
+    counts = ImageCounts(
+        np.concatenate([segmentation, more]), np.concatenate([random, more]), oracle, ignored
+    )
+    tables = tables_from({0: counts, 1: counts})
     fallback = tables.metrics.query("stage == 'segmentation'").groupby("matching")["fallback"]
     assert {matching: set(values) for matching, values in fallback} == {
         "iou_hungarian": {"majority"},
@@ -250,14 +309,18 @@ def test_summaries_follow_the_rows_they_are_of() -> None:
 def write_counts(folder: Path, images: int = 4) -> tuple[Path, Path]:
     """Write counts of two shards and the seeds 0 and 1; the second shard is twice the first."""
     for shard in range(2):
-        for place, counts in (
-            ("masks", MASKS),
-            ("seed-0", class_counts(0)),
-            ("seed-1", class_counts(1)),
-        ):
-            of_shard = {name: array * (shard + 1) for name, array in counts.items()}
-            of_shard["images"] = np.asarray(images // 2)
-            write_arrays(folder / "counts" / place / f"{shard:04d}.npz", **of_shard)
+        name = f"{shard:04d}.npz"
+        counts, ignored = (part[:images] * (shard + 1) for part in BY_IMAGE)
+        write_arrays(folder / "counts/masks" / name, counts=counts, ignored=ignored)
+        for seed in range(2):
+            of_seed = class_counts(seed)
+            arrays = {
+                f"original.{array}": getattr(of_seed, array) * (shard + 1) * bool(images)
+                for array in ("segmentation", "random", "oracle")
+            }
+            arrays["original.ignored"] = np.asarray([9, 0, 0, 0][:images]) * (shard + 1)
+            arrays["image_id"] = encode_names([f"{shard} {n}" for n in range(images)])
+            write_arrays(folder / "counts" / f"seed-{seed}" / name, compressed=True, **arrays)
     classes = write_classes(folder / "classes.csv", dict(zip((0, 3, 7), NAMES, strict=True)))
     return folder / "counts", classes
 
@@ -268,17 +331,13 @@ def test_tables_are_written_from_the_counts_of_all_shards(
 ) -> None:
     counts, classes = write_counts(tmp_path)
     evaluate(
-        counts, 2, [0, 1], classes, tmp_path / "tables", background=background, dataset="data",
-        run="a run",
+        counts, 2, [0, 1], classes, tmp_path / "tables", background=background,
+        conditions=conditions(),
     )  # fmt: skip
-    tripled = [{n: a * 3 for n, a in counts.items()} for counts in map(class_counts, (0, 1))]
-    for of_seed in tripled:
-        of_seed["images"] = np.asarray(4)
+    tripled = {seed: ImageCounts(*(part * 3 for part in class_counts(seed))) for seed in range(2)}
     position = {0: 0, 7: 2, None: None}[background]
-    expected = make_tables(
-        {"counts": 3 * MASKS["counts"]}, dict(enumerate(tripled)), NAMES, position,
-        dataset="data", run="a run",
-    )  # fmt: skip
+    masks = (3 * BY_IMAGE[0], 3 * BY_IMAGE[1])
+    expected = make_tables(masks, {"original": tripled}, 8, NAMES, position, conditions())
     for name in ("metrics", "per_class", "matching"):
         found = pd.read_csv(
             tmp_path / "tables" / f"{name}.csv", dtype={"seed": str}, keep_default_na=True
@@ -292,6 +351,6 @@ def test_without_a_single_usable_label_there_is_nothing_to_evaluate(tmp_path: Pa
     counts, classes = write_counts(tmp_path, images=0)
     with pytest.raises(DatasetError, match="no image has a usable label"):
         evaluate(
-            counts, 2, [0, 1], classes, tmp_path / "tables", background=0, dataset="d", run="r"
+            counts, 2, [0, 1], classes, tmp_path / "tables", background=0, conditions=conditions()
         )
     assert not (tmp_path / "tables").exists()

@@ -26,6 +26,7 @@ OF_A_RUN = {"run", "shard", "seed", "shard and seed"}
 DEMO = {
     "dataset": {"demo": {"scenes": 12}, "shard_size": 8},
     "features": {"facet": "auto", "layer": "auto"},
+    "evaluation": {"protocols": ["maskcontrast", "per_image"]},
 }
 """A configuration in which every step has a job."""
 
@@ -107,6 +108,8 @@ CHANGES: dict[str, Any] = {
     "labelling.iterations": 7,
     "labelling.seeds": [0, 1],
     "labelling.sample_regions": 512,
+    "evaluation.protocols": ["stego", "coco_things", "per_image"],
+    "evaluation.stego_squash": True,
     "report.samples": 2,
     "report.seed": 1,
     "report.failures": 3,
@@ -198,7 +201,8 @@ def test_every_key_is_tried():
 
 @pytest.mark.parametrize("key", [key for key, _ in walk_keys()])
 def test_a_changed_key_reruns_the_documented_steps_and_no_others(key, rerun):
-    absent = {"choose_features"} if key in FOLDER_CHANGES else set()  # nothing there is `auto`
+    # Nothing there is `auto`, and images are not scored by themselves.
+    absent = {"choose_features", "score_images"} if key in FOLDER_CHANGES else set()
     assert rerun[key] == set(rerun_by(key)) - absent
 
 

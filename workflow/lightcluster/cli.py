@@ -568,7 +568,9 @@ def count_confusion(
     step(
         manifest, classes, pixel_masks, segmentation, output,
         classes=settings["labelling.classes"], background=settings["dataset.background"],
-        ignore=settings["dataset.ignore"], min_area=settings["regions.min_area"], seed=seed,
+        ignore=settings["dataset.ignore"], min_area=settings["regions.min_area"],
+        protocols=settings["evaluation"]["protocols"],
+        stego_squash=settings["evaluation"]["stego_squash"], seed=seed,
     )  # fmt: skip
 
 
@@ -580,11 +582,32 @@ def evaluate(
     output: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Compute all scores of a run from its counts."""
+    from lightcluster.evaluation.tables import Conditions
     from lightcluster.evaluation.tables import evaluate as step
 
+    evaluation, refinement = settings["evaluation"], settings["refinement.method"]
     step(
         counts, shards, settings["labelling.seeds"], classes, output,
-        background=settings["dataset.background"], dataset=dataset, run=run,
+        background=settings["dataset.background"],
+        conditions=Conditions(
+            dataset, run, evaluation["protocols"], evaluation["stego_squash"], refinement
+        ),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def score_images(
+    settings: Settings, shards: Shards,
+    counts: Annotated[Path, typer.Option()],
+    dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
+    output: Annotated[Path, typer.Option()], summary: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Score each image by itself (protocol `per_image`)."""
+    from lightcluster.evaluation.per_image import score_images as step
+
+    step(
+        counts, shards, settings["labelling.seeds"], output, summary,
+        refinement=settings["refinement.method"], dataset=dataset, run=run,
     )  # fmt: skip
 
 
@@ -625,6 +648,7 @@ def report(
     analysis: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
     tables: OptionalPath = None,
+    per_image: OptionalPath = None,
     classes: OptionalPath = None,
 ) -> None:
     """Draw contact sheets and figures, and write the page that holds them."""
@@ -634,7 +658,7 @@ def report(
 
     step(
         manifest, patch_masks, pixel_masks, segmentation, output,
-        tables=tables, classes_file=classes, ignore=settings["dataset.ignore"],
+        tables=tables, per_image=per_image, classes_file=classes, ignore=settings["dataset.ignore"],
         **settings["report"], max_pixels=settings["dataset.max_pixels"],
         config={section: settings[section] for section in METHOD},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),

@@ -19,8 +19,10 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from lightcluster.errors import ConfigError
 
@@ -351,6 +353,43 @@ class LabellingSettings(Section):
     )
 
 
+ProtocolName = Literal["maskcontrast", "stego", "coco_things", "per_image"]
+"""The protocols of `evaluation.protocols`; what each does is in `evaluation.protocols`."""
+
+PER_IMAGE = "per_image"
+"""The protocol that is no score of a dataset, and so has tables of its own."""
+
+
+class EvaluationSettings(Section):
+    """Which protocols the stored segmentations are scored by. Their figures do not compare."""
+
+    protocols: tuple[ProtocolName, ...] = Field(
+        ("maskcontrast",),
+        min_length=1,
+        description="`maskcontrast`: original size, IoU-Hungarian and its variants, absent classes "
+        "count 0; `stego`: 320 x 320, count-Hungarian, mean over the classes that occur; "
+        "`coco_things`: original size, IoU-Hungarian, absent classes count 0; `per_image`: each "
+        "image matched by itself, a diagnostic with tables of its own. The first is the one drawn.",
+    )
+    stego_squash: bool = Field(
+        False,
+        description="`stego`: squash to 320 x 320, as CAUSE does with VOC, in place of a short "
+        "side of 320 and the centre crop.",
+    )
+
+    @field_validator("protocols")
+    @classmethod
+    def _one_is_of_the_dataset(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse names that stand twice, and `per_image` by itself."""
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("repeated", "each protocol may stand there once")
+        if set(names) == {PER_IMAGE}:
+            raise PydanticCustomError(
+                "diagnostic", "per_image is a diagnostic; at least one other protocol is needed"
+            )
+        return names
+
+
 class ReportSettings(Section):
     """Contact sheets and figures."""
 
@@ -376,6 +415,7 @@ class Config(Section):
     refinement: RefinementSettings = RefinementSettings()
     regions: RegionSettings = RegionSettings()
     labelling: LabellingSettings = LabellingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="before")

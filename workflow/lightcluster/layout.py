@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightcluster.config import Config
+from lightcluster.config import PER_IMAGE, Config
 from lightcluster.datasets.listing import Entry, count_shards, list_dataset, split_shards
 from lightcluster.identity import (
     content_stamp,
@@ -112,6 +112,10 @@ class Layout:
         """Tell whether the facet or the layer of these features is chosen by a step."""
         return self.configs[self._run_of_features[features]].features.automatic
 
+    def scores_images(self, run: str) -> bool:
+        """Tell whether a run is also scored image by image."""
+        return self.labelled and PER_IMAGE in self.configs[run].evaluation.protocols
+
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._run_of_weights[weights]].backbone
@@ -163,6 +167,7 @@ class Layout:
         if not self.labelled:
             absent |= {"count_masks", "count_confusion", "evaluate"}
         counts = {name: jobs[step.unit] for name, step in STEPS.items() if name not in absent}
+        counts["score_images"] = sum(map(self.scores_images, self.configs))
         return {name: count for name, count in counts.items() if count}
 
 

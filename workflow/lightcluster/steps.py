@@ -230,16 +230,29 @@ STEPS: dict[str, Step] = {
         unit="shard",
         reads=("dataset.background", "dataset.ignore", "upsampling"),
         after=("index_dataset", "read_classes", "score_patches", "refine_masks"),
-        version=2,
+        version=3,
     ),
     "count_confusion": Step(
         unit="shard and seed",
-        reads=("dataset.background", "dataset.ignore", "labelling.classes", "regions.min_area"),
+        reads=(
+            "dataset.background",
+            "dataset.ignore",
+            "labelling.classes",
+            "regions.min_area",
+            "evaluation",
+        ),
         after=("index_dataset", "read_classes", "refine_masks", "paint_segmentation"),
+        version=2,
     ),
     "evaluate": Step(
-        reads=("dataset.background", "labelling.seeds"),
+        reads=("dataset.background", "labelling.seeds", "evaluation", "refinement.method"),
         after=("read_classes", "count_masks", "count_confusion"),
+        version=2,
+    ),
+    "score_images": Step(
+        reads=("labelling.seeds", "refinement.method"),
+        places=("evaluation.protocols",),
+        after=("count_confusion",),
     ),
     "analyse": Step(
         reads=(
@@ -267,8 +280,10 @@ STEPS: dict[str, Step] = {
             "refine_masks",
             "paint_segmentation",
             "evaluate",
+            "score_images",
             "analyse",
         ),
+        version=2,
     ),
 }
 

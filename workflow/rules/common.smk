@@ -94,6 +94,27 @@ def per_shard(pattern):
     return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)
 
 
+def class_counts_of(wildcards):
+    """Return the counts of all shards and seeds of a run."""
+    return expand(
+        f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
+        run=wildcards.run,
+        seed=CONFIGS[wildcards.run].labelling.seeds,
+        shard=SHARDS,
+    )
+
+
+def per_image_of(wildcards):
+    """Return the summary of the scores image by image, if the run has them."""
+    wanted = LAYOUT.scores_images(wildcards.run)
+    return [f"{DATASET}/{wildcards.run}/tables/per_image_summary.csv"] * wanted
+
+
+def per_image_option(wildcards):
+    """Return the option that names the scores image by image, if the run has them."""
+    return "".join(f"--per-image {path}" for path in per_image_of(wildcards))
+
+
 def run_targets(run):
     """Return the files that a run is for."""
     targets = expand(

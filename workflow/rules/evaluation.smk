@@ -2,6 +2,7 @@ if LABELLED:
 
     localrules:
         evaluate,
+        score_images,
 
     rule count_masks:
         input:
@@ -56,12 +57,7 @@ if LABELLED:
     rule evaluate:
         input:
             per_shard(f"{RUN}/counts/masks/{{shard}}.npz"),
-            lambda wildcards: expand(
-                f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
-                run=wildcards.run,
-                seed=CONFIGS[wildcards.run].labelling.seeds,
-                shard=SHARDS,
-            ),
+            class_counts_of,
             classes=CLASSES,
         output:
             metrics=report(
@@ -105,6 +101,38 @@ if LABELLED:
             "python -m lightcluster evaluate {params.settings:q} {params.shards} "
             "--counts {params.counts} --classes {input.classes} --dataset {params.dataset} "
             "--run {wildcards.run} --output {params.tables} > {log} 2>&1"
+
+    rule score_images:
+        input:
+            class_counts_of,
+        output:
+            images=f"{RUN}/tables/per_image.csv",
+            summary=report(
+                f"{RUN}/tables/per_image_summary.csv",
+                caption="../report/per_image.rst",
+                category="Scores",
+                subcategory="{run}",
+                labels={"table": "per image (diagnostic)"},
+            ),
+        log:
+            f"{RUN}/logs/score_images.log",
+        benchmark:
+            f"{RUN}/benchmarks/score_images.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=30,
+        params:
+            settings=settings("score_images"),
+            shards=len(SHARDS),
+            counts=f"{RUN}/counts",
+            dataset=LAYOUT.dataset.name,
+        shell:
+            "python -m lightcluster score-images {params.settings:q} {params.shards} "
+            "--counts {params.counts} --dataset {params.dataset} --run {wildcards.run} "
+            "--output {output.images} --summary {output.summary} > {log} 2>&1"
 
 
 rule analyse:
@@ -165,6 +193,7 @@ rule report:
         classes=CLASSES,
         tables=[f"{RUN}/tables/metrics.csv"] if LABELLED else [],
         analysis=f"{RUN}/analysis",
+        per_image=per_image_of,
     output:
         report(
             directory(f"{RUN}/report"),
@@ -193,6 +222,7 @@ rule report:
             f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
         ),
         tables=f"--tables {RUN}/tables" if LABELLED else "",
+        per_image=per_image_option,
         classes=classes_option,
         benchmarks=f"{RUN}/benchmarks",
         features=lambda wildcards: Path(LAYOUT.features_folder(wildcards.run)).name,
@@ -201,5 +231,4 @@ rule report:
         "--patch-masks {params.patch} --pixel-masks {params.pixel} "
         "--segmentation {params.segmentation} --benchmarks {params.benchmarks} "
         "--features {params.features} --analysis {input.analysis} --output {output} "
-        "{params.tables} {params.classes} "
-        "> {log} 2>&1"
+        "{params.tables} {params.per_image} {params.classes} > {log} 2>&1"

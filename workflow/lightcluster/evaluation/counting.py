@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ from lightcluster.datasets.labels import (
 )
 from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.evaluation.confusion import count_confusion as count
-from lightcluster.files import read_arrays, write_arrays
+from lightcluster.evaluation.protocols import FrameName, frames_of, to_frame
+from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import LEVELS, read_patch_masks
 from lightcluster.masks.refinement import read_pixel_masks
 from lightcluster.masks.upsampling import upsample
@@ -36,6 +37,9 @@ from lightcluster.regions.painting import paint_regions
 STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")
 """Stages of the binary mask: the levels, their merger and what followed from it as patches, then
 as pixels."""
+
+TOTALS = ("segmentation", "random", "oracle")
+"""Counts of `count_confusion` that are summed over the images of a shard."""
 
 
 def _labelled(
@@ -63,15 +67,17 @@ def count_masks(
 ) -> None:
     """Count predicted against true foreground at each of the `STAGES`.
 
-    Patch masks are enlarged to pixels without interpolation. Writes ``counts`` int64 [stages, 2, 2]
-    (predicted, true; 1 is foreground), ``ignored`` int64, the pixels without truth, and ``images``
-    int64, the images with a label. Without a background class there is nothing to count: zeros.
+    Patch masks are enlarged to pixels without interpolation. Writes ``counts`` int64 [images,
+    stages, 2, 2] (predicted, true; 1 is foreground) of the images with a label, in the order of the
+    masks, and ``ignored`` int64 [images], their pixels without truth. Without a background class
+    there is nothing to count: no images.
     """
     classes = read_classes(classes_file)
     ground = background_index(classes, background)
     rows = {row.image_id: row for row in read_manifest(manifest)}
     patches, pixels = read_patch_masks(patch_masks), read_pixel_masks(pixel_masks)
-    counts, ignored, images = np.zeros((len(STAGES), 2, 2), np.int64), 0, 0
+    counts: list[list[NDArray[np.int64]]] = []
+    ignored: list[int] = []
     for number, _, truth in _labelled(patches.image_id, rows, classes, ignore):
         if ground is None:
             break
@@ -87,16 +93,21 @@ def count_masks(
             upsample(score, size, upsampling) > threshold,
             pixels.mask_of(number),
         ]
-        for stage, mask in enumerate(masks):
-            counted = count(mask.view(np.uint8), foreground, 2, 2, 255)
-            counts[stage] += counted.counts
-        ignored += counted.ignored
-        images += 1
-    write_arrays(output, counts=counts, ignored=np.asarray(ignored), images=np.asarray(images))
+        counted = [count(mask.view(np.uint8), foreground, 2, 2, 255) for mask in masks]
+        counts.append([stage.counts for stage in counted])
+        ignored.append(counted[0].ignored)
+    write_arrays(
+        output,
+        counts=np.asarray(counts, np.int64).reshape(-1, len(STAGES), 2, 2),
+        ignored=np.asarray(ignored, np.int64),
+    )
 
 
 def oracle_classes(
-    label: NDArray[np.int32], truth: NDArray[np.uint16], regions: int, n_classes: int
+    label: NDArray[np.integer[Any]],
+    truth: NDArray[np.integer[Any]],
+    regions: int,
+    n_classes: int,
 ) -> NDArray[np.int64]:
     """Return the most frequent true class in each region, the best label it could be given.
 
@@ -112,6 +123,64 @@ def oracle_classes(
     return best
 
 
+class ImageCounts(NamedTuple):
+    """Pixels of one image in one frame.
+
+    Attributes
+    ----------
+    segmentation, random : int64 [1 + K, classes]
+        Predicted cluster (row 0 is the background) and true class; of random classes, likewise.
+    oracle : int64 [classes + 1, classes]
+        Of the best possible class of each region; the last row is "no class".
+    ignored : int
+        Pixels without truth.
+    """
+
+    segmentation: NDArray[np.int64]
+    random: NDArray[np.int64]
+    oracle: NDArray[np.int64]
+    ignored: int
+
+
+def count_image(
+    predicted: NDArray[np.integer[Any]],
+    label: NDArray[np.integer[Any]],
+    truth: NDArray[np.integer[Any]],
+    drawn: NDArray[np.int64],
+    k: int,
+    n_classes: int,
+    ground: int | None,
+) -> ImageCounts:
+    """Count a segmentation, and two others of the same regions.
+
+    These have random classes, what labelling must beat, and the best possible ones, what it could
+    reach.
+
+    Parameters
+    ----------
+    predicted : int array, shape (height, width)
+        Clusters, 0 to `k`.
+    label : int array, shape (height, width)
+        Region of each pixel, from 1; 0 outside.
+    truth : uint16 array, shape (height, width)
+        Positions of classes, or `labels.IGNORED`.
+    drawn : int64 array, shape (regions,)
+        A random cluster for each region.
+    k, n_classes : int
+        Object clusters, and classes.
+    ground : int or None
+        Position of the background class.
+    """
+    counted = count(predicted, truth, k + 1, n_classes, IGNORED)
+    painted = paint_regions(label.astype(np.int32, copy=False), drawn)
+    random = count(painted, truth, k + 1, n_classes, IGNORED)
+    best = oracle_classes(label, truth, len(drawn), n_classes)
+    outside = n_classes if ground is None else ground
+    painted = np.concatenate([[outside], best]).astype(np.uint16)[label]
+    oracle = count(painted, truth, n_classes + 1, n_classes, IGNORED)
+    return ImageCounts(counted.counts, random.counts, oracle.counts, counted.ignored)
+
+
 def count_confusion(
     manifest: Path,
     classes_file: Path,
@@ -123,55 +192,133 @@ def count_confusion(
     background: int | None,
     ignore: int,
     min_area: float,
+    protocols: list[str],
+    stego_squash: bool,
     seed: int,
 ) -> None:
-    """Count predicted clusters against true classes, at the images' own resolution.
+    """Count predicted clusters against true classes, in the frame of each protocol.
 
-    Beside the segmentation itself, two others of the same regions are counted: with random classes
-    (what labelling must beat) and with the best possible ones (what it could reach).
-
-    Writes ``segmentation`` and ``random`` int64 [1 + K, classes] (row 0 is the background),
-    ``oracle`` int64 [classes + 1, classes] (rows are classes; the last one is "no class"),
-    ``ignored`` and ``images`` int64.
+    Writes ``image_id``, the images with a label, and for each frame of the protocols (a prefix, as
+    in ``original.random``) the counts of `ImageCounts`: ``segmentation``, ``random`` and
+    ``oracle`` summed over the images; ``ignored`` int64 [images]; and ``cells`` int64 [cells, 4],
+    the segmentation again but image by image: number of the image, cluster, class and pixels,
+    where there are any.
     """
     names = read_classes(classes_file)
     n_classes, ground = len(names.ids), background_index(names, background)
     k = number_of_classes(classes, names, background)
+    frames = frames_of(protocols, stego_squash)
     rows = {row.image_id: row for row in read_manifest(manifest)}
     masks = read_pixel_masks(pixel_masks)
-    total = np.zeros((k + 1, n_classes), np.int64)
-    random, oracle = np.zeros_like(total), np.zeros((n_classes + 1, n_classes), np.int64)
-    ignored, images = 0, 0
+    shapes = {"segmentation": k + 1, "random": k + 1, "oracle": n_classes + 1}
+    totals = {
+        f"{frame}.{name}": np.zeros((height, n_classes), np.int64)
+        for frame in frames
+        for name, height in shapes.items()
+    }
+    ignored: dict[str, list[int]] = {frame: [] for frame in frames}
+    cells: dict[str, list[NDArray[np.int64]]] = {frame: [] for frame in frames}
+    image_ids: list[str] = []
     for number, row, truth in _labelled(masks.image_id, rows, names, ignore):
         with Image.open(segmentation / row.output) as image:
             predicted = np.asarray(image)
-        counted = count(predicted, truth, k + 1, n_classes, IGNORED)
-        total += counted.counts
-        ignored += counted.ignored
-        images += 1
         regions = find_regions(masks.mask_of(number), min_area)
         generator = np.random.default_rng([seed, zlib.crc32(row.image_id.encode())])
         drawn = generator.integers(1, k + 1, len(regions.area))
-        painted = paint_regions(regions.label, drawn)
-        random += count(painted, truth, k + 1, n_classes, IGNORED).counts
-        best = oracle_classes(regions.label, truth, len(regions.area), n_classes)
-        outside = n_classes if ground is None else ground
-        painted = np.concatenate([[outside], best]).astype(np.uint16)[regions.label]
-        oracle += count(painted, truth, n_classes + 1, n_classes, IGNORED).counts
-    write_arrays(
-        output,
-        segmentation=total,
-        random=random,
-        oracle=oracle,
-        ignored=np.asarray(ignored),
-        images=np.asarray(images),
+        for frame in frames:
+            counted = count_image(
+                to_frame(predicted, frame), to_frame(regions.label, frame), to_frame(truth, frame),
+                drawn, k, n_classes, ground,
+            )  # fmt: skip
+            for name in TOTALS:
+                totals[f"{frame}.{name}"] += getattr(counted, name)
+            ignored[frame].append(counted.ignored)
+            cells[frame].append(_cells(len(image_ids), counted.segmentation))
+        image_ids.append(row.image_id)
+    of_images = {f"{frame}.ignored": np.asarray(ignored[frame], np.int64) for frame in frames} | {
+        f"{frame}.cells": np.concatenate([np.zeros((0, 4), np.int64), *cells[frame]])
+        for frame in frames
+    }
+    arrays = {"image_id": encode_names(image_ids), **totals, **of_images}
+    write_arrays(output, compressed=True, **arrays)
+
+
+def _cells(number: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the cells of an image that are not 0: int64 [cells, 4], its number first."""
+    cluster, true = np.nonzero(counts)
+    return np.stack([np.full_like(cluster, number), cluster, true, counts[cluster, true]], axis=1)
+
+
+def read_mask_counts(paths: list[Path]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what `count_masks` wrote for all shards.
+
+    Returns
+    -------
+    counts : int64 [images, stages, 2, 2]
+    ignored : int64 [images]
+    """
+    shards = [read_arrays(path, "counts", "ignored") for path in paths]
+    counts, ignored = (
+        np.concatenate([shard[name] for shard in shards]) for name in ("counts", "ignored")
     )
+    return counts, ignored
 
 
-def sum_counts(paths: list[Path]) -> dict[str, NDArray[np.int64]]:
-    """Return the sum of the counts of all shards."""
-    totals: dict[str, NDArray[np.int64]] = {}
+def read_class_counts(paths: list[Path], frame: FrameName) -> tuple[ImageCounts, int]:
+    """Return what `count_confusion` wrote in one frame, summed over shards, and the images."""
+    names = [f"{frame}.{name}" for name in (*TOTALS, "ignored")]
+    shards = [read_arrays(path, *names) for path in paths]
+    segmentation, random, oracle = (
+        np.sum([shard[name] for shard in shards], axis=0) for name in names[:-1]
+    )
+    ignored = np.concatenate([shard[names[-1]] for shard in shards])
+    return ImageCounts(segmentation, random, oracle, int(ignored.sum())), len(ignored)
+
+
+class ShardCells(NamedTuple):
+    """The counts of the images of one shard in one frame, as `count_confusion` wrote them.
+
+    Attributes
+    ----------
+    image_ids : list of str
+    shape : (int, int)
+        Clusters and classes.
+    cells : int64 [cells, 4]
+        Number of the image, cluster, class and pixels.
+    ignored : int64 [images]
+    """
+
+    image_ids: list[str]
+    shape: tuple[int, int]
+    cells: NDArray[np.int64]
+    ignored: NDArray[np.int64]
+
+
+def iter_cells(paths: list[Path], frame: FrameName) -> Iterator[ShardCells]:
+    """Yield the counts of each shard, image by image."""
+    names = [f"{frame}.{name}" for name in ("segmentation", "cells", "ignored")]
     for path in paths:
-        for name, counts in read_arrays(path).items():
-            totals[name] = totals.get(name, 0) + counts.astype(np.int64)
-    return totals
+        arrays = read_arrays(path, "image_id", *names)
+        segmentation, cells, ignored = (arrays[name] for name in names)
+        image_ids = decode_names(arrays["image_id"])
+        yield ShardCells(image_ids, segmentation.shape, cells, ignored)
+
+
+class LabelledImage(NamedTuple):
+    """One image of `iter_images`: its segmentation's counts [clusters, classes]."""
+
+    image_id: str
+    counts: NDArray[np.int64]
+    ignored: int
+
+
+def iter_images(paths: list[Path], frame: FrameName) -> Iterator[LabelledImage]:
+    """Yield the counts of each image in one frame, with those of one shard in memory."""
+    for shard in iter_cells(paths, frame):
+        number, cluster, true, pixels = shard.cells.T
+        bounds = np.searchsorted(number, np.arange(len(shard.image_ids) + 1))
+        for index, image_id in enumerate(shard.image_ids):
+            own = slice(bounds[index], bounds[index + 1])
+            counts = np.zeros(shard.shape, np.int64)
+            counts[cluster[own], true[own]] = pixels[own]
+            yield LabelledImage(image_id, counts, int(shard.ignored[index]))

@@ -13,8 +13,21 @@ from numpy.typing import NDArray
 
 from lightcluster.datasets.labels import background_index, read_classes
 from lightcluster.errors import DatasetError
-from lightcluster.evaluation.counting import STAGES, sum_counts
-from lightcluster.evaluation.matching import How
+from lightcluster.evaluation.counting import (
+    STAGES,
+    ImageCounts,
+    read_class_counts,
+    read_mask_counts,
+)
+from lightcluster.evaluation.protocols import (
+    FRAMES,
+    PROTOCOLS,
+    FrameName,
+    Protocol,
+    dataset_level,
+    frame_of,
+    frames_of,
+)
 from lightcluster.evaluation.scores import (
     foreground_scores,
     iou_per_class,
@@ -25,16 +38,17 @@ from lightcluster.evaluation.scores import (
 )
 from lightcluster.files import replacing
 
-PROTOCOL = "maskcontrast"
-"""Counts at the images' own resolution; absent classes count 0; see `specs` in the README."""
+FOREGROUND = "foreground"
+"""In place of a protocol: foreground masks, pooled counts at the label's size, nothing matched."""
 
-MATCHINGS: tuple[How, ...] = ("iou_hungarian", "count_hungarian", "background_fixed", "majority")
+FITTED_ON = "the evaluated images, without labels"
 VARIANTS = {"segmentation": "segmentation", "random": "random_labels"}
 """Arrays of counts with clusters as rows, and the stage they are reported as."""
 
 COLUMNS = [
     "dataset", "run", "protocol", "stage", "matching", "fallback", "seed", "metric", "value",
-    "classes", "clusters", "images", "ignored_pixels", "resolution", "fitted_on",
+    "classes", "clusters", "images", "ignored_pixels", "resolution", "crop", "crf", "seeds",
+    "fitted_on",
 ]  # fmt: skip
 
 
@@ -58,6 +72,17 @@ class Tables:
     matching: pd.DataFrame
 
 
+def protocols_of(metrics: pd.DataFrame) -> list[str]:
+    """Return the protocols of the classes, the one that is drawn first."""
+    return [name for name in metrics["protocol"].unique() if name != FOREGROUND]
+
+
+def seeds_of(metrics: pd.DataFrame) -> list[str]:
+    """Return the labelling seeds."""
+    seeds = metrics.loc[metrics["stage"] == "segmentation", "seed"].astype(str).unique()
+    return [seed for seed in seeds if seed not in ("mean", "sd")]
+
+
 def score_masks(counts: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
     """Yield the foreground scores of each stage from counts [stages, 2, 2]."""
     for stage, table in zip(STAGES, counts, strict=True):
@@ -69,15 +94,20 @@ def score_masks(counts: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
 
 
 def score_seed(
-    counts: dict[str, NDArray[np.int64]], names: tuple[str, ...], background: int | None, seed: int
+    counts: ImageCounts,
+    names: tuple[str, ...],
+    background: int | None,
+    protocol: Protocol,
+    seed: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of metrics, of per-class IoU and of matchings of one labelling seed."""
     metrics, per_class, matchings = [], [], []
     for array, stage in VARIANTS.items():
-        for how in MATCHINGS:
+        table = getattr(counts, array)
+        for how in protocol.matchings:
             if how == "background_fixed" and background is None:
                 continue
-            scores = score_classes(counts[array], names, how, "zero", background)
+            scores = score_classes(table, names, how, protocol.absent, background)
             key = {"stage": stage, "matching": how, "seed": str(seed)}
             fallback = {"fallback": scores.matching.fallback or ""}
             for metric, value in (
@@ -95,16 +125,16 @@ def score_seed(
                         **key,
                         "cluster": cluster,
                         "class": names[matched] if matched >= 0 else "",
-                        "pixels": int(counts[array][cluster].sum()),
+                        "pixels": int(table[cluster].sum()),
                     }
                     for cluster, matched in enumerate(scores.matching.cluster_to_class)
                 ]
-    oracle = counts["oracle"]
-    present = oracle.sum(axis=0) > 0
+    present = counts.oracle.sum(axis=0) > 0
     key = {"stage": "oracle_labels", "matching": "none", "seed": str(seed)}
-    iou = iou_per_class(oracle)
-    metrics.append({**key, "metric": "miou", "value": mean_iou(iou, present, "zero")})
-    metrics.append({**key, "metric": "pixel_accuracy", "value": pixel_accuracy(oracle)})
+    iou = iou_per_class(counts.oracle)
+    best = mean_iou(iou, present, protocol.absent)
+    metrics.append({**key, "metric": "miou", "value": best})
+    metrics.append({**key, "metric": "pixel_accuracy", "value": pixel_accuracy(counts.oracle)})
     per_class += [
         {**key, "class": name, "iou": value} for name, value in zip(names, iou, strict=True)
     ]
@@ -122,60 +152,99 @@ def over_seeds(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     return pd.concat([rows, pd.DataFrame(summary)], ignore_index=True)
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What the scores of a run are said to be of, beside what their protocols say.
+
+    Attributes
+    ----------
+    dataset, run : str
+    protocols : list of str
+    stego_squash : bool
+        As in ``evaluation`` of the configuration.
+    refinement : str
+        The method that refined the masks.
+    """
+
+    dataset: str
+    run: str
+    protocols: list[str]
+    stego_squash: bool
+    refinement: str
+
+
 def make_tables(
-    mask_counts: dict[str, NDArray[np.int64]],
-    class_counts: dict[int, dict[str, NDArray[np.int64]]],
+    mask_counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    class_counts: dict[FrameName, dict[int, ImageCounts]],
+    images: int,
     names: tuple[str, ...],
     background: int | None,
-    *,
-    dataset: str,
-    run: str,
+    conditions: Conditions,
 ) -> Tables:
     """Compute all scores of a run.
 
     Parameters
     ----------
-    mask_counts : dict
-        Summed counts of `counting.count_masks`.
-    class_counts : dict of int to dict
-        Summed counts of `counting.count_confusion` by seed.
+    mask_counts : (int64 [images, stages, 2, 2], int64 [images])
+        As `counting.read_mask_counts` returns them.
+    class_counts : dict of frame to dict of seed to ImageCounts
+        Summed counts, of each frame that the protocols need.
+    images : int
+        Images with a label.
     names : tuple of str
         Classes.
     background : int or None
         Position of the background class.
-    dataset, run : str
-        Written into the tables.
+    conditions : Conditions
     """
-    metrics: list[dict[str, Any]] = []
-    per_class: list[dict[str, Any]] = []
-    matchings: list[dict[str, Any]] = []
-    for seed, counts in class_counts.items():
-        for rows, new in zip(
-            (metrics, per_class, matchings),
-            score_seed(counts, names, background, seed),
-            strict=True,
-        ):
-            rows.extend(new)
-    first = next(iter(class_counts.values()))
-    semantic = over_seeds(pd.DataFrame(metrics).fillna({"fallback": ""}), "value")
-    masks = pd.DataFrame(score_masks(mask_counts["counts"]) if background is not None else [])
-    images = int(first["images"])
-    table = pd.concat([masks, semantic], ignore_index=True).assign(
-        dataset=dataset,
-        run=run,
-        protocol=PROTOCOL,
+    parts: dict[str, list[pd.DataFrame]] = {"metrics": [], "per_class": [], "matching": []}
+    first = next(iter(next(iter(class_counts.values())).values()))
+    if background is not None:
+        counts, ignored = mask_counts
+        masks = pd.DataFrame(score_masks(counts.sum(axis=0))).assign(
+            protocol=FOREGROUND, ignored_pixels=int(ignored.sum()), seeds=1, **_frame("original")
+        )
+        refined = masks["stage"] == "refined"
+        parts["metrics"].append(masks.assign(crf=np.where(refined, conditions.refinement, "none")))
+    for name in dataset_level(conditions.protocols):
+        frame = frame_of(name, conditions.stego_squash)
+        by_seed = class_counts[frame]
+        scored = [
+            score_seed(counts, names, background, PROTOCOLS[name], seed)
+            for seed, counts in by_seed.items()
+        ]
+        metrics, per_class, matchings = (
+            pd.DataFrame([row for rows in of_table for row in rows])
+            for of_table in zip(*scored, strict=True)
+        )
+        parts["metrics"].append(
+            over_seeds(metrics.fillna({"fallback": ""}), "value").assign(
+                protocol=name,
+                ignored_pixels=next(iter(by_seed.values())).ignored,
+                seeds=len(by_seed),
+                crf=conditions.refinement,
+                **_frame(frame),
+            )
+        )
+        parts["per_class"].append(over_seeds(per_class, "iou").assign(protocol=name))
+        parts["matching"].append(matchings.assign(protocol=name))
+    run = {"dataset": conditions.dataset, "run": conditions.run}
+    table = pd.concat(parts["metrics"], ignore_index=True).assign(
+        **run,
         classes=len(names),
-        clusters=len(first["segmentation"]),
+        clusters=len(first.segmentation),
         images=images,
-        ignored_pixels=int(first["ignored"]),
-        resolution="original",
-        fitted_on="the evaluated images, without labels",
+        fitted_on=FITTED_ON,
     )
     return Tables(
         metrics=table.reindex(columns=COLUMNS),
-        per_class=over_seeds(pd.DataFrame(per_class), "iou").assign(dataset=dataset, run=run),
-        matching=pd.DataFrame(matchings).assign(dataset=dataset, run=run),
+        per_class=pd.concat(parts["per_class"], ignore_index=True).assign(**run),
+        matching=pd.concat(parts["matching"], ignore_index=True).assign(**run),
     )
+
+
+def _frame(name: FrameName) -> dict[str, str]:
+    return FRAMES[name]._asdict()
 
 
 def evaluate(
@@ -186,8 +255,7 @@ def evaluate(
     output: Path,
     *,
     background: int | None,
-    dataset: str,
-    run: str,
+    conditions: Conditions,
 ) -> None:
     """Write ``metrics.csv``, ``per_class.csv`` and ``matching.csv`` into the folder `output`.
 
@@ -198,18 +266,20 @@ def evaluate(
     """
     names = read_classes(classes_file)
     shard_names = [f"{shard:04d}.npz" for shard in range(shards)]
-    by_seed = {
-        seed: sum_counts([counts_folder / f"seed-{seed}" / name for name in shard_names])
-        for seed in seeds
-    }
-    if not int(by_seed[seeds[0]]["images"]):
+    class_counts: dict[FrameName, dict[int, ImageCounts]] = {}
+    for frame in frames_of(dataset_level(conditions.protocols), conditions.stego_squash):
+        class_counts[frame] = {}
+        for seed in seeds:
+            paths = [counts_folder / f"seed-{seed}" / name for name in shard_names]
+            class_counts[frame][seed], images = read_class_counts(paths, frame)
+    if not images:
         raise DatasetError(
             "no image has a usable label: nothing can be evaluated. Label PNGs are looked for at "
             "`<dataset.labels>/<image path without suffix>.png`; rejected.csv lists those refused"
         )
     tables = make_tables(
-        sum_counts([counts_folder / "masks" / name for name in shard_names]),
-        by_seed, names.names, background_index(names, background), dataset=dataset, run=run,
+        read_mask_counts([counts_folder / "masks" / name for name in shard_names]),
+        class_counts, images, names.names, background_index(names, background), conditions,
     )  # fmt: skip
     for name in ("metrics", "per_class", "matching"):
         with replacing(output / f"{name}.csv") as temporary:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightcluster.evaluation.counting import STAGES
-from lightcluster.evaluation.tables import MATCHINGS
+from lightcluster.evaluation.tables import seeds_of
 from lightcluster.masks.consistency import LEVELS
 from lightcluster.reporting.contact_sheet import printable, shorten
 
@@ -67,10 +67,18 @@ def mask_score(metrics: pd.DataFrame, stage: str, metric: str = "fgbg_miou") -> 
     return Score(float(rows["value"].iloc[0]) if len(rows) else math.nan)
 
 
+def of_protocol(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """Return the rows of one protocol."""
+    return table[table["protocol"] == protocol]
+
+
 def class_score(
     metrics: pd.DataFrame, stage: str, matching: str = "none", metric: str = "miou"
 ) -> Score:
-    """Return a score of the classes over seeds; NaN if the table does not have it."""
+    """Return a score of the classes over seeds; NaN if the table does not have it.
+
+    The rows must be those of one protocol, as in all that follows.
+    """
     rows = metrics[
         (metrics["stage"] == stage)
         & (metrics["matching"] == matching)
@@ -92,8 +100,8 @@ def has_masks(metrics: pd.DataFrame) -> bool:
 
 
 def matchings_of(metrics: pd.DataFrame) -> list[str]:
-    """Return the matchings that the table has scores for."""
-    return [name for name in MATCHINGS if (metrics["matching"] == name).any()]
+    """Return the matchings that the table has scores for, the protocol's own first."""
+    return [name for name in metrics["matching"].unique() if name != "none"]
 
 
 def fallback_of(metrics: pd.DataFrame, matching: str) -> str:
@@ -102,14 +110,8 @@ def fallback_of(metrics: pd.DataFrame, matching: str) -> str:
     return str(fallback.iloc[0]) if len(fallback) else ""
 
 
-def seeds_of(metrics: pd.DataFrame) -> list[str]:
-    """Return the labelling seeds."""
-    seeds = metrics.loc[metrics["stage"] == "segmentation", "seed"].astype(str).unique()
-    return [seed for seed in seeds if seed not in ("mean", "sd")]
-
-
 def describe_run(metrics: pd.DataFrame) -> str:
-    """Return dataset, run, protocol and number of images in one line."""
+    """Return dataset, run, protocol of the first row and number of images in one line."""
     first = metrics.iloc[0]
     images = int(first["images"])
     return (
@@ -155,7 +157,7 @@ def plot_classes(metrics: pd.DataFrame) -> Figure:
     Parameters
     ----------
     metrics : DataFrame
-        `evaluation.tables.Tables.metrics`.
+        `evaluation.tables.Tables.metrics`, the rows of one protocol.
 
     Returns
     -------
@@ -192,23 +194,25 @@ def plot_classes(metrics: pd.DataFrame) -> Figure:
 
 
 def plot_per_class(per_class: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
-    """Draw the IoU of each class under IoU-Hungarian matching, with its floor and its ceiling.
+    """Draw the IoU of each class under the protocol's matching, with its floor and its ceiling.
 
     Parameters
     ----------
     per_class, metrics : DataFrame
-        See `evaluation.tables.Tables`. Of more than `MOST_CLASSES` classes the best are shown.
+        See `evaluation.tables.Tables`; the rows of one protocol. Of more than `MOST_CLASSES`
+        classes the best are shown.
 
     Returns
     -------
     Figure
     """
-    found = _iou_over_seeds(per_class, "segmentation", "iou_hungarian")
-    floor = _iou_over_seeds(per_class, "random_labels", "iou_hungarian")
+    own = matchings_of(metrics)[0]
+    found = _iou_over_seeds(per_class, "segmentation", own)
+    floor = _iou_over_seeds(per_class, "random_labels", own)
     ceiling = _iou_over_seeds(per_class, "oracle_labels", "none")
     names = sorted(found, key=lambda name: (-np.nan_to_num(found[name].mean, nan=-1), name))
     shown = names[:MOST_CLASSES]
-    matching = _matching_label(metrics, "iou_hungarian").replace("\n", " ")
+    matching = _matching_label(metrics, own).replace("\n", " ")
     title = f"IoU of each class ({matching})"
     if len(shown) < len(names):
         title += f", the best {len(shown)} of {len(names)}"

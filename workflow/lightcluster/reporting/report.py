@@ -22,6 +22,7 @@ from lightcluster.datasets.labels import Classes, read_classes, read_label, to_i
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
+from lightcluster.evaluation.tables import protocols_of, seeds_of
 from lightcluster.features.images import open_image
 from lightcluster.files import replacing
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
@@ -46,12 +47,12 @@ from lightcluster.reporting.figures import (
     has_masks,
     mask_score,
     matchings_of,
+    of_protocol,
     plot_classes,
     plot_per_class,
     plot_stages,
     read_table,
     save_figure,
-    seeds_of,
 )
 from lightcluster.reporting.provenance import Cost, versions
 from lightcluster.reporting.viewer import (
@@ -63,7 +64,9 @@ from lightcluster.reporting.viewer import (
 )
 
 TEMPLATE = Path(__file__).with_name("summary.html.j2")
-SUMMARIZED = (MATCHING_NAMES["iou_hungarian"], MATCHING_NAMES["background_fixed"])
+VARIANTS_NOT_SUMMARIZED = ("count_hungarian", "majority")
+"""Matchings that the summary leaves out, unless they are the protocol's own."""
+
 PATCH_ABOVE = 0.5
 """The score above which a patch is drawn as foreground."""
 
@@ -96,6 +99,7 @@ def report(
     output: Path,
     *,
     tables: Path | None,
+    per_image: Path | None,
     classes_file: Path | None,
     ignore: int,
     samples: int,
@@ -123,6 +127,8 @@ def report(
     output : Path
     tables : Path or None
         Folder of `evaluation.tables.evaluate`; None if the dataset has no labels.
+    per_image : Path or None
+        Summary of `evaluation.per_image.score_images`; None if the images were not scored.
     classes_file : Path or None
         Needed with `tables`.
     ignore : int
@@ -161,8 +167,9 @@ def report(
             metrics = read_table(tables / "metrics.csv")
             figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
         images = sum(1 for _ in iter_manifest(manifest))
+        of_images = None if per_image is None else image_score(read_table(per_image))
         page = render_page(
-            metrics, sheets, figures, shown=len(chosen), images=images,
+            metrics, of_images, sheets, figures, shown=len(chosen), images=images,
             viewer=render_viewer(view(sources, chosen, least_agreement(
                 iter_manifest(manifest), patch_masks, failures
             ))),
@@ -189,17 +196,18 @@ class Sources:
 
 
 def read_colour_key(matching: Path, classes: Classes) -> ColourKey:
-    """Read which class each cluster is drawn as: IoU-Hungarian matching, first seed."""
+    """Read which class each cluster is drawn as: first protocol, its own matching, first seed."""
     table = read_table(matching)
-    table = table[table["matching"] == "iou_hungarian"]
-    seed = str(table["seed"].iloc[0])
-    table = table[table["seed"] == seed]
+    first = table.iloc[0]
+    own, seed = str(first["matching"]), str(first["seed"])
+    for column in ("protocol", "matching", "seed"):
+        table = table[table[column] == first[column]]
     position = {name: number for number, name in enumerate(classes.names)}
     matched = np.full(int(table["cluster"].max()) + 1, UNMATCHED, np.int64)
     matched[table["cluster"]] = [position.get(name, UNMATCHED) for name in table["class"]]
     caption = (
         "Colours: classes. A cluster has the colour of the class matched to it by the labels "
-        f"(IoU-Hungarian, seed {seed})."
+        f"({MATCHING_NAMES[own]}, seed {seed})."
     )
     return ColourKey(classes.names, matched, caption)
 
@@ -310,10 +318,16 @@ def read_segmentation(path: Path) -> NDArray[np.integer]:
 
 
 def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write all figures that the tables have scores for and return their paths."""
+    """Write all figures that the tables have scores for and return their paths.
+
+    The classes are drawn under the first protocol.
+    """
     figures = {"stages": plot_stages(metrics)} if has_masks(metrics) else {}
-    figures["classes"] = plot_classes(metrics)
-    figures["per_class"] = plot_per_class(per_class, metrics)
+    drawn = protocols_of(metrics)[0]
+    figures["classes"] = plot_classes(of_protocol(metrics, drawn))
+    figures["per_class"] = plot_per_class(
+        of_protocol(per_class, drawn), of_protocol(metrics, drawn)
+    )
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
@@ -356,8 +370,8 @@ def mask_lines(metrics: pd.DataFrame) -> list[MaskLine]:
     ]
 
 
-def class_lines(metrics: pd.DataFrame) -> list[ClassLine]:
-    """Return the scores of the classes under each matching."""
+def class_lines(metrics: pd.DataFrame, matchings: list[str]) -> list[ClassLine]:
+    """Return the scores of the classes under each of some matchings of one protocol."""
     return [
         ClassLine(
             matching=MATCHING_NAMES[matching],
@@ -367,12 +381,18 @@ def class_lines(metrics: pd.DataFrame) -> list[ClassLine]:
             ceiling=class_score(metrics, "oracle_labels"),
             accuracy=class_score(metrics, "segmentation", matching, "pixel_accuracy"),
         )
-        for matching in matchings_of(metrics)
+        for matching in matchings
     ]
 
 
+def image_score(summary: pd.DataFrame) -> Score:
+    """Return the score of protocol ``per_image`` over seeds."""
+    values = summary.set_index("seed")["value"]
+    return Score(float(values["mean"]), float(values["sd"]))
+
+
 def conditions(metrics: pd.DataFrame) -> dict[str, str]:
-    """Return what must stand beside every score for it to be comparable."""
+    """Return what must stand beside every score of one protocol for it to be comparable."""
     first = metrics.iloc[0]
     return {
         "dataset": str(first["dataset"]),
@@ -381,14 +401,34 @@ def conditions(metrics: pd.DataFrame) -> dict[str, str]:
         "images": f"{int(first['images']):,}",
         "ignored pixels": f"{int(first['ignored_pixels']):,}",
         "resolution": str(first["resolution"]),
+        "crop": str(first["crop"]),
+        "refinement": str(first["crf"]),
         "classes": f"{int(first['classes'])}, from {int(first['clusters'])} clusters",
-        "labelling seeds": ", ".join(seeds_of(metrics)),
+        "labelling seeds": ", ".join(seeds_of(metrics)) or "none",
         "fitted on": str(first["fitted_on"]),
     }
 
 
+@dataclass(frozen=True)
+class ProtocolScores:
+    """What the page says of one protocol: its conditions, and a line for each matching."""
+
+    conditions: dict[str, str]
+    lines: list[ClassLine]
+
+
+def protocol_scores(metrics: pd.DataFrame) -> list[ProtocolScores]:
+    """Return the scores of the classes, those of each protocol by themselves."""
+    tables = [of_protocol(metrics, name) for name in protocols_of(metrics)]
+    return [
+        ProtocolScores(conditions(table), class_lines(table, matchings_of(table)))
+        for table in tables
+    ]
+
+
 def render_page(
     metrics: pd.DataFrame | None,
+    of_images: Score | None,
     sheets: list[Path],
     figures: list[Path],
     *,
@@ -405,6 +445,8 @@ def render_page(
     ----------
     metrics : DataFrame or None
         None if the dataset has no labels.
+    of_images : Score or None
+        Of protocol ``per_image``.
     sheets, figures : list of Path
         PNGs to embed.
     shown, images : int
@@ -423,9 +465,10 @@ def render_page(
     )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
-        conditions={} if metrics is None else conditions(metrics),
+        protocols=[] if metrics is None else protocol_scores(metrics),
         masks=[] if metrics is None else mask_lines(metrics),
-        classes=[] if metrics is None else class_lines(metrics),
+        mask_conditions={} if metrics is None else conditions(metrics),
+        of_images=of_images,
         figures={path.stem: embed_png(path) for path in figures},
         sheets=[embed_sheet(path) for path in sheets],
         shown=shown,
@@ -470,16 +513,27 @@ def summary_lines(metrics: pd.DataFrame) -> list[str]:
     if scores and mask_score(metrics, "reestimated") == mask_score(metrics, "merged"):
         del scores["reestimated"]  # there were no rounds
     masks = list(scores.values())
-    lines = [line for line in class_lines(metrics) if line.matching in SUMMARIZED]
-    distinct = {(line.miou, line.floor, line.fallback): line for line in reversed(lines)}
     classes = [
-        describe_classes(line, len(seeds_of(metrics))) for line in reversed(distinct.values())
+        line
+        for name in protocols_of(metrics)
+        for line in summarize_protocol(of_protocol(metrics, name))
     ]
+    names = protocols_of(metrics)
     scope = (
         f"scores in per cent, on {images:,} labelled image{'s' * (images != 1)} and "
-        f"{int(first['classes'])} classes, protocol {first['protocol']}"
+        f"{int(first['classes'])} classes, protocol{'s' * (len(names) > 1)} {', '.join(names)}"
     )
     return [*masks, *classes, scope]
+
+
+def summarize_protocol(metrics: pd.DataFrame) -> list[str]:
+    """Return the scores of the classes under one protocol, equal ones once."""
+    own, *variants = matchings_of(metrics)
+    shown = [own, *(name for name in variants if name not in VARIANTS_NOT_SUMMARIZED)]
+    lines = class_lines(metrics, shown)
+    distinct = {(line.miou, line.floor, line.fallback): line for line in reversed(lines)}
+    seeds = len(seeds_of(metrics))
+    return [describe_classes(line, seeds) for line in reversed(distinct.values())]
 
 
 def describe_classes(line: ClassLine, seeds: int) -> str:
