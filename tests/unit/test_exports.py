@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
+from skimage.draw import polygon2mask
 
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.errors import StoreError
@@ -143,3 +145,34 @@ def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
     (tmp_path / "out" / "manifest.csv").unlink()
     with pytest.raises(StoreError, match=r"no manifest\.csv in the folders above"):
         export_coco(segmentation, tmp_path / "coco.json")
+
+
+def test_the_snippet_for_label_studio_draws_the_objects(
+    segmentation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(import json\n.*?)```", readme, flags=re.S)
+    big = {name: classes.repeat(20, axis=0).repeat(20, axis=1) for name, classes in CLASSES.items()}
+    for name, classes in big.items():
+        (path,) = segmentation.rglob(Path(name[:-4]).name + ".png")
+        save_indexed(classes.astype(np.uint16), path)
+    manifest = tmp_path / "out" / "manifest.csv"
+    text = manifest.read_text()
+    for height, width in ((3, 4), (2, 3), (2, 2)):
+        text = text.replace(f",{height},{width}\n", f",{20 * height},{20 * width}\n")
+    manifest.write_text(text)
+    export_coco(segmentation, tmp_path / "objects.json")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "README.md", "exec"), {})
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert len(tasks) == len(CLASSES)
+    for task in tasks:
+        classes = big[task["data"]["image"].removeprefix("/data/local-files/?d=")]
+        painted = np.zeros_like(classes)
+        for result in task["predictions"][0]["result"]:
+            assert (result["original_height"], result["original_width"]) == classes.shape
+            points = np.asarray(result["value"]["points"]) / 100 * classes.shape[::-1]
+            (name,) = result["value"]["polygonlabels"]
+            inside = polygon2mask(classes.shape, points[:, ::-1] - 0.5)
+            painted[inside] = int(name.removeprefix("cluster "))
+        assert (painted == classes).mean() > 0.97

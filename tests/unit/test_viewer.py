@@ -7,9 +7,16 @@ import pytest
 from builders import write_patch_masks
 
 from lightcluster.datasets.manifest import Row
+from lightcluster.evaluation.counting import STAGES
+from lightcluster.files import write_arrays
 from lightcluster.reporting.contact_sheet import Sample
 from lightcluster.reporting.provenance import PACKAGES, Cost, read_cost, read_costs, versions
-from lightcluster.reporting.viewer import least_agreement, level_agreement, render_viewer
+from lightcluster.reporting.viewer import (
+    least_agreement,
+    level_agreement,
+    lowest_iou,
+    render_viewer,
+)
 
 
 def test_agreement_is_the_share_of_patches_on_which_all_levels_say_the_same():
@@ -34,6 +41,32 @@ def test_the_images_of_least_agreement_are_found_over_all_shards(tmp_path):
     assert all(expected[sample.row.image_id] == agreed for agreed, sample in found)
     assert len(least_agreement(samples, tmp_path, 99)) == 15
     assert least_agreement(samples, tmp_path, 0) == []
+
+
+def test_the_masks_that_fit_worst_are_found_among_labelled_images(tmp_path):
+    draw, samples, expected = np.random.default_rng(1), [], {}
+    for shard in ("0000", "0001"):
+        votes = {f"{shard}-{n}": np.zeros((3, 2, 2), bool) for n in range(4)}
+        scores = {name: np.zeros((2, 2)) for name in votes}
+        write_patch_masks(tmp_path / "patch" / f"{shard}.npz", votes, scores)
+        counts = []
+        for number, name in enumerate(votes):
+            label = tmp_path / "label.png" if number != 1 else None
+            samples.append(Sample(shard, Row(name, tmp_path, label, f"{name}.png", 2, 2)))
+            if label is not None:
+                table = draw.integers(1, 50, (len(STAGES), 2, 2))
+                if number == 3:
+                    table[-1] = [[9, 0], [0, 0]]  # nothing there and nothing found
+                else:
+                    (_, false), (missed, right) = table[-1].T.tolist()
+                    expected[name] = right / (right + false + missed)
+                counts.append(table)
+        write_arrays(
+            tmp_path / "counts" / f"{shard}.npz", counts=np.asarray(counts), ignored=np.zeros(3)
+        )
+    found = lowest_iou(samples, tmp_path / "patch", tmp_path / "counts", 3)
+    assert [iou for iou, _ in found] == sorted(expected.values())[:3]
+    assert all(expected[sample.row.image_id] == iou for iou, sample in found)
 
 
 def test_without_images_there_is_no_viewer():

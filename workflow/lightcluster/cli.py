@@ -649,6 +649,7 @@ def report(
     output: Annotated[Path, typer.Option()],
     tables: OptionalPath = None,
     per_image: OptionalPath = None,
+    counts: OptionalPath = None,
     classes: OptionalPath = None,
 ) -> None:
     """Draw contact sheets and figures, and write the page that holds them."""
@@ -662,5 +663,5 @@ def report(
         **settings["report"], max_pixels=settings["dataset.max_pixels"],
         config={section: settings[section] for section in METHOD},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
-        analysis=analysis,
+        analysis=analysis, counts=counts,
     )  # fmt: skip

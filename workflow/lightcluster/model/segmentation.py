@@ -194,8 +194,8 @@ def _draw_report(model: Model, work: Path) -> None:
     settings = model.config.report
     report(
         work / "manifest.csv", work / "patch", work / "pixel", work / "segmentation",
-        work / "report", tables=None, per_image=None, classes_file=None, ignore=255, samples=settings.samples,
-        seed=settings.seed, failures=settings.failures,
+        work / "report", tables=None, per_image=None, classes_file=None, ignore=255,
+        samples=settings.samples, seed=settings.seed, failures=settings.failures,
         max_pixels=model.config.dataset.max_pixels,
         config=model.config.model_dump(mode="json", include=set(METHOD)),
     )  # fmt: skip

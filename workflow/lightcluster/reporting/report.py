@@ -57,8 +57,10 @@ from lightcluster.reporting.figures import (
 from lightcluster.reporting.provenance import Cost, versions
 from lightcluster.reporting.viewer import (
     BOX,
+    Picture,
     Section,
     least_agreement,
+    lowest_iou,
     make_pictures,
     render_viewer,
 )
@@ -109,6 +111,7 @@ def report(
     config: Mapping[str, Any],
     costs: Sequence[Cost] = (),
     analysis: Path | None = None,
+    counts: Path | None = None,
 ) -> None:
     """Write the report of a run into the folder `output`.
 
@@ -145,6 +148,8 @@ def report(
         What the steps took, to be shown.
     analysis : Path or None
         Folder of figures to be shown as well, from `analysis.analyse`.
+    counts : Path or None
+        Folder of ``<shard>.npz`` of `counting.count_masks`: failures by the truth are shown, too.
 
     Raises
     ------
@@ -167,12 +172,16 @@ def report(
             metrics = read_table(tables / "metrics.csv")
             figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
         images = sum(1 for _ in iter_manifest(manifest))
+        viewed = view(
+            sources,
+            chosen,
+            least_agreement(iter_manifest(manifest), patch_masks, failures),
+            lowest_iou(iter_manifest(manifest), patch_masks, counts, failures) if counts else [],
+        )
         of_images = None if per_image is None else image_score(read_table(per_image))
         page = render_page(
             metrics, of_images, sheets, figures, shown=len(chosen), images=images,
-            viewer=render_viewer(view(sources, chosen, least_agreement(
-                iter_manifest(manifest), patch_masks, failures
-            ))),
+            viewer=render_viewer(viewed),
             config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
             analysis=[analysis / f"{name}.png" for name in ANALYSES] if analysis else [],
         )  # fmt: skip
@@ -223,12 +232,17 @@ def write_contact_sheets(sources: Sources, chosen: list[Sample], folder: Path) -
 
 
 def view(
-    sources: Sources, chosen: list[Sample], failures: list[tuple[float, Sample]]
+    sources: Sources,
+    chosen: list[Sample],
+    disputed: list[tuple[float, Sample]],
+    missed: list[tuple[float, Sample]],
 ) -> list[Section]:
-    """Return what the viewer shows: images chosen at random, and those on which levels disagree."""
-    disputed = [sample for _, sample in failures]
-    notes = [f"all three levels agree on {100 * agreed:.0f} % of the patches"
-             for agreed, _ in failures]  # fmt: skip
+    """Return what the viewer shows: images chosen at random, and two kinds of failures."""
+
+    def pictures(found: list[tuple[float, Sample]], note: str) -> list[Picture]:
+        notes = [note.format(100 * figure) for figure, _ in found]
+        return make_pictures(load_strips(sources, [sample for _, sample in found], BOX), notes)
+
     return [
         Section(
             "Chosen at random", "The images of the contact sheets.",
@@ -237,7 +251,12 @@ def view(
         Section(
             "Failures, most likely",
             "Of all images, those on which the three levels agree least. No label was looked at.",
-            make_pictures(load_strips(sources, disputed, BOX), notes),
+            pictures(disputed, "all three levels agree on {:.0f} % of the patches"),
+        ),
+        Section(
+            "Failures, by the truth",
+            "Of all images with a label, those whose refined mask fits the true foreground worst.",
+            pictures(missed, "IoU of the foreground {:.0f} %"),
         ),
     ]  # fmt: skip
 

@@ -15,6 +15,8 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightcluster.evaluation.counting import STAGES
+from lightcluster.files import read_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import COLUMNS, Sample, Strip
@@ -87,6 +89,38 @@ def least_agreement(
                 yield level_agreement(masks.votes_of(number)), by_id[image_id]
 
     return heapq.nsmallest(count, agreements(), key=lambda found: (found[0], found[1].row.image_id))
+
+
+def lowest_iou(
+    images: Iterable[Sample], patch_masks: Path, counts: Path, count: int
+) -> list[tuple[float, Sample]]:
+    """Find the images whose refined mask has the lowest IoU with the true foreground.
+
+    Parameters
+    ----------
+    images, patch_masks, count
+        See `least_agreement`.
+    counts : Path
+        Folder of ``<shard>.npz`` of `counting.count_masks`.
+
+    Returns
+    -------
+    list of (float, Sample)
+        IoU of the foreground, lowest first. Images without a label, or with neither true nor
+        predicted foreground, are left out.
+    """
+
+    def ious() -> Iterator[tuple[float, Sample]]:
+        for shard, members in groupby(images, key=lambda sample: sample.shard):
+            by_id = {sample.row.image_id: sample for sample in members}
+            ids = read_patch_masks(patch_masks / f"{shard}.npz").image_id
+            labelled = [image_id for image_id in ids if by_id[image_id].row.label is not None]
+            tables = read_arrays(counts / f"{shard}.npz", "counts")["counts"]
+            for image_id, table in zip(labelled, tables[:, STAGES.index("refined")], strict=False):
+                if union := int(table.sum() - table[0, 0]):
+                    yield int(table[1, 1]) / union, by_id[image_id]
+
+    return heapq.nsmallest(count, ious(), key=lambda found: (found[0], found[1].row.image_id))
 
 
 def embed_picture(picture: NDArray[np.uint8]) -> str:
