@@ -11,6 +11,7 @@ from builders import write_classes, write_manifest, write_patch_masks, write_pix
 from PIL import Image
 
 from lightcluster.datasets.manifest import Row, gather_csv
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.evaluation.tables import make_tables
 from lightcluster.regions.painting import save_indexed
@@ -176,11 +177,14 @@ def test_a_cluster_is_drawn_in_the_colour_of_its_class(inputs):
     assert not near(tinted[1], labelled)
 
 
+LABEL = LabelFile(Path("l"))
+
+
 def samples(count: int, labelled: int = 10**6) -> list[Sample]:
     return [
         Sample(
             "0000",
-            Row(f"{number}.jpg", Path("i"), Path("l") if number < labelled else None, "o", 1, 1),
+            Row(f"{number}.jpg", Path("i"), LABEL if number < labelled else None, "o", 1, 1),
         )
         for number in range(count)
     ]
