@@ -33,6 +33,7 @@ from harness import Report, console
 from lightcluster.config import Config
 from lightcluster.datasets.listing import count_shards
 from lightcluster.datasets.manifest import Rejection, Row, write_rows
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
@@ -100,7 +101,8 @@ class Simulation:
 
     def _write_manifest(self, name: str, ids: list[str]) -> None:
         rows = [
-            Row(image_id, Path("images", image_id), Path("labels", image_id).with_suffix(".png"),
+            Row(image_id, Path("images", image_id),
+                LabelFile(Path("labels", image_id).with_suffix(".png")),
                 image_id.replace(".jpg", ".png"), 480, 640)
             for image_id in ids
         ]  # fmt: skip

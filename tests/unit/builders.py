@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
 
@@ -75,7 +76,7 @@ def write_manifest(
         Row(
             image_id=image_id,
             path=(images or {}).get(image_id, Path("unused")),
-            label=(labels or {}).get(image_id),
+            label=LabelFile(labels[image_id]) if image_id in (labels or {}) else None,
             output=(outputs or {}).get(image_id, f"{image_id}.png"),
             height=height,
             width=width,

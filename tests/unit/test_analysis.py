@@ -12,6 +12,7 @@ from PIL import Image
 from lightcluster.clustering.kmeans import normalize
 from lightcluster.datasets.labels import Classes
 from lightcluster.datasets.manifest import Row
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.regions.labelling import fit_labelling
@@ -121,7 +122,8 @@ def test_patches_have_the_class_at_their_centre(tmp_path: Path):
     votes = {name: np.zeros((3, 2, 3), bool) for name in ("a", "b")}
     write_patch_masks(tmp_path / "0000.npz", votes, {name: np.zeros((2, 3)) for name in votes})
     masks = read_patch_masks(tmp_path / "0000.npz")
-    row = Row("a", Path("a.jpg"), write_png(tmp_path / "a.png", truth), "a.png", 40, 60)
+    label = LabelFile(write_png(tmp_path / "a.png", truth))
+    row = Row("a", Path("a.jpg"), label, "a.png", 40, 60)
     found = patch_classes(masks, 0, row, Classes((0, 7), ("ground", "cat")), 255)
     assert found.tolist() == [0, 1, 1, -1, 0, 0]
     unlabelled = Row("b", Path("b.jpg"), None, "b.png", 40, 60)

@@ -22,6 +22,7 @@ from lightcluster.datasets.labels import (
     read_label,
     to_indices,
 )
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import DatasetError, ImageError
 
 THREE = Classes((0, 5, 9), ("ground", "cat", "dog"))
@@ -150,30 +151,30 @@ def palette_image(ids: np.ndarray) -> Image.Image:
 
 def test_the_values_of_a_grey_image_are_ids(tmp_path):
     Image.fromarray(IDS).save(tmp_path / "label.png")
-    label = read_label(tmp_path / "label.png", (2, 3))
+    label = read_label(LabelFile(tmp_path / "label.png"), (2, 3))
     assert label.dtype == np.uint16
     assert label.tolist() == IDS.tolist()
 
 
 def test_the_indices_of_a_palette_image_are_ids_and_not_its_colours(tmp_path):
     palette_image(IDS).save(tmp_path / "label.png")
-    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == IDS.tolist()
+    assert read_label(LabelFile(tmp_path / "label.png"), (2, 3)).tolist() == IDS.tolist()
 
 
 def test_a_palette_image_of_few_bits_is_read(tmp_path):
     palette_image(IDS % 4).save(tmp_path / "label.png", bits=2)
-    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == (IDS % 4).tolist()
+    assert read_label(LabelFile(tmp_path / "label.png"), (2, 3)).tolist() == (IDS % 4).tolist()
 
 
 def test_a_black_and_white_image_has_the_ids_0_and_1(tmp_path):
     Image.fromarray(IDS > 2).save(tmp_path / "label.png")
-    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert read_label(LabelFile(tmp_path / "label.png"), (2, 3)).tolist() == [[0, 0, 0], [1, 1, 1]]
 
 
 def test_sixteen_bits_are_read(tmp_path):
     ids = IDS.astype(np.uint16) * 257
     Image.fromarray(ids).save(tmp_path / "label.png")
-    assert read_label(tmp_path / "label.png", (2, 3)).tolist() == ids.tolist()
+    assert read_label(LabelFile(tmp_path / "label.png"), (2, 3)).tolist() == ids.tolist()
 
 
 def test_32_bits_are_read_as_long_as_16_would_do(tmp_path):
@@ -181,30 +182,30 @@ def test_32_bits_are_read_as_long_as_16_would_do(tmp_path):
         ids = np.full((2, 3), highest, np.int32)
         Image.fromarray(ids).save(tmp_path / "label.tif")
         if allowed:
-            assert read_label(tmp_path / "label.tif", (2, 3)).tolist() == ids.tolist()
+            assert read_label(LabelFile(tmp_path / "label.tif"), (2, 3)).tolist() == ids.tolist()
         else:
             with pytest.raises(ImageError, match=f"ids from {highest} to {highest}; allowed: 0 to"):
-                read_label(tmp_path / "label.tif", (2, 3))
+                read_label(LabelFile(tmp_path / "label.tif"), (2, 3))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F", "CMYK"])
 def test_a_label_of_colours_is_refused(tmp_path, mode):
     Image.new(mode, (3, 2)).save(tmp_path / "label.tif")
     with pytest.raises(ImageError, match=f"label has mode {mode}; it must have a single channel"):
-        read_label(tmp_path / "label.tif", (2, 3))
+        read_label(LabelFile(tmp_path / "label.tif"), (2, 3))
 
 
 def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path):
     Image.fromarray(IDS).save(tmp_path / "label.png")
     for size in ((3, 2), (2, 4), (1, 6)):
         with pytest.raises(ImageError, match=rf"label is 2 x 3, its image {size[0]} x {size[1]}"):
-            read_label(tmp_path / "label.png", size)
+            read_label(LabelFile(tmp_path / "label.png"), size)
 
 
 def test_a_label_of_too_many_pixels_is_refused_without_decoding_it(tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "label.png")
     with pytest.raises(ImageError, match="label is 20000 x 20000, its image 2 x 3"):
-        read_label(tmp_path / "label.png", (2, 3))
+        read_label(LabelFile(tmp_path / "label.png"), (2, 3))
 
 
 @pytest.mark.parametrize(
@@ -213,12 +214,12 @@ def test_a_label_of_too_many_pixels_is_refused_without_decoding_it(tmp_path):
 def test_a_file_that_is_no_image_is_refused(tmp_path, content):
     (tmp_path / "label.png").write_bytes(content)
     with pytest.raises(ImageError, match="label cannot be read"):
-        read_label(tmp_path / "label.png", (2, 3))
+        read_label(LabelFile(tmp_path / "label.png"), (2, 3))
 
 
 def test_a_label_that_is_gone_is_refused(tmp_path):
-    with pytest.raises(ImageError, match="label cannot be read"):
-        read_label(tmp_path / "label.png", (2, 3))
+    with pytest.raises(ImageError, match="there is no such label map"):
+        read_label(LabelFile(tmp_path / "label.png"), (2, 3))
 
 
 def noisy_label() -> bytes:
@@ -239,7 +240,7 @@ def test_a_truncated_label_is_refused(tmp_path_factory, length):
     path = tmp_path_factory.getbasetemp() / "truncated.png"
     path.write_bytes(NOISY[:length])
     with pytest.raises(ImageError, match="label cannot be read"):
-        read_label(path, (20, 30))
+        read_label(LabelFile(path), (20, 30))
 
 
 @settings(deadline=None)
@@ -250,7 +251,7 @@ def test_a_damaged_label_is_read_or_refused_and_nothing_else(tmp_path_factory, p
     path = tmp_path_factory.getbasetemp() / "damaged.png"
     path.write_bytes(bytes(damaged))
     try:
-        label = read_label(path, (20, 30))
+        label = read_label(LabelFile(path), (20, 30))
     except ImageError:
         return
     assert label.shape == (20, 30)
@@ -261,7 +262,7 @@ def test_a_label_may_be_drawn_by_any_program(tmp_path):
     image.putpalette([0, 0, 0, 128, 0, 0])
     ImageDraw.Draw(image).rectangle((5, 5, 10, 10), fill=1)
     image.save(tmp_path / "label.png", optimize=True, interlace=1)
-    label = read_label(tmp_path / "label.png", (20, 30))
+    label = read_label(LabelFile(tmp_path / "label.png"), (20, 30))
     assert label.sum() == 36
     assert label[5, 5] == label[10, 10] == 1
 

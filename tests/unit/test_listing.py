@@ -23,6 +23,7 @@ from lightcluster.datasets.listing import (
     shard_of,
     split_shards,
 )
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import DatasetError
 
 
@@ -55,7 +56,7 @@ def test_a_demo_is_listed_before_it_is_drawn():
     settings = DatasetSettings.model_validate({"demo": {"scenes": 3}})
     first, _, third = list_dataset(settings, Path("scenes"))
     assert first.path == Path("scenes/images/scene-0000.jpg")
-    assert first.label == Path("scenes/labels/scene-0000.png")
+    assert first.label == LabelFile(Path("scenes/labels/scene-0000.png"))
     assert (third.image_id, third.output) == ("scene-0002.jpg", "scene-0002.png")
 
 
@@ -169,7 +170,9 @@ def test_a_label_has_the_path_of_its_image_with_png(images, tmp_path):
     labels = tmp_path / "labels"
     write(images, "a.jpg", "b/a.JPEG", "c.tar.webp", "d.png", "none.jpg", "upper.jpg")
     write(labels, "a.png", "b/a.png", "c.tar.png", "d.png", "none.jpg", "upper.PNG", "e.png")
-    found = {entry.image_id: entry.label for entry in entries_of(images, labels)}
+    found = {
+        entry.image_id: entry.label and entry.label.path for entry in entries_of(images, labels)
+    }
     assert found == {
         "a.jpg": labels / "a.png",
         "b/a.JPEG": labels / "b/a.png",

@@ -27,6 +27,7 @@ from lightcluster.datasets.manifest import (
     read_manifest,
     write_rows,
 )
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import DatasetError, StoreError
 from lightcluster.reporting.contact_sheet import iter_manifest
 
@@ -213,7 +214,7 @@ def image_with_label(folder: Path, label: Image.Image) -> tuple[Path, Path]:
 def test_a_good_label_stands_in_the_row(tmp_path):
     image, label = image_with_label(tmp_path, Image.new("L", (40, 30), 2))
     row, rejections = index(image, label)
-    assert (row.label, rejections) == (label, [])
+    assert (row.label, rejections) == (LabelFile(label), [])
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_the_label_of_a_rotated_image_is_upright(tmp_path):
     image, label = image_with_label(tmp_path, Image.new("L", (30, 40)))
     picture().save(image, exif=exif)
     row, rejections = index(image, label)
-    assert (row.label, rejections) == (label, [])
+    assert (row.label, rejections) == (LabelFile(label), [])
 
 
 def test_the_label_of_a_bad_image_is_not_named_as_well(tmp_path):
@@ -305,7 +306,7 @@ AWKWARD = [
 
 
 def row_named(name: str) -> Row:
-    return Row(name, Path("/images") / name, Path("/labels") / name, name, 30, 40)
+    return Row(name, Path("/images") / name, LabelFile(Path("/labels") / name), name, 30, 40)
 
 
 def test_any_name_survives_writing_and_reading(tmp_path):
@@ -329,19 +330,22 @@ def test_all_names_survive_writing_gathering_and_reading(tmp_path_factory, names
 def test_a_manifest_without_rows_has_its_header(tmp_path):
     write_rows(tmp_path / "0000.csv", [], Row)
     assert read_manifest(tmp_path / "0000.csv") == []
-    assert (tmp_path / "0000.csv").read_text() == "image_id,path,label,output,height,width\n"
+    assert (
+        tmp_path / "0000.csv"
+    ).read_text() == "image_id,path,label,taxonomy,output,height,width\n"
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"image_id,path\na,b\n",
-        b"image_id,path,label,output,height,width\na,b,,c,1\n",
-        b"image_id,path,label,output,height,width\na,b,,c,x,1\n",
-        b"image_id,path,label,output,height,width\na\xff,b,,c,1,1\n",
-        b"image_id,path,label,output,height,width\na\rb,b,,c,1,1\n",
+        b"image_id,path,label,taxonomy,output,height,width\na,b,,,c,1\n",
+        b"image_id,path,label,taxonomy,output,height,width\na,b,,,c,x,1\n",
+        b"image_id,path,label,taxonomy,output,height,width\na,b,c,coco,d,1,1\n",
+        b"image_id,path,label,taxonomy,output,height,width\na\xff,b,,,c,1,1\n",
+        b"image_id,path,label,taxonomy,output,height,width\na\rb,b,,,c,1,1\n",
     ],
-    ids=["columns", "cut line", "number", "encoding", "carriage return"],
+    ids=["columns", "cut line", "number", "taxonomy", "encoding", "carriage return"],
 )
 def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "0000.csv").write_bytes(content)

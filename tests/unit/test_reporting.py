@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from lightcluster.datasets.manifest import Row, gather_csv
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.counting import STAGES, ImageCounts
 from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.regions.painting import save_indexed
@@ -220,11 +221,14 @@ def test_a_cluster_is_drawn_in_the_colour_of_its_class(inputs):
     assert not near(tinted[1], labelled)
 
 
+LABEL = LabelFile(Path("l"))
+
+
 def samples(count: int, labelled: int = 10**6) -> list[Sample]:
     return [
         Sample(
             "0000",
-            Row(f"{number}.jpg", Path("i"), Path("l") if number < labelled else None, "o", 1, 1),
+            Row(f"{number}.jpg", Path("i"), LABEL if number < labelled else None, "o", 1, 1),
         )
         for number in range(count)
     ]

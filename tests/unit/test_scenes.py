@@ -21,6 +21,7 @@ from lightcluster.datasets.scenes import (
     scene_name,
     write_scenes,
 )
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import ConfigError, DatasetError
 
 SMALL = SceneStyle(height=96, width=128)
@@ -247,7 +248,7 @@ def test_files_hold_the_scene(tmp_path):
     write_scenes(tmp_path, 3, 0, SMALL)
     for index, name in enumerate(demo_names(3)):
         image, labels = render_scene(0, index, SMALL)
-        stored = read_label(tmp_path / "labels" / f"{name}.png", labels.shape)
+        stored = read_label(LabelFile(tmp_path / "labels" / f"{name}.png"), labels.shape)
         np.testing.assert_array_equal(stored, labels)
         with Image.open(tmp_path / "images" / f"{name}.jpg") as file:
             assert (file.format, file.mode) == ("JPEG", "RGB")

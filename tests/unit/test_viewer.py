@@ -7,6 +7,7 @@ import pytest
 from builders import write_patch_masks
 
 from lightcluster.datasets.manifest import Row
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.files import write_arrays
 from lightcluster.reporting.contact_sheet import Sample
@@ -51,7 +52,7 @@ def test_the_masks_that_fit_worst_are_found_among_labelled_images(tmp_path):
         write_patch_masks(tmp_path / "patch" / f"{shard}.npz", votes, scores)
         counts = []
         for number, name in enumerate(votes):
-            label = tmp_path / "label.png" if number != 1 else None
+            label = LabelFile(tmp_path / "label.png") if number != 1 else None
             samples.append(Sample(shard, Row(name, tmp_path, label, f"{name}.png", 2, 2)))
             if label is not None:
                 table = draw.integers(1, 50, (len(STAGES), 2, 2))

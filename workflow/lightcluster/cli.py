@@ -10,11 +10,14 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lightcluster.errors import LightClusterError
+
+if TYPE_CHECKING:
+    from lightcluster.config import DatasetSettings
 
 app = typer.Typer(
     name="lightcluster",
@@ -145,11 +148,21 @@ def generate_demo(settings: Settings, output: Path) -> None:
 
 
 @app.command(rich_help_panel=STEP_PANEL)
-def read_classes(settings: Settings, source: Path, output: Path) -> None:
-    """Check classes.csv and copy it."""
-    from lightcluster.datasets.labels import copy_classes
+def read_classes(settings: Settings, output: Path, source: OptionalPath = None) -> None:
+    """Check classes.csv and copy it, or write the classes of a dataset of the field."""
+    from lightcluster.datasets.labels import built_in_classes, write_classes
+    from lightcluster.datasets.labels import read_classes as read
 
-    copy_classes(source, output, settings["dataset.background"], settings["dataset.ignore"])
+    classes = read(source) if source is not None else built_in_classes(settings["dataset.format"])
+    write_classes(classes, output, settings["dataset.background"], settings["dataset.ignore"])
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def paint_labels(settings: Settings, output: Path) -> None:
+    """Paint label maps from the instance annotations of COCO."""
+    from lightcluster.datasets.coco_things import paint_labels as step
+
+    step(_dataset_settings({**settings, "dataset.format": "coco_things"}), output)
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -157,19 +170,24 @@ def index_dataset(
     settings: Settings,
     shard: Shard,
     shards: Shards,
-    demo: Annotated[Path, typer.Option()],
+    generated: Annotated[Path, typer.Option()],
     manifest: Annotated[Path, typer.Option()],
     rejected: Annotated[Path, typer.Option()],
     classes: OptionalPath = None,
 ) -> None:
     """Decode the images and labels of a shard once and write its manifest."""
-    from lightcluster.config import DatasetSettings
     from lightcluster.datasets.manifest import index_dataset as step
 
-    sections = {key.removeprefix("dataset."): value for key, value in settings.items()}
-    del sections["version"]
-    dataset = DatasetSettings.model_validate(sections)
-    step(dataset, demo, shard, shards, classes, manifest, rejected)
+    dataset = _dataset_settings(settings)
+    step(dataset, generated, shard, shards, classes, manifest, rejected)
+
+
+def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
+    """Return the dataset that a step's settings describe."""
+    from lightcluster.config import DatasetSettings
+
+    keys = {key.removeprefix("dataset."): value for key, value in settings.items()}
+    return DatasetSettings.model_validate({k: v for k, v in keys.items() if k != "version"})
 
 
 @app.command(rich_help_panel=STEP_PANEL)

@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from lightcluster.datasets.benchmarks import BENCHMARKS
+from lightcluster.datasets.taxonomy import IGNORE, TAXONOMIES
 from lightcluster.errors import ConfigError
 
 Name = Annotated[
@@ -59,8 +61,32 @@ class DatasetSettings(Section):
     """Which images, and where their labels are, if there are any."""
 
     name: Name = Field("demo", description="Folder of the outputs below `results/`.")
-    format: Literal["demo", "folder"] = Field(
-        "demo", description="`demo`: generated scenes; `folder`: any folder of images, recursive."
+    format: Literal[
+        "demo", "folder", "voc", "coco_stuff27", "coco_stuff81", "coco_stuff171", "coco_things",
+        "cityscapes",
+    ] = Field(
+        "demo",
+        description="`demo`: generated scenes; `folder`: any folder of images, recursive; the "
+        "others: a dataset of the field in the layout in which it is distributed, at `root`. "
+        "`coco_stuff…` read the stuff-thing maps (27 supercategories; 80 things and background; "
+        "171 things and stuff), `coco_things` paints instance annotations (80 things and "
+        "background).",
+    )  # fmt: skip
+    root: Path | None = Field(
+        None,
+        description="Folder of a dataset of the field, relative to the working directory; "
+        "`lightcluster check` names what it lacks, and how to get it.",
+    )
+    split: Name | None = Field(
+        None,
+        description="Split of it; where it is not set, `val`, or `val2017` of COCO. `voc`: any "
+        "that has a file in `ImageSets/Segmentation`.",
+    )
+    image_list: Path | None = Field(
+        None,
+        description="Text file of image ids, one a line: only these images of the split, such as "
+        "the 2,175 curated ones of COCO-Stuff-27 (`voc`: in the place of the split's file); none: "
+        "all.",
     )
     images: Path | None = Field(
         None, description="Folder of images (`format: folder`), relative to the working directory."
@@ -70,10 +96,16 @@ class DatasetSettings(Section):
         description="Folder of label PNGs, `<image path without suffix>.png`; none: no evaluation.",
     )
     classes: Path | None = Field(
-        None, description="`classes.csv` with the columns `id,name`; needed with `labels`."
+        None,
+        description="`classes.csv` with the columns `id,name`; needed with `labels`. A dataset of "
+        "the field has classes of its own.",
     )
     background: int | None = Field(
-        0, ge=0, le=254, description="Class id of the background; none: no foreground evaluation."
+        0,
+        ge=0,
+        le=254,
+        description="Class id of the background; none: no foreground evaluation. Where it is not "
+        "set, none with `coco_stuff27`, `coco_stuff171` and `cityscapes`, which have none.",
     )
     ignore: int = Field(255, ge=0, le=255, description="Label value of pixels left out of scores.")
     on_bad_image: Literal["record", "stop"] = Field(
@@ -89,6 +121,19 @@ class DatasetSettings(Section):
         "of shards is a power of two. `auto`: 256, and more where that makes over 128 shards.",
     )
     demo: DemoSettings = DemoSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_and_background_follow_the_format(cls, raw: Any) -> Any:
+        """Put those of a dataset of the field where they are not set."""
+        name = raw.get("format") if isinstance(raw, Mapping) else None
+        if not isinstance(name, str) or name not in BENCHMARKS:
+            return raw
+        return {
+            "split": BENCHMARKS[name].split,
+            "background": TAXONOMIES[name].background,
+            **raw,
+        }
 
 
 class BackboneSettings(Section):
@@ -514,8 +559,36 @@ def _dataset_contradictions(config: Config) -> Iterator[str]:
     dataset = config.dataset
     if dataset.format == "folder" and dataset.images is None:
         yield "dataset.images = None: `format: folder` needs the folder of the images"
+    if dataset.format in BENCHMARKS:
+        yield from _benchmark_contradictions(dataset)
+        return
     if dataset.labels is not None and dataset.classes is None:
         yield "dataset.classes = None: `labels` need a classes.csv with the columns id,name"
+    for key in ("root", "split", "image_list"):
+        if (value := getattr(dataset, key)) is not None:
+            yield (
+                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` has none; it is for "
+                f"{', '.join(BENCHMARKS)}"
+            )
+
+
+def _benchmark_contradictions(dataset: DatasetSettings) -> Iterator[str]:
+    """Yield those of a dataset of the field."""
+    wanted = {"root": "the folder of the dataset", "split": "the name of a split"}
+    for key, what in wanted.items():
+        if getattr(dataset, key) is None:
+            yield f"dataset.{key} = None: `format: {dataset.format}` needs {what}"
+    for key in ("images", "labels"):
+        if (value := getattr(dataset, key)) is not None:
+            yield (
+                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` finds its own below "
+                f"`root`; `{key}` is for `format: folder`"
+            )
+    if dataset.ignore != IGNORE:
+        yield (
+            f"dataset.ignore = {dataset.ignore}: pixels without a class are {IGNORE} in "
+            f"`format: {dataset.format}`"
+        )
 
 
 def _foreign_weights(config: Config) -> Iterator[str]:

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lightcluster.config import PER_IMAGE, Config
-from lightcluster.datasets.listing import Entry, count_shards, list_dataset, split_shards
+from lightcluster.datasets.benchmarks import BENCHMARKS
+from lightcluster.datasets.listing import (
+    Entry,
+    annotations_file,
+    count_shards,
+    list_dataset,
+    split_shards,
+)
 from lightcluster.identity import (
     content_stamp,
     features_id,
@@ -43,7 +50,7 @@ class Layout:
     Raises
     ------
     DatasetError
-        If the folders of the dataset do not exist or hold no image.
+        If a part of the dataset's layout is missing, or no image is there.
     """
 
     def __init__(self, configs: Mapping[str, Config]) -> None:
@@ -54,7 +61,12 @@ class Layout:
         self.scenes = f"{self.dataset_folder}/scenes"
         self._demo = self.dataset.format == "demo"
         self.demo_input = [self.scenes] if self._demo else []
-        self._entries = list_dataset(self.dataset, Path(self.scenes))
+        self._benchmark = BENCHMARKS.get(self.dataset.format)
+        self.painted = self._benchmark is not None and self._benchmark.annotations is not None
+        self.painted_labels = f"{self.dataset_folder}/labels"
+        self.painted_input = [self.painted_labels] if self.painted else []
+        self.generated = self.painted_labels if self.painted else self.scenes
+        self._entries = list_dataset(self.dataset, Path(self.generated))
         self.n_images = len(self._entries)
         shards = count_shards(self.n_images, self.dataset.shard_size)
         self._split = split_shards(self._entries, shards)
@@ -63,22 +75,29 @@ class Layout:
     @property
     def labelled(self) -> bool:
         """Whether there are labels to evaluate against."""
-        return self._demo or self.dataset.labels is not None
+        return self._demo or self._benchmark is not None or self.dataset.labels is not None
 
     @property
     def has_classes(self) -> bool:
         """Whether the classes of the dataset are known."""
-        return self._demo or self.dataset.classes is not None
+        return self._demo or self._benchmark is not None or self.dataset.classes is not None
 
     @property
-    def classes_source(self) -> Path:
-        """The user's, or the demo's, classes.csv."""
-        return Path(self.scenes, "classes.csv") if self._demo else Path(self.dataset.classes or "")
+    def classes_source(self) -> Path | None:
+        """The user's, or the demo's, classes.csv; None where the classes are built in."""
+        return Path(self.scenes, "classes.csv") if self._demo else self.dataset.classes
 
     @cached_property
     def classes_stamp(self) -> str:
         """Digest of the user's classes.csv: changes with its content, not with its time."""
-        return "generated" if self._demo else content_stamp(self.classes_source)
+        if self._demo or self.classes_source is None:
+            return "generated"
+        return content_stamp(self.classes_source)
+
+    @property
+    def annotations_stamp(self) -> str:
+        """Digest of the instance annotations that label maps are painted from."""
+        return content_stamp(annotations_file(self.dataset))
 
     def all_entries(self) -> list[Entry]:
         """Return all images of the dataset, in the order of their ids."""
@@ -162,6 +181,8 @@ class Layout:
         absent = set()
         if not self._demo:
             absent.add("generate_demo")
+        if not self.painted:
+            absent.add("paint_labels")
         if not self.has_classes:
             absent.add("read_classes")
         if not self.labelled:

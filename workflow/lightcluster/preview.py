@@ -6,18 +6,20 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lightcluster.config import MEAN_COLOR, Config, parse_config, put_over
-from lightcluster.datasets.labels import Classes, check_classes, read_classes
-from lightcluster.datasets.listing import Entry
+from lightcluster.config import MEAN_COLOR, Config, DatasetSettings, parse_config, put_over
+from lightcluster.datasets.benchmarks import BENCHMARKS
+from lightcluster.datasets.coco_things import Instances
+from lightcluster.datasets.labels import Classes, built_in_classes, check_classes, read_classes
+from lightcluster.datasets.listing import Entry, annotations_file
 from lightcluster.datasets.manifest import index_entries
-from lightcluster.errors import ConfigError, ImageError, LightClusterError
+from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
 from lightcluster.features.backbone import build_architecture
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
 from lightcluster.features.mean_color import MeanColor
@@ -28,7 +30,7 @@ from lightcluster.progress import progress
 
 DEFAULT_CONFIG = Path("config/config.yaml")
 SHOWN = 10
-"""Rejected images and labels that `check` prints."""
+"""Rejected, missing or unlisted images and labels that `check` prints."""
 
 FOR_THE_DEMO = (
     "the embedded backbone has seen drawings only and is for the demo; for your own images choose "
@@ -59,7 +61,12 @@ def read_configs(configfiles: Sequence[Path]) -> dict[str, Config]:
 def check_all(configfiles: Sequence[Path]) -> int:
     """Check configuration, dataset and weights, print what there is; return 0 if all is sound."""
     console = Console()
-    layout = Layout(read_configs(configfiles))
+    configs = read_configs(configfiles)
+    try:
+        layout = Layout(configs)
+    except DatasetError as error:
+        _explain_layout(error, next(iter(configs.values())).dataset, console)
+        return 1
     console.print(
         f"configuration: sound, {len(layout.configs)} run(s): {', '.join(layout.configs)}"
     )
@@ -76,6 +83,16 @@ def check_all(configfiles: Sequence[Path]) -> int:
     return int(problems > 0)
 
 
+def _explain_layout(error: DatasetError, dataset: DatasetSettings, console: Console) -> None:
+    """Print what a dataset of the field lacks, and the commands that get it."""
+    if dataset.format not in BENCHMARKS or dataset.root is None:
+        raise error
+    console.print(f"dataset: {error}", style="red", markup=False, soft_wrap=True)
+    console.print("How to get and place it:", style="bold")
+    commands = BENCHMARKS[dataset.format].how_to_get(dataset.root)
+    console.print(commands, markup=False, highlight=False, soft_wrap=True)
+
+
 def _check_dataset(layout: Layout, console: Console) -> int:
     """Print the counts of a dataset and what is wrong with it; return the number of problems."""
     dataset = layout.dataset
@@ -84,7 +101,8 @@ def _check_dataset(layout: Layout, console: Console) -> int:
         return 0
     classes: Classes | None = None
     if layout.has_classes:
-        classes = read_classes(layout.classes_source)
+        source = layout.classes_source
+        classes = read_classes(source) if source else built_in_classes(dataset.format)
         check_classes(classes, dataset.background, dataset.ignore)
     entries = layout.all_entries()
     console.print(
@@ -92,11 +110,20 @@ def _check_dataset(layout: Layout, console: Console) -> int:
         f"label maps, {len(classes.ids) if classes else 'no'} classes, "
         f"{len(layout.shard_names)} shard(s)"
     )
+    missing = _missing_labels(layout)
+    for line in missing[:SHOWN]:
+        console.print(f"  {line}", style="red", markup=False, soft_wrap=True)
+    if len(missing) > SHOWN:
+        console.print(f"  and {len(missing) - SHOWN} more")
+    readable = None if layout.painted else classes
     rows, rejections = index_entries(
-        entries, classes, ignore=dataset.ignore, max_pixels=dataset.max_pixels
+        entries, readable, ignore=dataset.ignore, max_pixels=dataset.max_pixels
     )
     labelled = sum(row.label is not None for row in rows)
-    console.print(f"dataset: {len(rows)} images can be used, {labelled} of them with labels")
+    of_them = (
+        "their labels will be painted" if layout.painted else f"{labelled} of them with labels"
+    )
+    console.print(f"dataset: {len(rows)} images can be used, {of_them}")
     for rejection in rejections[:SHOWN]:
         console.print(
             f"  {rejection.what} {rejection.image_id!r}: {rejection.reason}",
@@ -108,7 +135,27 @@ def _check_dataset(layout: Layout, console: Console) -> int:
     if dataset.labels is not None and not labelled:
         console.print("  no label fits an image: nothing can be evaluated", style="red")
         return len(rejections) + 1
-    return len(rejections)
+    return len(rejections) + len(missing)
+
+
+def _missing_labels(layout: Layout) -> list[str]:
+    """Return a line for each image of a dataset of the field that has no label map."""
+    dataset = layout.dataset
+    if dataset.format not in BENCHMARKS or dataset.root is None:
+        return []
+    if layout.painted:
+        path = annotations_file(dataset)
+        instances = Instances(path)
+        names = [PurePosixPath(entry.image_id).name for entry in layout.all_entries()]
+        return [
+            f"image {name!r} is not listed in {path}" for name in names if name not in instances
+        ]
+    folder = dataset.root / BENCHMARKS[dataset.format].labels.format(split=dataset.split)
+    return [
+        f"label of {entry.image_id!r}: there is no {folder / entry.label_id}"
+        for entry in layout.all_entries()
+        if entry.label is None
+    ]
 
 
 def _check_weights(config: Config) -> str:

@@ -57,14 +57,22 @@ STEPS: dict[str, Step] = {
     ),
     "read_classes": Step(
         unit="dataset",
-        reads=("dataset.classes", "dataset.background", "dataset.ignore"),
-        places=("dataset.name", "dataset.format"),
+        reads=("dataset.format", "dataset.classes", "dataset.background", "dataset.ignore"),
+        places=("dataset.name",),
         after=("generate_demo",),
+    ),
+    "paint_labels": Step(
+        unit="dataset",
+        reads=("dataset.root", "dataset.split", "dataset.image_list"),
+        places=("dataset.name", "dataset.format"),
     ),
     "index_dataset": Step(
         unit="dataset shard",
         reads=(
             "dataset.format",
+            "dataset.root",
+            "dataset.split",
+            "dataset.image_list",
             "dataset.images",
             "dataset.labels",
             "dataset.ignore",
@@ -73,7 +81,8 @@ STEPS: dict[str, Step] = {
             "dataset.demo",
         ),
         places=("dataset.name", "dataset.shard_size"),
-        after=("generate_demo", "read_classes"),
+        after=("generate_demo", "read_classes", "paint_labels"),
+        version=2,
     ),
     "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",)),
     "fetch_weights": Step(

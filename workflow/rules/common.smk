@@ -78,6 +78,12 @@ def weights_of(wildcards):
     return LAYOUT.weights_file(wildcards.run)
 
 
+def classes_source(wildcards):
+    """Return the option that names the classes.csv that is copied, if there is one."""
+    source = LAYOUT.classes_source
+    return [] if source is None else ["--source", str(source)]
+
+
 def classes_option(wildcards):
     """Return the option that names classes.csv, if there is one."""
     return "".join(f"--classes {path}" for path in CLASSES)

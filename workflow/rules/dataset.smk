@@ -41,16 +41,40 @@ if CLASSES:
             runtime=5,
         params:
             settings=settings("read_classes"),
-            source=str(LAYOUT.classes_source),
+            source=classes_source,
             content=LAYOUT.classes_stamp,
         shell:
-            "python -m lightcluster read-classes {params.settings:q} {params.source:q} {output} "
+            "python -m lightcluster read-classes {params.settings:q} {output} {params.source:q} "
             "> {log} 2>&1"
+
+
+if LAYOUT.painted:
+
+    rule paint_labels:
+        output:
+            directory(LAYOUT.painted_labels),
+        log:
+            f"{DATASET}/logs/paint_labels.log",
+        benchmark:
+            f"{DATASET}/benchmarks/paint_labels.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 8000 * attempt,
+            runtime=lambda wildcards, attempt: 120 * attempt,
+        params:
+            settings=settings("paint_labels"),
+            files=lambda wildcards: fingerprint(LAYOUT.all_entries()),
+            annotations=lambda wildcards: LAYOUT.annotations_stamp,
+        shell:
+            "python -m lightcluster paint-labels {params.settings:q} {output} > {log} 2>&1"
 
 
 rule index_dataset:
     input:
         LAYOUT.demo_input,
+        LAYOUT.painted_input,
         classes=CLASSES,
     output:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
@@ -71,10 +95,10 @@ rule index_dataset:
         files=lambda wildcards: fingerprint(LAYOUT.entries(wildcards.shard)),
         classes=classes_option,
         shards=len(SHARDS),
-        demo=lambda wildcards: LAYOUT.scenes,
+        generated=lambda wildcards: LAYOUT.generated,
     shell:
         "python -m lightcluster index-dataset {params.settings:q} {wildcards.shard} "
-        "{params.shards} --demo {params.demo} --manifest {output.manifest} "
+        "{params.shards} --generated {params.generated} --manifest {output.manifest} "
         "--rejected {output.rejected} {params.classes} > {log} 2>&1"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError, ImageError
 from lightcluster.features.images import FORMATS
 from lightcluster.files import replacing
@@ -28,6 +30,12 @@ class Classes:
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
+
+
+def built_in_classes(name: str) -> Classes:
+    """Return the classes of a dataset of the field, by the name of its format."""
+    names = TAXONOMIES[name].names
+    return Classes(tuple(range(len(names))), names)
 
 
 def read_classes(path: Path) -> Classes:
@@ -70,7 +78,17 @@ def copy_classes(source: Path, output: Path, background: int | None, ignore: int
     DatasetError
         If it cannot be used, `background` is not among its ids, or `ignore` is.
     """
-    classes = read_classes(source)
+    write_classes(read_classes(source), output, background, ignore)
+
+
+def write_classes(classes: Classes, output: Path, background: int | None, ignore: int) -> None:
+    """Write ``classes.csv``.
+
+    Raises
+    ------
+    DatasetError
+        If `background` is not among the ids, or `ignore` is.
+    """
     check_classes(classes, background, ignore)
     with replacing(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -115,27 +133,29 @@ def background_index(classes: Classes, background: int | None) -> int | None:
     return classes.ids.index(background)
 
 
-def read_label(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
+def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     """Read a label map: a PNG (or other image) of one channel, 8 or 16 bits, palette or grey.
 
     Parameters
     ----------
-    path : Path
+    label : LabelFile
     size : (int, int)
         Height and width of the image it belongs to.
 
     Returns
     -------
     uint16 array, shape (height, width)
-        Class ids as stored.
+        Class ids.
 
     Raises
     ------
     ImageError
-        If it cannot be read, has more than one channel or is of another size.
+        If it cannot be read, has more than one channel, is of another size, or holds a value that
+        its taxonomy does not know.
     """
+    values = TAXONOMIES[label.taxonomy].values if label.taxonomy else None
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(label.path, formats=FORMATS) as image:
             if (image.height, image.width) != tuple(size):
                 raise ImageError(
                     f"label is {image.height} x {image.width}, its image {size[0]} x {size[1]} "
@@ -147,11 +167,62 @@ def read_label(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
             ids = np.asarray(image)
     except ImageError:
         raise
+    except FileNotFoundError:
+        raise ImageError("there is no such label map") from None
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         raise ImageError(f"label cannot be read ({error})") from None
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) > 65_535):
         raise ImageError(f"label holds ids from {ids.min()} to {ids.max()}; allowed: 0 to 65535")
-    return ids.astype(np.uint16)
+    stored = ids.astype(np.uint16)
+    return stored if values is None else remap(stored, values)
+
+
+def remap(label: NDArray[np.uint16], values: Mapping[int, int]) -> NDArray[np.uint16]:
+    """Replace the values of a label map by the class ids that they stand for.
+
+    Parameters
+    ----------
+    label : uint16 array
+    values : mapping of int to int
+        Class id of each value.
+
+    Returns
+    -------
+    uint16 array, same shape
+
+    Raises
+    ------
+    ImageError
+        If the label holds a value that `values` lacks.
+    """
+    return _look_up(label, values, _spans(sorted(values)))
+
+
+def _spans(numbers: list[int]) -> str:
+    """Return ascending numbers as text, such as ``0 to 3, 5``."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return ", ".join(" to ".join(map(str, span)) for span in spans)
+
+
+def _look_up(
+    label: NDArray[np.uint16], replacements: Mapping[int, int], allowed: str
+) -> NDArray[np.uint16]:
+    """Return the replacement of each value; an ImageError names values that have none."""
+    table, known = np.zeros(65_536, np.uint16), np.zeros(65_536, bool)
+    keys = list(replacements)
+    table[keys], known[keys] = list(replacements.values()), True
+    unknown = np.flatnonzero(~known & (np.bincount(label.ravel(), minlength=65_536) > 0))
+    if unknown.size:
+        raise ImageError(
+            f"label holds the ids {', '.join(map(str, unknown[:5]))}{' …' * (unknown.size > 5)}; "
+            f"allowed: {allowed}"
+        )
+    return table[label]
 
 
 IGNORED = 65_535
@@ -166,15 +237,6 @@ def to_indices(label: NDArray[np.uint16], classes: Classes, ignore: int) -> NDAr
     ImageError
         If the label holds an id that is neither a class nor `ignore`.
     """
-    table = np.full(65_536, IGNORED, np.uint16)
-    known = np.zeros(65_536, bool)
-    table[list(classes.ids)] = np.arange(len(classes.ids), dtype=np.uint16)
-    known[list(classes.ids)] = True
-    table[ignore], known[ignore] = IGNORED, True
-    unknown = np.flatnonzero(~known & (np.bincount(label.ravel(), minlength=65_536) > 0))
-    if unknown.size:
-        raise ImageError(
-            f"label holds the ids {', '.join(map(str, unknown[:5]))}{' …' * (unknown.size > 5)}; "
-            f"allowed: the ids of classes.csv and {ignore} (ignored)"
-        )
-    return table[label]
+    positions = {class_id: position for position, class_id in enumerate(classes.ids)}
+    allowed = f"the ids of classes.csv and {ignore} (ignored)"
+    return _look_up(label, {**positions, ignore: IGNORED}, allowed)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from posixpath import splitext
 from typing import Literal
 
 from lightcluster.config import DatasetSettings
+from lightcluster.datasets.benchmarks import BENCHMARKS, Benchmark
+from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset(
@@ -45,6 +48,10 @@ class Entry:
         Path of its PNGs below an output folder; unique, ends in ``.png``.
     stamp : str
         Sizes of the two files in bytes: changes when they are replaced, not when they are touched.
+    label_id : str
+        Path of its label map below that folder; empty: that of the image with ``.png``.
+    taxonomy : str
+        How the label map is to be read, see `taxonomy.LabelFile`.
     """
 
     image_id: str
@@ -52,6 +59,8 @@ class Entry:
     labels: Path | None
     output: str
     stamp: str
+    label_id: str = ""
+    taxonomy: str = ""
 
     @property
     def path(self) -> Path:
@@ -59,27 +68,32 @@ class Entry:
         return self.images / self.image_id
 
     @property
-    def label(self) -> Path | None:
-        """Where its label map is, if there is one."""
-        return self.labels / _label_id(self.image_id) if self.labels is not None else None
+    def label(self) -> LabelFile | None:
+        """Its label map, if there is one."""
+        if self.labels is None:
+            return None
+        return LabelFile(self.labels / (self.label_id or _label_id(self.image_id)), self.taxonomy)
 
 
-def list_dataset(dataset: DatasetSettings, demo_folder: Path) -> list[Entry]:
+def list_dataset(dataset: DatasetSettings, generated: Path) -> list[Entry]:
     """List all images of a dataset in the order of their ids.
 
     Parameters
     ----------
     dataset : DatasetSettings
-    demo_folder : Path
-        Where the scenes of ``format: demo`` are, or will be, written.
+    generated : Path
+        Where the scenes of ``format: demo``, or the label maps of ``format: coco_things``, are, or
+        will be, written.
 
     Raises
     ------
     DatasetError
-        If a folder is missing or holds no image.
+        If a folder or another part of the layout is missing, or no image is there.
     """
     if dataset.format == "demo":
-        return _list_demo(demo_folder, dataset.demo.scenes)
+        return _list_demo(generated, dataset.demo.scenes)
+    if dataset.format in BENCHMARKS:
+        return _list_benchmark(dataset, generated)
     assert dataset.images is not None  # parse_config demands it
     return _list_folder(dataset.images, dataset.labels)
 
@@ -169,6 +183,167 @@ def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
         )
         for image_id, output in zip(ids, output_names(ids), strict=True)
     ]
+
+
+SHOWN = 3
+"""Missing files that a message names."""
+
+
+def _list_benchmark(dataset: DatasetSettings, generated: Path) -> list[Entry]:
+    """List a dataset of the field.
+
+    An image of a list that is missing is an entry all the same, and rejected when it is read.
+    """
+    assert dataset.root is not None  # parse_config demands both
+    assert dataset.split is not None
+    root, benchmark = dataset.root, BENCHMARKS[dataset.format]
+    images = root / benchmark.images.format(split=dataset.split)
+    labels = root / benchmark.labels.format(split=dataset.split)
+    _check_layout(dataset, benchmark, images, labels)
+    sizes = dict(_walk(images))
+    ids = sorted(_benchmark_ids(dataset, benchmark, sizes), key=benchmark.image_of)
+    image_ids = [benchmark.image_of(name) for name in ids]
+    label_ids = [benchmark.label_of(name) for name in ids]
+    if missing := _none_found(image_ids, sizes):
+        raise _layout_error(dataset, [f"{images}: holds no image of the split; {missing}"])
+    if benchmark.annotations is not None:
+        labels, label_sizes = generated, dict.fromkeys(label_ids, "painted")
+    else:
+        label_sizes = {name: str(size) for name, size in _walk(labels)}
+        if missing := _none_found(label_ids, label_sizes):
+            raise _layout_error(dataset, [f"{labels}: holds no label map of the split; {missing}"])
+    taxonomy = dataset.format if TAXONOMIES[dataset.format].values is not None else ""
+    return [
+        Entry(
+            image_id=image_id,
+            images=images,
+            labels=labels if label_id in label_sizes else None,
+            output=output,
+            stamp=f"{sizes.get(image_id, '')}/{label_sizes.get(label_id, '')}",
+            label_id=label_id,
+            taxonomy=taxonomy,
+        )
+        for image_id, label_id, output in zip(
+            image_ids, label_ids, output_names(image_ids), strict=True
+        )
+    ]
+
+
+def annotations_file(dataset: DatasetSettings) -> Path:
+    """Return where the instance annotations are that the label maps of a dataset are painted from.
+
+    Only for formats whose `Benchmark` has them.
+    """
+    pattern = BENCHMARKS[dataset.format].annotations
+    assert dataset.root is not None  # parse_config demands it
+    assert pattern is not None
+    return dataset.root / pattern.format(split=dataset.split)
+
+
+def _check_layout(
+    dataset: DatasetSettings, benchmark: Benchmark, images: Path, labels: Path
+) -> None:
+    """Raise a DatasetError that names all folders and files of a layout that are missing."""
+    assert dataset.root is not None
+    if not dataset.root.is_dir():
+        raise DatasetError(
+            f"dataset.root = {str(dataset.root)!r}: there is no such folder; `lightcluster check` "
+            "says how to get the dataset"
+        )
+    folders = [images] if benchmark.annotations is not None else [images, labels]
+    problems = [
+        f"{folder}: there is no such folder{_beside(folder)}"
+        for folder in folders
+        if not folder.is_dir()
+    ]
+    parts = [] if dataset.image_list is not None else [benchmark.ids]
+    for part in (*parts, benchmark.annotations):
+        if part is not None:
+            path = dataset.root / part.format(split=dataset.split)
+            if not path.is_file():
+                problems.append(f"{path}: there is no such file{_beside(path)}")
+    if problems:
+        raise _layout_error(dataset, problems)
+
+
+def _beside(path: Path) -> str:
+    """Return what is in the place of a missing file or folder, if there is anything."""
+    if not path.parent.is_dir():
+        return ""
+    there = sorted(item.name for item in path.parent.iterdir() if item.suffix == path.suffix)
+    shown = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
+    return f"; there are: {shown}" if there else f"; {path.parent} holds none"
+
+
+def _layout_error(dataset: DatasetSettings, problems: list[str]) -> DatasetError:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return DatasetError(
+        f"dataset.root = {str(dataset.root)!r}: is not laid out as `format: {dataset.format}` with "
+        f"`split: {dataset.split}` is:\n{lines}\n`lightcluster check` says how to get the dataset"
+    )
+
+
+def _benchmark_ids(
+    dataset: DatasetSettings, benchmark: Benchmark, there: Iterable[str]
+) -> Iterable[str]:
+    """Return the ids of the images of a split, each once, in any order."""
+    if dataset.image_list is not None:
+        return read_ids(dataset.image_list, "dataset.image_list")
+    if benchmark.ids is not None:
+        assert dataset.root is not None
+        return read_ids(dataset.root / benchmark.ids.format(split=dataset.split), "dataset.split")
+    ids = {
+        name: name.rpartition("/")[2].removesuffix(benchmark.suffix)
+        for name in there
+        if name.endswith(benchmark.suffix)
+    }
+    return [found for name, found in ids.items() if benchmark.image_of(found) == name]
+
+
+def _none_found(wanted: list[str], there: Container[str]) -> str:
+    """Return what was looked for, if none of it is there."""
+    if any(name in there for name in wanted):
+        return ""
+    if not wanted:
+        return "there is none at all"
+    return f"looked for {', '.join(wanted[:SHOWN])}{', …' * (len(wanted) > SHOWN)}"
+
+
+def read_ids(path: Path, key: str) -> list[str]:
+    """Read a text file of image ids, one a line; ids that stand twice are taken once.
+
+    Parameters
+    ----------
+    path : Path
+    key : str
+        The key of the configuration that leads to it, for messages.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read, holds no id, or a line is none: ids have no folder and no spaces.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{key}: {str(path)!r} cannot be read ({error})") from None
+    ids: dict[str, None] = {}
+    for number, line in enumerate(lines, 1):
+        name = line.strip()
+        if not name:
+            continue
+        if not _ID.fullmatch(name):
+            raise DatasetError(
+                f"{key}: {path}, line {number}: {name[:80]!r} is no image id; allowed: one a line, "
+                "without folder and suffix, such as 2007_000033"
+            )
+        ids[name] = None
+    if not ids:
+        raise DatasetError(f"{key}: {str(path)!r} holds no image id")
+    return list(ids)
+
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def _label_id(image_id: str) -> str:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from lightcluster.config import DatasetSettings
-from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
+from lightcluster.datasets.labels import (
+    Classes,
+    read_classes,
+    read_label,
+    to_indices,
+)
 from lightcluster.datasets.listing import Entry, list_dataset, split_shards
+from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.features.images import open_image
 from lightcluster.files import replacing
@@ -29,15 +35,15 @@ class Row:
     image_id, output : str
         See `datasets.listing.Entry`.
     path : Path
-    label : Path or None
-        Its label map, if there is a usable one.
+    label : LabelFile or None
+        Its label map, if there is a usable one, and how it is to be read.
     height, width : int
         In pixels, after EXIF rotation.
     """
 
     image_id: str
     path: Path
-    label: Path | None
+    label: LabelFile | None
     output: str
     height: int
     width: int
@@ -108,15 +114,28 @@ def _reject(entry: Entry, what: str, reason: str, stop: bool) -> Rejection:
     return Rejection(printable, what, reason)
 
 
+_COLUMNS: dict[type[Row] | type[Rejection], tuple[str, ...]] = {
+    Row: ("image_id", "path", "label", "taxonomy", "output", "height", "width"),
+    Rejection: ("image_id", "what", "reason"),
+}
+
+
 def write_rows(
     path: Path, rows: Iterable[Row | Rejection], kind: type[Row] | type[Rejection]
 ) -> None:
     """Write a manifest or a table of rejections as CSV."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        _write_line(file, [field.name for field in fields(kind)])
+        _write_line(file, _COLUMNS[kind])
         for row in rows:
-            values = [getattr(row, field.name) for field in fields(kind)]
-            _write_line(file, ["" if value is None else str(value) for value in values])
+            _write_line(file, _values_of(row))
+
+
+def _values_of(row: Row | Rejection) -> list[str]:
+    """Return the values of a row in the order of its columns."""
+    if isinstance(row, Rejection):
+        return [row.image_id, row.what, row.reason]
+    label = [str(row.label.path), row.label.taxonomy] if row.label is not None else ["", ""]
+    return [row.image_id, str(row.path), *label, row.output, str(row.height), str(row.width)]
 
 
 def _write_line(file: TextIO, values: Sequence[str]) -> None:
@@ -128,11 +147,19 @@ def _write_line(file: TextIO, values: Sequence[str]) -> None:
 
 
 def parse_row(line: Mapping[str, str]) -> Row:
-    """Return the image that a line of a manifest describes."""
+    """Return the image that a line of a manifest describes.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        If it is damaged.
+    """
+    if line["taxonomy"] and line["taxonomy"] not in TAXONOMIES:
+        raise ValueError(f"taxonomy {line['taxonomy']!r} is not known")
     return Row(
         image_id=line["image_id"],
         path=Path(line["path"]),
-        label=Path(line["label"]) if line["label"] else None,
+        label=LabelFile(Path(line["label"]), line["taxonomy"]) if line["label"] else None,
         output=line["output"],
         height=int(line["height"]),
         width=int(line["width"]),
@@ -156,15 +183,18 @@ def read_manifest(path: Path) -> list[Row]:
 
 def index_dataset(
     dataset: DatasetSettings,
-    demo_folder: Path,
+    generated: Path,
     shard: int,
     shards: int,
     classes_file: Path | None,
     manifest: Path,
     rejected: Path,
 ) -> None:
-    """Write the manifest and the rejections of one shard of a dataset."""
-    entries = split_shards(list_dataset(dataset, demo_folder), shards)[shard]
+    """Write the manifest and the rejections of one shard of a dataset.
+
+    `generated` is the folder of what the workflow makes for it, see `listing.list_dataset`.
+    """
+    entries = split_shards(list_dataset(dataset, generated), shards)[shard]
     rows, rejections = index_entries(
         entries,
         read_classes(classes_file) if classes_file is not None else None,
