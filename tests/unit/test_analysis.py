@@ -13,6 +13,7 @@ from lightcluster.clustering.kmeans import normalize
 from lightcluster.datasets.labels import Classes
 from lightcluster.datasets.manifest import Row
 from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.regions.labelling import fit_labelling
@@ -29,6 +30,7 @@ from lightcluster.reporting.analysis import (
     typical_images,
     typical_regions,
 )
+from lightcluster.reporting.figures import plot_confusion
 
 
 def test_the_nearest_of_each_group_are_kept_in_any_order():
@@ -151,3 +153,24 @@ def test_the_figure_of_patches_has_a_panel_for_each_colouring(labelled: bool, tm
     assert texts == (["no truth", "sky", "cat"] if labelled else ["background", "object"])
     figure.savefig(tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").width > 1000
+
+
+def test_the_confusion_shows_where_the_pixels_of_each_class_go():
+    counts = np.array([[90, 5, 0], [10, 15, 0], [0, 20, 30], [0, 10, 70]], np.int64)
+    figure = plot_confusion(counts, np.array([0, 2, 1, UNMATCHED]), ("sky", "cat", "dog"), "of it")
+    shares = np.asarray(figure.axes[0].images[0].get_array())
+    expected = [[90, 0, 10, 0], [10, 40, 30, 20], [0, 30, 0, 70]]
+    np.testing.assert_allclose(shares, expected)
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["sky", "cat", "dog", "no class"]
+    assert {text.get_text() for text in figure.axes[0].texts} == {
+        "90", "10", "40", "30", "20", "70"
+    }  # fmt: skip
+
+
+def test_a_confusion_of_many_classes_shows_the_largest():
+    counts = np.diag(np.arange(100, dtype=np.int64))
+    figure = plot_confusion(counts, np.arange(100), tuple(f"c{n}" for n in range(100)), "")
+    assert len(figure.axes[0].get_yticklabels()) == 80
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "c20"
+    assert not figure.axes[0].texts

@@ -221,7 +221,7 @@ rule report:
             f"{DATASET}/{wildcards.run}/segmentation/"
             f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
         ),
-        tables=f"--tables {RUN}/tables --counts {RUN}/counts/masks" if LABELLED else "",
+        tables=f"--tables {RUN}/tables --counts {RUN}/counts" if LABELLED else "",
         per_image=per_image_option,
         classes=classes_option,
         benchmarks=f"{RUN}/benchmarks",

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.tables import seeds_of
 from lightcluster.masks.consistency import LEVELS
 from lightcluster.reporting.contact_sheet import printable, shorten
@@ -28,6 +29,8 @@ MATCHING_NAMES = {
 BLUE, SKY, ORANGE, GREY, INK = "#0072B2", "#56B4E9", "#D55E00", "#C8C8C8", "#222222"
 STAGE_COLOURS = tuple(SKY if stage in LEVELS else BLUE for stage in STAGES)
 MOST_CLASSES = 80
+MOST_NUMBERS = 30
+"""Classes up to which a confusion matrix has numbers in it."""
 
 
 # ---- reading the tables --------------------------------------------------------------------------
@@ -245,6 +248,62 @@ def plot_per_class(per_class: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color="#E6E6E6")
     _add_legend(figure)
+    return figure
+
+
+def plot_confusion(
+    counts: NDArray[np.int64],
+    cluster_to_class: NDArray[np.int64],
+    names: tuple[str, ...],
+    subtitle: str,
+) -> Figure:
+    """Draw which class the pixels of each true class are given.
+
+    Parameters
+    ----------
+    counts : int64 array, shape (clusters, classes)
+        Pixels by predicted cluster and true class.
+    cluster_to_class : int64 array, shape (clusters,)
+        Position of the class of each cluster, or `matching.UNMATCHED`.
+    names : tuple of str
+    subtitle : str
+
+    Returns
+    -------
+    Figure
+        Rows are true classes and add up to 100 %; the last column is "no class". Of more than
+        `MOST_CLASSES` classes, those with most pixels are shown.
+    """
+    total = len(names)
+    joint = np.zeros((total, total + 1))
+    for cluster, matched in enumerate(cluster_to_class.tolist()):
+        joint[:, matched if matched != UNMATCHED else total] += counts[cluster]
+    pixels = joint.sum(axis=1)
+    shown = np.sort(np.argsort(-pixels, kind="stable")[:MOST_CLASSES])
+    columns = np.append(shown, total)
+    shares = 100 * joint[shown][:, columns] / np.maximum(pixels[shown, None], 1)
+    side = 2.4 + 0.34 * len(shown)
+    title = "Confusion of the classes"
+    if len(shown) < total:
+        title += f", the largest {len(shown)} of {total}"
+    figure, axes = _new_figure(side + 0.8, side, title, subtitle)
+    axes.grid(visible=False)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    if len(shown) <= MOST_NUMBERS:
+        for (row, column), share in np.ndenumerate(shares):
+            color = "white" if share > 60 else INK
+            if share >= 0.5:
+                axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7,
+                          color=color)  # fmt: skip
+    labels = [shorten(printable(names[position]), 20) for position in shown]
+    axes.set_yticks(range(len(shown)), labels, parse_math=False, fontsize=8)
+    axes.set_xticks(
+        range(len(columns)), [*labels, "no class"], parse_math=False, fontsize=8, rotation=60,
+        ha="right", rotation_mode="anchor",
+    )  # fmt: skip
+    axes.set_ylabel("true class")
+    axes.set_xlabel("given class")
+    figure.colorbar(drawn, ax=axes, label="pixels of the true class (%)", shrink=0.8)
     return figure
 
 

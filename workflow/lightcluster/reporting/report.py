@@ -20,8 +20,9 @@ from PIL import Image
 
 from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
 from lightcluster.errors import ImageError, StoreError
-from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.counting import STAGES, read_class_counts
 from lightcluster.evaluation.matching import UNMATCHED
+from lightcluster.evaluation.protocols import FRAMES
 from lightcluster.evaluation.tables import protocols_of, seeds_of
 from lightcluster.features.images import open_image
 from lightcluster.files import replacing
@@ -43,12 +44,14 @@ from lightcluster.reporting.figures import (
     MATCHING_NAMES,
     Score,
     class_score,
+    describe_run,
     fallback_of,
     has_masks,
     mask_score,
     matchings_of,
     of_protocol,
     plot_classes,
+    plot_confusion,
     plot_per_class,
     plot_stages,
     read_table,
@@ -149,7 +152,8 @@ def report(
     analysis : Path or None
         Folder of figures to be shown as well, from `analysis.analyse`.
     counts : Path or None
-        Folder of ``<shard>.npz`` of `counting.count_masks`: failures by the truth are shown, too.
+        Folder of the counts of `counting`: failures by the truth and the confusion of the classes
+        are shown, too.
 
     Raises
     ------
@@ -171,12 +175,19 @@ def report(
         if tables is not None:
             metrics = read_table(tables / "metrics.csv")
             figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
+            if counts is not None and classes is not None:
+                first_seed = seeds_of(metrics)[0]
+                shards = sorted({sample.shard for sample in iter_manifest(manifest)})
+                paths = [counts / f"seed-{first_seed}" / f"{shard}.npz" for shard in shards]
+                figures.append(write_confusion(metrics, paths, key, classes, folder))
         images = sum(1 for _ in iter_manifest(manifest))
         viewed = view(
             sources,
             chosen,
             least_agreement(iter_manifest(manifest), patch_masks, failures),
-            lowest_iou(iter_manifest(manifest), patch_masks, counts, failures) if counts else [],
+            lowest_iou(iter_manifest(manifest), patch_masks, counts / "masks", failures)
+            if counts
+            else [],
         )
         of_images = None if per_image is None else image_score(read_table(per_image))
         page = render_page(
@@ -350,6 +361,24 @@ def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) 
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
+
+
+def write_confusion(
+    metrics: pd.DataFrame, counts: list[Path], key: ColourKey, classes: Classes, folder: Path
+) -> Path:
+    """Write the confusion of the classes, matched as they are coloured, under the first protocol.
+
+    `counts` are those of the first seed, by shard.
+    """
+    first = of_protocol(metrics, protocols_of(metrics)[0])
+    conditions = (first["resolution"].iloc[0], first["crop"].iloc[0])
+    (frame,) = (name for name, frame in FRAMES.items() if tuple(frame) == conditions)
+    found, _ = read_class_counts(counts, frame)
+    subtitle = f"{describe_run(first)}, seed {seeds_of(metrics)[0]}"
+    path = folder / "confusion.png"
+    figure = plot_confusion(found.segmentation, key.cluster_to_class, classes.names, subtitle)
+    save_figure(figure, path)
+    return path
 
 
 @dataclass(frozen=True)
