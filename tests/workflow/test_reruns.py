@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from layouts import COCO_IDS, scene_annotations, write_instances, write_lines
 from lightcluster.config import walk_keys
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
@@ -28,7 +29,7 @@ DEMO = {
     "features": {"facet": "auto", "layer": "auto"},
     "evaluation": {"protocols": ["maskcontrast", "per_image"]},
 }
-"""A configuration in which every step has a job."""
+"""A configuration in which every step but `paint_labels` has a job."""
 
 FOLDER = {
     "dataset": {
@@ -40,6 +41,8 @@ FOLDER = {
         "shard_size": 8,
     }
 }
+
+THINGS = {"dataset": {"name": "things", "format": "coco_things", "root": "coco", "shard_size": 4}}
 
 CHANGES: dict[str, Any] = {
     "dataset.name": "elsewhere",
@@ -124,6 +127,21 @@ FOLDER_CHANGES: dict[str, dict[str, Any]] = {
 }
 """Keys that only a folder of images has; the changes of its section."""
 
+THINGS_CHANGES: dict[str, dict[str, Any]] = {
+    "dataset.root": {"root": "copy"},
+    "dataset.split": {"split": "train2017"},
+    "dataset.image_list": {"image_list": "list.txt"},
+}
+"""Keys that only a dataset of the field has, likewise."""
+
+
+def without_a_job(key: str) -> set[str]:
+    """Return the steps that have no job in the configuration that a key is changed in."""
+    if key in THINGS_CHANGES:
+        return {"choose_features", "score_images"}
+    painted = {"paint_labels"}
+    return painted | {"choose_features", "score_images"} if key in FOLDER_CHANGES else painted
+
 
 def nested(key: str, value: Any) -> dict[str, Any]:
     """Return `value` under a dotted key."""
@@ -181,29 +199,45 @@ def photos(tmp_path_factory, run_snakemake, fast_config):
 
 
 @pytest.fixture(scope="module")
-def rerun(demo, photos, dry_run, fast_config):
+def things(tmp_path_factory, run_snakemake, fast_config):
+    """A folder in which the segmentation of images with instance annotations is finished."""
+    folder = tmp_path_factory.mktemp("things")
+    for split in ("val2017", "train2017"):
+        write_instances(folder / "coco", scene_annotations(), split)
+    shutil.copytree(folder / "coco", folder / "copy")
+    write_lines(folder / "list.txt", COCO_IDS)
+    result = run_snakemake(folder, config=fast_config(THINGS))
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rerun(demo, photos, things, dry_run, fast_config):
     """For each key, the rules that a dry run on finished results would run when it changes."""
-    jobs = {
-        key: (demo, fast_config(DEMO, nested(key, value))) for key, value in CHANGES.items()
-    } | {
-        key: (photos, fast_config(FOLDER, {"dataset": changes}))
-        for key, changes in FOLDER_CHANGES.items()
-    }
+    jobs = (
+        {key: (demo, fast_config(DEMO, nested(key, value))) for key, value in CHANGES.items()}
+        | {
+            key: (photos, fast_config(FOLDER, {"dataset": changes}))
+            for key, changes in FOLDER_CHANGES.items()
+        }
+        | {
+            key: (things, fast_config(THINGS, {"dataset": changes}))
+            for key, changes in THINGS_CHANGES.items()
+        }
+    )
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda job: set(dry_run(job[0], config=job[1])), jobs.values())
         return dict(zip(jobs, found, strict=True))
 
 
 def test_every_key_is_tried():
-    assert {*CHANGES, *FOLDER_CHANGES} == {key for key, _ in walk_keys()}
-    assert not CHANGES.keys() & FOLDER_CHANGES.keys()
+    tried = [*CHANGES, *FOLDER_CHANGES, *THINGS_CHANGES]
+    assert sorted(tried) == sorted(key for key, _ in walk_keys())
 
 
 @pytest.mark.parametrize("key", [key for key, _ in walk_keys()])
 def test_a_changed_key_reruns_the_documented_steps_and_no_others(key, rerun):
-    # Nothing there is `auto`, and images are not scored by themselves.
-    absent = {"choose_features", "score_images"} if key in FOLDER_CHANGES else set()
-    assert rerun[key] == set(rerun_by(key)) - absent
+    assert rerun[key] == set(rerun_by(key)) - without_a_job(key)
 
 
 # ---- what is no parameter --------------------------------------------------------------------
@@ -276,7 +310,7 @@ def test_a_fresh_checkout_reruns_nothing(demo, checkout, dry_run, fast_config):
 
 
 @pytest.fixture(scope="module")
-def bumped(demo, checkout, dry_run, fast_config):
+def bumped(demo, things, checkout, dry_run, fast_config):
     """For each step, the rules that would run if its version were raised."""
 
     def run(step: str) -> set[str]:
@@ -286,7 +320,8 @@ def bumped(demo, checkout, dry_run, fast_config):
             file.write("import dataclasses\n")
             file.write(f"STEPS[{step!r}] = dataclasses.replace(STEPS[{step!r}], version=99)\n")
         snakefile = str(folder / "Snakefile")
-        return set(dry_run(demo, "--snakefile", snakefile, config=fast_config(DEMO)))
+        finished, changes = (things, THINGS) if step == "paint_labels" else (demo, DEMO)
+        return set(dry_run(finished, "--snakefile", snakefile, config=fast_config(changes)))
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(STEPS, pool.map(run, STEPS), strict=True))
@@ -298,7 +333,8 @@ def test_a_raised_version_reruns_the_step_and_what_follows(step, bumped):
     for name, other in STEPS.items():
         if following & set(other.after):
             following.add(name)
-    assert bumped[step] == following
+    absent = without_a_job("dataset.root" if step == "paint_labels" else "dataset.name")
+    assert bumped[step] == following - absent
 
 
 # ---- runs and images ---------------------------------------------------------------------------
