@@ -23,10 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 OF_A_RUN = {"run", "shard", "seed", "shard and seed"}
 """Units of the steps that each run has for itself."""
 
+OF_RUNS = OF_A_RUN | {"all runs"}
+"""Units of the steps that have a job where there is another run."""
+
 DEMO = {
     "dataset": {"demo": {"scenes": 12}, "shard_size": 8},
     "features": {"facet": "auto", "layer": "auto"},
     "evaluation": {"protocols": ["maskcontrast", "per_image"]},
+    "comparison": {"published": "coco_81"},
 }
 """A configuration in which every step has a job."""
 
@@ -110,6 +114,9 @@ CHANGES: dict[str, Any] = {
     "labelling.sample_regions": 512,
     "evaluation.protocols": ["stego", "coco_things", "per_image"],
     "evaluation.stego_squash": True,
+    "comparison.published": "voc2012",
+    "comparison.resamples": 200,
+    "comparison.seed": 1,
     "report.samples": 2,
     "report.seed": 1,
 }
@@ -200,8 +207,8 @@ def test_every_key_is_tried():
 
 @pytest.mark.parametrize("key", [key for key, _ in walk_keys()])
 def test_a_changed_key_reruns_the_documented_steps_and_no_others(key, rerun):
-    # Nothing there is `auto`, and images are not scored by themselves.
-    absent = {"choose_features", "score_images"} if key in FOLDER_CHANGES else set()
+    # Nothing there is `auto`, scored by itself, or compared.
+    absent = {"choose_features", "score_images", "compare"} if key in FOLDER_CHANGES else set()
     assert rerun[key] == set(rerun_by(key)) - absent
 
 
@@ -307,7 +314,7 @@ RUNS = {"lightcluster": {}, "second": {"consistency": {"rule": "all"}}}
 
 def test_a_run_that_is_added_is_all_that_is_computed(demo, dry_run, fast_config):
     jobs = dry_run(demo, config=fast_config(DEMO, {"runs": RUNS}))
-    shared = {name for name, step in STEPS.items() if step.unit not in OF_A_RUN}
+    shared = {name for name, step in STEPS.items() if step.unit not in OF_RUNS}
     assert jobs.keys() == set(STEPS) - shared
     one_run = dry_run(demo, "--forceall", config=fast_config(DEMO))
     assert jobs == {rule: count for rule, count in one_run.items() if rule not in shared}
@@ -323,7 +330,7 @@ def test_a_run_that_is_removed_leaves_its_files(
     assert result.returncode == 0, result.stdout
     assert (folder / "results/demo/second/tables/metrics.csv").exists()
     assert kept.stat().st_mtime_ns == before
-    assert dry_run(folder, config=fast_config(DEMO, {"runs": RUNS})) == {}
+    assert dry_run(folder, config=fast_config(DEMO, {"runs": RUNS})) == {"compare": 1}
 
 
 def test_added_images_rerun_their_shard_and_what_is_fitted_on_all(

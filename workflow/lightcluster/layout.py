@@ -116,6 +116,12 @@ class Layout:
         """Tell whether a run is also scored image by image."""
         return self.labelled and PER_IMAGE in self.configs[run].evaluation.protocols
 
+    @property
+    def compared(self) -> bool:
+        """Whether there is something to compare: several runs, or one and published figures."""
+        published = next(iter(self.configs.values())).comparison.published != "none"
+        return self.labelled and (len(self.configs) > 1 or published)
+
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._run_of_weights[weights]].backbone
@@ -158,6 +164,7 @@ class Layout:
             "shard": len(configs) * shards,
             "seed": seeds,
             "shard and seed": seeds * shards,
+            "all runs": int(self.compared),
         }
         absent = set()
         if not self._demo:
@@ -245,3 +252,5 @@ def summary(layout: Layout) -> Iterator[str]:
         seed = config.labelling.seeds[0]
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
         yield f"  binary masks   {here / 'masks' / 'png'}/"
+    if layout.compared:
+        yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"
