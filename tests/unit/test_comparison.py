@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.errors import StoreError
-from lightcluster.evaluation.comparison import COLUMNS, frame_called, main_rows, make_comparison
+from lightcluster.evaluation.comparison import (
+    COLUMNS,
+    bootstrap_run,
+    frame_called,
+    main_rows,
+    make_comparison,
+)
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.evaluation.protocols import FRAMES
 from lightcluster.evaluation.published import read_published
@@ -175,6 +181,24 @@ def test_runs_of_different_images_are_refused(runs: Path) -> None:
     metrics["bad"]["images"] = 5
     with pytest.raises(StoreError, match=r"different images.*'bad': 5"):
         make_comparison(metrics, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("column", "other", "spared"),
+    [("clusters", 9, {"foreground"}), ("crop", "centre 99", set())],
+)
+def test_what_was_counted_otherwise_is_not_subtracted(
+    runs: Path, column: str, other: object, spared: set[str]
+) -> None:
+    names = ("good", "same")
+    metrics = {name: read_table(runs / name / "tables/metrics.csv") for name in names}
+    scores = {
+        name: bootstrap_run(runs / name, table, ["0000"], 100, 0) for name, table in metrics.items()
+    }
+    metrics["same"][column] = other
+    table = make_comparison(metrics, scores, [])
+    found = table[table["name"] == "same"].dropna(subset="difference")
+    assert set(found["protocol"]) == spared
 
 
 def test_a_frame_is_known_by_its_words() -> None:

@@ -150,6 +150,18 @@ def published_row(figure: PublishedFigure) -> dict[str, Any]:
     }
 
 
+def comparable(row: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+    """Tell whether a figure of two runs may be subtracted.
+
+    It may not if the same protocol counted other pixels, or matched another number of clusters,
+    on which the masks do not depend.
+    """
+    conditions = ["resolution", "crop"]
+    if row["protocol"] != FOREGROUND:
+        conditions += ["clusters", "fallback"]
+    return all(row[name] == reference[name] for name in conditions)
+
+
 def make_comparison(
     metrics: Mapping[str, pd.DataFrame],
     scores: Mapping[str, Scores],
@@ -169,8 +181,8 @@ def make_comparison(
     -------
     DataFrame
         The `COLUMNS`, one row a run and figure; scores are fractions. ``difference`` is from the
-        run ``reference``, and ``low`` to ``high`` its 95 % interval; empty for that run itself
-        and where it has no such figure.
+        run ``reference``, and ``low`` to ``high`` its 95 % interval; empty for that run itself,
+        and where it has no such figure or one that is not `comparable`.
 
     Raises
     ------
@@ -183,11 +195,13 @@ def make_comparison(
             f"runs of different images cannot be compared: {images}; run snakemake again"
         )
     reference = next(iter(metrics))
-    rows = []
+    rows, first = [], {}
     for run, table in metrics.items():
         for row in main_rows(run, table):
             figure = Figure(row["protocol"], row["stage"], row["metric"])
-            if run != reference and figure in scores[reference]:
+            if run == reference:
+                first[figure] = row
+            elif figure in first and comparable(row, first[figure]):
                 own, other = scores[run][figure], scores[reference][figure]
                 row |= interval(own, other)._asdict()
                 row |= {"reference": reference, "resamples": len(own) - 1}
