@@ -10,6 +10,7 @@ from lightcluster.config import (
     DEFAULT_RUN,
     EMBEDDED_SIZES,
     Config,
+    expand_grid,
     lookup,
     parse_config,
     put_over,
@@ -142,7 +143,7 @@ def test_mistakes_of_runs_name_the_run():
                     "features": {},
                     "c": None,
                     "d": {"clustering": {"k_image": 1}},
-                    "e": {"dataset": {"name": "x"}},
+                    "e": {"dataset": {"name": "x"}, "comparison": {"seed": 1}},
                 }
             }
         )
@@ -152,6 +153,75 @@ def test_mistakes_of_runs_name_the_run():
     assert "runs.c = None" in found
     assert "runs.d.clustering.k_image = 1" in found
     assert "runs.e.dataset" in found
+    assert "runs.e.comparison" in found
+
+
+def test_a_grid_is_a_run_for_every_combination():
+    grid = {"features.layer": [-1, -3], "clustering.k_image": [2, 3]}
+    configs = parse_config({"clustering": {"k_dataset": 5}, "grid": grid})
+    assert list(configs) == [
+        "layer--1_k_image-2", "layer--1_k_image-3", "layer--3_k_image-2", "layer--3_k_image-3",
+    ]  # fmt: skip
+    found = [(config.features.layer, config.clustering.k_image) for config in configs.values()]
+    assert found == [(-1, 2), (-1, 3), (-3, 2), (-3, 3)]
+    assert {config.clustering.k_dataset for config in configs.values()} == {5}
+
+
+def test_runs_and_grid_add_up():
+    configs = parse_config({"runs": {"default": {}}, "grid": {"consistency.rule": ["any", "all"]}})
+    assert list(configs) == ["default", "rule-any", "rule-all"]
+    assert configs["default"].consistency.rule == "majority"
+
+
+def test_names_of_a_grid_are_readable_unique_and_short():
+    names = list(
+        expand_grid(
+            {"clustering.iterations": [5], "refinement.iterations": [3], "regions.masked": [True]}
+        )
+    )
+    assert names == ["clustering.iterations-5_refinement.iterations-3_masked-True"]
+    assert list(expand_grid({"foreground.rules": [["attention", "border"], ["center"]]})) == [
+        "rules-attention.border", "rules-center",
+    ]  # fmt: skip
+    alike = list(expand_grid({"backbone.weights": ["/a/b.pth", "/a$b.pth", "x"]}))
+    assert len(set(alike)) == 3
+    assert alike[2] == "weights-x"
+    assert all(name.startswith("weights--a-b.pth-") for name in alike[:2])
+    long = expand_grid({"backbone.weights": ["w" * 300, "w" * 301]})
+    assert len(long) == 2
+    assert {len(name) for name in long} == {80}
+    grid = {"backbone.weights": ["é $(rm) '\"\n", "w" * 300], "features.layer": [1, 2]}
+    assert len(parse_config({"grid": grid})) == 4  # all names are allowed
+
+
+def test_mistakes_of_the_grid_are_reported_with_the_others():
+    found = mistakes(
+        {
+            "features": {"short_side": 1},
+            "runs": {"a": {"x": 1}},
+            "grid": {
+                "features.lyer": [1],
+                "features": [{}],
+                "dataset.name": ["a"],
+                "comparison.seed": [1],
+                "clustering.k_image": [0, 2],
+                "consistency.rule": "any",
+                "regions.margin": [],
+                "clustering.seed": [1, 1],
+            },
+        }
+    )
+    assert [line.split(" = ")[0].split(": ")[0].strip(" -") for line in found] == [
+        "grid.features.lyer", "grid.features", "grid.dataset.name", "grid.comparison.seed",
+        "grid.clustering.k_image", "grid.consistency.rule", "grid.regions.margin",
+        "grid.clustering.seed", "features.short_side", "runs.a.x",
+    ]  # fmt: skip
+    assert "did you mean features.layer?" in found[0]
+    assert mistakes({"grid": 3}) == [
+        "  - grid = 3: must be a mapping from keys, such as `features.layer`, to lists of values"
+    ]
+    both = {"runs": {"rule-any": {}}, "grid": {"consistency.rule": ["any"]}}
+    assert "also the name of a run of `grid`" in mistakes(both)[0]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "$(x)", "-x"])

@@ -39,6 +39,9 @@ K = 3
 SIZES = {"a.jpg": (9, 13), "b/c.jpg": (16, 8), "unlabelled.jpg": (10, 10), "d.jpg": (12, 21)}
 GRIDS = {"a.jpg": (3, 5), "b/c.jpg": (4, 2), "unlabelled.jpg": (2, 2), "d.jpg": (5, 7)}  # no ties
 LABELLED = [name for name in SIZES if name != "unlabelled.jpg"]
+IN_MANIFEST = LABELLED[::-1]
+"""The order of the manifest, in which counts are kept; the masks are in another."""
+
 MIN_AREA = 0.045
 
 
@@ -162,7 +165,7 @@ def test_masks_of_all_stages_are_counted(shard: Shard, changes: dict[str, Any]) 
     counted = shard.count_masks(**renamed)
     np.testing.assert_array_equal(counted["counts"].sum(axis=0), expected)
     assert counted["ignored"].sum() == ignored
-    sizes = [[np.prod(SIZES[name])] * len(STAGES) for name in LABELLED]
+    sizes = [[np.prod(SIZES[name])] * len(STAGES) for name in IN_MANIFEST]
     found = counted["counts"].sum(axis=(2, 3)) + counted["ignored"][:, None]
     np.testing.assert_array_equal(found, sizes)
 
@@ -199,13 +202,13 @@ def test_the_segmentation_is_counted_by_class_position(shard: Shard) -> None:
     counted = shard.count_confusion()
     np.testing.assert_array_equal(counted["segmentation"], expected)
     assert counted["ignored"].sum() == ignored
-    assert decode_names(counted["image_id"]) == LABELLED
+    assert decode_names(counted["image_id"]) == IN_MANIFEST
 
 
 def test_each_image_is_counted_by_itself(shard: Shard) -> None:
     shard.count_confusion()
     images = list(iter_images([shard.folder / "class-counts.npz"], "original"))
-    assert [image.image_id for image in images] == LABELLED
+    assert [image.image_id for image in images] == IN_MANIFEST
     for image in images:
         expected, ignored = slow_confusion(shard, shard.painted, K + 1, [image.image_id])
         np.testing.assert_array_equal(image.counts, expected)
@@ -273,8 +276,8 @@ def test_only_the_frames_of_the_protocols_are_counted(shard: Shard) -> None:
 def test_an_image_that_is_all_ignored_has_no_cells(shard: Shard) -> None:
     write_png(shard.folder / "labels" / "0.png", np.full(SIZES["a.jpg"], IGNORE, np.uint8))
     shard.count_confusion()
-    first, *others = iter_images([shard.folder / "class-counts.npz"], "original")
-    assert (first.image_id, first.counts.sum(), first.ignored) == ("a.jpg", 0, 9 * 13)
+    *others, last = iter_images([shard.folder / "class-counts.npz"], "original")
+    assert (last.image_id, last.counts.sum(), last.ignored) == ("a.jpg", 0, 9 * 13)
     assert all(image.counts.any() for image in others)
 
 

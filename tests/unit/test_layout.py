@@ -106,3 +106,23 @@ def test_shards_hold_every_image_once():
     assert layout.shard_names == [f"{shard:04d}" for shard in range(8)]
     names = [entry.image_id for shard in layout.shard_names for entry in layout.entries(shard)]
     assert sorted(names) == [f"scene-{index:04d}.jpg" for index in range(300)]
+
+
+def test_there_is_a_comparison_of_several_runs_or_with_published_figures(tmp_path):
+    assert not Layout(parse_config({})).compared
+    assert "compare" not in Layout(parse_config({})).count_jobs()
+    two = Layout(parse_config({"runs": {"a": {}, "b": {}}}))
+    published = Layout(parse_config({"comparison": {"published": "voc2012"}}))
+    for layout in (two, published):
+        assert layout.compared
+        assert layout.count_jobs()["compare"] == 1
+    (tmp_path / "a.png").write_bytes(b"")
+    unlabelled = {"format": "folder", "images": str(tmp_path)}
+    assert not Layout(parse_config({"dataset": unlabelled, "runs": {"a": {}, "b": {}}})).compared
+
+
+def test_images_are_scored_by_themselves_in_the_runs_that_ask_for_it():
+    asked = {"evaluation": {"protocols": ["stego", "per_image"]}}
+    layout = Layout(configs(a={}, b=asked))
+    assert (layout.scores_images("a"), layout.scores_images("b")) == (False, True)
+    assert layout.count_jobs()["score_images"] == 1

@@ -95,5 +95,5 @@ def test_every_key_is_documented():
 
 def test_the_schema_holds_every_section():
     schema = json.loads(docs.config_schema())
-    assert set(schema["properties"]) == {*Config.model_fields, "runs"}
+    assert set(schema["properties"]) == {*Config.model_fields, "runs", "grid"}
     assert schema["additionalProperties"] is False

@@ -38,8 +38,8 @@ def finished(tmp_path_factory, run_snakemake, config):
 def test_a_plain_dry_run_lists_every_step(tmp_path, run_snakemake):
     result = run_snakemake(tmp_path, "--dry-run")
     assert result.returncode == 0, result.stdout
-    # Only where something is `auto`, images are scored by themselves, or annotations are painted.
-    for step in set(STEPS) - {"choose_features", "score_images", "paint_labels"}:
+    # Only where something is `auto`, scored by itself or compared, or annotations are painted.
+    for step in set(STEPS) - {"choose_features", "score_images", "compare", "paint_labels"}:
         assert re.search(rf"^{step} +\d+$", result.stdout, flags=re.M), step
 
 

@@ -24,10 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 OF_A_RUN = {"run", "shard", "seed", "shard and seed"}
 """Units of the steps that each run has for itself."""
 
+OF_RUNS = OF_A_RUN | {"all runs"}
+"""Units of the steps that have a job where there is another run."""
+
 DEMO = {
     "dataset": {"demo": {"scenes": 12}, "shard_size": 8},
     "features": {"facet": "auto", "layer": "auto"},
     "evaluation": {"protocols": ["maskcontrast", "per_image"]},
+    "comparison": {"published": "coco_81"},
 }
 """A configuration in which every step but `paint_labels` has a job."""
 
@@ -113,6 +117,9 @@ CHANGES: dict[str, Any] = {
     "labelling.sample_regions": 512,
     "evaluation.protocols": ["stego", "coco_things", "per_image"],
     "evaluation.stego_squash": True,
+    "comparison.published": "voc2012",
+    "comparison.resamples": 200,
+    "comparison.seed": 1,
     "report.samples": 2,
     "report.seed": 1,
     "report.failures": 3,
@@ -138,9 +145,11 @@ THINGS_CHANGES: dict[str, dict[str, Any]] = {
 def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
     if key in THINGS_CHANGES:
-        return {"choose_features", "score_images"}
+        return {"choose_features", "score_images", "compare"}
     painted = {"paint_labels"}
-    return painted | {"choose_features", "score_images"} if key in FOLDER_CHANGES else painted
+    if key in FOLDER_CHANGES:
+        return painted | {"choose_features", "score_images", "compare"}
+    return painted
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -344,7 +353,7 @@ RUNS = {"lightcluster": {}, "second": {"consistency": {"rule": "all"}}}
 
 def test_a_run_that_is_added_is_all_that_is_computed(demo, dry_run, fast_config):
     jobs = dry_run(demo, config=fast_config(DEMO, {"runs": RUNS}))
-    shared = {name for name, step in STEPS.items() if step.unit not in OF_A_RUN}
+    shared = {name for name, step in STEPS.items() if step.unit not in OF_RUNS}
     assert jobs.keys() == set(STEPS) - shared
     one_run = dry_run(demo, "--forceall", config=fast_config(DEMO))
     assert jobs == {rule: count for rule, count in one_run.items() if rule not in shared}
@@ -360,7 +369,7 @@ def test_a_run_that_is_removed_leaves_its_files(
     assert result.returncode == 0, result.stdout
     assert (folder / "results/demo/second/tables/metrics.csv").exists()
     assert kept.stat().st_mtime_ns == before
-    assert dry_run(folder, config=fast_config(DEMO, {"runs": RUNS})) == {}
+    assert dry_run(folder, config=fast_config(DEMO, {"runs": RUNS})) == {"compare": 1}
 
 
 def test_added_images_rerun_their_shard_and_what_is_fitted_on_all(

@@ -655,6 +655,20 @@ def analyse(
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def compare(
+    settings: Settings, shards: Shards,
+    folder: Annotated[Path, typer.Option()], run: Annotated[list[str], typer.Option()],
+    table: Annotated[Path, typer.Option()], figure: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Compare all runs, and published figures."""
+    _use_threads(1)
+    from lightcluster.reporting.comparison import compare as step
+
+    names = [f"{shard:04d}" for shard in range(shards)]
+    step(folder, run, names, table, figure, **settings["comparison"])
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def report(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],

@@ -7,8 +7,13 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import itertools
+import json
+import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -435,6 +440,26 @@ class EvaluationSettings(Section):
         return names
 
 
+Benchmark = Literal["none", "voc2012", "coco_stuff_27", "coco_81", "coco_171"]
+
+
+class ComparisonSettings(Section):
+    """The runs beside each other, and beside published figures."""
+
+    published: Benchmark = Field(
+        "none",
+        description="The benchmark that the dataset is; its published figures "
+        "(`resources/published.csv`) are put below those measured here.",
+    )
+    resamples: int = Field(
+        1000,
+        ge=100,
+        le=100_000,
+        description="Resamples of the images, for the intervals of the differences between runs.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the resamples.")
+
+
 class ReportSettings(Section):
     """Contact sheets and figures."""
 
@@ -461,6 +486,7 @@ class Config(Section):
     regions: RegionSettings = RegionSettings()
     labelling: LabellingSettings = LabellingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    comparison: ComparisonSettings = ComparisonSettings()
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="before")
@@ -474,7 +500,10 @@ class Config(Section):
         return put_over(EMBEDDED_SIZES, raw) if model == EMBEDDED else raw
 
 
-RESERVED_RUNS = ("features", "images", "labels", "manifest", "logs")
+RESERVED_RUNS = ("features", "images", "labels", "manifest", "logs", "comparison")
+SHARED_SECTIONS = ("dataset", "comparison")
+"""Sections in which runs cannot differ."""
+
 DEFAULT_RUN = "lightcluster"
 
 
@@ -485,12 +514,15 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     ----------
     raw : mapping
         As read from YAML: the sections of `Config` and, optionally, ``runs``, a mapping from the
-        name of a run to the settings in which it differs (any key but those of ``dataset``).
+        name of a run to the settings in which it differs (any key but those of
+        `SHARED_SECTIONS`), and ``grid``, a mapping from dotted keys to lists of values, which
+        makes a run of every combination.
 
     Returns
     -------
     dict of str to Config
-        In the order of ``runs``; a single run named ``lightcluster`` when there are none.
+        In the order of ``runs`` and then of ``grid``; a single run named ``lightcluster`` when
+        there are none.
 
     Raises
     ------
@@ -498,11 +530,19 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
         Lists all mistakes, each with its key, the value found and what is allowed.
     """
     raw = dict(raw)
-    runs = raw.pop("runs", None) or {DEFAULT_RUN: {}}
+    runs, grid = raw.pop("runs", None) or {}, raw.pop("grid", None) or {}
     problems: list[str] = []
     if not isinstance(runs, Mapping):
         problems.append(f"runs = {runs!r}: must be a mapping from run name to settings")
-        runs = {DEFAULT_RUN: {}}
+        runs = {}
+    if mistakes := list(_grid_problems(grid)):
+        problems += mistakes
+        grid = {}
+    expanded = expand_grid(grid)
+    problems += [
+        f"runs.{name}: is also the name of a run of `grid`" for name in runs if name in expanded
+    ]
+    runs = {**runs, **expanded} or {DEFAULT_RUN: {}}
     invalid = _problems(raw, prefix="")
     problems += invalid or _dataset_contradictions(Config.model_validate(raw))
     configs: dict[str, Config] = {}
@@ -534,11 +574,95 @@ def _run_problems(name: object, overrides: object, prefix: str) -> list[str]:
     if overrides is None or not isinstance(overrides, Mapping):
         problems.append(f"{prefix[:-1]} = {overrides!r}: must be a mapping, {{}} for no changes")
         return problems
-    if "dataset" in overrides:
-        problems.append(f"{prefix}dataset: all runs of a configuration share one dataset")
-    return problems + _problems(
-        {key: value for key, value in overrides.items() if key != "dataset"}, prefix
-    )
+    problems += [
+        f"{prefix}{section}: {_SHARED}" for section in SHARED_SECTIONS if section in overrides
+    ]
+    own = {key: value for key, value in overrides.items() if key not in SHARED_SECTIONS}
+    return problems + _problems(own, prefix)
+
+
+_SHARED = "all runs of a configuration share one dataset, and are compared in one way"
+
+
+def _grid_problems(grid: object) -> Iterator[str]:
+    """Yield the mistakes of ``grid``."""
+    if not isinstance(grid, Mapping):
+        yield (
+            f"grid = {grid!r}: must be a mapping from keys, such as `features.layer`, to lists of "
+            "values"
+        )
+        return
+    known = {key for key, _ in walk_keys()}
+    for key, values in grid.items():
+        if key not in known:
+            yield f"grid.{key}: unknown key{_suggestion(str(key))}"
+        elif key.partition(".")[0] in SHARED_SECTIONS:
+            yield f"grid.{key}: {_SHARED}"
+        elif not isinstance(values, list) or not values:
+            yield f"grid.{key} = {values!r}: must be a list of at least one value"
+        elif len({json.dumps(value, default=str) for value in values}) < len(values):
+            yield f"grid.{key} = {values!r}: each value may stand there once"
+        else:
+            for value in values:
+                yield from _problems(_nested(key, value), "grid.")
+
+
+def expand_grid(grid: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
+    """Return a run for every combination of values, the last key varying fastest.
+
+    A run is named by its values, as in ``layer--1_k_image-2``; where that is too long, or not
+    unique, by its beginning and a digest of them.
+
+    Parameters
+    ----------
+    grid : mapping of str to list
+        Values by dotted key; none for no runs.
+
+    Returns
+    -------
+    dict of str to dict
+        The settings in which each run differs, by its name.
+    """
+    if not grid:
+        return {}
+    choices = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    names = [_describe_choice(choice) for choice in choices]
+    count = Counter(names)
+    runs: dict[str, dict[str, Any]] = {}
+    for name, choice in zip(names, choices, strict=True):
+        settings: dict[str, Any] = {}
+        for key, value in choice.items():
+            settings = put_over(settings, _nested(key, value))
+        if len(name) > _LONGEST_NAME or count[name] > 1:
+            text = json.dumps(choice, default=str).encode()
+            digest = hashlib.blake2b(text, digest_size=4).hexdigest()
+            name = f"{name[: _LONGEST_NAME - len(digest) - 1]}-{digest}"
+        runs[name] = settings
+    return runs
+
+
+_LONGEST_NAME = 80
+"""As in `Name`."""
+
+
+def _describe_choice(choice: Mapping[str, Any]) -> str:
+    """Return keys and values as a name; a key without its section where that is enough."""
+    short = Counter(key.rpartition(".")[2] for key in choice)
+    parts = []
+    for key, value in choice.items():
+        last = key.rpartition(".")[2]
+        text = ".".join(map(str, value)) if isinstance(value, list) else str(value)
+        part = f"{last if short[last] == 1 else key}-{text}"
+        parts.append(re.sub(r"[^A-Za-z0-9_.-]+", "-", part))
+    return "_".join(parts)
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Return `value` as a dotted key of sections."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    nested: dict[str, Any] = value
+    return nested
 
 
 class _RunName(Section):

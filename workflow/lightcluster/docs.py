@@ -46,6 +46,21 @@ runs:
   four-clusters:
     clustering: {{k_dataset: 4, k_category: 4, k_image: 4}}
 ```
+
+## `grid`
+
+Runs of all combinations of some values, named by them (here `layer--1_k_image-2` and so on); they
+come after those under `runs`. With more than one run, `results/<dataset>/comparison/` holds a table
+and a figure of all of them: means and standard deviations over the labelling seeds, and paired
+bootstrap intervals, over the images, of the difference from the first run.
+
+```yaml
+grid:
+  features.layer: [-1, -3]
+  clustering.k_image: [2, 3]
+```
+
+No run can differ in `dataset` or `comparison`.
 """
 
 
@@ -131,6 +146,11 @@ def config_schema() -> str:
         "type": "object",
         "description": "Runs by name, each with the settings in which it differs.",
         "additionalProperties": {"type": "object"},
+    }
+    schema["properties"]["grid"] = {
+        "type": "object",
+        "description": "Values by dotted key: a run for every combination of them.",
+        "additionalProperties": {"type": "array", "minItems": 1},
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -135,6 +135,12 @@ class Layout:
         """Tell whether a run is also scored image by image."""
         return self.labelled and PER_IMAGE in self.configs[run].evaluation.protocols
 
+    @property
+    def compared(self) -> bool:
+        """Whether there is something to compare: several runs, or one and published figures."""
+        published = next(iter(self.configs.values())).comparison.published != "none"
+        return self.labelled and (len(self.configs) > 1 or published)
+
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._run_of_weights[weights]].backbone
@@ -177,6 +183,7 @@ class Layout:
             "shard": len(configs) * shards,
             "seed": seeds,
             "shard and seed": seeds * shards,
+            "all runs": int(self.compared),
         }
         absent = set()
         if not self._demo:
@@ -267,3 +274,5 @@ def summary(layout: Layout) -> Iterator[str]:
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
         yield f"  binary masks   {here / 'masks' / 'png'}/"
         yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
+    if layout.compared:
+        yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from lightcluster.config import Config, lookup
 
 Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "run", "shard",
-               "seed", "shard and seed"]  # fmt: skip
+               "seed", "shard and seed", "all runs"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -280,6 +280,11 @@ STEPS: dict[str, Step] = {
             "score_patches",
             "label_regions",
         ),
+    ),
+    "compare": Step(
+        unit="all runs",
+        reads=("comparison",),
+        after=("count_masks", "count_confusion", "evaluate"),
     ),
     "report": Step(
         reads=("report", "dataset.ignore", "dataset.max_pixels", *METHOD),

@@ -110,6 +110,17 @@ def class_counts_of(wildcards):
     )
 
 
+def counts_of_all_runs():
+    """Return the counts that the intervals of differences need, if there are several runs."""
+    seeds = {run: CONFIGS[run].labelling.seeds for run in CONFIGS if len(CONFIGS) > 1}
+    places = [
+        f"{DATASET}/{run}/counts/{place}"
+        for run in seeds
+        for place in ["masks", *(f"seed-{seed}" for seed in seeds[run])]
+    ]
+    return expand("{place}/{shard}.npz", place=places, shard=SHARDS)
+
+
 def per_image_of(wildcards):
     """Return the summary of the scores image by image, if the run has them."""
     wanted = LAYOUT.scores_images(wildcards.run)
@@ -135,6 +146,11 @@ def run_targets(run):
         seed=CONFIGS[run].labelling.seeds,
     )
     return targets + expand(f"{RUN}/tables/metrics.csv", run=run if LABELLED else [])
+
+
+def comparison_targets():
+    """Return the comparison of all runs, if there is something to compare."""
+    return [f"{DATASET}/comparison/comparison.csv"] * LAYOUT.compared
 
 
 def take_lock():

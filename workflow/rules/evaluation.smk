@@ -134,6 +134,43 @@ if LABELLED:
             "--counts {params.counts} --dataset {params.dataset} --run {wildcards.run} "
             "--output {output.images} --summary {output.summary} > {log} 2>&1"
 
+    rule compare:
+        input:
+            expand(f"{RUN}/tables/metrics.csv", run=CONFIGS),
+            counts_of_all_runs(),
+        output:
+            table=report(
+                f"{DATASET}/comparison/comparison.csv",
+                caption="../report/comparison.rst",
+                category="Comparison",
+                labels={"comparison": "table"},
+            ),
+            figure=report(
+                f"{DATASET}/comparison/comparison.png",
+                caption="../report/comparison.rst",
+                category="Comparison",
+                labels={"comparison": "figure"},
+            ),
+        log:
+            f"{DATASET}/logs/compare.log",
+        benchmark:
+            f"{DATASET}/benchmarks/compare.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=60,
+        params:
+            settings=settings("compare"),
+            shards=len(SHARDS),
+            folder=lambda wildcards, output: Path(output.table).parents[1],
+            runs=" ".join(f"--run {run}" for run in CONFIGS),
+        shell:
+            "python -m lightcluster compare {params.settings:q} {params.shards} "
+            "--folder {params.folder} {params.runs} --table {output.table} "
+            "--figure {output.figure} > {log} 2>&1"
+
 
 rule analyse:
     input:

@@ -43,14 +43,18 @@ TOTALS = ("segmentation", "random", "oracle")
 
 
 def _labelled(
-    image_ids: list[str], rows: dict[str, Row], classes: Classes, ignore: int
+    image_ids: list[str], rows: list[Row], classes: Classes, ignore: int
 ) -> Iterator[tuple[int, Row, NDArray[np.uint16]]]:
-    """Yield the number, the manifest row and the truth of each image that has a label."""
-    for number, image_id in enumerate(progress(image_ids, "count")):
-        row = rows[image_id]
+    """Yield the place in `image_ids`, the manifest row and the truth of each image with a label.
+
+    The order is that of the manifest, and so the same for all runs, which are compared image by
+    image; that of their masks is of their features, and may be another.
+    """
+    places = {image_id: number for number, image_id in enumerate(image_ids)}
+    for row in progress(rows, "count"):
         if row.label is not None:
             label = read_label(row.label, (row.height, row.width))
-            yield number, row, to_indices(label, classes, ignore)
+            yield places[row.image_id], row, to_indices(label, classes, ignore)
 
 
 def count_masks(
@@ -69,12 +73,12 @@ def count_masks(
 
     Patch masks are enlarged to pixels without interpolation. Writes ``counts`` int64 [images,
     stages, 2, 2] (predicted, true; 1 is foreground) of the images with a label, in the order of the
-    masks, and ``ignored`` int64 [images], their pixels without truth. Without a background class
+    manifest, and ``ignored`` int64 [images], their pixels without truth. Without a background class
     there is nothing to count: no images.
     """
     classes = read_classes(classes_file)
     ground = background_index(classes, background)
-    rows = {row.image_id: row for row in read_manifest(manifest)}
+    rows = read_manifest(manifest)
     patches, pixels = read_patch_masks(patch_masks), read_pixel_masks(pixel_masks)
     counts: list[list[NDArray[np.int64]]] = []
     ignored: list[int] = []
@@ -208,7 +212,7 @@ def count_confusion(
     n_classes, ground = len(names.ids), background_index(names, background)
     k = number_of_classes(classes, names, background)
     frames = frames_of(protocols, stego_squash)
-    rows = {row.image_id: row for row in read_manifest(manifest)}
+    rows = read_manifest(manifest)
     masks = read_pixel_masks(pixel_masks)
     shapes = {"segmentation": k + 1, "random": k + 1, "oracle": n_classes + 1}
     totals = {

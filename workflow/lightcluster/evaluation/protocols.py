@@ -95,7 +95,9 @@ def to_frame(labels: NDArray[np.integer[Any]], frame: FrameName) -> NDArray[np.i
     """Bring a map of labels to the size at which its pixels are counted.
 
     The same as torchvision's ``Resize(320, NEAREST)`` and ``CenterCrop(320)``, with which STEGO
-    prepares its labels.
+    prepares its labels. Where the centre of a pixel falls between two, Pillow takes another one
+    of 16-bit images than of others: all are resized as int32, so that every map of an image is
+    sampled at the same places.
 
     Parameters
     ----------
@@ -104,12 +106,12 @@ def to_frame(labels: NDArray[np.integer[Any]], frame: FrameName) -> NDArray[np.i
 
     Returns
     -------
-    array of the same dtype
-        Shape (height, width), or (320, 320).
+    int array
+        The array itself, or int32 of shape (320, 320).
     """
     if frame == "original":
         return labels
-    image = Image.fromarray(labels)
+    image = Image.fromarray(labels.astype(np.int32))
     if frame == "squashed":
         return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST))
     short = min(image.size)

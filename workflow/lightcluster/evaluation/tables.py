@@ -274,8 +274,8 @@ def evaluate(
             class_counts[frame][seed], images = read_class_counts(paths, frame)
     if not images:
         raise DatasetError(
-            "no image has a usable label: nothing can be evaluated; `lightcluster check` says where "
-            "label maps are looked for, rejected.csv lists those refused"
+            "no image has a usable label: nothing can be evaluated; `lightcluster check` says "
+            "where label maps are looked for, rejected.csv lists those refused"
         )
     tables = make_tables(
         read_mask_counts([counts_folder / "masks" / name for name in shard_names]),

@@ -1,0 +1,141 @@
+"""Resampling, against summing the drawn images one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import quick
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from lightcluster.evaluation import bootstrap
+from lightcluster.evaluation.bootstrap import (
+    bootstrap_classes,
+    bootstrap_masks,
+    draw_images,
+    interval,
+    resample,
+    sparse_counts,
+)
+from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.scores import score_classes
+from lightcluster.files import encode_names, write_arrays
+
+IMAGES, CLUSTERS, CLASSES = 7, 4, 3
+
+
+def random_counts(seed: int = 0) -> NDArray[np.int64]:
+    """Sparse counts [images, clusters, classes]."""
+    generator = np.random.default_rng(seed)
+    shape = (IMAGES, CLUSTERS, CLASSES)
+    return generator.integers(0, 100, shape) * (generator.random(shape) < 0.4)
+
+
+def drawn_indices(resamples: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(IMAGES, size=(resamples, IMAGES))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 11, 1000])
+def test_the_draws_do_not_depend_on_how_many_are_made_at_once(at_once: int) -> None:
+    times = np.concatenate(list(draw_images(IMAGES, 11, 5, at_once)))
+    assert times[0].tolist() == [1] * IMAGES
+    for row, indices in zip(times[1:], drawn_indices(11, 5), strict=True):
+        assert row.tolist() == [int((indices == image).sum()) for image in range(IMAGES)]
+
+
+def test_few_resamples_are_made_at_once_where_there_are_many_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sparse = csr_array(random_counts().reshape(IMAGES, -1))
+    whole = list(resample(sparse, (CLUSTERS, CLASSES), 10, 0))
+    for batch in (1, 2 * CLUSTERS * CLASSES):
+        monkeypatch.setattr(bootstrap, "BATCH", batch)
+        np.testing.assert_array_equal(list(resample(sparse, (CLUSTERS, CLASSES), 10, 0)), whole)
+
+
+@quick
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_resampled_counts_are_those_of_the_drawn_images(seed: int, resamples: int) -> None:
+    counts = random_counts(seed)
+    sparse = csr_array(counts.reshape(IMAGES, -1))
+    first, *others = resample(sparse, (CLUSTERS, CLASSES), resamples, seed)
+    np.testing.assert_array_equal(first, counts.sum(axis=0))
+    assert first.dtype == np.int64
+    for found, indices in zip(others, drawn_indices(resamples, seed), strict=True):
+        np.testing.assert_array_equal(found, sum(counts[index] for index in indices))
+
+
+def test_an_interval_is_of_the_difference() -> None:
+    own = np.asarray([0.5, *np.linspace(0.4, 0.6, 101)])
+    result = interval(own, np.full(102, 0.45))
+    assert result == pytest.approx((0.05, -0.045, 0.145))
+    assert interval(own, own) == (0, 0, 0)
+    assert np.isnan(interval(own, own * np.nan)).all()
+
+
+def write_run(folder: Path, seed: int, counts: NDArray[np.int64]) -> list[str]:
+    """Write counts of two shards of 3 and 4 images, and one shard without any."""
+    parts = {"0000": slice(0, 3), "0001": slice(3, 3), "0002": slice(3, IMAGES)}
+    for name, part in parts.items():
+        own = counts[part]
+        number, cluster, true = np.nonzero(own)
+        cells = np.stack([number, cluster, true, own[number, cluster, true]], axis=1)
+        write_arrays(
+            folder / f"seed-{seed}" / f"{name}.npz", compressed=True,
+            image_id=encode_names([f"{number}" for number in range(len(own))]),
+            **{
+                "original.segmentation": own.sum(axis=0),
+                "original.cells": cells,
+                "original.ignored": np.zeros(len(own), np.int64),
+            },
+        )  # fmt: skip
+    return list(parts)
+
+
+def test_counts_of_all_shards_are_put_together(tmp_path: Path) -> None:
+    counts = random_counts()
+    shards = write_run(tmp_path, 0, counts)
+    sparse, shape = sparse_counts([tmp_path / "seed-0" / f"{n}.npz" for n in shards], "original")
+    assert shape == (CLUSTERS, CLASSES)
+    np.testing.assert_array_equal(sparse.toarray().reshape(counts.shape), counts)
+
+
+def test_classes_are_matched_anew_in_each_resample_and_averaged_over_seeds(tmp_path: Path) -> None:
+    by_seed = {seed: random_counts(seed) for seed in (2, 9)}
+    for seed, counts in by_seed.items():
+        shards = write_run(tmp_path, seed, counts)
+    found = bootstrap_classes(tmp_path, shards, [2, 9], "coco_things", "original", 5, 3)
+    assert found.shape == (2, 6)
+    draws = [np.arange(IMAGES), *drawn_indices(5, 3)]
+    for column, indices in enumerate(draws):
+        scores = [
+            score_classes(counts[indices].sum(axis=0), "abc", "iou_hungarian", "zero")
+            for counts in by_seed.values()
+        ]
+        for row, name in enumerate(("mean_iou", "pixel_accuracy")):
+            expected = np.mean([getattr(score, name) for score in scores])
+            assert found[row, column] == pytest.approx(expected)
+    assert len(set(found[0].tolist())) > 3
+
+
+def test_masks_are_scored_by_stage(tmp_path: Path) -> None:
+    counts = np.random.default_rng(1).integers(1, 50, (IMAGES, len(STAGES), 2, 2))
+    for name, part in {"0000": slice(0, 5), "0001": slice(5, IMAGES)}.items():
+        ignored = np.zeros(len(counts[part]), np.int64)
+        write_arrays(tmp_path / "masks" / f"{name}.npz", counts=counts[part], ignored=ignored)
+    found = bootstrap_masks(tmp_path, ["0000", "0001"], 4, 8)
+    assert list(found) == ["reestimated", "refined"]
+    for stage, scores in found.items():
+        for score, indices in zip(scores, [np.arange(IMAGES), *drawn_indices(4, 8)], strict=True):
+            (a, b), (c, d) = counts[indices, STAGES.index(stage)].sum(axis=0)
+            assert score == pytest.approx((a / (a + b + c) + d / (d + b + c)) / 2)
+
+
+def test_without_a_background_there_are_no_masks_to_score(tmp_path: Path) -> None:
+    empty = np.zeros((0, len(STAGES), 2, 2), np.int64)
+    write_arrays(tmp_path / "masks/0000.npz", counts=empty, ignored=np.zeros(0, np.int64))
+    assert bootstrap_masks(tmp_path, ["0000"], 4, 0) == {}

@@ -1,0 +1,94 @@
+"""Published figures: the file is as its source has it, and a wrong line is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from lightcluster.config import Benchmark
+from lightcluster.errors import StoreError
+from lightcluster.evaluation.published import PUBLISHED, read_published
+
+HEADER = "system,variant,backbone,dataset,protocol,metric,value,sd,source,hygiene"
+
+
+def of(dataset: str) -> dict[tuple[str, str], float]:
+    return {(figure.name, figure.metric): figure.value for figure in read_published(dataset)}
+
+
+def test_every_benchmark_has_figures_and_none_has_none():
+    for name in get_args(Benchmark):
+        assert bool(read_published(name)) == (name != "none")
+    lines = PUBLISHED.read_text(encoding="utf-8").splitlines()
+    assert sum(len(read_published(name)) for name in get_args(Benchmark)) == len(lines) - 1
+
+
+def test_figures_of_voc():
+    assert of("voc2012") == {
+        ("MaskContrast", "miou"): 35.0,
+        ("MaskContrast (with supervised saliency)", "miou"): 44.2,
+        ("DeepSpectral (without self-training)", "miou"): 30.8,
+        ("DeepSpectral (without self-training, as users measured it over 5 seeds)", "miou"): 23.8,
+        ("DeepSpectral (self-trained)", "miou"): 37.2,
+        ("HSG", "miou"): 41.9,
+        ("Leopart (S/16)", "miou"): 41.7,
+        ("Leopart (B/8)", "miou"): 47.2,
+        ("MaskDistill", "miou"): 45.8,
+        ("MaskDistill (with CRF)", "miou"): 48.9,
+        ("COMUS", "miou"): 50.0,
+        ("CAUSE (first of three)", "miou"): 50.0,
+        ("CAUSE (second of three)", "miou"): 53.3,
+        ("CAUSE (third of three)", "miou"): 53.4,
+    }
+    figures = read_published("voc2012")
+    assert {f.name: f.sd for f in figures if f.sd is not None} == {
+        "DeepSpectral (self-trained)": 3.8
+    }
+    assert {f.system for f in figures if "training-free" in f.hygiene} == {"DeepSpectral"}
+    assert {f.system for f in figures if f.protocol == "stego"} == {"CAUSE"}
+    assert {f.system for f in figures if "label leak" in f.hygiene} == {"CAUSE"}
+
+
+def test_figures_of_coco():
+    stuff = of("coco_stuff_27")
+    assert stuff["k-means (DINO B/8)", "miou"] == 15.7
+    assert stuff["STEGO (B/8)", "pixel_accuracy"] == 56.9
+    assert stuff["CAUSE", "miou"] == 45.3
+    assert len(stuff) == 17
+    assert {figure.protocol for figure in read_published("coco_stuff_27")} == {"stego"}
+    assert of("coco_81") == {
+        ("COMUS (instance ground truth)", "miou"): 19.6,
+        ("CAUSE (stuff-map ground truth)", "miou"): 21.2,
+    }
+    assert of("coco_171") == {("CAUSE", "miou"): 15.2, ("CAUSE", "pixel_accuracy"): 46.6}
+
+
+def test_no_figure_is_of_the_method_itself():
+    assert "lightcluster" not in PUBLISHED.read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("A,,,voc2012,maskcontrast,miou,350,,A,", r"line 3: value = '350'"),
+        ("A,,,voc2012,ours,miou,35,,A,", r"line 3: protocol = 'ours'"),
+        ("A,,,imagenet,stego,miou,35,,A,", r"line 3: dataset = 'imagenet'"),
+        ("A,,,voc2012,stego,miou,35,,A,honest", r"line 3: hygiene.0 = 'honest'"),
+        ("A,,,voc2012,stego,miou,35,-1,A,", r"line 3: sd = '-1'"),
+        (",,,voc2012,stego,miou,35,,A,", r"line 3: system = ''"),
+        ("A,,,voc2012,stego,miou", r"line 3: value = None"),
+        ("B,,,voc2012,stego,miou,35,,A,", r"B stands twice"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str):
+    path = tmp_path / "published.csv"
+    path.write_text(f"{HEADER}\nB,,,voc2012,stego,miou,1,,B,\n{line}\n", encoding="utf-8")
+    with pytest.raises(StoreError, match=message):
+        read_published("voc2012", path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(StoreError, match=r"none\.csv: cannot be used"):
+        read_published("voc2012", tmp_path / "none.csv")
