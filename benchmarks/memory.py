@@ -85,7 +85,7 @@ class Simulation:
             self._write_store(name, ids)
             self._write_sample(name, len(ids))
             self._write_regions(name, ids)
-            self._write_counts(name, len(ids))
+            self._write_counts(name, ids)
         lines = [f"{number},class {number}" for number in range(CLASSES)]
         (self.folder / "classes.csv").write_text("id,name\n" + "\n".join(lines) + "\n")
 
@@ -141,21 +141,21 @@ class Simulation:
             cls=self._tokens(count), key=self._tokens(count),
         )  # fmt: skip
 
-    def _write_counts(self, name: str, count: int) -> None:
+    def _write_counts(self, name: str, ids: list[str]) -> None:
         def drawn(*shape: int) -> np.ndarray:
-            return self.random.integers(1, 10_000 * count, shape)
+            return self.random.integers(1, 10_000 * len(ids), shape)
 
-        images = {"ignored": np.asarray(0), "images": np.asarray(count)}
-        write_arrays(self.folder / f"counts/masks/{name}.npz", counts=drawn(len(STAGES), 2, 2),
-                     **images)  # fmt: skip
+        ignored = np.zeros(len(ids), np.int64)
+        write_arrays(self.folder / f"counts/masks/{name}.npz", ignored=ignored,
+                     counts=drawn(len(ids), len(STAGES), 2, 2))  # fmt: skip
         for seed in SETTINGS.labelling.seeds:
-            write_arrays(
-                self.folder / f"counts/seed-{seed}/{name}.npz",
-                segmentation=drawn(CLASSES, CLASSES),
-                random=drawn(CLASSES, CLASSES),
-                oracle=drawn(CLASSES + 1, CLASSES),
-                **images,
-            )
+            arrays = {
+                "original.segmentation": drawn(CLASSES, CLASSES),
+                "original.random": drawn(CLASSES, CLASSES),
+                "original.oracle": drawn(CLASSES + 1, CLASSES),
+                "original.ignored": ignored,
+            }
+            write_arrays(self.folder / f"counts/seed-{seed}/{name}.npz", **arrays)
 
     def step(self, name: str, *arguments: str) -> list[str]:
         """Return the command line of a step; ``@`` in its arguments is the folder."""

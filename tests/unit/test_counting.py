@@ -27,6 +27,7 @@ from lightcluster.evaluation.counting import (
     oracle_classes,
     read_class_counts,
     read_mask_counts,
+    sum_mask_counts,
 )
 from lightcluster.files import decode_names, read_arrays, write_arrays
 from lightcluster.masks.upsampling import upsample
@@ -404,3 +405,6 @@ def test_counts_of_masks_are_those_of_all_images(tmp_path: Path) -> None:
     counts, ignored = read_mask_counts(parts)
     assert counts[:, 0, 0, 0].tolist() == [1, 2, 2]
     assert ignored.tolist() == [7, 7, 7]
+    counts, ignored = sum_mask_counts(parts)
+    assert counts[:, 0, 0, 0].tolist() == [0, 1, 4]
+    assert ignored.tolist() == [0, 7, 14]

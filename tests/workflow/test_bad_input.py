@@ -18,6 +18,7 @@ from PIL import Image
 
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, render_scene
+from lightcluster.files import decode_names, read_arrays
 
 STYLE = SceneStyle(height=72, width=96)
 IMAGES = "photos of 'me' ; $(touch pwned) {x} \"ü\""
@@ -255,9 +256,14 @@ def test_no_file_name_reaches_a_shell(finished):
 def test_labelled_images_are_scored_and_the_others_are_not(finished, read_rows):
     run = finished.results / "lightcluster"
     assert read_rows(run / "tables" / "metrics.csv")
-    counted = [np.load(path)["images"] for path in sorted((run / "counts/seed-0").glob("*.npz"))]
-    labelled = [row for row in read_rows(finished.results / "manifest.csv") if row["label"]]
-    assert sum(counted) == len(labelled) == 6 + len(NASTY_NAMES)
+    counted = [
+        image_id
+        for path in sorted((run / "counts/seed-0").glob("*.npz"))
+        for image_id in decode_names(read_arrays(path, "image_id")["image_id"])
+    ]
+    manifest = read_rows(finished.results / "manifest.csv")
+    assert counted == [row["image_id"] for row in manifest if row["label"]]
+    assert len(counted) == 6 + len(NASTY_NAMES)
 
 
 def test_a_second_run_has_nothing_to_do(finished, run_snakemake):

@@ -268,15 +268,31 @@ def read_mask_counts(paths: list[Path]) -> tuple[NDArray[np.int64], NDArray[np.i
     return counts, ignored
 
 
+def sum_mask_counts(paths: list[Path]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what `count_masks` wrote, summed over the images of each shard.
+
+    Returns
+    -------
+    counts : int64 [shards, stages, 2, 2]
+    ignored : int64 [shards]
+    """
+    shards = (read_arrays(path, "counts", "ignored") for path in paths)
+    sums = [(shard["counts"].sum(axis=0), shard["ignored"].sum()) for shard in shards]
+    return np.asarray([counts for counts, _ in sums]), np.asarray([ignored for _, ignored in sums])
+
+
 def read_class_counts(paths: list[Path], frame: FrameName) -> tuple[ImageCounts, int]:
     """Return what `count_confusion` wrote in one frame, summed over shards, and the images."""
     names = [f"{frame}.{name}" for name in (*TOTALS, "ignored")]
-    shards = [read_arrays(path, *names) for path in paths]
-    segmentation, random, oracle = (
-        np.sum([shard[name] for shard in shards], axis=0) for name in names[:-1]
-    )
-    ignored = np.concatenate([shard[names[-1]] for shard in shards])
-    return ImageCounts(segmentation, random, oracle, int(ignored.sum())), len(ignored)
+    totals: list[Any] = [0, 0, 0]
+    ignored, images = 0, 0
+    for path in paths:
+        *counts, of_images = read_arrays(path, *names).values()
+        totals = [total + part for total, part in zip(totals, counts, strict=True)]
+        ignored += int(of_images.sum())
+        images += len(of_images)
+    segmentation, random, oracle = totals
+    return ImageCounts(segmentation, random, oracle, ignored), images
 
 
 class ShardCells(NamedTuple):

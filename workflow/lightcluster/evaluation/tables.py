@@ -17,7 +17,7 @@ from lightcluster.evaluation.counting import (
     STAGES,
     ImageCounts,
     read_class_counts,
-    read_mask_counts,
+    sum_mask_counts,
 )
 from lightcluster.evaluation.protocols import (
     FRAMES,
@@ -185,8 +185,8 @@ def make_tables(
 
     Parameters
     ----------
-    mask_counts : (int64 [images, stages, 2, 2], int64 [images])
-        As `counting.read_mask_counts` returns them.
+    mask_counts : (int64 [shards, stages, 2, 2], int64 [shards])
+        As `counting.sum_mask_counts` returns them.
     class_counts : dict of frame to dict of seed to ImageCounts
         Summed counts, of each frame that the protocols need.
     images : int
@@ -278,7 +278,7 @@ def evaluate(
             "where label maps are looked for, rejected.csv lists those refused"
         )
     tables = make_tables(
-        read_mask_counts([counts_folder / "masks" / name for name in shard_names]),
+        sum_mask_counts([counts_folder / "masks" / name for name in shard_names]),
         class_counts, images, names.names, background_index(names, background), conditions,
     )  # fmt: skip
     for name in ("metrics", "per_class", "matching"):
