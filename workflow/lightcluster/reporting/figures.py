@@ -155,7 +155,7 @@ def plot_stages(metrics: pd.DataFrame) -> Figure:
 def plot_classes(metrics: pd.DataFrame) -> Figure:
     """Draw the mIoU of the classes by matching, with its floor and its ceiling.
 
-    The floor are random labels, and the ceiling the best possible labels, of the same regions.
+    The floor are random labels, the ceiling the most frequent true class, of the same regions.
 
     Parameters
     ----------
