@@ -88,7 +88,11 @@ def test_new_images_twice_from_python(model, tmp_path, read_rows):
     (images / "broken.jpg").write_bytes(b"no image")
     (images / "sub").mkdir()
     (images / "deep.png").rename(images / "sub" / "c 'é;.png")
+    killed = tmp_path / "out" / ".lightcluster-1234"
+    killed.mkdir(parents=True)
+    (tmp_path / "out" / "segment.json").write_text("{}")
     first = segment([images], model, tmp_path / "out")
+    assert not killed.exists()
     before = pngs(first)
     assert sorted(before) == ["a.png", "b.png", "sub/c 'é;.png"]
     with Image.open(first / "b.png") as image:
@@ -112,9 +116,10 @@ def test_mistakes_end_with_a_message(model, tmp_path):
     (images / "broken.jpg").write_bytes(b"no image")
     done = command("segment", images, "--model", model, "--out", tmp_path / "out")
     assert done.returncode == 1
-    assert "no image can be used" in done.stderr
+    assert f"no image can be used; {tmp_path / 'out' / 'rejected.csv'} says why" in done.stderr
     assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["rejected.csv"]
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["rejected.csv", "segment.json"]  # so that the same folder can be tried again
     done = command("segment", images, "--model", images, "--out", tmp_path / "out")
     assert "model.json is missing" in done.stderr
 

@@ -36,6 +36,8 @@ from lightcluster.steps import METHOD
 log = logging.getLogger(__name__)
 
 RECORD = "segment.json"
+WORK = ".lightcluster-"
+"""Beginning of the name of the folder of intermediate files."""
 
 
 def segment(
@@ -91,7 +93,10 @@ def segment(
     set_threads(1)
     with explaining(output):
         output.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".lightcluster-", dir=output) as name:
+        for stale in output.glob(f"{WORK}*"):  # of a call that was killed
+            shutil.rmtree(stale)
+        _record(folder, fitted, output)
+        with TemporaryDirectory(prefix=WORK, dir=output) as name:
             work = Path(name)
             for shard, members in enumerate(shards):
                 rows, rejections = index_entries(
@@ -99,9 +104,11 @@ def segment(
                 )
                 write_rows(work / f"manifest/{shard:04d}.csv", rows, Row)
                 write_rows(work / f"manifest/{shard:04d}.rejected.csv", rejections, Rejection)
-            gather_manifest(
-                work / "manifest", len(shards), work / "manifest.csv", output / "rejected.csv"
-            )
+            rejected = output / "rejected.csv"
+            try:
+                gather_manifest(work / "manifest", len(shards), work / "manifest.csv", rejected)
+            except DatasetError:
+                raise DatasetError(f"no image can be used; {rejected} says why") from None
             for shard in range(len(shards)):
                 _segment_shard(
                     folder, fitted, work, f"{shard:04d}",
@@ -109,7 +116,6 @@ def segment(
                 )  # fmt: skip
             _draw_report(fitted, work)
             _hand_over(folder, work, output)
-        _record(folder, fitted, output)
     return output / "segmentation"
 
 
