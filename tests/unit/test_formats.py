@@ -50,6 +50,7 @@ from lightcluster.datasets.listing import Entry, fingerprint, list_dataset, read
 from lightcluster.datasets.manifest import index_dataset, index_entries, read_manifest
 from lightcluster.datasets.taxonomy import COCO_NAMES, TAXONOMIES, LabelFile
 from lightcluster.errors import ConfigError, DatasetError, ImageError
+from lightcluster.features.backbone import build_architecture
 from lightcluster.layout import Layout
 from lightcluster.preview import check_all
 
@@ -710,6 +711,14 @@ def test_each_dataset_has_a_configuration_file(name):
     commands = BENCHMARKS[name].download.splitlines()
     for line in (line.partition("#")[0].strip() for line in commands):
         assert line in text
+
+
+def test_dino_against_dinov2_is_ready_to_start():
+    configs = parse_config(yaml.safe_load((ROOT / "config" / "dino_dinov2.yaml").read_text()))
+    assert list(configs) == ["dino", "dinov2", "dinov2_registers"]
+    for config in configs.values():
+        assert config.dataset.format == "voc"
+        assert build_architecture(config.backbone.model).embed_dim == 384
 
 
 def test_scenes_have_annotations(tmp_path):
