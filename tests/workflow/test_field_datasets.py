@@ -20,6 +20,7 @@ from layouts import (
     write_voc,
 )
 from lightcluster.config import EMBEDDED
+from lightcluster.evaluation.counting import read_class_counts
 
 EMBEDDED_BACKBONE = {
     "backbone": {"model": EMBEDDED, "weights": "embedded"},
@@ -65,9 +66,9 @@ def test_the_borders_of_voc_are_not_counted(voc):
         with Image.open(voc.parents[1] / f"data/SegmentationClass/{name}.png") as image:
             label = np.asarray(image)
         void, total = void + int((label == 255).sum()), total + label.size
-    counts = dict(np.load(voc / "lightcluster/counts/seed-0/0000.npz"))
-    assert counts["ignored"] == void > 0
-    assert counts["segmentation"].sum() == total - void
+    counts, _ = read_class_counts([voc / "lightcluster/counts/seed-0/0000.npz"], "original")
+    assert counts.ignored == void > 0
+    assert counts.segmentation.sum() == total - void
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,10 @@ def test_things_are_painted_and_scored(coco, read_rows):
     assert [path.stem for path in painted] == COCO_IDS
     metrics = read_rows(results / "lightcluster/tables/metrics.csv")
     assert {row["stage"] for row in metrics} >= {"refined", "segmentation"}
-    counted = dict(np.load(results / "lightcluster/counts/seed-0/0000.npz"))
-    assert counted["images"] == len(COCO_IDS)
-    truth = counted["segmentation"].sum(axis=0)
+    path = results / "lightcluster/counts/seed-0/0000.npz"
+    counted, images = read_class_counts([path], "original")
+    assert images == len(COCO_IDS)
+    truth = counted.segmentation.sum(axis=0)
     for class_id in range(81):
         pixels = sum(int((np.asarray(Image.open(path)) == class_id).sum()) for path in painted)
         assert truth[class_id] == pixels
@@ -122,7 +124,8 @@ def test_a_dataset_without_background_is_counted_by_its_classes(
     assert result.returncode == 0, result.stdout
     results = coco / "results" / "coco_stuff27"
     assert [row["taxonomy"] for row in read_rows(results / "manifest.csv")] == ["coco_stuff27"] * 3
-    counted = dict(np.load(results / "lightcluster/counts/seed-0/0000.npz"))["segmentation"]
+    path = results / "lightcluster/counts/seed-0/0000.npz"
+    counted = read_class_counts([path], "original")[0].segmentation
     assert counted.shape == (28, 27)
     raw = [
         np.asarray(Image.open(coco / f"data/annotations/val2017/{name}.png"))
