@@ -15,12 +15,11 @@ from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import (
     COLUMNS,
     bootstrap_run,
-    frame_called,
     main_rows,
     make_comparison,
 )
 from lightcluster.evaluation.counting import STAGES
-from lightcluster.evaluation.protocols import FRAMES
+from lightcluster.evaluation.protocols import FRAMES, frame_called
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, evaluate
 from lightcluster.files import encode_names, write_arrays

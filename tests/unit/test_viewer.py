@@ -47,11 +47,8 @@ def test_the_images_of_least_agreement_are_found_over_all_shards(tmp_path):
 def test_the_masks_that_fit_worst_are_found_among_labelled_images(tmp_path):
     draw, samples, expected = np.random.default_rng(1), [], {}
     for shard in ("0000", "0001"):
-        votes = {f"{shard}-{n}": np.zeros((3, 2, 2), bool) for n in range(4)}
-        scores = {name: np.zeros((2, 2)) for name in votes}
-        write_patch_masks(tmp_path / "patch" / f"{shard}.npz", votes, scores)
         counts = []
-        for number, name in enumerate(votes):
+        for number, name in enumerate(f"{shard}-{n}" for n in range(4)):
             label = LabelFile(tmp_path / "label.png") if number != 1 else None
             samples.append(Sample(shard, Row(name, tmp_path, label, f"{name}.png", 2, 2)))
             if label is not None:
@@ -65,7 +62,7 @@ def test_the_masks_that_fit_worst_are_found_among_labelled_images(tmp_path):
         write_arrays(
             tmp_path / "counts" / f"{shard}.npz", counts=np.asarray(counts), ignored=np.zeros(3)
         )
-    found = lowest_iou(samples, tmp_path / "patch", tmp_path / "counts", 3)
+    found = lowest_iou(samples, tmp_path / "counts", 3)
     assert [iou for iou, _ in found] == sorted(expected.values())[:3]
     assert all(expected[sample.row.image_id] == iou for iou, sample in found)
 

@@ -466,7 +466,11 @@ class ReportSettings(Section):
     samples: int = Field(16, ge=1, le=200, description="Images of the contact sheet.")
     seed: int = Field(0, ge=0, description="Seed of their choice.")
     failures: int = Field(
-        8, ge=0, le=100, description="Images shown besides, on which the levels agree least."
+        8,
+        ge=0,
+        le=100,
+        description="Likely failures shown besides, of each kind: images on which the levels agree "
+        "least, and with labels those whose mask fits worst.",
     )
 
 
@@ -604,7 +608,7 @@ def _grid_problems(grid: object) -> Iterator[str]:
             yield f"grid.{key} = {values!r}: each value may stand there once"
         else:
             for value in values:
-                yield from _problems(_nested(key, value), "grid.")
+                yield from _problems(nest({key: value}), "grid.")
 
 
 def expand_grid(grid: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
@@ -630,14 +634,11 @@ def expand_grid(grid: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
     count = Counter(names)
     runs: dict[str, dict[str, Any]] = {}
     for name, choice in zip(names, choices, strict=True):
-        settings: dict[str, Any] = {}
-        for key, value in choice.items():
-            settings = put_over(settings, _nested(key, value))
         if len(name) > _LONGEST_NAME or count[name] > 1:
             text = json.dumps(choice, default=str).encode()
             digest = hashlib.blake2b(text, digest_size=4).hexdigest()
             name = f"{name[: _LONGEST_NAME - len(digest) - 1]}-{digest}"
-        runs[name] = settings
+        runs[name] = nest(choice)
     return runs
 
 
@@ -655,14 +656,6 @@ def _describe_choice(choice: Mapping[str, Any]) -> str:
         part = f"{last if short[last] == 1 else key}-{text}"
         parts.append(re.sub(r"[^A-Za-z0-9_.-]+", "-", part))
     return "_".join(parts)
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """Return `value` as a dotted key of sections."""
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    nested: dict[str, Any] = value
-    return nested
 
 
 class _RunName(Section):

@@ -297,7 +297,7 @@ STEPS: dict[str, Step] = {
             "score_images",
             "analyse",
         ),
-        version=2,
+        version=3,
     ),
 }
 

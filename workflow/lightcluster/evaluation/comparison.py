@@ -17,7 +17,7 @@ from lightcluster.evaluation.bootstrap import (
     bootstrap_masks,
     interval,
 )
-from lightcluster.evaluation.protocols import FRAMES, PROTOCOLS, Frame, FrameName
+from lightcluster.evaluation.protocols import PROTOCOLS, frame_called
 from lightcluster.evaluation.published import PublishedFigure
 from lightcluster.evaluation.tables import FOREGROUND, protocols_of, seeds_of
 
@@ -46,20 +46,6 @@ class Figure(NamedTuple):
 
 Scores = dict[Figure, NDArray[np.float64]]
 """Each figure of a run, of all images and of each resample: float64 [1 + resamples]."""
-
-
-def frame_called(resolution: str, crop: str) -> FrameName:
-    """Return the frame that a table describes in these words.
-
-    Raises
-    ------
-    StoreError
-        If there is none.
-    """
-    for name, frame in FRAMES.items():
-        if frame == Frame(resolution, crop):
-            return name
-    raise StoreError(f"resolution {resolution!r} with crop {crop!r}: no protocol counts pixels so")
 
 
 def bootstrap_run(

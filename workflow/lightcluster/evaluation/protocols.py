@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.config import PER_IMAGE
+from lightcluster.errors import StoreError
 from lightcluster.evaluation.matching import How
 from lightcluster.evaluation.scores import Absent
 
@@ -89,6 +90,20 @@ def frame_of(protocol: str, stego_squash: bool) -> FrameName:
 def frames_of(protocols: Iterable[str], stego_squash: bool) -> list[FrameName]:
     """Return the frames of several protocols, each once."""
     return list(dict.fromkeys(frame_of(protocol, stego_squash) for protocol in protocols))
+
+
+def frame_called(resolution: str, crop: str) -> FrameName:
+    """Return the frame that a table describes in these words.
+
+    Raises
+    ------
+    StoreError
+        If there is none.
+    """
+    for name, frame in FRAMES.items():
+        if frame == Frame(resolution, crop):
+            return name
+    raise StoreError(f"resolution {resolution!r} with crop {crop!r}: no protocol counts pixels so")
 
 
 def to_frame(labels: NDArray[np.integer[Any]], frame: FrameName) -> NDArray[np.integer[Any]]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from lightcluster.clustering.kmeans import Metric, fit_kmeans, normalize
+from lightcluster.clustering.kmeans import Metric, assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import read_sample
 from lightcluster.clustering.superclasses import superclasses_of_shard
 from lightcluster.datasets.labels import IGNORED, Classes, read_classes, read_label, to_indices
@@ -109,9 +109,10 @@ def typical_regions(regions: Mapping[str, Path], labelling: Path) -> Nearest:
     for shard, path in regions.items():
         arrays = read_arrays(path, "image_id", "image", "box", *fitted.features)
         image_ids = decode_names(arrays["image_id"])
-        points, classes = fitted.project(arrays), fitted.classes_of(arrays)
-        similarity = (points * fitted.centroids[classes - 1]).sum(axis=1)
-        for index, group in enumerate(classes.tolist()):
+        points = fitted.project(arrays)
+        nearest_centroid = assign(points, fitted.centroids)
+        similarity = (points * fitted.centroids[nearest_centroid]).sum(axis=1)
+        for index, group in enumerate((nearest_centroid + 1).tolist()):
             top, left, bottom, right = arrays["box"][index].tolist()
             image_id = image_ids[arrays["image"][index]]
             tile = Tile(float(similarity[index]), shard, image_id, (top, left, bottom, right))

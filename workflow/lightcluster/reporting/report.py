@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,7 +20,7 @@ from lightcluster.datasets.labels import Classes, read_classes, read_label, to_i
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.counting import STAGES, read_class_counts
 from lightcluster.evaluation.matching import UNMATCHED
-from lightcluster.evaluation.protocols import FRAMES
+from lightcluster.evaluation.protocols import frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of
 from lightcluster.features.images import open_image
 from lightcluster.files import replacing
@@ -57,6 +55,7 @@ from lightcluster.reporting.figures import (
     read_table,
     save_figure,
 )
+from lightcluster.reporting.page import embed_jpeg, embed_png, fill_template
 from lightcluster.reporting.provenance import Cost, versions
 from lightcluster.reporting.viewer import (
     BOX,
@@ -163,6 +162,7 @@ def report(
         If the files of earlier steps are missing, damaged, or of other images.
     """
     chosen = choose_images(iter_manifest(manifest), samples, seed)
+    per_shard = Counter(sample.shard for sample in iter_manifest(manifest))
     classes, key = None, ColourKey.of_clusters()
     if tables is not None and classes_file is not None:
         classes = read_classes(classes_file)
@@ -176,22 +176,18 @@ def report(
             metrics = read_table(tables / "metrics.csv")
             figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
             if counts is not None and classes is not None:
-                first_seed = seeds_of(metrics)[0]
-                shards = sorted({sample.shard for sample in iter_manifest(manifest)})
-                paths = [counts / f"seed-{first_seed}" / f"{shard}.npz" for shard in shards]
-                figures.append(write_confusion(metrics, paths, key, classes, folder))
-        images = sum(1 for _ in iter_manifest(manifest))
+                figures.append(
+                    write_confusion(metrics, counts, list(per_shard), key, classes, folder)
+                )
         viewed = view(
             sources,
             chosen,
             least_agreement(iter_manifest(manifest), patch_masks, failures),
-            lowest_iou(iter_manifest(manifest), patch_masks, counts / "masks", failures)
-            if counts
-            else [],
+            lowest_iou(iter_manifest(manifest), counts / "masks", failures) if counts else [],
         )
         of_images = None if per_image is None else image_score(read_table(per_image))
         page = render_page(
-            metrics, of_images, sheets, figures, shown=len(chosen), images=images,
+            metrics, of_images, sheets, figures, shown=len(chosen), images=per_shard.total(),
             viewer=render_viewer(viewed),
             config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
             analysis=[analysis / f"{name}.png" for name in ANALYSES] if analysis else [],
@@ -364,19 +360,22 @@ def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) 
 
 
 def write_confusion(
-    metrics: pd.DataFrame, counts: list[Path], key: ColourKey, classes: Classes, folder: Path
+    metrics: pd.DataFrame,
+    counts: Path,
+    shards: list[str],
+    key: ColourKey,
+    classes: Classes,
+    folder: Path,
 ) -> Path:
-    """Write the confusion of the classes, matched as they are coloured, under the first protocol.
-
-    `counts` are those of the first seed, by shard.
-    """
-    first = of_protocol(metrics, protocols_of(metrics)[0])
-    conditions = (first["resolution"].iloc[0], first["crop"].iloc[0])
-    (frame,) = (name for name, frame in FRAMES.items() if tuple(frame) == conditions)
-    found, _ = read_class_counts(counts, frame)
-    subtitle = f"{describe_run(first)}, seed {seeds_of(metrics)[0]}"
+    """Write the confusion of the classes, as they are coloured: first protocol, first seed."""
+    first, seed = of_protocol(metrics, protocols_of(metrics)[0]), seeds_of(metrics)[0]
+    frame = frame_called(str(first["resolution"].iloc[0]), str(first["crop"].iloc[0]))
+    paths = [counts / f"seed-{seed}" / f"{shard}.npz" for shard in shards]
+    figure = plot_confusion(
+        read_class_counts(paths, frame)[0].segmentation, key.cluster_to_class, classes.names,
+        f"{describe_run(first)}, seed {seed}",
+    )  # fmt: skip
     path = folder / "confusion.png"
-    figure = plot_confusion(found.segmentation, key.cluster_to_class, classes.names, subtitle)
     save_figure(figure, path)
     return path
 
@@ -508,11 +507,8 @@ def render_page(
     analysis : list of Path
         PNGs to embed, by the names of `ANALYSES`.
     """
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return fill_template(
+        TEMPLATE,
         protocols=[] if metrics is None else protocol_scores(metrics),
         masks=[] if metrics is None else mask_lines(metrics),
         mask_conditions={} if metrics is None else conditions(metrics),
@@ -530,19 +526,10 @@ def render_page(
     )
 
 
-def embed_png(path: Path) -> str:
-    """Return a PNG file as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
 def embed_sheet(path: Path) -> str:
     """Return a contact sheet as a data URI, as JPEG: it is made of photographs."""
-    buffer = io.BytesIO()
     with Image.open(path) as image:
-        image.convert("RGB").save(
-            buffer, "JPEG", quality=SHEET_QUALITY, subsampling=0, optimize=True
-        )
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return embed_jpeg(image, quality=SHEET_QUALITY, subsampling=0)
 
 
 def summary_lines(metrics: pd.DataFrame) -> list[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import heapq
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,6 +17,7 @@ from lightcluster.files import read_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import COLUMNS, Sample, Strip
+from lightcluster.reporting.page import embed_jpeg, fill_template
 
 TEMPLATE = Path(__file__).with_name("viewer.html.j2")
 BOX = (240, 320)
@@ -91,14 +89,12 @@ def least_agreement(
     return heapq.nsmallest(count, agreements(), key=lambda found: (found[0], found[1].row.image_id))
 
 
-def lowest_iou(
-    images: Iterable[Sample], patch_masks: Path, counts: Path, count: int
-) -> list[tuple[float, Sample]]:
+def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple[float, Sample]]:
     """Find the images whose refined mask has the lowest IoU with the true foreground.
 
     Parameters
     ----------
-    images, patch_masks, count
+    images, count
         See `least_agreement`.
     counts : Path
         Folder of ``<shard>.npz`` of `counting.count_masks`.
@@ -112,22 +108,15 @@ def lowest_iou(
 
     def ious() -> Iterator[tuple[float, Sample]]:
         for shard, members in groupby(images, key=lambda sample: sample.shard):
-            by_id = {sample.row.image_id: sample for sample in members}
-            ids = read_patch_masks(patch_masks / f"{shard}.npz").image_id
-            labelled = [image_id for image_id in ids if by_id[image_id].row.label is not None]
             tables = read_arrays(counts / f"{shard}.npz", "counts")["counts"]
-            for image_id, table in zip(labelled, tables[:, STAGES.index("refined")], strict=False):
+            if not len(tables):  # no class is the background
+                continue
+            labelled = [sample for sample in members if sample.row.label is not None]
+            for sample, table in zip(labelled, tables[:, STAGES.index("refined")], strict=True):
                 if union := int(table.sum() - table[0, 0]):
-                    yield int(table[1, 1]) / union, by_id[image_id]
+                    yield int(table[1, 1]) / union, sample
 
     return heapq.nsmallest(count, ious(), key=lambda found: (found[0], found[1].row.image_id))
-
-
-def embed_picture(picture: NDArray[np.uint8]) -> str:
-    """Return a picture, uint8 [height, width, 3], as a data URI of a JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture]:
@@ -137,7 +126,7 @@ def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture
             caption=strip.caption,
             note=note,
             stages={
-                stage: embed_picture(cell)
+                stage: embed_jpeg(Image.fromarray(cell), quality=QUALITY)
                 for stage, cell in zip(COLUMNS, strip.cells, strict=False)
                 if cell is not None
             },
@@ -148,14 +137,10 @@ def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture
 
 def render_viewer(sections: Sequence[Section]) -> str:
     """Return the viewer as a fragment of HTML with its own style and script."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     stages = [
         stage
         for stage in COLUMNS
         if any(stage in picture.stages for section in sections for picture in section.pictures)
     ]
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     shown = [section for section in sections if section.pictures]
-    return template.render(sections=shown, stages=stages, first=FIRST_SHOWN)
+    return fill_template(TEMPLATE, sections=shown, stages=stages, first=FIRST_SHOWN)
