@@ -252,11 +252,7 @@ def extract_features(
     _use_threads(threads)
     from lightcluster.features.step import extract_features as step
 
-    facet, layer = settings["features.facet"], settings["features.layer"]
-    if choice is not None:
-        from lightcluster.layout import read_choice
-
-        facet, layer = read_choice(choice)
+    facet, layer = _chosen(settings["features.facet"], settings["features.layer"], choice)
     step(
         manifest, weights, output,
         mean=settings["backbone.mean"], std=settings["backbone.std"], facet=facet, layer=layer,
@@ -264,6 +260,15 @@ def extract_features(
         max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
         device=_device(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
+
+
+def _chosen(facet: str, layer: Any, choice: Path | None) -> tuple[Any, Any]:
+    """Return the facet and the layer: those of the table of a choice, if there is one."""
+    if choice is None:
+        return facet, layer
+    from lightcluster.layout import read_choice
+
+    return read_choice(choice)
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -534,13 +539,11 @@ def export_model(
     choice: OptionalPath = None,
 ) -> None:  # fmt: skip
     """Write the folder with which `segment` segments new images."""
-    from lightcluster.layout import read_choice
     from lightcluster.model.folder import export_model as step
 
     del settings["version"]
-    facet, layer = settings["features"]["facet"], settings["features"]["layer"]
-    if choice is not None:
-        facet, layer = read_choice(choice)
+    features = settings["features"]
+    facet, layer = _chosen(features["facet"], features["layer"], choice)
     arrays = {name: clusters / f"{name}.npz" for name in ("dataset", "superclasses", "category")}
     arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "discriminant")}
     step(

@@ -235,8 +235,8 @@ def _patch_and_dim(model: str) -> tuple[int, int]:
     return int(network.patch_embed.patch_size[0]), int(network.embed_dim)
 
 
-_GUIDE_BYTES = 15 * 4 * 4
-"""Of a patch: 15 maps in single precision, at 2 × 2 pixels."""
+_GUIDE_BYTES = 20 * 4 * 4
+"""Of a patch: 20 maps in single precision, at 2 × 2 pixels."""
 
 
 def peak_bytes(size: Size, config: Config) -> int:

@@ -29,7 +29,17 @@ class Guided:
 def shrink(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
     """Return an image as a guide: float32 in [0, 1], shape (3, height, width)."""
     small = Image.fromarray(image).resize(size[::-1], Image.Resampling.BOX)
-    return np.asarray(small, np.float32).transpose(2, 0, 1) / np.float32(255)
+    return scale_colors(np.asarray(small))
+
+
+def scale_colors(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return an image [height, width, 3] as float32 in [0, 1], shape (3, height, width)."""
+    return image.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
+
+
+def _with_constant(colors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return colours [3, height, width] as `Guide.colors`."""
+    return np.concatenate([colors, np.ones_like(colors[:1])])
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ def prepare_guide(colors: NDArray[np.float32], guided: Guided) -> Guide:
     solution = np.empty((4, 4, *colors.shape[1:]), np.float32)
     solution[:3, :3], solution[:3, 3], solution[3, :3] = inverse, -shift, -shift
     solution[3, 3] = 1 + (shift * center).sum(axis=0)
-    return Guide(np.concatenate([colors, np.ones_like(colors[:1])]), solution, window)
+    return Guide(_with_constant(colors), solution, window)
 
 
 def guided_coefficients(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
@@ -153,4 +163,4 @@ def refine_guided(
     coefficients = guided_coefficients(upsample(score, size, "bilinear"), guide)
     enlarged = np.stack([upsample(values, (height, width), "bilinear") for values in coefficients])
     colors = shrink(image, (height, width))
-    return _evaluate(enlarged, np.concatenate([colors, np.ones_like(colors[:1])]))
+    return _evaluate(enlarged, _with_constant(colors))

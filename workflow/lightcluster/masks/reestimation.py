@@ -24,7 +24,7 @@ from lightcluster.features.images import COLORS_PER_SIDE, color_map
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
-from lightcluster.masks.guided import Guide, Guided, guided_filter, prepare_guide
+from lightcluster.masks.guided import Guide, Guided, guided_filter, prepare_guide, scale_colors
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
 
@@ -290,10 +290,10 @@ def fit_discriminant(
         masks, facet = read_patch_masks(merged[shard]), store.facets[0]
         drawn = draw_rows(store.n_images, quota, seed, shard)
         for image in store.iter_images((facet, "colors"), drawn):
-            colors = color_map(image.arrays["colors"], image.grid).transpose(2, 0, 1) / np.float32(
-                255
+            colors = np.ascontiguousarray(
+                scale_colors(color_map(image.arrays["colors"], image.grid))
             )
-            guide = prepare_guide(np.ascontiguousarray(colors), Guided(radius, epsilon))
+            guide = prepare_guide(colors, Guided(radius, epsilon))
             features = normalize(image.arrays[facet], "l2")
             scenes.append(Scene(features, guide, masks.merged_of(image.index)))
     found, changed = None, list[float]()

@@ -212,8 +212,8 @@ def _hand_over(folder: Path, work: Path, output: Path) -> None:
     for kind in ("segmentation", "masks"):
         gathered = work / f"{kind}.gathered"
         gathered.mkdir()
-        for shard in sorted(path for path in (work / kind).iterdir()):
-            shutil.copytree(shard, gathered, dirs_exist_ok=True)
+        for shard in (work / kind).iterdir():
+            shutil.copytree(shard, gathered, dirs_exist_ok=True, copy_function=shutil.move)
         if kind == "segmentation":
             shutil.copyfile(folder / "classes.csv", gathered / "classes.csv")
         shutil.rmtree(output / kind, ignore_errors=True)
