@@ -39,13 +39,15 @@ def class_counts(generator: np.random.Generator, right: float) -> NDArray[np.int
 
 
 def write_run(
-    folder: Path, right: float, protocols: list[str], *, background: bool = True, seed: int = 0
-) -> None:
+    folder: Path, right: float, protocols: list[str], *, background: bool = True,
+    masks: bool = True, seed: int = 0,
+) -> None:  # fmt: skip
     """Write the counts of a run on one shard, and its tables."""
     generator = np.random.default_rng(seed)
-    masks = generator.integers(10, 90, (IMAGES * background, len(STAGES), 2, 2))
-    ignored = np.zeros(len(masks), np.int64)
-    write_arrays(folder / "counts/masks/0000.npz", counts=masks, ignored=ignored)
+    if masks:
+        of_masks = generator.integers(10, 90, (IMAGES * background, len(STAGES), 2, 2))
+        ignored = np.zeros(len(of_masks), np.int64)
+        write_arrays(folder / "counts/masks/0000.npz", counts=of_masks, ignored=ignored)
     for labelling in SEEDS:
         arrays = {"image_id": encode_names([f"{n}.jpg" for n in range(IMAGES)])}
         for frame in ("original", "centre"):
@@ -65,7 +67,7 @@ def write_run(
     classes.write_text("\n".join(["id,name", *lines]), encoding="utf-8")
     evaluate(
         folder / "counts", 1, list(SEEDS), classes, folder / "tables",
-        background=0 if background else None,
+        masks=masks, background=0 if background else None,
         conditions=Conditions("data", folder.name, protocols, False, "crf"),
     )  # fmt: skip
 
@@ -173,6 +175,16 @@ def test_without_a_background_the_classes_alone_are_compared(tmp_path: Path) -> 
     table = comparison(tmp_path, "one", "two", published="coco_stuff_27")
     assert "foreground" not in set(table["protocol"])
     assert float(cell(table, "two", "stego", "miou", "segmentation")["high"]) < 0
+
+
+def test_a_method_without_masks_is_compared_by_its_classes(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", 0.8, ["maskcontrast"])
+    write_run(tmp_path / "two", 0.6, ["maskcontrast"], masks=False)
+    table = comparison(tmp_path, "one", "two")
+    assert set(table[table["protocol"] == "foreground"]["name"]) == {"one"}
+    assert float(cell(table, "two", "maskcontrast", "miou", "segmentation")["high"]) < 0
+    matchings = read_table(tmp_path / "two/tables/metrics.csv")["matching"]
+    assert "background_fixed" not in set(matchings)
 
 
 def test_runs_of_different_images_are_refused(runs: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from builders import (
     write_png,
 )
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lightcluster.datasets.labels import IGNORED
 from lightcluster.errors import StoreError
@@ -94,13 +96,14 @@ class Shard:
         return read_arrays(output)
 
     def count_confusion(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
+        pixels = changes.pop("pixel_masks", self.pixels)
         settings = {
             "classes": K, "background": 0, "ignore": IGNORE, "min_area": MIN_AREA, "seed": 0,
-            "protocols": ["maskcontrast"], "stego_squash": False,
+            "protocols": ["maskcontrast"], "stego_squash": False, "method": "lightcluster",
         }  # fmt: skip
         output = self.folder / "class-counts.npz"
         count_confusion(
-            self.manifest, self.classes, self.pixels, self.folder / "segmentation", output,
+            self.manifest, self.classes, pixels, self.folder / "segmentation", output,
             **settings | changes,
         )  # fmt: skip
         arrays = read_arrays(output)
@@ -350,6 +353,7 @@ def test_images_of_the_same_regions_draw_differently(tmp_path: Path) -> None:
         manifest, write_classes(tmp_path / "classes.csv", {0: "ground", 3: "thing"}),
         write_pixel_masks(tmp_path / "pixels.npz", masks), tmp_path / "segmentation",
         tmp_path / "counts.npz", classes=4, background=0, ignore=255, min_area=0, seed=0,
+            method="lightcluster",
         protocols=["maskcontrast"], stego_squash=False,
     )  # fmt: skip
     random = read_arrays(tmp_path / "counts.npz")["original.random"]
@@ -408,3 +412,36 @@ def test_counts_of_masks_are_those_of_all_images(tmp_path: Path) -> None:
     counts, ignored = sum_mask_counts(parts)
     assert counts[:, 0, 0, 0].tolist() == [0, 1, 4]
     assert ignored.tolist() == [0, 7, 14]
+
+
+def test_without_masks_floor_and_ceiling_are_of_the_segments(shard: Shard) -> None:
+    arrays = shard.count_confusion(method="kmeans", pixel_masks=None)
+    random, oracle = np.zeros((K + 1, len(IDS)), int), np.zeros((len(IDS) + 1, len(IDS)), int)
+    drawn: set[int] = set()
+    for name in IN_MANIFEST:
+        truth = np.searchsorted(IDS, shard.truth[name])
+        label, count = ndimage_label_of_equal(shard.painted[name])
+        generator = np.random.default_rng([0, zlib.crc32(name.encode())])
+        clusters = generator.integers(0, K + 1, count)
+        drawn |= {*clusters.tolist()}
+        for segment in range(count):
+            own = (label == segment + 1) & (shard.truth[name] != IGNORE)
+            counts = np.bincount(truth[own], minlength=len(IDS))
+            random[clusters[segment]] += counts
+            oracle[counts.argmax()] += counts
+    assert drawn == set(range(K + 1))
+    np.testing.assert_array_equal(arrays["random"], random)
+    np.testing.assert_array_equal(arrays["oracle"], oracle)
+    np.testing.assert_array_equal(arrays["segmentation"], shard.count_confusion()["segmentation"])
+
+
+def ndimage_label_of_equal(values: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+    """Components of equal values, numbered by their first pixel in reading order."""
+    parts = [
+        label == number
+        for value in np.unique(values)
+        for label, count in [ndimage.label(values == value, np.ones((3, 3)))]
+        for number in range(1, count + 1)
+    ]
+    parts.sort(key=lambda part: int(part.ravel().argmax()))
+    return sum(number * part for number, part in enumerate(parts, 1)), len(parts)

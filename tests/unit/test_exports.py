@@ -176,3 +176,10 @@ def test_the_snippet_for_label_studio_draws_the_objects(
             inside = polygon2mask(classes.shape, points[:, ::-1] - 0.5)
             painted[inside] = int(name.removeprefix("cluster "))
         assert (painted == classes).mean() > 0.97
+
+
+def test_a_segmentation_without_background_has_no_objects(segmentation: Path, tmp_path: Path):
+    table = segmentation / "classes.csv"
+    table.write_text(table.read_text().replace("0,background", "0,cluster 0"))
+    with pytest.raises(StoreError, match="without background has no objects"):
+        export_coco(segmentation, tmp_path / "coco.json")

@@ -331,7 +331,7 @@ def test_tables_are_written_from_the_counts_of_all_shards(
 ) -> None:
     counts, classes = write_counts(tmp_path)
     evaluate(
-        counts, 2, [0, 1], classes, tmp_path / "tables", background=background,
+        counts, 2, [0, 1], classes, tmp_path / "tables", masks=True, background=background,
         conditions=conditions(),
     )  # fmt: skip
     tripled = {seed: ImageCounts(*(part * 3 for part in class_counts(seed))) for seed in range(2)}
@@ -351,6 +351,7 @@ def test_without_a_single_usable_label_there_is_nothing_to_evaluate(tmp_path: Pa
     counts, classes = write_counts(tmp_path, images=0)
     with pytest.raises(DatasetError, match="no image has a usable label"):
         evaluate(
-            counts, 2, [0, 1], classes, tmp_path / "tables", background=0, conditions=conditions()
-        )
+            counts, 2, [0, 1], classes, tmp_path / "tables", masks=True, background=0,
+            conditions=conditions(),
+        )  # fmt: skip
     assert not (tmp_path / "tables").exists()

@@ -8,13 +8,15 @@ from builders import write_patch_masks
 
 from lightcluster.datasets.manifest import Row
 from lightcluster.datasets.taxonomy import LabelFile
-from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.counting import STAGES, LabelledImage
+from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import write_arrays
 from lightcluster.reporting.contact_sheet import Sample
 from lightcluster.reporting.provenance import PACKAGES, Cost, read_cost, read_costs, versions
 from lightcluster.reporting.viewer import (
     least_agreement,
     level_agreement,
+    lowest_accuracy,
     lowest_iou,
     render_viewer,
 )
@@ -65,6 +67,23 @@ def test_the_masks_that_fit_worst_are_found_among_labelled_images(tmp_path):
     found = lowest_iou(samples, tmp_path / "counts", 3)
     assert [iou for iou, _ in found] == sorted(expected.values())[:3]
     assert all(expected[sample.row.image_id] == iou for iou, sample in found)
+
+
+def test_the_images_with_the_fewest_right_pixels_are_found_among_labelled_ones(tmp_path):
+    classes = np.array([2, UNMATCHED, 0])
+    right = {"a": [[1, 0, 5], [9, 9, 9], [3, 1, 1]], "c": [[0, 0, 9], [0, 0, 0], [1, 0, 0]]}
+    samples = [
+        Sample("0000", Row(name, tmp_path, label, f"{name}.png", 2, 2))
+        for name, label in (
+            ("a", LabelFile(tmp_path)), ("b", None), ("c", LabelFile(tmp_path)),
+            ("d", LabelFile(tmp_path)),
+        )
+    ]  # fmt: skip
+    counts = [LabelledImage(name, np.array(table), 0) for name, table in right.items()]
+    counts.append(LabelledImage("d", np.zeros((3, 3), np.int64), 4))  # all ignored
+    found = lowest_accuracy(samples, counts, classes, 5)
+    assert [(share, sample.row.image_id) for share, sample in found] == [(8 / 38, "a"), (1, "c")]
+    assert len(lowest_accuracy(samples, counts, classes, 1)) == 1
 
 
 def test_without_images_there_is_no_viewer():

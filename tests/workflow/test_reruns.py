@@ -18,7 +18,7 @@ from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.features.store import FeatureStore
 from lightcluster.layout import read_choice
-from lightcluster.steps import STEPS, rerun_by
+from lightcluster.steps import KINDS, STEPS, rerun_by
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_A_RUN = {"run", "shard", "seed", "shard and seed"}
@@ -32,6 +32,7 @@ DEMO = {
     "features": {"facet": "auto", "layer": "auto"},
     "evaluation": {"protocols": ["maskcontrast", "per_image"]},
     "comparison": {"published": "coco_81"},
+    "runs": {"lightcluster": {}, "kmeans": {"method": "kmeans"}},
 }
 """A configuration in which every step but `paint_labels` has a job."""
 
@@ -57,6 +58,7 @@ CHANGES: dict[str, Any] = {
     "dataset.shard_size": 4,
     "dataset.demo.scenes": 13,
     "dataset.demo.seed": 1,
+    "method": "kmeans",
     "backbone.model": "vit_small_patch16_224",
     "backbone.weights": "finetuned.safetensors",
     "backbone.seed": 1,
@@ -144,12 +146,13 @@ THINGS_CHANGES: dict[str, dict[str, Any]] = {
 
 def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
+    only = {kind: {name for name, step in STEPS.items() if step.kinds == (kind,)} for kind in KINDS}
     if key in THINGS_CHANGES:
-        return {"choose_features", "score_images", "compare"}
+        return {"choose_features", "score_images", "compare"} | only["kmeans"]
     painted = {"paint_labels"}
     if key in FOLDER_CHANGES:
-        return painted | {"choose_features", "score_images", "compare"}
-    return painted
+        return painted | {"choose_features", "score_images", "compare"} | only["kmeans"]
+    return painted | (only["lightcluster"] if key == "method" else set())
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -353,10 +356,14 @@ RUNS = {"lightcluster": {}, "second": {"consistency": {"rule": "all"}}}
 
 def test_a_run_that_is_added_is_all_that_is_computed(demo, dry_run, fast_config):
     jobs = dry_run(demo, config=fast_config(DEMO, {"runs": RUNS}))
-    shared = {name for name, step in STEPS.items() if step.unit not in OF_RUNS}
-    assert jobs.keys() == set(STEPS) - shared
-    one_run = dry_run(demo, "--forceall", config=fast_config(DEMO))
-    assert jobs == {rule: count for rule, count in one_run.items() if rule not in shared}
+    own = {
+        name
+        for name, step in STEPS.items()
+        if step.unit in OF_RUNS and "lightcluster" in step.kinds
+    }
+    assert jobs.keys() == own
+    one_run = dry_run(demo, "--forceall", config=fast_config(DEMO | {"runs": {"second": {}}}))
+    assert jobs == {rule: count for rule, count in one_run.items() if rule in own}
 
 
 def test_a_run_that_is_removed_leaves_its_files(
@@ -365,11 +372,12 @@ def test_a_run_that_is_removed_leaves_its_files(
     folder = moved(demo, tmp_path)
     kept = folder / "results/demo/lightcluster/tables/metrics.csv"
     before = kept.stat().st_mtime_ns
-    result = run_snakemake(folder, config=fast_config(DEMO, {"runs": {"second": RUNS["second"]}}))
+    config = fast_config(DEMO | {"runs": {"second": RUNS["second"]}})
+    result = run_snakemake(folder, config=config)
     assert result.returncode == 0, result.stdout
     assert (folder / "results/demo/second/tables/metrics.csv").exists()
     assert kept.stat().st_mtime_ns == before
-    assert dry_run(folder, config=fast_config(DEMO, {"runs": RUNS})) == {"compare": 1}
+    assert dry_run(folder, config=fast_config(DEMO | {"runs": RUNS})) == {"compare": 1}
 
 
 def test_added_images_rerun_their_shard_and_what_is_fitted_on_all(

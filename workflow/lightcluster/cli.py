@@ -297,6 +297,42 @@ def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def fit_clusters(
+    settings: Settings, shards: Shards,
+    seed: Annotated[int, typer.Option(min=0)],
+    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    palette: Annotated[Path, typer.Option()], classes: OptionalPath = None, threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Cluster patches into classes: the baseline."""
+    _use_threads(threads)
+    from lightcluster.clustering.patch_clusters import fit_clusters as step
+
+    step(
+        sample, shards, classes, output, palette,
+        metric=settings["clustering.metric"], classes=settings["labelling.classes"],
+        background=settings["dataset.background"], restarts=settings["clustering.restarts"],
+        iterations=settings["clustering.iterations"], seed=seed,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def paint_clusters(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()], store: Annotated[Path, typer.Option()],
+    clusters: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Write the segmentations of a shard that the clusters of patches make."""
+    _use_threads(1)
+    from lightcluster.clustering.patch_clusters import paint_clusters as step
+
+    step(
+        manifest, store, clusters, output,
+        normalization=settings["clustering.normalize"], metric=settings["clustering.metric"],
+        upsampling=settings["upsampling.method"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def cluster_dataset(
     settings: Settings, shards: Shards,
     sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
@@ -578,9 +614,9 @@ def count_confusion(
     seed: Annotated[int, typer.Option(min=0)],
     manifest: Annotated[Path, typer.Option()],
     classes: Annotated[Path, typer.Option()],
-    pixel_masks: Annotated[Path, typer.Option()],
     segmentation: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
+    pixel_masks: OptionalPath = None,
 ) -> None:
     """Count predicted clusters against true classes."""
     _use_threads(1)
@@ -588,7 +624,8 @@ def count_confusion(
 
     step(
         manifest, classes, pixel_masks, segmentation, output,
-        classes=settings["labelling.classes"], background=settings["dataset.background"],
+        method=settings["method"], classes=settings["labelling.classes"],
+        background=settings["dataset.background"],
         ignore=settings["dataset.ignore"], min_area=settings["regions.min_area"],
         protocols=settings["evaluation"]["protocols"],
         stego_squash=settings["evaluation"]["stego_squash"], seed=seed,
@@ -606,14 +643,21 @@ def evaluate(
     from lightcluster.evaluation.tables import Conditions
     from lightcluster.evaluation.tables import evaluate as step
 
-    evaluation, refinement = settings["evaluation"], settings["refinement.method"]
+    evaluation = settings["evaluation"]
     step(
         counts, shards, settings["labelling.seeds"], classes, output,
-        background=settings["dataset.background"],
+        masks=settings["method"] == "lightcluster", background=settings["dataset.background"],
         conditions=Conditions(
-            dataset, run, evaluation["protocols"], evaluation["stego_squash"], refinement
+            dataset, run, evaluation["protocols"], evaluation["stego_squash"],
+            _refinement(settings),
         ),
     )  # fmt: skip
+
+
+def _refinement(settings: dict[str, Any]) -> str:
+    """Return what refined the segmentation of a run."""
+    ours = settings["method"] == "lightcluster"
+    return str(settings["refinement.method"]) if ours else "none"
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -628,7 +672,7 @@ def score_images(
 
     step(
         counts, shards, settings["labelling.seeds"], output, summary,
-        refinement=settings["refinement.method"], dataset=dataset, run=run,
+        refinement=_refinement(settings), dataset=dataset, run=run,
     )  # fmt: skip
 
 
@@ -675,13 +719,13 @@ def compare(
 def report(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
-    patch_masks: Annotated[Path, typer.Option()],
-    pixel_masks: Annotated[Path, typer.Option()],
     segmentation: Annotated[Path, typer.Option()],
     benchmarks: Annotated[Path, typer.Option()],
     features: Annotated[str, typer.Option()],
-    analysis: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
+    patch_masks: OptionalPath = None,
+    pixel_masks: OptionalPath = None,
+    analysis: OptionalPath = None,
     tables: OptionalPath = None,
     per_image: OptionalPath = None,
     counts: OptionalPath = None,
@@ -696,7 +740,7 @@ def report(
         manifest, patch_masks, pixel_masks, segmentation, output,
         tables=tables, per_image=per_image, classes_file=classes, ignore=settings["dataset.ignore"],
         **settings["report"], max_pixels=settings["dataset.max_pixels"],
-        config={section: settings[section] for section in METHOD},
+        config={key: settings[key] for key in ("method", *METHOD)},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
         analysis=analysis, counts=counts,
     )  # fmt: skip

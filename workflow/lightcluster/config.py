@@ -366,7 +366,10 @@ class RegionSettings(Section):
 
 
 class LabellingSettings(Section):
-    """Classes: k-means on the CLS tokens and the mean keys of all regions."""
+    """Classes: k-means on the CLS tokens and the mean keys of all regions.
+
+    `method: kmeans` has no regions and reads `classes` and `seeds` alone.
+    """
 
     classes: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
         "auto",
@@ -478,6 +481,12 @@ class Config(Section):
     """One run: every setting of the workflow."""
 
     dataset: DatasetSettings = DatasetSettings()
+    method: Literal["lightcluster", "kmeans"] = Field(
+        "lightcluster",
+        description="`lightcluster`: the method of this project; `kmeans`: the baseline that every "
+        "figure is to be seen beside, k-means of the patch features of the whole dataset, each "
+        "cluster a class.",
+    )
     backbone: BackboneSettings = BackboneSettings()
     features: FeatureSettings = FeatureSettings()
     clustering: ClusteringSettings = ClusteringSettings()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,25 +69,40 @@ def config_readme() -> str:
     """Return the text of `config/README.md`."""
     parts = [_INTRODUCTION]
     for name, field in Config.model_fields.items():
-        section = field.annotation
-        assert isinstance(section, type)
-        assert issubclass(section, Section)
-        parts.append("\n".join(_describe_section(section, name)))
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            parts.append("\n".join(_describe_section(kind, name)))
+        else:
+            parts.append("\n".join(_describe_key(name, field)))
     parts.append("\n".join(_describe_steps()))
     return "\n".join(parts)
 
 
 def _describe_section(section: type[Section], name: str) -> Iterator[str]:
     yield f"## `{name}`\n"
-    yield f"{(section.__doc__ or '').strip()}\n"
-    yield "| key | type | default | meaning | reruns from |"
-    yield "|---|---|---|---|---|"
+    yield f"{inspect.cleandoc(section.__doc__ or '')}\n"
+    yield from _HEADINGS
     for key, field, default in _rows(section, ""):
-        reruns = ", ".join(f"`{step}`" for step in _first(f"{name}.{key}")) or "nothing"
-        kind = f"{describe_type(field.annotation)}{_bounds(field)}"
-        shown = json.dumps(default) if default is not None else "none"
-        yield f"| `{key}` | {kind} | `{shown}` | {field.description} | {reruns} |"
+        yield _row(key, f"{name}.{key}", field, default)
     yield ""
+
+
+def _describe_key(name: str, field: Any) -> Iterator[str]:
+    """Yield the lines of a key that is in no section."""
+    yield f"## `{name}`\n"
+    yield from _HEADINGS
+    yield _row(name, name, field, field.default)
+    yield ""
+
+
+_HEADINGS = ("| key | type | default | meaning | reruns from |", "|---|---|---|---|---|")
+
+
+def _row(shown: str, key: str, field: Any, default: Any) -> str:
+    reruns = ", ".join(f"`{step}`" for step in _first(key)) or "nothing"
+    kind = f"{describe_type(field.annotation)}{_bounds(field)}"
+    value = json.dumps(default) if default is not None else "none"
+    return f"| `{shown}` | {kind} | `{value}` | {field.description} | {reruns} |"
 
 
 def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, Any, Any]]:

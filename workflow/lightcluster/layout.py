@@ -27,7 +27,7 @@ from lightcluster.identity import (
     weights_id,
     weights_source,
 )
-from lightcluster.steps import STEPS, settings_of
+from lightcluster.steps import STEPS, Kind, Step, settings_of
 
 RESULTS = "results"
 
@@ -147,6 +147,14 @@ class Layout:
         file = local_weights(backbone)
         return content_stamp(file) if file else weights_source(backbone)
 
+    def kind(self, run: str) -> Kind:
+        """Return what a run does."""
+        return self.configs[run].method
+
+    def runs_of(self, *kinds: Kind) -> list[str]:
+        """Return the runs of some kinds."""
+        return [run for run in self.configs if self.kind(run) in kinds]
+
     def settings(self, step: str, wildcards: Any) -> str:
         """Return what a job of `step` reads of the configuration, as JSON.
 
@@ -171,20 +179,24 @@ class Layout:
 
     def count_jobs(self) -> dict[str, int]:
         """Return the number of jobs of each step when nothing is finished yet."""
-        shards, configs = len(self.shard_names), list(self.configs.values())
-        seeds = sum(len(config.labelling.seeds) for config in configs)
-        jobs = {
-            "dataset": 1,
-            "dataset shard": shards,
-            "weights": len(self._run_of_weights),
-            "features": sum(map(self.is_chosen, self._run_of_features)),
-            "features shard": len(self._run_of_features) * shards,
-            "run": len(configs),
-            "shard": len(configs) * shards,
-            "seed": seeds,
-            "shard and seed": seeds * shards,
-            "all runs": int(self.compared),
-        }
+        shards = len(self.shard_names)
+
+        def jobs_of(step: Step) -> int:
+            configs = [self.configs[run] for run in self.runs_of(*step.kinds)]
+            seeds = sum(len(config.labelling.seeds) for config in configs)
+            return {
+                "dataset": 1,
+                "dataset shard": shards,
+                "weights": len(self._run_of_weights),
+                "features": sum(map(self.is_chosen, self._run_of_features)),
+                "features shard": len(self._run_of_features) * shards,
+                "run": len(configs),
+                "shard": len(configs) * shards,
+                "seed": seeds,
+                "shard and seed": seeds * shards,
+                "all runs": int(self.compared),
+            }[step.unit]
+
         absent = set()
         if not self._demo:
             absent.add("generate_demo")
@@ -194,7 +206,7 @@ class Layout:
             absent.add("read_classes")
         if not self.labelled:
             absent |= {"count_masks", "count_confusion", "evaluate"}
-        counts = {name: jobs[step.unit] for name, step in STEPS.items() if name not in absent}
+        counts = {name: jobs_of(step) for name, step in STEPS.items() if name not in absent}
         counts["score_images"] = sum(map(self.scores_images, self.configs))
         return {name: count for name, count in counts.items() if count}
 
@@ -216,13 +228,16 @@ def unfinished(layout: Layout) -> Iterator[str]:
         made = {  # by a shard, from first to last
             "manifest": (folder / "manifest", ".csv"),
             "features": (Path(layout.features_folder(run)), ".zarr"),
-            "image level": (folder / run / "clusters" / "image", ".npz"),
-            "merged masks": (folder / run / "masks" / "merged", ".npz"),
-            "patch masks": (folder / run / "masks" / "patch", ".npz"),
-            "refined masks": (folder / run / "masks" / "pixel", ".npz"),
-            "regions": (folder / run / "regions", ".npz"),
-            "segmentations": (folder / run / "segmentation" / f"seed-{seed}", ""),
         }
+        if layout.kind(run) == "lightcluster":
+            made |= {
+                "image level": (folder / run / "clusters" / "image", ".npz"),
+                "merged masks": (folder / run / "masks" / "merged", ".npz"),
+                "patch masks": (folder / run / "masks" / "patch", ".npz"),
+                "refined masks": (folder / run / "masks" / "pixel", ".npz"),
+                "regions": (folder / run / "regions", ".npz"),
+            }
+        made["segmentations"] = (folder / run / "segmentation" / f"seed-{seed}", "")
         lacking: dict[str, list[str]] = {what: [] for what in made}
         for shard in layout.shard_names:
             missing = (
@@ -272,7 +287,8 @@ def summary(layout: Layout) -> Iterator[str]:
         yield f"  report         {here / 'report' / 'index.html'}"
         seed = config.labelling.seeds[0]
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
-        yield f"  binary masks   {here / 'masks' / 'png'}/"
-        yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
+        if layout.kind(run) == "lightcluster":
+            yield f"  binary masks   {here / 'masks' / 'png'}/"
+            yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
     if layout.compared:
         yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"

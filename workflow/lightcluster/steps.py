@@ -8,9 +8,14 @@ implementation changes what it writes; that alone makes the step and all that fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightcluster.config import Config, lookup
+
+Kind = Literal["lightcluster", "kmeans"]
+"""What a run does: its `method`."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "run", "shard",
                "seed", "shard and seed", "all runs"]  # fmt: skip
@@ -31,6 +36,8 @@ class Step:
         Steps whose files it reads.
     unit : str
         What there is one job for: see `Unit`.
+    kinds : tuple of str
+        Runs that have it: see `Kind`.
     version : int
         Version of the implementation.
     """
@@ -39,8 +46,11 @@ class Step:
     after: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     unit: Unit = "run"
+    kinds: tuple[Kind, ...] = KINDS
     version: int = 1
 
+
+OURS: tuple[Kind, ...] = ("lightcluster",)
 
 METHOD = (
     "backbone", "features", "clustering", "superclasses", "foreground", "consistency",
@@ -113,7 +123,28 @@ STEPS: dict[str, Step] = {
         reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),
         after=("extract_features",),
     ),
+    "fit_clusters": Step(
+        unit="seed",
+        kinds=("kmeans",),
+        reads=(
+            "clustering.metric",
+            "clustering.restarts",
+            "clustering.iterations",
+            "labelling.classes",
+            "dataset.background",
+        ),
+        places=("method", "labelling.seeds"),
+        after=("gather_manifest", "read_classes", "sample_features"),
+    ),
+    "paint_clusters": Step(
+        unit="shard and seed",
+        kinds=("kmeans",),
+        reads=("clustering.normalize", "clustering.metric", "upsampling.method"),
+        after=("index_dataset", "extract_features", "fit_clusters"),
+    ),
     "cluster_dataset": Step(
+        kinds=OURS,
+        places=("method",),
         reads=(
             "clustering.metric",
             "clustering.k_dataset",
@@ -124,6 +155,8 @@ STEPS: dict[str, Step] = {
         after=("gather_manifest", "sample_features"),
     ),
     "group_images": Step(
+        kinds=OURS,
+        places=("method",),
         reads=(
             "superclasses",
             "clustering.restarts",
@@ -133,6 +166,7 @@ STEPS: dict[str, Step] = {
         after=("gather_manifest", "extract_features"),
     ),
     "cluster_category": Step(
+        kinds=OURS,
         reads=(
             "clustering.metric",
             "clustering.k_category",
@@ -143,6 +177,8 @@ STEPS: dict[str, Step] = {
         after=("sample_features", "group_images"),
     ),
     "cluster_image": Step(
+        kinds=OURS,
+        places=("method",),
         unit="shard",
         reads=(
             "clustering.normalize",
@@ -156,15 +192,18 @@ STEPS: dict[str, Step] = {
         after=("extract_features",),
     ),
     "decide_foreground": Step(
+        kinds=OURS,
         reads=("clustering.metric",),
         after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
     ),
     "merge_levels": Step(
+        kinds=OURS,
         unit="shard",
         reads=("clustering.normalize", "clustering.metric", "consistency"),
         after=("extract_features", "cluster_image", "decide_foreground"),
     ),
     "fit_discriminant": Step(
+        kinds=OURS,
         reads=(
             "reestimation.rounds",
             "reestimation.tolerance",
@@ -178,18 +217,21 @@ STEPS: dict[str, Step] = {
         version=3,
     ),
     "score_patches": Step(
+        kinds=OURS,
         unit="shard",
         reads=("reestimation.affinity",),
         after=("extract_features", "merge_levels", "fit_discriminant"),
         version=3,
     ),
     "refine_masks": Step(
+        kinds=OURS,
         unit="shard",
         reads=("upsampling", "refinement", "dataset.max_pixels"),
         after=("index_dataset", "score_patches"),
     ),
-    "paint_masks": Step(unit="shard", reads=(), after=("refine_masks",)),
+    "paint_masks": Step(kinds=OURS, unit="shard", reads=(), after=("refine_masks",)),
     "embed_regions": Step(
+        kinds=OURS,
         unit="shard",
         reads=(
             "regions",
@@ -202,6 +244,7 @@ STEPS: dict[str, Step] = {
         version=2,
     ),
     "label_regions": Step(
+        kinds=OURS,
         unit="seed",
         reads=(
             "labelling.classes",
@@ -218,11 +261,13 @@ STEPS: dict[str, Step] = {
         version=2,
     ),
     "paint_segmentation": Step(
+        kinds=OURS,
         unit="shard and seed",
         reads=("regions.min_area",),
         after=("refine_masks", "embed_regions", "label_regions"),
     ),
     "export_model": Step(
+        kinds=OURS,
         reads=(*METHOD, "dataset.max_pixels"),
         after=(
             "fetch_weights",
@@ -236,6 +281,7 @@ STEPS: dict[str, Step] = {
         ),
     ),
     "count_masks": Step(
+        kinds=OURS,
         unit="shard",
         reads=("dataset.background", "dataset.ignore", "upsampling"),
         after=("index_dataset", "read_classes", "score_patches", "refine_masks"),
@@ -249,21 +295,35 @@ STEPS: dict[str, Step] = {
             "labelling.classes",
             "regions.min_area",
             "evaluation",
+            "method",
         ),
-        after=("index_dataset", "read_classes", "refine_masks", "paint_segmentation"),
+        after=(
+            "index_dataset",
+            "read_classes",
+            "refine_masks",
+            "paint_segmentation",
+            "paint_clusters",
+        ),
         version=2,
     ),
     "evaluate": Step(
-        reads=("dataset.background", "labelling.seeds", "evaluation", "refinement.method"),
+        reads=(
+            "dataset.background",
+            "labelling.seeds",
+            "evaluation",
+            "refinement.method",
+            "method",
+        ),
         after=("read_classes", "count_masks", "count_confusion"),
         version=2,
     ),
     "score_images": Step(
-        reads=("labelling.seeds", "refinement.method"),
+        reads=("labelling.seeds", "refinement.method", "method"),
         places=("evaluation.protocols",),
         after=("count_confusion",),
     ),
     "analyse": Step(
+        kinds=OURS,
         reads=(
             "clustering.metric",
             "clustering.seed",
@@ -287,12 +347,13 @@ STEPS: dict[str, Step] = {
         after=("count_masks", "count_confusion", "evaluate"),
     ),
     "report": Step(
-        reads=("report", "dataset.ignore", "dataset.max_pixels", *METHOD),
+        reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD),
         after=(
             "gather_manifest",
             "score_patches",
             "refine_masks",
             "paint_segmentation",
+            "paint_clusters",
             "evaluate",
             "score_images",
             "analyse",

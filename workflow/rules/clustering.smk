@@ -1,3 +1,60 @@
+rule fit_clusters:
+    input:
+        per_shard(f"{RUN}/sample/{{shard}}.npz"),
+        f"{DATASET}/manifest.csv",  # fails if no image can be used
+        classes=CLASSES,
+    output:
+        clusters=f"{RUN}/classes/seed-{{seed}}.npz",
+        palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    wildcard_constraints:
+        run=constrain_to("kmeans"),
+    log:
+        f"{RUN}/logs/fit_clusters/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/fit_clusters/seed-{{seed}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        settings=settings("fit_clusters"),
+        shards=len(SHARDS),
+        sample=f"{RUN}/sample",
+        classes=classes_option,
+    shell:
+        "python -m lightcluster fit-clusters {params.settings:q} {params.shards} "
+        "--seed {wildcards.seed} --sample {params.sample} --output {output.clusters} "
+        "--palette {output.palette} {params.classes} --threads {threads} > {log} 2>&1"
+
+
+rule paint_clusters:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        store=store_of,
+        clusters=f"{RUN}/classes/seed-{{seed}}.npz",
+    output:
+        directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+    wildcard_constraints:
+        run=constrain_to("kmeans"),
+    log:
+        f"{RUN}/logs/paint_clusters/seed-{{seed}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/paint_clusters/seed-{{seed}}/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        settings=settings("paint_clusters"),
+    shell:
+        "python -m lightcluster paint-clusters {params.settings:q} --manifest {input.manifest} "
+        "--store {input.store} --clusters {input.clusters} --output {output} > {log} 2>&1"
+
+
 rule cluster_dataset:
     input:
         per_shard(f"{RUN}/sample/{{shard}}.npz"),

@@ -44,6 +44,12 @@ wildcard_constraints:
     features=r"[^/]+",
 
 
+def constrain_to(*kinds):
+    """Return a regular expression for the runs of some kinds."""
+    runs = LAYOUT.runs_of(*kinds)
+    return "|".join(name.replace(".", r"\.") for name in runs) or "(?!)"
+
+
 def settings(step):
     """Return a params function: what `step` reads of the configuration, as JSON."""
     return lambda wildcards: LAYOUT.settings(step, wildcards)
@@ -116,9 +122,24 @@ def counts_of_all_runs():
     places = [
         f"{DATASET}/{run}/counts/{place}"
         for run in seeds
-        for place in ["masks", *(f"seed-{seed}" for seed in seeds[run])]
+        for place in [
+            *["masks"] * has_masks(run),
+            *(f"seed-{seed}" for seed in seeds[run]),
+        ]
     ]
     return expand("{place}/{shard}.npz", place=places, shard=SHARDS)
+
+
+def has_masks(run):
+    """Tell whether the method of a run makes masks, and so regions and a model."""
+    return LAYOUT.kind(run) == "lightcluster"
+
+
+def if_masks(*patterns):
+    """Return an input function: `patterns` of all shards, for runs that have masks."""
+    return lambda wildcards: expand(
+        patterns if has_masks(wildcards.run) else [], run=wildcards.run, shard=SHARDS
+    )
 
 
 def per_image_of(wildcards):
@@ -134,13 +155,9 @@ def per_image_option(wildcards):
 
 def run_targets(run):
     """Return the files that a run is for."""
+    of_masks = [f"{RUN}/masks/png/{{shard}}", f"{RUN}/model"] * has_masks(run)
     targets = expand(
-        [
-            f"{RUN}/masks/png/{{shard}}",
-            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
-            f"{RUN}/report",
-            f"{RUN}/model",
-        ],
+        [*of_masks, f"{RUN}/segmentation/seed-{{seed}}/{{shard}}", f"{RUN}/report"],
         run=run,
         shard=SHARDS,
         seed=CONFIGS[run].labelling.seeds,

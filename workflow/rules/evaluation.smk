@@ -33,7 +33,9 @@ if LABELLED:
         input:
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
             classes=CLASSES,
-            pixel=f"{MASKS}/pixel/{{shard}}.npz",
+            pixel=lambda wildcards: expand(
+                [f"{MASKS}/pixel/{{shard}}.npz"] * has_masks(wildcards.run), **wildcards
+            ),
             segmentation=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
         output:
             f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
@@ -49,14 +51,17 @@ if LABELLED:
             runtime=30,
         params:
             settings=settings("count_confusion"),
+            pixel=lambda wildcards, input: "".join(
+                f"--pixel-masks {path}" for path in input.pixel
+            ),
         shell:
             "python -m lightcluster count-confusion {params.settings:q} --seed {wildcards.seed} "
-            "--manifest {input.manifest} --classes {input.classes} --pixel-masks {input.pixel} "
+            "--manifest {input.manifest} --classes {input.classes} {params.pixel} "
             "--segmentation {input.segmentation} --output {output} > {log} 2>&1"
 
     rule evaluate:
         input:
-            per_shard(f"{RUN}/counts/masks/{{shard}}.npz"),
+            if_masks(f"{RUN}/counts/masks/{{shard}}.npz"),
             class_counts_of,
             classes=CLASSES,
         output:
@@ -218,8 +223,7 @@ rule analyse:
 
 rule report:
     input:
-        per_shard(f"{MASKS}/patch/{{shard}}.npz"),
-        per_shard(f"{MASKS}/pixel/{{shard}}.npz"),
+        if_masks(f"{MASKS}/patch/{{shard}}.npz", f"{MASKS}/pixel/{{shard}}.npz"),
         lambda wildcards: expand(
             f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
             run=wildcards.run,
@@ -229,7 +233,8 @@ rule report:
         manifest=f"{DATASET}/manifest.csv",
         classes=CLASSES,
         tables=[f"{RUN}/tables/metrics.csv"] if LABELLED else [],
-        analysis=f"{RUN}/analysis",
+        analysis=lambda wildcards: [f"{DATASET}/{wildcards.run}/analysis"]
+        * has_masks(wildcards.run),
         per_image=per_image_of,
     output:
         report(
@@ -252,8 +257,16 @@ rule report:
         runtime=30,
     params:
         settings=settings("report"),
-        patch=f"{MASKS}/patch",
-        pixel=f"{MASKS}/pixel",
+        masks=lambda wildcards: (
+            f"--patch-masks {MASKS}/patch --pixel-masks {MASKS}/pixel".format(
+                run=wildcards.run
+            )
+            if has_masks(wildcards.run)
+            else ""
+        ),
+        analysis=lambda wildcards, input: "".join(
+            f"--analysis {path}" for path in input.analysis
+        ),
         segmentation=lambda wildcards: (
             f"{DATASET}/{wildcards.run}/segmentation/"
             f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
@@ -265,7 +278,6 @@ rule report:
         features=lambda wildcards: Path(LAYOUT.features_folder(wildcards.run)).name,
     shell:
         "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
-        "--patch-masks {params.patch} --pixel-masks {params.pixel} "
-        "--segmentation {params.segmentation} --benchmarks {params.benchmarks} "
-        "--features {params.features} --analysis {input.analysis} --output {output} "
+        "{params.masks} --segmentation {params.segmentation} --benchmarks {params.benchmarks} "
+        "--features {params.features} {params.analysis} --output {output} "
         "{params.tables} {params.per_image} {params.classes} > {log} 2>&1"

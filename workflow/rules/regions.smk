@@ -34,6 +34,8 @@ rule label_regions:
     output:
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     log:
         f"{RUN}/logs/label_regions/seed-{{seed}}.log",
     benchmark:
@@ -63,6 +65,8 @@ rule paint_segmentation:
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
     output:
         directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     log:
         f"{RUN}/logs/paint_segmentation/seed-{{seed}}/{{shard}}.log",
     benchmark:

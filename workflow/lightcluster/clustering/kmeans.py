@@ -122,12 +122,30 @@ def assign(
     int64 array, shape (n,)
         Ties go to the lowest index.
     """
-    points = np.asarray(points, np.float32)
-    closeness = points @ centroids.T
-    if metric == "euclidean":
-        closeness -= 0.5 * np.square(centroids).sum(axis=1)
-    nearest: NDArray[np.int64] = closeness.argmax(axis=1)
+    nearest: NDArray[np.int64] = closeness(points, centroids, metric).argmax(axis=1)
     return nearest
+
+
+def closeness(
+    points: NDArray[np.floating], centroids: NDArray[np.float32], metric: Metric = "spherical"
+) -> NDArray[np.float32]:
+    """Return how close each point is to each centroid: the largest is that of the nearest.
+
+    Parameters
+    ----------
+    points : float array, shape (n, dim)
+    centroids : float32 array, shape (k, dim)
+    metric : {"spherical", "euclidean"}
+        The inner product; less half of the squared length of the centroid.
+
+    Returns
+    -------
+    float32 array, shape (n, k)
+    """
+    close: NDArray[np.float32] = np.asarray(points, np.float32) @ centroids.T
+    if metric == "euclidean":
+        close -= 0.5 * np.square(centroids).sum(axis=1)
+    return close
 
 
 def normalize(features: NDArray[np.floating], how: Literal["l2", "none"]) -> NDArray[np.float32]:

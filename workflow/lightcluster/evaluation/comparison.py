@@ -68,10 +68,10 @@ def bootstrap_run(
         If counts are missing or damaged.
     """
     counts = folder / "counts"
-    scores: Scores = {
-        Figure(FOREGROUND, stage, "fgbg_miou"): values
-        for stage, values in bootstrap_masks(counts, shards, resamples, seed).items()
-    }
+    scores: Scores = {}
+    if (metrics["protocol"] == FOREGROUND).any():
+        for stage, of_masks in bootstrap_masks(counts, shards, resamples, seed).items():
+            scores[Figure(FOREGROUND, stage, "fgbg_miou")] = of_masks
     seeds = [int(name) for name in seeds_of(metrics)]
     for protocol in protocols_of(metrics):
         first = metrics[metrics["protocol"] == protocol].iloc[0]
@@ -102,7 +102,7 @@ def main_rows(run: str, metrics: pd.DataFrame) -> list[dict[str, Any]]:
         ]
         found = table[(table["stage"] == figure.stage) & (table["matching"] == own)]
         if not len(found):
-            continue  # masks, without a background class
+            continue  # masks, without a background class or of a method without them
         row: dict[str, Any] = {"kind": MEASURED, "name": run}
         row |= {name: found[name].iloc[0] for name in OF_METRICS}
         if figure.protocol == FOREGROUND:

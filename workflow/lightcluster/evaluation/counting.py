@@ -30,8 +30,8 @@ from lightcluster.masks.consistency import LEVELS, read_patch_masks
 from lightcluster.masks.refinement import read_pixel_masks
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
-from lightcluster.regions.components import find_regions
-from lightcluster.regions.labelling import number_of_classes
+from lightcluster.regions.components import find_regions, find_segments
+from lightcluster.regions.labelling import number_of_clusters
 from lightcluster.regions.painting import paint_regions
 
 STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")
@@ -132,8 +132,8 @@ class ImageCounts(NamedTuple):
 
     Attributes
     ----------
-    segmentation, random : int64 [1 + K, classes]
-        Predicted cluster (row 0 is the background) and true class; of random classes, likewise.
+    segmentation, random : int64 [clusters, classes]
+        Predicted cluster and true class; of random clusters, likewise.
     oracle : int64 [classes + 1, classes]
         Of the best possible class of each region; the last row is "no class".
     ignored : int
@@ -151,33 +151,32 @@ def count_image(
     label: NDArray[np.integer[Any]],
     truth: NDArray[np.integer[Any]],
     drawn: NDArray[np.int64],
-    k: int,
+    n_clusters: int,
     n_classes: int,
     ground: int | None,
 ) -> ImageCounts:
     """Count a segmentation, and two others of the same regions.
 
-    These have random classes, what labelling must beat, and the best possible ones, what it could
-    reach.
+    These have random clusters, what labelling must beat, and the best possible classes, what it
+    could reach.
 
     Parameters
     ----------
     predicted : int array, shape (height, width)
-        Clusters, 0 to `k`.
+        Clusters.
     label : int array, shape (height, width)
         Region of each pixel, from 1; 0 outside.
     truth : uint16 array, shape (height, width)
         Positions of classes, or `labels.IGNORED`.
     drawn : int64 array, shape (regions,)
         A random cluster for each region.
-    k, n_classes : int
-        Object clusters, and classes.
+    n_clusters, n_classes : int
     ground : int or None
         Position of the background class.
     """
-    counted = count(predicted, truth, k + 1, n_classes, IGNORED)
+    counted = count(predicted, truth, n_clusters, n_classes, IGNORED)
     painted = paint_regions(label.astype(np.int32, copy=False), drawn)
-    random = count(painted, truth, k + 1, n_classes, IGNORED)
+    random = count(painted, truth, n_clusters, n_classes, IGNORED)
     best = oracle_classes(label, truth, len(drawn), n_classes)
     outside = n_classes if ground is None else ground
     painted = np.concatenate([[outside], best]).astype(np.uint16)[label]
@@ -188,10 +187,11 @@ def count_image(
 def count_confusion(
     manifest: Path,
     classes_file: Path,
-    pixel_masks: Path,
+    pixel_masks: Path | None,
     segmentation: Path,
     output: Path,
     *,
+    method: str,
     classes: int | Literal["auto"],
     background: int | None,
     ignore: int,
@@ -202,6 +202,9 @@ def count_confusion(
 ) -> None:
     """Count predicted clusters against true classes, in the frame of each protocol.
 
+    Random and best possible labels are those of the regions of `pixel_masks`; of a method without
+    masks, those of the connected segments of its own segmentation.
+
     Writes ``image_id``, the images with a label, and for each frame of the protocols (a prefix, as
     in ``original.random``) the counts of `ImageCounts`: ``segmentation``, ``random`` and
     ``oracle`` summed over the images; ``ignored`` int64 [images]; and ``cells`` int64 [cells, 4],
@@ -210,11 +213,13 @@ def count_confusion(
     """
     names = read_classes(classes_file)
     n_classes, ground = len(names.ids), background_index(names, background)
-    k = number_of_classes(classes, names, background)
+    n_clusters = number_of_clusters(method, classes, names, background)
     frames = frames_of(protocols, stego_squash)
     rows = read_manifest(manifest)
-    masks = read_pixel_masks(pixel_masks)
-    shapes = {"segmentation": k + 1, "random": k + 1, "oracle": n_classes + 1}
+    masks = None if pixel_masks is None else read_pixel_masks(pixel_masks)
+    image_order = [row.image_id for row in rows] if masks is None else masks.image_id
+    first_drawn = int(masks is not None)  # 0 is the background of masks, and no region's
+    shapes = {"segmentation": n_clusters, "random": n_clusters, "oracle": n_classes + 1}
     totals = {
         f"{frame}.{name}": np.zeros((height, n_classes), np.int64)
         for frame in frames
@@ -223,16 +228,19 @@ def count_confusion(
     ignored: dict[str, list[int]] = {frame: [] for frame in frames}
     cells: dict[str, list[NDArray[np.int64]]] = {frame: [] for frame in frames}
     image_ids: list[str] = []
-    for number, row, truth in _labelled(masks.image_id, rows, names, ignore):
+    for number, row, truth in _labelled(image_order, rows, names, ignore):
         with Image.open(segmentation / row.output) as image:
             predicted = np.asarray(image)
-        regions = find_regions(masks.mask_of(number), min_area)
+        if masks is None:
+            label = find_segments(predicted)
+        else:
+            label = find_regions(masks.mask_of(number), min_area).label
         generator = np.random.default_rng([seed, zlib.crc32(row.image_id.encode())])
-        drawn = generator.integers(1, k + 1, len(regions.area))
+        drawn = generator.integers(first_drawn, n_clusters, int(label.max()))
         for frame in frames:
             counted = count_image(
-                to_frame(predicted, frame), to_frame(regions.label, frame), to_frame(truth, frame),
-                drawn, k, n_classes, ground,
+                to_frame(predicted, frame), to_frame(label, frame), to_frame(truth, frame),
+                drawn, n_clusters, n_classes, ground,
             )  # fmt: skip
             for name in TOTALS:
                 totals[f"{frame}.{name}"] += getattr(counted, name)

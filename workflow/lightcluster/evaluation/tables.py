@@ -163,7 +163,7 @@ class Conditions:
     stego_squash : bool
         As in ``evaluation`` of the configuration.
     refinement : str
-        The method that refined the masks.
+        The method that refined the masks, ``none`` where nothing did.
     """
 
     dataset: str
@@ -174,7 +174,7 @@ class Conditions:
 
 
 def make_tables(
-    mask_counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    mask_counts: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
     class_counts: dict[FrameName, dict[int, ImageCounts]],
     images: int,
     names: tuple[str, ...],
@@ -185,8 +185,8 @@ def make_tables(
 
     Parameters
     ----------
-    mask_counts : (int64 [shards, stages, 2, 2], int64 [shards])
-        As `counting.sum_mask_counts` returns them.
+    mask_counts : None, or (int64 [shards, stages, 2, 2], int64 [shards])
+        As `counting.sum_mask_counts` returns them; None of a method that has no masks.
     class_counts : dict of frame to dict of seed to ImageCounts
         Summed counts, of each frame that the protocols need.
     images : int
@@ -199,7 +199,9 @@ def make_tables(
     """
     parts: dict[str, list[pd.DataFrame]] = {"metrics": [], "per_class": [], "matching": []}
     first = next(iter(next(iter(class_counts.values())).values()))
-    if background is not None:
+    if mask_counts is None:
+        background = None  # no cluster is known to be the background
+    elif background is not None:
         counts, ignored = mask_counts
         masks = pd.DataFrame(score_masks(counts.sum(axis=0))).assign(
             protocol=FOREGROUND, ignored_pixels=int(ignored.sum()), seeds=1, **_frame("original")
@@ -254,6 +256,7 @@ def evaluate(
     classes_file: Path,
     output: Path,
     *,
+    masks: bool,
     background: int | None,
     conditions: Conditions,
 ) -> None:
@@ -277,8 +280,9 @@ def evaluate(
             "no image has a usable label: nothing can be evaluated; `lightcluster check` says "
             "where label maps are looked for, rejected.csv lists those refused"
         )
+    mask_files = [counts_folder / "masks" / name for name in shard_names]
     tables = make_tables(
-        sum_mask_counts([counts_folder / "masks" / name for name in shard_names]),
+        sum_mask_counts(mask_files) if masks else None,
         class_counts, images, names.names, background_index(names, background), conditions,
     )  # fmt: skip
     for name in ("metrics", "per_class", "matching"):

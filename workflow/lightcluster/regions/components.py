@@ -58,6 +58,17 @@ def find_regions(mask: NDArray[np.bool_], min_area: float) -> Regions:
     return Regions(label, np.asarray(box, np.int64).reshape(-1, 4), area[order].astype(np.int64))
 
 
+def find_segments(values: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Number the connected components (8 neighbours) of equal values, int [height, width], from 1.
+
+    Returns
+    -------
+    int32 array, shape (height, width)
+    """
+    shifted = values.astype(np.int64) + 1  # 0 would be taken for no component
+    return measure.label(shifted, connectivity=2).astype(np.int32)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def grow_box(
     box: NDArray[np.integer], margin: float, size: tuple[int, int]
 ) -> tuple[int, int, int, int]:

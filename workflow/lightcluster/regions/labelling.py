@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from lightcluster.clustering.sample import draw_rows, quota_of_shard
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.errors import DatasetError
 from lightcluster.files import decode_names, encode_names, read_arrays, replacing, write_arrays
-from lightcluster.regions.palette import VOC_PALETTE
+from lightcluster.regions.palette import write_palette
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +40,18 @@ def number_of_classes(
     if classes is None:
         return UNKNOWN_CLASSES
     return max(1, len(classes.ids) - (background in classes.ids))
+
+
+def number_of_clusters(
+    method: str, setting: int | Literal["auto"], classes: Classes | None, background: int | None
+) -> int:
+    """Return the number of values in a segmentation, the background's 0 included.
+
+    The method of this project always has a background; the other one has a cluster more for it if
+    a class is the background, or may be.
+    """
+    may_be = classes is None or background in classes.ids
+    return number_of_classes(setting, classes, background) + (method == "lightcluster" or may_be)
 
 
 @dataclass(frozen=True)
@@ -272,8 +283,9 @@ def label_regions(
     )
     sizes = np.bincount(fitted.classes_of(sample), minlength=k + 1)
     log.info("regions in each class: %s", sizes[1:].tolist())
+    names = ["background", *(f"cluster {number}" for number in range(1, k + 1))]
     with replacing(palette) as temporary:
-        _write_palette(temporary, sizes)
+        write_palette(temporary, names, [None, *sizes[1:].tolist()], "regions")
     write_arrays(
         output,
         features=encode_names(list(fitted.features)),
@@ -281,17 +293,6 @@ def label_regions(
         components=fitted.components,
         centroids=fitted.centroids,
     )
-
-
-def _write_palette(path: Path, sizes: NDArray[np.int64]) -> None:
-    """Write id, name, colour and number of regions of each value in the segmentations."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "name", "color", "regions"])
-        for number, size in enumerate(sizes.tolist()):
-            color = "#{:02x}{:02x}{:02x}".format(*VOC_PALETTE[number % 256])
-            name = f"cluster {number}" if number else "background"
-            writer.writerow([number, name, color, size if number else ""])
 
 
 def read_labelling(path: Path) -> Labelling:

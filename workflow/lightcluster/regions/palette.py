@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,3 +26,26 @@ def voc_palette() -> NDArray[np.uint8]:
 
 
 VOC_PALETTE = voc_palette()
+
+
+def write_palette(
+    path: Path, names: Sequence[str], sizes: Sequence[int | None], counted: str
+) -> None:
+    """Write the table of the values in segmentations.
+
+    Parameters
+    ----------
+    path : Path
+    names : sequence of str
+        Of the values from 0 on.
+    sizes : sequence of int or None
+        How many of what is `counted` were fitted, of each value; None where it was not fitted.
+    counted : str
+        Heading of their column.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "name", "color", counted])
+        for number, (name, size) in enumerate(zip(names, sizes, strict=True)):
+            color = "#{:02x}{:02x}{:02x}".format(*VOC_PALETTE[number % 256])
+            writer.writerow([number, name, color, "" if size is None else size])

@@ -256,23 +256,22 @@ class Strip:
     Attributes
     ----------
     caption : str
-    cells : list of uint8 array, shape (height, width, 3), or None
-        Pictures no larger than the box asked for, in the order of `COLUMNS`; None where there is no
-        label.
+    cells : dict of str to uint8 array, shape (height, width, 3), or None
+        Pictures no larger than the box asked for, by some of the `COLUMNS` in their order; None
+        where there is no label.
     classes : frozenset of int
         What the legend must explain: classes, `matching.UNMATCHED` and `labels.IGNORED`.
     """
 
     caption: str
-    cells: list[NDArray[np.uint8] | None]
+    cells: dict[str, NDArray[np.uint8] | None]
     classes: frozenset[int]
 
 
 def make_strip(
     row: Row,
     image: NDArray[np.uint8],
-    patch_masks: Sequence[NDArray[np.bool_]],
-    mask: NDArray[np.bool_],
+    masks: Sequence[NDArray[np.bool_]],
     segmentation: NDArray[np.integer],
     truth: NDArray[np.integer] | None,
     key: ColourKey,
@@ -285,10 +284,8 @@ def make_strip(
     row : Row
     image : uint8 array, shape (any height, any width, 3)
         Of the aspect ratio of `row`, at whatever size it was decoded.
-    patch_masks : sequence of bool array, shape (rows, columns)
-        The levels and what is refined, on the patch grid.
-    mask : bool array, shape (height, width)
-        The refined mask.
+    masks : sequence of bool array, shape (any height, any width)
+        The levels and what is refined, on the patch grid, and the refined mask; or none.
     segmentation : int array, shape (height, width)
         Clusters.
     truth : int array, shape (height, width), or None
@@ -299,15 +296,21 @@ def make_strip(
     """
     size = fit_box(row.height, row.width, box)
     small = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
-    masks = [overlay_mask(small, resize_nearest(one, size)) for one in (*patch_masks, mask)]
-    painted = [key.cluster_to_class[resize_nearest(segmentation, size)]]
+    painted = {"segmentation": key.cluster_to_class[resize_nearest(segmentation, size)]}
     if truth is not None:
-        painted.append(resize_nearest(truth, size).astype(np.int64))
-    cells = [small, *masks, *(overlay_classes(small, classes) for classes in painted)]
+        painted["ground truth"] = resize_nearest(truth, size).astype(np.int64)
+    cells: dict[str, NDArray[np.uint8] | None] = {"image": small}
+    for column, mask in zip(COLUMNS[1:], masks, strict=False):
+        cells[column] = overlay_mask(small, resize_nearest(mask, size))
+    cells |= {column: overlay_classes(small, classes) for column, classes in painted.items()}
+    if truth is None and key.names is not None:
+        cells["ground truth"] = None
     return Strip(
         caption=f"{printable(row.image_id)}   {row.width} × {row.height}",
-        cells=[*cells, *[None] * (truth is None and key.names is not None)],
-        classes=frozenset(int(value) for classes in painted for value in np.unique(classes)),
+        cells=cells,
+        classes=frozenset(
+            int(value) for classes in painted.values() for value in np.unique(classes)
+        ),
     )
 
 
@@ -354,7 +357,7 @@ def draw_contact_sheet(strips: Sequence[Strip], key: ColourKey) -> Image.Image:
     Parameters
     ----------
     strips : sequence of Strip
-        At least one, all of the same number of cells.
+        At least one, all of the same columns.
     key : ColourKey
 
     Returns
@@ -362,15 +365,14 @@ def draw_contact_sheet(strips: Sequence[Strip], key: ColourKey) -> Image.Image:
     PIL.Image.Image
         RGB.
     """
-    columns = len(strips[0].cells)
-    width = 2 * MARGIN + columns * (CELL[1] + GAP) - GAP
+    width = 2 * MARGIN + len(strips[0].cells) * (CELL[1] + GAP) - GAP
     legend = arrange_legend({value for strip in strips for value in strip.classes}, key, width)
     row_height = CELL[0] + CAPTION_HEIGHT
     legend_top = MARGIN + HEADING_HEIGHT + len(strips) * row_height + GAP
     height = legend_top + (1 + legend.lines) * LEGEND_HEIGHT + MARGIN
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
-    for column, heading in enumerate(COLUMNS[:columns]):
+    for column, heading in enumerate(strips[0].cells):
         x = MARGIN + column * (CELL[1] + GAP) + CELL[1] // 2
         draw.text((x, MARGIN), heading, INK, font(13), anchor="ma")
     for number, strip in enumerate(strips):
@@ -385,7 +387,7 @@ def draw_contact_sheet(strips: Sequence[Strip], key: ColourKey) -> Image.Image:
 def draw_strip(page: Image.Image, strip: Strip, top: int) -> None:
     """Draw the cells of a strip, each in the middle of its box, and the caption below them."""
     draw = ImageDraw.Draw(page)
-    for column, cell in enumerate(strip.cells):
+    for column, cell in enumerate(strip.cells.values()):
         left = MARGIN + column * (CELL[1] + GAP)
         if cell is None:
             middle = (left + CELL[1] // 2, top + CELL[0] // 2)

@@ -98,12 +98,12 @@ def read_categories(segmentation: Path) -> list[dict[str, Any]]:
     Raises
     ------
     StoreError
-        If the table is missing or damaged.
+        If the table is missing or damaged, or knows no background.
     """
     path = segmentation / "classes.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [
+            categories = [
                 {
                     "id": int(row["id"]),
                     "name": row["name"],
@@ -112,10 +112,13 @@ def read_categories(segmentation: Path) -> list[dict[str, Any]]:
                     "color": [int(row["color"][i : i + 2], 16) for i in (1, 3, 5)],
                 }
                 for row in csv.DictReader(file)
-                if row["id"] != "0"
             ]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None
+    objects = [category for category in categories if category["name"] != "background"]
+    if any(category["id"] == 0 for category in objects):
+        raise StoreError(f"{path}: a segmentation without background has no objects to export")
+    return objects
 
 
 def iter_segmentations(

@@ -18,9 +18,9 @@ from PIL import Image
 
 from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
 from lightcluster.errors import ImageError, StoreError
-from lightcluster.evaluation.counting import STAGES, read_class_counts
+from lightcluster.evaluation.counting import STAGES, iter_images, read_class_counts
 from lightcluster.evaluation.matching import UNMATCHED
-from lightcluster.evaluation.protocols import frame_called
+from lightcluster.evaluation.protocols import FrameName, frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of
 from lightcluster.features.images import open_image
 from lightcluster.files import replacing
@@ -59,9 +59,9 @@ from lightcluster.reporting.page import embed_jpeg, embed_png, fill_template
 from lightcluster.reporting.provenance import Cost, versions
 from lightcluster.reporting.viewer import (
     BOX,
-    Picture,
     Section,
     least_agreement,
+    lowest_accuracy,
     lowest_iou,
     make_pictures,
     render_viewer,
@@ -97,8 +97,8 @@ SHEET_QUALITY = 88
 
 def report(
     manifest: Path,
-    patch_masks: Path,
-    pixel_masks: Path,
+    patch_masks: Path | None,
+    pixel_masks: Path | None,
     segmentation: Path,
     output: Path,
     *,
@@ -125,10 +125,11 @@ def report(
     ----------
     manifest : Path
         Of the whole dataset, with the column ``shard``.
-    patch_masks, pixel_masks : Path
-        Folders of ``<shard>.npz``, from `merge_levels` and `refine_masks`.
+    patch_masks, pixel_masks : Path or None
+        Folders of ``<shard>.npz``, from `merge_levels` and `refine_masks`; None of a method that
+        has no masks.
     segmentation : Path
-        Folder of ``<shard>/<output>.png``, from `paint_segmentation`.
+        Folder of ``<shard>/<output>.png``, from `paint_segmentation` or `paint_clusters`.
     output : Path
     tables : Path or None
         Folder of `evaluation.tables.evaluate`; None if the dataset has no labels.
@@ -141,7 +142,7 @@ def report(
     samples, seed : int
         Number of images and seed of their choice.
     failures : int
-        Number of images, besides, on which the levels agree least.
+        Number of images, besides, of each kind of likely failures.
     max_pixels : int
         Larger images are refused.
     config : mapping
@@ -179,12 +180,7 @@ def report(
                 figures.append(
                     write_confusion(metrics, counts, list(per_shard), key, classes, folder)
                 )
-        viewed = view(
-            sources,
-            chosen,
-            least_agreement(iter_manifest(manifest), patch_masks, failures),
-            lowest_iou(iter_manifest(manifest), counts / "masks", failures) if counts else [],
-        )
+        viewed = view(sources, manifest, chosen, failures, counts, metrics)
         of_images = None if per_image is None else image_score(read_table(per_image))
         page = render_page(
             metrics, of_images, sheets, figures, shown=len(chosen), images=per_shard.total(),
@@ -202,8 +198,8 @@ def report(
 class Sources:
     """Where the pictures of a contact sheet come from; see `report`."""
 
-    patch_masks: Path
-    pixel_masks: Path
+    patch_masks: Path | None
+    pixel_masks: Path | None
     segmentation: Path
     classes: Classes | None
     ignore: int
@@ -240,32 +236,70 @@ def write_contact_sheets(sources: Sources, chosen: list[Sample], folder: Path) -
 
 def view(
     sources: Sources,
+    manifest: Path,
     chosen: list[Sample],
-    disputed: list[tuple[float, Sample]],
-    missed: list[tuple[float, Sample]],
+    failures: int,
+    counts: Path | None,
+    metrics: pd.DataFrame | None,
 ) -> list[Section]:
     """Return what the viewer shows: images chosen at random, and two kinds of failures."""
 
-    def pictures(found: list[tuple[float, Sample]], note: str) -> list[Picture]:
+    def section(title: str, text: str, found: list[tuple[float, Sample]], note: str) -> Section:
         notes = [note.format(100 * figure) for figure, _ in found]
-        return make_pictures(load_strips(sources, [sample for _, sample in found], BOX), notes)
+        strips = load_strips(sources, [sample for _, sample in found], BOX)
+        return Section(title, text, make_pictures(strips, notes))
 
-    return [
-        Section(
+    sections = [
+        section(
             "Chosen at random", "The images of the contact sheets.",
-            make_pictures(load_strips(sources, chosen, BOX), [""] * len(chosen)),
-        ),
-        Section(
-            "Failures, most likely",
-            "Of all images, those on which the three levels agree least. No label was looked at.",
-            pictures(disputed, "all three levels agree on {:.0f} % of the patches"),
-        ),
-        Section(
-            "Failures, by the truth",
-            "Of all images with a label, those whose refined mask fits the true foreground worst.",
-            pictures(missed, "IoU of the foreground {:.0f} %"),
-        ),
+            [(0.0, sample) for sample in chosen], "",
+        )
     ]  # fmt: skip
+    if sources.patch_masks is not None:
+        sections.append(
+            section(
+                "Failures, most likely",
+                "Of all images, those on which the three levels agree least. No label was looked "
+                "at.",
+                least_agreement(iter_manifest(manifest), sources.patch_masks, failures),
+                "all three levels agree on {:.0f} % of the patches",
+            )
+        )
+    if counts is not None and sources.patch_masks is not None:
+        sections.append(
+            section(
+                "Failures, by the truth",
+                "Of all images with a label, those whose refined mask fits the true foreground "
+                "worst.",
+                lowest_iou(iter_manifest(manifest), counts / "masks", failures),
+                "IoU of the foreground {:.0f} %",
+            )
+        )
+    elif counts is not None and metrics is not None:
+        shards = list(Counter(sample.shard for sample in iter_manifest(manifest)))
+        paths, frame = drawn_counts(metrics, counts, shards)
+        sections.append(
+            section(
+                "Failures, by the truth",
+                "Of all images with a label, those with the fewest pixels of the right class, by "
+                f"the matching of the whole dataset. {sources.key.caption}",
+                lowest_accuracy(
+                    iter_manifest(manifest), iter_images(paths, frame),
+                    sources.key.cluster_to_class, failures,
+                ),
+                "{:.0f} % of the pixels are right",
+            )
+        )  # fmt: skip
+    return sections
+
+
+def drawn_counts(
+    metrics: pd.DataFrame, counts: Path, shards: list[str]
+) -> tuple[list[Path], FrameName]:
+    """Return the counts that are drawn, those of the first seed, and the first protocol's frame."""
+    first, seed = of_protocol(metrics, protocols_of(metrics)[0]), seeds_of(metrics)[0]
+    frame = frame_called(str(first["resolution"].iloc[0]), str(first["crop"].iloc[0]))
+    return [counts / f"seed-{seed}" / f"{shard}.npz" for shard in shards], frame
 
 
 def load_strips(
@@ -273,18 +307,37 @@ def load_strips(
 ) -> Iterator[Strip]:
     """Yield the row of each chosen image, with the masks of one shard at a time in memory."""
     for shard, members in groupby(chosen, key=lambda sample: sample.shard):
-        patches = read_patch_masks(sources.patch_masks / f"{shard}.npz")
-        pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
+        patches, pixels = None, None
+        if sources.patch_masks is not None and sources.pixel_masks is not None:
+            patches = read_patch_masks(sources.patch_masks / f"{shard}.npz")
+            pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
         for sample in members:
-            yield load_strip(sources, sample, patches, pixels, box)
+            masks = [] if patches is None or pixels is None else masks_of(sample, patches, pixels)
+            yield load_strip(sources, sample, masks, box)
+
+
+def masks_of(sample: Sample, patches: PatchMasks, pixels: PixelMasks) -> list[NDArray[np.bool_]]:
+    """Return the masks of an image: those of the levels, the one that is refined, and the refined.
+
+    Raises
+    ------
+    StoreError
+        If its shard does not hold it.
+    """
+    image_id = sample.row.image_id
+    try:
+        number, at = patches.image_id.index(image_id), pixels.image_id.index(image_id)
+    except ValueError:
+        raise StoreError(
+            f"shard {sample.shard} holds no masks of {image_id!r}: it is of another listing "
+            "of the dataset; run snakemake again"
+        ) from None
+    patch_mask = patches.score_of(number) > PATCH_ABOVE
+    return [*patches.votes_of(number), patch_mask, pixels.mask_of(at)]
 
 
 def load_strip(
-    sources: Sources,
-    sample: Sample,
-    patches: PatchMasks,
-    pixels: PixelMasks,
-    box: tuple[int, int],
+    sources: Sources, sample: Sample, masks: list[NDArray[np.bool_]], box: tuple[int, int]
 ) -> Strip:
     """Read all that is known of one image and draw it.
 
@@ -292,28 +345,15 @@ def load_strip(
     ------
     ImageError
         If the image or its label can no longer be read.
-    StoreError
-        If its shard does not hold it.
     """
     row = sample.row
-    try:
-        number, at = patches.image_id.index(row.image_id), pixels.image_id.index(row.image_id)
-    except ValueError:
-        raise StoreError(
-            f"shard {sample.shard} holds no masks of {row.image_id!r}: it is of another listing "
-            "of the dataset; run snakemake again"
-        ) from None
-    patch_mask = patches.score_of(number) > PATCH_ABOVE
     try:
         image = open_image(row.path, sources.max_pixels, draft_size=box)
         truth = read_truth(sources, sample)
     except ImageError as error:
         raise ImageError(f"{str(row.path)!r}: {error}") from None
-    return make_strip(
-        row, image, [*patches.votes_of(number), patch_mask], pixels.mask_of(at),
-        read_segmentation(sources.segmentation / sample.shard / row.output), truth, sources.key,
-        box,
-    )  # fmt: skip
+    painted = read_segmentation(sources.segmentation / sample.shard / row.output)
+    return make_strip(row, image, masks, painted, truth, sources.key, box)
 
 
 def read_truth(sources: Sources, sample: Sample) -> NDArray[np.uint16] | None:
@@ -368,12 +408,11 @@ def write_confusion(
     folder: Path,
 ) -> Path:
     """Write the confusion of the classes, as they are coloured: first protocol, first seed."""
-    first, seed = of_protocol(metrics, protocols_of(metrics)[0]), seeds_of(metrics)[0]
-    frame = frame_called(str(first["resolution"].iloc[0]), str(first["crop"].iloc[0]))
-    paths = [counts / f"seed-{seed}" / f"{shard}.npz" for shard in shards]
+    paths, frame = drawn_counts(metrics, counts, shards)
+    first = of_protocol(metrics, protocols_of(metrics)[0])
     figure = plot_confusion(
         read_class_counts(paths, frame)[0].segmentation, key.cluster_to_class, classes.names,
-        f"{describe_run(first)}, seed {seed}",
+        f"{describe_run(first)}, seed {seeds_of(metrics)[0]}",
     )  # fmt: skip
     path = folder / "confusion.png"
     save_figure(figure, path)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.counting import STAGES, LabelledImage
+from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import read_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
@@ -119,6 +120,38 @@ def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple
     return heapq.nsmallest(count, ious(), key=lambda found: (found[0], found[1].row.image_id))
 
 
+def lowest_accuracy(
+    images: Iterable[Sample],
+    counts: Iterable[LabelledImage],
+    classes: NDArray[np.int64],
+    count: int,
+) -> list[tuple[float, Sample]]:
+    """Find the images of whose pixels the fewest have the right class.
+
+    Parameters
+    ----------
+    images, count
+        See `least_agreement`.
+    counts : iterable of LabelledImage
+        Of `counting.iter_images`, in the order of the manifest.
+    classes : int64 array, shape (clusters,)
+        Position of the class matched to each cluster, or `matching.UNMATCHED`.
+
+    Returns
+    -------
+    list of (float, Sample)
+        Share of the pixels that have a true class, lowest first. Images without any are left out.
+    """
+    labelled = (sample for sample in images if sample.row.label is not None)
+    matched = np.flatnonzero(classes != UNMATCHED)
+    found = (
+        (int(image.counts[matched, classes[matched]].sum()) / total, sample)
+        for sample, image in zip(labelled, counts, strict=True)
+        if (total := int(image.counts.sum()))
+    )
+    return heapq.nsmallest(count, found, key=lambda entry: (entry[0], entry[1].row.image_id))
+
+
 def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture]:
     """Turn the rows of a contact sheet, one for each of the notes, into pictures."""
     return [
@@ -127,7 +160,7 @@ def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture
             note=note,
             stages={
                 stage: embed_jpeg(Image.fromarray(cell), quality=QUALITY)
-                for stage, cell in zip(COLUMNS, strip.cells, strict=False)
+                for stage, cell in strip.cells.items()
                 if cell is not None
             },
         )
