@@ -40,7 +40,7 @@ def class_counts(generator: np.random.Generator, right: float) -> NDArray[np.int
 
 def write_run(
     folder: Path, right: float, protocols: list[str], *, background: bool = True,
-    masks: bool = True, seed: int = 0,
+    masks: bool = True, seed: int = 0, fitted_on: str = "themselves",
 ) -> None:  # fmt: skip
     """Write the counts of a run on one shard, and its tables."""
     generator = np.random.default_rng(seed)
@@ -68,7 +68,7 @@ def write_run(
     evaluate(
         folder / "counts", 1, list(SEEDS), classes, folder / "tables",
         masks=masks, background=0 if background else None,
-        conditions=Conditions("data", folder.name, protocols, False, "crf"),
+        conditions=Conditions("data", folder.name, protocols, False, "crf", fitted_on),
     )  # fmt: skip
 
 
@@ -175,6 +175,13 @@ def test_without_a_background_the_classes_alone_are_compared(tmp_path: Path) -> 
     table = comparison(tmp_path, "one", "two", published="coco_stuff_27")
     assert "foreground" not in set(table["protocol"])
     assert float(cell(table, "two", "stego", "miou", "segmentation")["high"]) < 0
+
+
+def test_runs_fitted_elsewhere_are_named(runs: Path) -> None:
+    write_run(runs / "applied", 0.8, ["maskcontrast"], fitted_on="others (split train)")
+    table = comparison(runs, "good", "applied")
+    named = table.drop_duplicates("name").set_index("name")["fitted_on"]
+    assert dict(named) == {"good": "themselves", "applied": "others (split train)"}
 
 
 def test_a_method_without_masks_is_compared_by_its_classes(tmp_path: Path) -> None:

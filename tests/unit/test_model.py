@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightcluster.config import parse_config
-from lightcluster.errors import DatasetError, ModelError
+from lightcluster.config import Config, lookup, parse_config
+from lightcluster.errors import ConfigError, DatasetError, ModelError
 from lightcluster.features.weights import fetch_weights
 from lightcluster.files import read_arrays, write_arrays
+from lightcluster.layout import Layout
+from lightcluster.model.adoption import adopt_fit, adopt_labelling
 from lightcluster.model.folder import APPLIED, ARRAYS, export_model, open_model
 from lightcluster.model.segmentation import RECORD, segment
+from lightcluster.regions.palette import write_palette
 from lightcluster.steps import STEPS, settings_of
 
 CONFIG = parse_config(
@@ -25,20 +28,32 @@ CONFIG = parse_config(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    weights = tmp_path / "weights" / "w.safetensors"
+    return export(tmp_path, CONFIG)
+
+
+def export(place: Path, config: Config, split: str | None = None) -> Path:
+    """Export the model of a fit that knows nothing but the shape of its files."""
+    weights = place / "weights" / "w.safetensors"
     fetch_weights("test_vit", "random", None, 0, weights)
     arrays = {}
     for name, kept in ARRAYS.items():
-        arrays[name] = tmp_path / f"{name}.npz"
-        write_arrays(arrays[name], **{key: np.arange(3.0) for key in (*kept, "of_the_fit")})
-    (tmp_path / "palette.csv").write_text("id,name,color,regions\n")
-    sections = settings_of("export_model", CONFIG)
-    del sections["version"]
+        arrays[name] = place / f"{name}.npz"
+        write_arrays(arrays[name], **{key: np.eye(3, dtype=np.float32) for key in kept})
+        with np.load(arrays[name]) as written:
+            write_arrays(arrays[name], **written, of_the_fit=np.zeros(2))
+    for seed in config.labelling.seeds:
+        write_arrays(place / "classes" / f"seed-{seed}.npz", centroids=np.full(3, seed))
+        palette = place / "palettes" / f"seed-{seed}" / "classes.csv"
+        palette.parent.mkdir(parents=True)
+        names = ["background", *(f"cluster {number}" for number in range(1, 5))]
+        write_palette(palette, names, [None, 1, 2, 3, seed], "regions")
+    sections = settings_of("export_model", config)
+    del sections["version"], sections["dataset.split"]
     export_model(
-        arrays, weights, tmp_path / "palette.csv", tmp_path / "model", sections=sections,
-        dataset="d", run="r", facet="query", layer=2,
+        arrays, weights, place / "classes", place / "palettes", place / "model",
+        sections=sections, dataset="d", run="r", split=split, facet="query", layer=2,
     )  # fmt: skip
-    return tmp_path / "model"
+    return place / "model"
 
 
 def edit(folder: Path, **changes: object) -> None:
@@ -48,7 +63,8 @@ def edit(folder: Path, **changes: object) -> None:
 
 def test_what_is_written_is_read_and_holds_nothing_of_the_images(folder: Path):
     model = open_model(folder)
-    assert (model.dataset, model.run, model.seed, model.layer) == ("d", "r", 7, 2)
+    assert (model.dataset, model.run, model.seeds, model.layer) == ("d", "r", (7, 8), 2)
+    assert (model.classes, model.images) == (4, "d")
     assert model.settings("refine_masks") == settings_of("refine_masks", CONFIG)
     assert model.settings("extract_features")["features.layer"] == 2
     assert model.settings("extract_features")["features.facet"] == "query"
@@ -68,7 +84,7 @@ def test_it_is_whole_when_copied_and_weights_take_no_room_twice(folder: Path, tm
     assert open_model(tmp_path / "copy").run == "r"
 
 
-@pytest.mark.parametrize("name", ["dataset.npz", "weights.safetensors", "classes.csv"])
+@pytest.mark.parametrize("name", ["dataset.npz", "weights.safetensors", "labelling/seed-8.csv"])
 def test_a_missing_or_changed_file_is_named(folder: Path, name: str):
     (folder / name).rename(folder / "kept")
     with pytest.raises(ModelError, match=rf"{name}: missing, or not what"):
@@ -81,7 +97,7 @@ def test_a_missing_or_changed_file_is_named(folder: Path, name: str):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "version 2 of the folder's layout"),
+        ({"version": 1}, "version 1 of the folder's layout"),
         ({"format": "other"}, "not of the format"),
         ({"layer": "deep"}, "layer: Input should be a valid integer"),
         ({"more": 1}, "more: Extra inputs are not permitted"),
@@ -125,3 +141,76 @@ def test_other_files_are_never_replaced(folder: Path, tmp_path: Path):
     assert (mine / "masks").is_dir()
     assert not (mine / RECORD).exists()
     assert not (tmp_path / "new").exists()
+
+
+# ---- a run that applies a model ------------------------------------------------------------------
+
+OWN = {"backbone": {"model": "test_vit", "weights": "random"}}
+
+
+def applied(folder: Path, **changes: object) -> Config:
+    return parse_config({"fit": {"model": str(folder)}, **changes})["lightcluster"]
+
+
+def test_a_run_that_applies_a_model_has_its_settings(folder: Path):
+    config = applied(folder)
+    assert config.backbone == CONFIG.backbone
+    assert (config.features.facet, config.features.layer) == ("query", 2)  # `auto` is decided
+    assert (config.labelling.classes, config.labelling.seeds) == (4, (7, 8))
+    assert lookup(config, "refinement") == lookup(CONFIG, "refinement")
+    assert config.features.short_side == CONFIG.features.short_side  # not that of the default
+    assert config.dataset.max_pixels == 150_000_000
+    assert applied(folder, report={"samples": 3}, **OWN).report.samples == 3
+
+
+def test_what_contradicts_the_model_is_named(folder: Path):
+    with pytest.raises(ConfigError) as error:
+        applied(folder, features={"short_side": 96, "layer": "auto"}, labelling={"seeds": [1]})
+    assert "has 2 mistakes" in str(error.value)
+    assert (
+        "runs.lightcluster.features.short_side = 96: its model was fitted with 448; leave the key "
+        "out, or fit another model"
+    ) in str(error.value)
+    assert "labelling.seeds = [1]: its model was fitted with [7, 8]" in str(error.value)
+    with pytest.raises(ConfigError, match=r"fit\.model = .*elsewhere.*: no model, model\.json"):
+        applied(folder / "elsewhere")
+    with pytest.raises(ConfigError, match="`method: kmeans` is always fitted on its images"):
+        applied(folder, method="kmeans")
+
+
+def test_weights_of_a_file_are_taken_from_the_model(tmp_path: Path):
+    file = {"model": "test_vit", "weights": "gone.safetensors"}
+    config = parse_config({"backbone": file})["lightcluster"]
+    folder = export(tmp_path, config)
+    assert applied(folder).backbone.weights == str(folder / "weights.safetensors")
+    again = {"model": "test_vit", "weights": "copy.safetensors"}
+    assert applied(folder, backbone=again).backbone.weights == "copy.safetensors"
+    weights = tmp_path / "fetched.safetensors"
+    fetch_weights("test_vit", "file", folder / "weights.safetensors", 0, weights)
+    adopt_fit(folder, weights, [tmp_path / "new" / "dataset.npz"])
+    kept = read_arrays(tmp_path / "new" / "dataset.npz")
+    np.testing.assert_array_equal(kept["centroids"], np.eye(3))
+    fetch_weights("test_vit", "random", None, 1, weights)
+    with pytest.raises(ModelError, match="fitted with other weights than"):
+        adopt_fit(folder, weights, [tmp_path / "new" / "category.npz"])
+    assert not (tmp_path / "new" / "category.npz").exists()
+
+
+def test_the_classes_of_each_seed_are_adopted(folder: Path, tmp_path: Path):
+    adopt_labelling(folder, 8, tmp_path / "seed.npz", tmp_path / "seed" / "classes.csv")
+    assert read_arrays(tmp_path / "seed.npz")["centroids"].tolist() == [8, 8, 8]
+    assert (tmp_path / "seed" / "classes.csv").read_text().splitlines()[-1].endswith(",8")
+
+
+def test_the_images_of_the_fit_are_named(tmp_path: Path):
+    folder = export(tmp_path, CONFIG, split="train")
+    runs = {"own": {}, "applied": {"fit": {"model": str(folder)}}}
+    layout = Layout(parse_config({"runs": runs}))
+    assert layout.fitted_on("own") == "the evaluated images, without labels"
+    assert layout.fitted_on("applied") == "d (split train), without labels"
+    jobs = layout.count_jobs()
+    assert (jobs["fit_discriminant"], jobs["merge_levels"], jobs["adopt_fit"]) == (1, 2, 1)
+    assert (jobs["label_regions"], jobs["adopt_labelling"]) == (5, 2)
+    before = layout.model_stamp("applied")
+    edit(folder, run="another")
+    assert layout.model_stamp("applied") != before

@@ -41,7 +41,8 @@ def tables_of(seeds=(0, 1), protocols=("maskcontrast",)):
     masks = np.tile([[90, 10], [10, 40]], (4, len(STAGES), 1, 1)).astype(np.int64)
     return make_tables(
         (masks, np.zeros(4, np.int64)), dict.fromkeys(("original", "centre"), by_seed), 4,
-        tuple(CLASSES.values()), 0, Conditions("<i>odd</i>", "one", [*protocols], False, "crf"),
+        tuple(CLASSES.values()), 0,
+        Conditions("<i>odd</i>", "one", [*protocols], False, "crf", "it"),
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ BY_IMAGE = (np.stack([MASKS // 4, MASKS // 4, MASKS // 4, MASKS - 3 * (MASKS // 
 
 
 def conditions(*protocols: str, squash: bool = False) -> Conditions:
-    return Conditions("data", "a run", [*protocols] or ["maskcontrast"], squash, "guided")
+    return Conditions("data", "a run", [*protocols] or ["maskcontrast"], squash, "guided", "halves")
 
 
 def class_counts(seed: int) -> ImageCounts:
@@ -82,7 +82,7 @@ def test_tables_are_tidy() -> None:
         {
             "dataset": "data", "run": "a run", "classes": 3, "clusters": 3, "images": 4,
             "ignored_pixels": 9, "resolution": "original", "crop": "none",
-            "fitted_on": "the evaluated images, without labels",
+            "fitted_on": "halves",
         }
     ]  # fmt: skip
     assert set(metrics["protocol"]) == {"foreground", "maskcontrast"}

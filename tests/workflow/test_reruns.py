@@ -144,15 +144,25 @@ THINGS_CHANGES: dict[str, dict[str, Any]] = {
 """Keys that only a dataset of the field has, likewise."""
 
 
+FIT_CHANGES: dict[str, dict[str, Any]] = {
+    "fit.model": {"fit": {"model": "results/photos/lightcluster/model"}},
+}
+"""The key with which nothing is fitted, put over `FOLDER`."""
+
+
 def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
     only = {kind: {name for name, step in STEPS.items() if step.kinds == (kind,)} for kind in KINDS}
     if key in THINGS_CHANGES:
-        return {"choose_features", "score_images", "compare"} | only["kmeans"]
+        return {"choose_features", "score_images", "compare"} | only["kmeans"] | only["applied"]
     painted = {"paint_labels"}
-    if key in FOLDER_CHANGES:
-        return painted | {"choose_features", "score_images", "compare"} | only["kmeans"]
-    return painted | (only["lightcluster"] if key == "method" else set())
+    if key in FOLDER_CHANGES | FIT_CHANGES:
+        kind = "lightcluster" if key in FIT_CHANGES else "applied"
+        return (
+            painted | {"choose_features", "score_images", "compare"} | only["kmeans"] | only[kind]
+        )
+    ours = {name for name, step in STEPS.items() if "kmeans" not in step.kinds}
+    return painted | only["applied"] | (ours if key == "method" else set())
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -236,6 +246,7 @@ def rerun(demo, photos, things, dry_run, fast_config):
             key: (things, fast_config(THINGS, {"dataset": changes}))
             for key, changes in THINGS_CHANGES.items()
         }
+        | {key: (photos, fast_config(FOLDER, changes)) for key, changes in FIT_CHANGES.items()}
     )
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda job: set(dry_run(job[0], config=job[1])), jobs.values())
@@ -243,7 +254,7 @@ def rerun(demo, photos, things, dry_run, fast_config):
 
 
 def test_every_key_is_tried():
-    tried = [*CHANGES, *FOLDER_CHANGES, *THINGS_CHANGES]
+    tried = [*CHANGES, *FOLDER_CHANGES, *THINGS_CHANGES, *FIT_CHANGES]
     assert sorted(tried) == sorted(key for key, _ in walk_keys())
 
 
@@ -336,10 +347,14 @@ def bumped(demo, things, checkout, dry_run, fast_config):
         return set(dry_run(finished, "--snakefile", snakefile, config=fast_config(changes)))
 
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(STEPS, pool.map(run, STEPS), strict=True))
+        return dict(zip(BUMPED, pool.map(run, BUMPED), strict=True))
 
 
-@pytest.mark.parametrize("step", STEPS)
+BUMPED = [name for name, step in STEPS.items() if step.kinds != ("applied",)]
+"""Steps that have a job in `DEMO` or `THINGS`."""
+
+
+@pytest.mark.parametrize("step", BUMPED)
 def test_a_raised_version_reruns_the_step_and_what_follows(step, bumped):
     following = {step}
     for name, other in STEPS.items():

@@ -297,6 +297,43 @@ def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def adopt_fit(
+    settings: Settings,
+    weights: Annotated[Path, typer.Option()],
+    output: Annotated[list[Path], typer.Option()],
+) -> None:
+    """Take levels and foreground of a model."""
+    from lightcluster.model.adoption import adopt_fit as step
+
+    step(Path(settings["fit"]["model"]), weights, output)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def adopt_superclasses(
+    settings: Settings, shards: Shards,
+    features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Assign the images to the superclasses of a model."""
+    _use_threads(1)
+    from lightcluster.model.adoption import adopt_superclasses as step
+
+    stores = [features / f"{shard:04d}.zarr" for shard in range(shards)]
+    step(Path(settings["fit"]["model"]), stores, output)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def adopt_labelling(
+    settings: Settings,
+    seed: Annotated[int, typer.Option(min=0)], output: Annotated[Path, typer.Option()],
+    palette: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Take the classes of a model."""
+    from lightcluster.model.adoption import adopt_labelling as step
+
+    step(Path(settings["fit"]["model"]), seed, output, palette)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def fit_clusters(
     settings: Settings, shards: Shards,
     seed: Annotated[int, typer.Option(min=0)],
@@ -570,7 +607,7 @@ def export_model(
     settings: Settings,
     weights: Annotated[Path, typer.Option()], clusters: Annotated[Path, typer.Option()],
     masks: Annotated[Path, typer.Option()], labelling: Annotated[Path, typer.Option()],
-    palette: Annotated[Path, typer.Option()], dataset: Annotated[str, typer.Option()],
+    palettes: Annotated[Path, typer.Option()], dataset: Annotated[str, typer.Option()],
     run: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()],
     choice: OptionalPath = None,
 ) -> None:  # fmt: skip
@@ -578,13 +615,14 @@ def export_model(
     from lightcluster.model.folder import export_model as step
 
     del settings["version"]
+    split = settings.pop("dataset.split")
     features = settings["features"]
     facet, layer = _chosen(features["facet"], features["layer"], choice)
     arrays = {name: clusters / f"{name}.npz" for name in ("dataset", "superclasses", "category")}
     arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "discriminant")}
     step(
-        arrays | {"labelling": labelling}, weights, palette, output,
-        sections=settings, dataset=dataset, run=run, facet=facet, layer=layer,
+        arrays, weights, labelling, palettes, output,
+        sections=settings, dataset=dataset, run=run, split=split, facet=facet, layer=layer,
     )  # fmt: skip
 
 
@@ -637,7 +675,7 @@ def evaluate(
     settings: Settings, shards: Shards,
     counts: Annotated[Path, typer.Option()], classes: Annotated[Path, typer.Option()],
     dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
-    output: Annotated[Path, typer.Option()],
+    fitted_on: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Compute all scores of a run from its counts."""
     from lightcluster.evaluation.tables import Conditions
@@ -649,7 +687,7 @@ def evaluate(
         masks=settings["method"] == "lightcluster", background=settings["dataset.background"],
         conditions=Conditions(
             dataset, run, evaluation["protocols"], evaluation["stego_squash"],
-            _refinement(settings),
+            _refinement(settings), fitted_on,
         ),
     )  # fmt: skip
 
@@ -665,6 +703,7 @@ def score_images(
     settings: Settings, shards: Shards,
     counts: Annotated[Path, typer.Option()],
     dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
+    fitted_on: Annotated[str, typer.Option()],
     output: Annotated[Path, typer.Option()], summary: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Score each image by itself (protocol `per_image`)."""
@@ -672,7 +711,7 @@ def score_images(
 
     step(
         counts, shards, settings["labelling.seeds"], output, summary,
-        refinement=_refinement(settings), dataset=dataset, run=run,
+        refinement=_refinement(settings), dataset=dataset, run=run, fitted_on=fitted_on,
     )  # fmt: skip
 
 
@@ -732,9 +771,9 @@ def report(
     classes: OptionalPath = None,
 ) -> None:
     """Draw contact sheets and figures, and write the page that holds them."""
+    from lightcluster.config import METHOD
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as step
-    from lightcluster.steps import METHOD
 
     step(
         manifest, patch_masks, pixel_masks, segmentation, output,

@@ -31,7 +31,7 @@ from pydantic_core import PydanticCustomError
 
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.taxonomy import IGNORE, TAXONOMIES
-from lightcluster.errors import ConfigError
+from lightcluster.errors import ConfigError, LightClusterError
 
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
@@ -47,6 +47,13 @@ MEAN_COLOR = "mean_color"
 
 EMBEDDED_SIZES = {"features": {"short_side": 192}, "regions": {"crop_size": 96}}
 """Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
+
+
+METHOD = (
+    "backbone", "features", "clustering", "superclasses", "foreground", "consistency",
+    "reestimation", "upsampling", "refinement", "regions", "labelling",
+)  # fmt: skip
+"""Sections that say how images are segmented, and nothing about which."""
 
 
 class Section(BaseModel):
@@ -139,6 +146,17 @@ class DatasetSettings(Section):
             "background": TAXONOMIES[name].background,
             **raw,
         }
+
+
+class FitSettings(Section):
+    """What a run is fitted on."""
+
+    model: Path | None = Field(
+        None,
+        description="Folder `model` of another run, say of the training split: it is applied as it "
+        "is, nothing is fitted on these images, and the tables say so. All settings of the method "
+        "are those of the model; none: the run is fitted on the images it segments.",
+    )
 
 
 class BackboneSettings(Section):
@@ -487,6 +505,7 @@ class Config(Section):
         "figure is to be seen beside, k-means of the patch features of the whole dataset, each "
         "cluster a class.",
     )
+    fit: FitSettings = FitSettings()
     backbone: BackboneSettings = BackboneSettings()
     features: FeatureSettings = FeatureSettings()
     clustering: ClusteringSettings = ClusteringSettings()
@@ -563,7 +582,12 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
         found = _run_problems(name, overrides, f"runs.{name}.")
         problems += found
         if not invalid and not found:
-            configs[name] = Config.model_validate(put_over(raw, overrides))
+            merged = put_over(raw, overrides)
+            config = Config.model_validate(merged)
+            if config.fit.model is not None:
+                config, found = _adopt_fit(config, merged, f"runs.{name}.")
+                problems += found
+            configs[name] = config
     problems += dict.fromkeys(
         problem for config in configs.values() for problem in _foreign_weights(config)
     )
@@ -592,6 +616,38 @@ def _run_problems(name: object, overrides: object, prefix: str) -> list[str]:
     ]
     own = {key: value for key, value in overrides.items() if key not in SHARED_SECTIONS}
     return problems + _problems(own, prefix)
+
+
+def _adopt_fit(config: Config, raw: Mapping[str, Any], prefix: str) -> tuple[Config, list[str]]:
+    """Return a run with the settings of its model, and what contradicts them.
+
+    Weights are not compared here: whether they are the model's is seen when they are there.
+    """
+    from lightcluster.model.folder import read_model  # which describes a configuration itself
+
+    assert config.fit.model is not None
+    key = f"{prefix}fit.model = {str(config.fit.model)!r}"
+    if config.method != "lightcluster":
+        return config, [f"{key}: `method: {config.method}` is always fitted on its images"]
+    try:
+        model = read_model(config.fit.model)
+    except LightClusterError as error:
+        return config, [f"{key}: {error}"]
+    problems = []
+    for name, _ in walk_keys():
+        section, _, last = name.partition(".")
+        given = raw.get(section)
+        if section in METHOD and name != "backbone.weights" and given and last in given:
+            own, fitted = lookup(config, name), lookup(model.config, name)
+            if own != fitted:
+                problems.append(
+                    f"{prefix}{name} = {own!r}: its model was fitted with {fitted!r}; leave the "
+                    "key out, or fit another model"
+                )
+    method = nest(model.method_settings(config.fit.model))
+    if "weights" in raw.get("backbone", {}):
+        method["backbone"]["weights"] = config.backbone.weights
+    return Config.model_validate({**config.model_dump(), **method}), problems
 
 
 _SHARED = "all runs of a configuration share one dataset, and are compared in one way"

@@ -27,7 +27,8 @@ from lightcluster.identity import (
     weights_id,
     weights_source,
 )
-from lightcluster.steps import STEPS, Kind, Step, settings_of
+from lightcluster.model.folder import DESCRIPTION, read_model
+from lightcluster.steps import APPLIED, FITTED, OURS, STEPS, Kind, Step, settings_of
 
 RESULTS = "results"
 
@@ -149,7 +150,21 @@ class Layout:
 
     def kind(self, run: str) -> Kind:
         """Return what a run does."""
-        return self.configs[run].method
+        config = self.configs[run]
+        return "applied" if config.fit.model is not None else config.method
+
+    def model_stamp(self, run: str) -> str:
+        """Return a digest of the model that a run applies, which holds those of all its files."""
+        folder = self.configs[run].fit.model
+        return "none" if folder is None else content_stamp(folder / DESCRIPTION)
+
+    def fitted_on(self, run: str) -> str:
+        """Return in words on which images a run is fitted."""
+        folder = self.configs[run].fit.model
+        if folder is not None:
+            return f"{read_model(folder).images}, without labels"
+        split = f" (split {self.dataset.split})" if self.dataset.split else ""
+        return f"the evaluated images{split}, without labels"
 
     def runs_of(self, *kinds: Kind) -> list[str]:
         """Return the runs of some kinds."""
@@ -229,7 +244,7 @@ def unfinished(layout: Layout) -> Iterator[str]:
             "manifest": (folder / "manifest", ".csv"),
             "features": (Path(layout.features_folder(run)), ".zarr"),
         }
-        if layout.kind(run) == "lightcluster":
+        if layout.kind(run) in OURS:
             made |= {
                 "image level": (folder / run / "clusters" / "image", ".npz"),
                 "merged masks": (folder / run / "masks" / "merged", ".npz"),
@@ -276,6 +291,8 @@ def summary(layout: Layout) -> Iterator[str]:
             choice = Path(layout.features_folder(run)) / "choice.csv"
             facet, layer = read_choice(choice)
             yield f"  {facet} of layer {layer}, chosen without labels: {choice}"
+        if layout.kind(run) in APPLIED:
+            yield f"  fitted on {layout.fitted_on(run)}: {config.fit.model}"
         if layout.labelled:
             import pandas as pd
 
@@ -287,8 +304,9 @@ def summary(layout: Layout) -> Iterator[str]:
         yield f"  report         {here / 'report' / 'index.html'}"
         seed = config.labelling.seeds[0]
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
-        if layout.kind(run) == "lightcluster":
+        if layout.kind(run) in OURS:
             yield f"  binary masks   {here / 'masks' / 'png'}/"
+        if layout.kind(run) in FITTED:
             yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
     if layout.compared:
         yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from lightcluster.config import Config, lookup
+from lightcluster.config import METHOD, Config, lookup
 
-Kind = Literal["lightcluster", "kmeans"]
-"""What a run does: its `method`."""
+Kind = Literal["lightcluster", "applied", "kmeans"]
+"""What a run does: its `method`; ``applied`` is that of this project without fitting."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -50,13 +50,9 @@ class Step:
     version: int = 1
 
 
-OURS: tuple[Kind, ...] = ("lightcluster",)
-
-METHOD = (
-    "backbone", "features", "clustering", "superclasses", "foreground", "consistency",
-    "reestimation", "upsampling", "refinement", "regions", "labelling",
-)  # fmt: skip
-"""Sections that say how images are segmented, and nothing about which."""
+OURS: tuple[Kind, ...] = ("lightcluster", "applied")
+FITTED: tuple[Kind, ...] = ("lightcluster",)
+APPLIED: tuple[Kind, ...] = ("applied",)
 
 STEPS: dict[str, Step] = {
     "generate_demo": Step(
@@ -123,6 +119,23 @@ STEPS: dict[str, Step] = {
         reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),
         after=("extract_features",),
     ),
+    "adopt_fit": Step(
+        kinds=APPLIED,
+        reads=("fit",),
+        places=("dataset.name",),
+        after=("fetch_weights",),
+    ),
+    "adopt_superclasses": Step(
+        kinds=APPLIED,
+        reads=("fit",),
+        after=("gather_manifest", "extract_features"),
+    ),
+    "adopt_labelling": Step(
+        unit="seed",
+        kinds=APPLIED,
+        reads=("fit",),
+        places=("dataset.name", "labelling.seeds"),
+    ),
     "fit_clusters": Step(
         unit="seed",
         kinds=("kmeans",),
@@ -143,7 +156,7 @@ STEPS: dict[str, Step] = {
         after=("index_dataset", "extract_features", "fit_clusters"),
     ),
     "cluster_dataset": Step(
-        kinds=OURS,
+        kinds=FITTED,
         places=("method",),
         reads=(
             "clustering.metric",
@@ -155,7 +168,7 @@ STEPS: dict[str, Step] = {
         after=("gather_manifest", "sample_features"),
     ),
     "group_images": Step(
-        kinds=OURS,
+        kinds=FITTED,
         places=("method",),
         reads=(
             "superclasses",
@@ -166,7 +179,7 @@ STEPS: dict[str, Step] = {
         after=("gather_manifest", "extract_features"),
     ),
     "cluster_category": Step(
-        kinds=OURS,
+        kinds=FITTED,
         reads=(
             "clustering.metric",
             "clustering.k_category",
@@ -192,7 +205,7 @@ STEPS: dict[str, Step] = {
         after=("extract_features",),
     ),
     "decide_foreground": Step(
-        kinds=OURS,
+        kinds=FITTED,
         reads=("clustering.metric",),
         after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
     ),
@@ -200,10 +213,16 @@ STEPS: dict[str, Step] = {
         kinds=OURS,
         unit="shard",
         reads=("clustering.normalize", "clustering.metric", "consistency"),
-        after=("extract_features", "cluster_image", "decide_foreground"),
+        after=(
+            "extract_features",
+            "cluster_image",
+            "decide_foreground",
+            "adopt_fit",
+            "adopt_superclasses",
+        ),
     ),
     "fit_discriminant": Step(
-        kinds=OURS,
+        kinds=FITTED,
         reads=(
             "reestimation.rounds",
             "reestimation.tolerance",
@@ -220,7 +239,7 @@ STEPS: dict[str, Step] = {
         kinds=OURS,
         unit="shard",
         reads=("reestimation.affinity",),
-        after=("extract_features", "merge_levels", "fit_discriminant"),
+        after=("extract_features", "merge_levels", "fit_discriminant", "adopt_fit"),
         version=3,
     ),
     "refine_masks": Step(
@@ -244,7 +263,7 @@ STEPS: dict[str, Step] = {
         version=2,
     ),
     "label_regions": Step(
-        kinds=OURS,
+        kinds=FITTED,
         unit="seed",
         reads=(
             "labelling.classes",
@@ -264,11 +283,11 @@ STEPS: dict[str, Step] = {
         kinds=OURS,
         unit="shard and seed",
         reads=("regions.min_area",),
-        after=("refine_masks", "embed_regions", "label_regions"),
+        after=("refine_masks", "embed_regions", "label_regions", "adopt_labelling"),
     ),
     "export_model": Step(
-        kinds=OURS,
-        reads=(*METHOD, "dataset.max_pixels"),
+        kinds=FITTED,
+        reads=(*METHOD, "dataset.max_pixels", "dataset.split"),
         after=(
             "fetch_weights",
             "choose_features",
@@ -339,6 +358,8 @@ STEPS: dict[str, Step] = {
             "group_images",
             "score_patches",
             "label_regions",
+            "adopt_superclasses",
+            "adopt_labelling",
         ),
     ),
     "compare": Step(

@@ -6,12 +6,12 @@ rule fit_clusters:
     output:
         clusters=f"{RUN}/classes/seed-{{seed}}.npz",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
-    wildcard_constraints:
-        run=constrain_to("kmeans"),
     log:
         f"{RUN}/logs/fit_clusters/seed-{{seed}}.log",
     benchmark:
         f"{RUN}/benchmarks/fit_clusters/seed-{{seed}}.tsv"
+    wildcard_constraints:
+        run=constrain_to("kmeans"),
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -36,12 +36,12 @@ rule paint_clusters:
         clusters=f"{RUN}/classes/seed-{{seed}}.npz",
     output:
         directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
-    wildcard_constraints:
-        run=constrain_to("kmeans"),
     log:
         f"{RUN}/logs/paint_clusters/seed-{{seed}}/{{shard}}.log",
     benchmark:
         f"{RUN}/benchmarks/paint_clusters/seed-{{seed}}/{{shard}}.tsv"
+    wildcard_constraints:
+        run=constrain_to("kmeans"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -65,6 +65,8 @@ rule cluster_dataset:
         f"{RUN}/logs/cluster_dataset.log",
     benchmark:
         f"{RUN}/benchmarks/cluster_dataset.tsv"
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     conda:
         "../../envs/gpu.yaml"
     threads: 1  # seconds, even with a large sample
@@ -90,6 +92,8 @@ rule group_images:
         f"{RUN}/logs/group_images.log",
     benchmark:
         f"{RUN}/benchmarks/group_images.tsv"
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -115,6 +119,8 @@ rule cluster_category:
         f"{RUN}/logs/cluster_category.log",
     benchmark:
         f"{RUN}/benchmarks/cluster_category.tsv"
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     conda:
         "../../envs/gpu.yaml"
     threads: 1  # seconds, even with a large sample

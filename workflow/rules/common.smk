@@ -12,6 +12,7 @@ from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
 from lightcluster.layout import Layout, prepare_environment, summary, unfinished
 from lightcluster.runlock import RunLock
+from lightcluster.steps import FITTED, OURS
 
 prepare_environment(WORKFLOW)
 
@@ -101,6 +102,15 @@ def first_seed(pattern, wildcards):
     return expand(pattern, run=wildcards.run, seed=seed)
 
 
+def each_seed(pattern):
+    """Return an input function: `pattern` for each labelling seed of the run."""
+    return lambda wildcards: expand(
+        pattern,
+        run=wildcards.run,
+        seed=CONFIGS[wildcards.run].labelling.seeds,
+    )
+
+
 def per_shard(pattern):
     """Return an input function: `pattern` for each shard, other wildcards kept."""
     return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)
@@ -132,7 +142,7 @@ def counts_of_all_runs():
 
 def has_masks(run):
     """Tell whether the method of a run makes masks, and so regions and a model."""
-    return LAYOUT.kind(run) == "lightcluster"
+    return LAYOUT.kind(run) in OURS
 
 
 def if_masks(*patterns):
@@ -155,9 +165,15 @@ def per_image_option(wildcards):
 
 def run_targets(run):
     """Return the files that a run is for."""
-    of_masks = [f"{RUN}/masks/png/{{shard}}", f"{RUN}/model"] * has_masks(run)
+    of_masks = [f"{RUN}/masks/png/{{shard}}"] * has_masks(run)
+    of_fit = [f"{RUN}/model"] * (LAYOUT.kind(run) in FITTED)
     targets = expand(
-        [*of_masks, f"{RUN}/segmentation/seed-{{seed}}/{{shard}}", f"{RUN}/report"],
+        [
+            *of_masks,
+            *of_fit,
+            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+            f"{RUN}/report",
+        ],
         run=run,
         shard=SHARDS,
         seed=CONFIGS[run].labelling.seeds,

@@ -34,7 +34,8 @@ if LABELLED:
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
             classes=CLASSES,
             pixel=lambda wildcards: expand(
-                [f"{MASKS}/pixel/{{shard}}.npz"] * has_masks(wildcards.run), **wildcards
+                [f"{MASKS}/pixel/{{shard}}.npz"] * has_masks(wildcards.run),
+                **wildcards,
             ),
             segmentation=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
         output:
@@ -102,10 +103,12 @@ if LABELLED:
             counts=f"{RUN}/counts",
             tables=f"{RUN}/tables",
             dataset=LAYOUT.dataset.name,
+            fitted_on=lambda wildcards: LAYOUT.fitted_on(wildcards.run),
         shell:
             "python -m lightcluster evaluate {params.settings:q} {params.shards} "
             "--counts {params.counts} --classes {input.classes} --dataset {params.dataset} "
-            "--run {wildcards.run} --output {params.tables} > {log} 2>&1"
+            "--run {wildcards.run} --fitted-on {params.fitted_on:q} --output {params.tables} "
+            "> {log} 2>&1"
 
     rule score_images:
         input:
@@ -134,10 +137,11 @@ if LABELLED:
             shards=len(SHARDS),
             counts=f"{RUN}/counts",
             dataset=LAYOUT.dataset.name,
+            fitted_on=lambda wildcards: LAYOUT.fitted_on(wildcards.run),
         shell:
             "python -m lightcluster score-images {params.settings:q} {params.shards} "
             "--counts {params.counts} --dataset {params.dataset} --run {wildcards.run} "
-            "--output {output.images} --summary {output.summary} > {log} 2>&1"
+            "--fitted-on {params.fitted_on:q} --output {output.images} --summary {output.summary} > {log} 2>&1"
 
     rule compare:
         input:

@@ -14,6 +14,8 @@ rule decide_foreground:
         f"{RUN}/logs/decide_foreground.log",
     benchmark:
         f"{RUN}/benchmarks/decide_foreground.tsv"
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -71,6 +73,8 @@ rule fit_discriminant:
         f"{RUN}/logs/fit_discriminant.log",
     benchmark:
         f"{RUN}/benchmarks/fit_discriminant.tsv"
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -34,12 +34,12 @@ rule label_regions:
     output:
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
-    wildcard_constraints:
-        run=constrain_to("lightcluster"),
     log:
         f"{RUN}/logs/label_regions/seed-{{seed}}.log",
     benchmark:
         f"{RUN}/benchmarks/label_regions/seed-{{seed}}.tsv"
+    wildcard_constraints:
+        run=constrain_to("lightcluster"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -65,12 +65,12 @@ rule paint_segmentation:
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
     output:
         directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
-    wildcard_constraints:
-        run=constrain_to("lightcluster"),
     log:
         f"{RUN}/logs/paint_segmentation/seed-{{seed}}/{{shard}}.log",
     benchmark:
         f"{RUN}/benchmarks/paint_segmentation/seed-{{seed}}/{{shard}}.tsv"
+    wildcard_constraints:
+        run=constrain_to("lightcluster", "applied"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -83,45 +83,3 @@ rule paint_segmentation:
         "python -m lightcluster paint-segmentation {params.settings:q} "
         "--manifest {input.manifest} --pixel-masks {input.pixel} --regions {input.regions} "
         "--labelling {input.labelling} --output {output} > {log} 2>&1"
-
-
-rule export_model:
-    input:
-        weights=weights_of,
-        choice=choice_of_run,
-        dataset=f"{RUN}/clusters/dataset.npz",
-        superclasses=f"{RUN}/clusters/superclasses.npz",
-        category=f"{RUN}/clusters/category.npz",
-        foreground=f"{MASKS}/foreground.npz",
-        discriminant=f"{MASKS}/discriminant.npz",
-        labelling=lambda wildcards: first_seed(
-            f"{RUN}/classes/seed-{{seed}}.npz", wildcards
-        ),
-        palette=lambda wildcards: first_seed(
-            f"{RUN}/segmentation/seed-{{seed}}/classes.csv", wildcards
-        ),
-    output:
-        directory(f"{RUN}/model"),
-    log:
-        f"{RUN}/logs/export_model.log",
-    benchmark:
-        f"{RUN}/benchmarks/export_model.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        settings=settings("export_model"),
-        clusters=lambda wildcards, input: Path(input.dataset).parent,
-        masks=lambda wildcards, input: Path(input.foreground).parent,
-        dataset=LAYOUT.dataset.name,
-        choice=lambda wildcards, input: "".join(
-            f"--choice {path}" for path in input.choice
-        ),
-    shell:
-        "python -m lightcluster export-model {params.settings:q} --weights {input.weights} "
-        "--clusters {params.clusters} --masks {params.masks} --labelling {input.labelling} "
-        "--palette {input.palette} --dataset {params.dataset} --run {wildcards.run} "
-        "--output {output} {params.choice} > {log} 2>&1"

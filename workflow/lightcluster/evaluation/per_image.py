@@ -19,7 +19,6 @@ from lightcluster.evaluation.confusion import iou_matrix, require_counts
 from lightcluster.evaluation.counting import iter_images
 from lightcluster.evaluation.protocols import FRAMES
 from lightcluster.evaluation.scores import mean_and_sd
-from lightcluster.evaluation.tables import FITTED_ON
 from lightcluster.files import replacing
 
 EXTRA_UNMATCHED = "extra clusters unmatched"
@@ -108,6 +107,7 @@ def score_images(
     refinement: str,
     dataset: str,
     run: str,
+    fitted_on: str,
 ) -> None:
     """Write the scores of every image and seed to `output`, and their means to `summary`.
 
@@ -140,7 +140,7 @@ def score_images(
         "matching": "iou_hungarian",
         "crf": refinement,
         "seeds": len(seeds),
-        "fitted_on": FITTED_ON,
+        "fitted_on": fitted_on,
         **FRAMES["original"]._asdict(),
     }
     images = pd.DataFrame(rows)

@@ -41,7 +41,6 @@ from lightcluster.files import replacing
 FOREGROUND = "foreground"
 """In place of a protocol: foreground masks, pooled counts at the label's size, nothing matched."""
 
-FITTED_ON = "the evaluated images, without labels"
 VARIANTS = {"segmentation": "segmentation", "random": "random_labels"}
 """Arrays of counts with clusters as rows, and the stage they are reported as."""
 
@@ -164,6 +163,8 @@ class Conditions:
         As in ``evaluation`` of the configuration.
     refinement : str
         The method that refined the masks, ``none`` where nothing did.
+    fitted_on : str
+        Which images, in words.
     """
 
     dataset: str
@@ -171,6 +172,7 @@ class Conditions:
     protocols: list[str]
     stego_squash: bool
     refinement: str
+    fitted_on: str
 
 
 def make_tables(
@@ -236,7 +238,7 @@ def make_tables(
         classes=len(names),
         clusters=len(first.segmentation),
         images=images,
-        fitted_on=FITTED_ON,
+        fitted_on=conditions.fitted_on,
     )
     return Tables(
         metrics=table.reindex(columns=COLUMNS),

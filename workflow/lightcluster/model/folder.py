@@ -10,8 +10,8 @@ superclasses.npz      ``centroids`` float32 [groups, dim] of the images' CLS tok
 category.npz          ``centroids`` float32 [groups, k, dim] of the category level
 foreground.npz        ``dataset`` bool [k], ``category`` bool [groups, k]: clusters of foreground
 discriminant.npz      ``direction`` float32 [dim] or [0], ``constant`` float64 [1]
-labelling.npz         arrays of `regions.labelling.Labelling`: centres, components, centroids
-classes.csv           id, name and colour of each value in a segmentation
+labelling/seed-N.npz  arrays of `regions.labelling.Labelling`: centres, components, centroids
+labelling/seed-N.csv  id, name and colour of each value in a segmentation
 ===================== ==========================================================================
 
 Nothing in it is unpickled, it refers to no file outside, and it may be copied to another machine.
@@ -19,23 +19,25 @@ Nothing in it is unpickled, it refers to no file outside, and it may be copied t
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lightcluster import __version__
-from lightcluster.config import Config, DatasetSettings, nest
+from lightcluster.config import METHOD, Config, DatasetSettings, nest
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
+from lightcluster.identity import weights_source
 from lightcluster.steps import STEPS, settings_of
 
-_DESCRIPTION = "model.json"
+DESCRIPTION = "model.json"
 
 APPLIED = (
     "extract_features", "cluster_image", "merge_levels", "score_patches", "refine_masks",
@@ -49,17 +51,18 @@ ARRAYS = {
     "category": ("centroids",),
     "foreground": ("dataset", "category"),
     "discriminant": ("direction", "constant"),
-    "labelling": ("features", "centers", "components", "centroids"),
 }
 """Files of arrays, and what is kept of those that the steps of the fit wrote."""
 
 _PLACES: dict[str, Any] = {
     "dataset": set(DatasetSettings.model_fields) - {"max_pixels"},
     "report": True,
+    "fit": True,
 }
 """What of the configuration says nothing about new images."""
 
-_FILES = (*(f"{name}.npz" for name in ARRAYS), "classes.csv", "weights.json", "weights.safetensors")
+WEIGHTS = "weights.safetensors"
+_FILES = (*(f"{name}.npz" for name in ARRAYS), "weights.json", WEIGHTS)
 
 
 class Model(BaseModel):
@@ -74,8 +77,12 @@ class Model(BaseModel):
         Version of LightCluster.
     dataset, run : str
         What it was fitted on.
-    seed : int
-        Labelling seed of the classes.
+    split : str or None
+        Of a dataset of the field.
+    seeds : tuple of int
+        Labelling seeds; the first is what new images are segmented with.
+    classes : int
+        Object classes.
     facet : str
     layer : int
         Read from the backbone; where they were chosen, the choice.
@@ -90,11 +97,13 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["lightcluster-model"] = "lightcluster-model"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     made_by: str = __version__
     dataset: str
     run: str
-    seed: int
+    split: str | None
+    seeds: tuple[int, ...]
+    classes: int
     facet: Literal["key", "query", "value", "token"]
     layer: int
     config: Config
@@ -102,6 +111,28 @@ class Model(BaseModel):
         default_factory=lambda: {name: STEPS[name].version for name in APPLIED}
     )
     files: dict[str, str]
+
+    @property
+    def images(self) -> str:
+        """In words, the images that it was fitted on."""
+        return self.dataset + (f" (split {self.split})" if self.split else "")
+
+    def method_settings(self, folder: Path) -> dict[str, Any]:
+        """Return what a run must set to apply this model, by dotted key.
+
+        Weights that were a file are taken from the folder; others come from where they came from.
+        """
+        sections = self.config.model_dump(mode="json", include=set(METHOD))
+        settings = {f"{name}.{key}": v for name, of in sections.items() for key, v in of.items()}
+        settings |= {
+            "features.facet": self.facet,
+            "features.layer": self.layer,
+            "labelling.classes": self.classes,
+            "labelling.seeds": self.seeds,
+        }
+        if weights_source(self.config.backbone) == "file":
+            settings["backbone.weights"] = str(folder / WEIGHTS)
+        return settings
 
     def settings(self, step: str) -> dict[str, Any]:
         """Return what a step reads of the configuration; see `steps.settings_of`."""
@@ -114,12 +145,14 @@ class Model(BaseModel):
 def export_model(
     arrays: Mapping[str, Path],
     weights: Path,
-    palette: Path,
+    labelling: Path,
+    palettes: Path,
     output: Path,
     *,
     sections: Mapping[str, Any],
     dataset: str,
     run: str,
+    split: str | None,
     facet: str,
     layer: int,
 ) -> None:
@@ -132,13 +165,14 @@ def export_model(
     weights : Path
         The verified weights, with their record beside them. They are linked if the file system
         can, so that they take no room twice; a copy of the folder holds them.
-    palette : Path
-        ``classes.csv`` of the segmentations.
+    labelling, palettes : Path
+        Folders of ``seed-N.npz``, and of ``seed-N/classes.csv`` of the segmentations.
     output : Path
         The folder; appears only when complete.
     sections : mapping
         Sections and dotted keys of the configuration, as `steps.settings_of` returns them.
     dataset, run : str
+    split : str or None
     facet : str
     layer : int
     """
@@ -148,15 +182,41 @@ def export_model(
         for name, kept in ARRAYS.items():
             kept_arrays: dict[str, Any] = dict(read_arrays(arrays[name], *kept))
             write_arrays(folder / f"{name}.npz", **kept_arrays)
-        shutil.copyfile(palette, folder / "classes.csv")
-        _link(weights, folder / "weights.safetensors")
+        (folder / "labelling").mkdir()
+        for seed in config.labelling.seeds:
+            shutil.copyfile(labelling / f"seed-{seed}.npz", folder / labelling_of(seed))
+            shutil.copyfile(palettes / f"seed-{seed}" / "classes.csv", folder / palette_of(seed))
+        _link(weights, folder / WEIGHTS)
         shutil.copyfile(weights.with_suffix(".json"), folder / "weights.json")
         model = Model(
-            dataset=dataset, run=run, seed=config.labelling.seeds[0], facet=facet, layer=layer,
-            config=config, files={name: _sha256(folder / name) for name in _FILES},
+            dataset=dataset, run=run, split=split, seeds=config.labelling.seeds,
+            classes=_count_classes(folder / palette_of(config.labelling.seeds[0])),
+            facet=facet, layer=layer, config=config,
+            files={name: file_digest(folder / name) for name in _files(config.labelling.seeds)},
         )  # fmt: skip
         text = model.model_dump_json(indent=2, exclude={"config": _PLACES})
-        (folder / _DESCRIPTION).write_text(text + "\n", "utf-8")
+        (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
+
+
+def labelling_of(seed: int) -> str:
+    """Return the file of the classes of a seed, within the folder."""
+    return f"labelling/seed-{seed}.npz"
+
+
+def palette_of(seed: int) -> str:
+    """Return the file of their names and colours."""
+    return f"labelling/seed-{seed}.csv"
+
+
+def _files(seeds: Iterable[int]) -> list[str]:
+    """Return all files of a folder but its description."""
+    return [*_FILES, *(name(seed) for seed in seeds for name in (labelling_of, palette_of))]
+
+
+def _count_classes(palette: Path) -> int:
+    """Return the number of object classes in the table of a segmentation's values."""
+    with palette.open(newline="", encoding="utf-8") as file:
+        return sum(1 for _ in csv.DictReader(file)) - 1
 
 
 def _link(source: Path, target: Path) -> None:
@@ -167,35 +227,36 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_model(folder: Path) -> Model:
-    """Read and verify a model folder.
+def read_model(folder: Path) -> Model:
+    """Read the description of a model, without looking at its other files.
 
     Raises
     ------
     ModelError
-        If it is none, is damaged, or was made by a LightCluster whose steps did something else.
+        If it is none, or was made by a LightCluster whose steps did something else.
     """
-    path = folder / _DESCRIPTION
+    path = folder / DESCRIPTION
     try:
         raw = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{folder}: no model, {_DESCRIPTION} is missing; runs write theirs to "
+            f"{folder}: no model, {DESCRIPTION} is missing; runs write theirs to "
             "results/<dataset>/<run>/model"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({error})") from None
     if not isinstance(raw, dict) or raw.get("format") != "lightcluster-model":
         raise ModelError(f"{path}: not of the format 'lightcluster-model'")
-    if raw.get("version") != 1:
+    if raw.get("version") != 2:
         raise ModelError(
             f"{path}: version {raw.get('version')!r} of the folder's layout, made by LightCluster "
-            f"{raw.get('made_by')}; this one, {__version__}, reads version 1"
+            f"{raw.get('made_by')}; this one, {__version__}, reads version 2"
         )
     try:
         model = Model.model_validate(raw)
@@ -211,8 +272,20 @@ def open_model(folder: Path) -> Model:
                 f"{step}, which is at version {own} here and computes something else: run "
                 "snakemake again to export the model anew, or install that LightCluster"
             )
-    for name in _FILES:
+    return model
+
+
+def open_model(folder: Path) -> Model:
+    """Read and verify a model folder.
+
+    Raises
+    ------
+    ModelError
+        As `read_model` does, and if a file is missing or damaged.
+    """
+    model = read_model(folder)
+    for name in _files(model.seeds):
         file = folder / name
-        if not file.is_file() or _sha256(file) != model.files.get(name):
-            raise ModelError(f"{file}: missing, or not what {_DESCRIPTION} says: copy it again")
+        if not file.is_file() or file_digest(file) != model.files.get(name):
+            raise ModelError(f"{file}: missing, or not what {DESCRIPTION} says: copy it again")
     return model

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from lightcluster import __version__, cli
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.clustering.superclasses import assign_superclasses
+from lightcluster.config import METHOD
 from lightcluster.datasets.listing import count_shards, list_paths, split_shards
 from lightcluster.datasets.manifest import (
     Rejection,
@@ -29,9 +30,8 @@ from lightcluster.datasets.manifest import (
 )
 from lightcluster.errors import DatasetError
 from lightcluster.files import explaining, read_arrays, replacing
-from lightcluster.model.folder import Model, open_model
+from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
 from lightcluster.reporting.report import report
-from lightcluster.steps import METHOD
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def segment(
                     device=device, threads=threads, batch_size=batch_size,
                 )  # fmt: skip
             _draw_report(fitted, work)
-            _hand_over(folder, work, output)
+            _hand_over(folder / palette_of(fitted.seeds[0]), work, output)
     return output / "segmentation"
 
 
@@ -131,7 +131,7 @@ def _segment_shard(
     superclasses, image_level, merged, patch, pixel, regions = (
         work / place / f"{shard}.npz" for place in places
     )
-    weights, settings = folder / "weights.safetensors", model.settings
+    weights, settings = folder / WEIGHTS, model.settings
     cli.extract_features(
         settings("extract_features"), manifest, weights, store,
         device=device, batch_size=batch_size, threads=threads,
@@ -151,8 +151,8 @@ def _segment_shard(
         device=device, batch_size=batch_size, threads=threads,
     )  # fmt: skip
     cli.paint_segmentation(
-        settings("paint_segmentation"), manifest, pixel, regions, folder / "labelling.npz",
-        work / "segmentation" / shard,
+        settings("paint_segmentation"), manifest, pixel, regions,
+        folder / labelling_of(model.seeds[0]), work / "segmentation" / shard,
     )  # fmt: skip
     cli.paint_masks(manifest, pixel, work / "masks" / shard)
 
@@ -188,8 +188,8 @@ def _record(folder: Path, model: Model, output: Path) -> None:
     record = {
         "made_by": __version__,
         "model": str(folder.resolve()),
-        "fitted_on": f"{model.dataset}, run {model.run}, labelling seed {model.seed}",
-        "labelling_sha256": model.files["labelling.npz"],
+        "fitted_on": f"{model.images}, run {model.run}, labelling seed {model.seeds[0]}",
+        "labelling_sha256": model.files[labelling_of(model.seeds[0])],
     }
     with replacing(output / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
@@ -207,7 +207,7 @@ def _draw_report(model: Model, work: Path) -> None:
     )  # fmt: skip
 
 
-def _hand_over(folder: Path, work: Path, output: Path) -> None:
+def _hand_over(palette: Path, work: Path, output: Path) -> None:
     """Move what is wanted to its place; shards are of no interest there."""
     for kind in ("segmentation", "masks"):
         gathered = work / f"{kind}.gathered"
@@ -215,7 +215,7 @@ def _hand_over(folder: Path, work: Path, output: Path) -> None:
         for shard in (work / kind).iterdir():
             shutil.copytree(shard, gathered, dirs_exist_ok=True, copy_function=shutil.move)
         if kind == "segmentation":
-            shutil.copyfile(folder / "classes.csv", gathered / "classes.csv")
+            shutil.copyfile(palette, gathered / "classes.csv")
         shutil.rmtree(output / kind, ignore_errors=True)
         os.replace(gathered, output / kind)
     shutil.rmtree(output / "report", ignore_errors=True)

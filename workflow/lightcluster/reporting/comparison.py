@@ -139,10 +139,12 @@ def draw_rows(axes: Axes, rows: pd.DataFrame) -> None:
                 bounds, places, linestyle="none", marker="|" if bounds is floors else "x",
                 markersize=9, color=ORANGE, label=label, clip_on=False,
             )  # fmt: skip
+    several = rows.loc[~quoted, "fitted_on"].nunique() > 1
     for place, row in enumerate(rows.to_dict("records")):
+        fitted = f"  fitted on {row['fitted_on']}" if several and not quoted[place] else ""
         axes.text(
-            1.01, place, describe(row), transform=axes.get_yaxis_transform(), va="center",
-            fontsize=8, color=INK, parse_math=False,
+            1.01, place, describe(row) + shorten(printable(fitted), 60),
+            transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK, parse_math=False,
         )  # fmt: skip
     labels = [shorten(printable(name), 44) for name in rows["name"]]
     axes.set_yticks(places, labels, parse_math=False, fontsize=8.5)

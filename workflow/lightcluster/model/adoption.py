@@ -1,0 +1,69 @@
+"""A model in the place of a fit: its files become those that the steps of the fit would write."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lightcluster.clustering.superclasses import assign_superclasses
+from lightcluster.errors import ModelError
+from lightcluster.files import read_arrays, replacing
+from lightcluster.model.folder import (
+    WEIGHTS,
+    file_digest,
+    labelling_of,
+    open_model,
+    palette_of,
+)
+
+
+def adopt_fit(model: Path, weights: Path, outputs: list[Path]) -> None:
+    """Copy what a model knows of levels and foreground.
+
+    Parameters
+    ----------
+    model : Path
+        The folder of a model.
+    weights : Path
+        What the features of this run are extracted with.
+    outputs : list of Path
+        Each is named as its file in the folder.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used, or its weights are others.
+    """
+    described = open_model(model)
+    if file_digest(weights) != described.files[WEIGHTS]:
+        raise ModelError(
+            f"{model}: fitted with other weights than {weights}, which `backbone.weights` names; "
+            f"leave that key out, or set it to {model / WEIGHTS}"
+        )
+    for output in outputs:
+        _copy(model / output.name, output)
+
+
+def adopt_superclasses(model: Path, stores: list[Path], output: Path) -> None:
+    """Assign each image to the nearest superclass of a model; see `superclasses.group_images`."""
+    open_model(model)
+    centroids = read_arrays(model / "superclasses.npz", "centroids")["centroids"]
+    assign_superclasses(stores, centroids, output)
+
+
+def adopt_labelling(model: Path, seed: int, output: Path, palette: Path) -> None:
+    """Copy the classes of a labelling seed, and their names and colours.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    """
+    open_model(model)
+    _copy(model / labelling_of(seed), output)
+    _copy(model / palette_of(seed), palette)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
