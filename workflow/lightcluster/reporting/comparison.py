@@ -144,7 +144,8 @@ def draw_rows(axes: Axes, rows: pd.DataFrame) -> None:
         fitted = f"  fitted on {row['fitted_on']}" if several and not quoted[place] else ""
         axes.text(
             1.01, place, describe(row) + shorten(printable(fitted), 60),
-            transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK, parse_math=False,
+            transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK,
+            parse_math=False,
         )  # fmt: skip
     labels = [shorten(printable(name), 44) for name in rows["name"]]
     axes.set_yticks(places, labels, parse_math=False, fontsize=8.5)
