@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import write_classes, write_manifest, write_patch_masks, write_pixel_masks, write_png
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from lightcluster.datasets.manifest import Row, gather_csv
 from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.errors import StoreError
+from lightcluster.evaluation.comparison import Figure, main_rows, make_comparison
 from lightcluster.evaluation.counting import STAGES, ImageCounts
+from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.regions.painting import save_indexed
-from lightcluster.reporting.contact_sheet import Sample, choose_images, overlay_classes
+from lightcluster.reporting.comparison import plot_comparison
+from lightcluster.reporting.contact_sheet import (
+    CELL,
+    GAP,
+    MARGIN,
+    Sample,
+    choose_images,
+    overlay_classes,
+)
+from lightcluster.reporting.dataset_page import write_dataset_page
+from lightcluster.reporting.figures import read_table, save_figure
+from lightcluster.reporting.page import body_of
 from lightcluster.reporting.report import report, summary_lines
 
 NAMES = ["plain.png", "quo\"te's.png", "new\nline.png", "<script>alert(1)</script>.png", "ü.png"]
@@ -90,11 +106,12 @@ def make(
     labelled: bool = True,
     samples: int = 5,
     per_image: Path | None = None,
+    masks: bool = True,
 ) -> Path:
     report(
         folder / "manifest.csv",
-        folder / "patch",
-        folder / "pixel",
+        folder / "patch" if masks else None,
+        folder / "pixel" if masks else None,
         folder / "segmentation",
         folder / name,
         tables=folder / "tables" if labelled else None,
@@ -262,19 +279,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (apt-get install chromium)")
 def test_the_page_works_in_a_real_browser(inputs):
-    path = make(inputs, "report") / "index.html"
-    complaints, requests = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("dialog", lambda dialog: complaints.append("a file name opened a dialog"))
-        page.goto(path.as_uri())
-        widths = page.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
-        assert len(widths) > 50
-        assert all(widths)
+    with in_a_browser(make(inputs, "report") / "index.html", pictures=50) as page:
         figures = page.locator(".viewer figure")
         assert figures.count() == 7
 
@@ -298,7 +303,106 @@ def test_the_page_works_in_a_real_browser(inputs):
         assert shown()[0] in (["ground truth"], ["segmentation"])  # round the corner
         page.emulate_media(media="print")
         assert not page.locator(".viewer .stages").is_visible()
+
+
+@contextmanager
+def in_a_browser(path: Path, pictures: int) -> Iterator[Page]:
+    """Open a page, see that so many pictures load, and at the end that nothing went wrong."""
+    complaints, requests = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("dialog", lambda dialog: complaints.append("a file name opened a dialog"))
+        page.goto(path.as_uri())
+        widths = page.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
+        assert len(widths) > pictures
+        assert all(widths)
+        yield page
         browser.close()
     assert complaints == []
     assert all(url.startswith(("data:", "file://")) for url in requests)
     assert [url for url in requests if url.startswith("file://")] == [path.as_uri()]
+
+
+# ---- several runs on one page --------------------------------------------------------------------
+
+
+def make_dataset_page(inputs: Path, *, labelled: bool = True) -> Path:
+    """Write the page of two runs: the one of `inputs`, and one of a method without masks."""
+    folder = inputs / "results" / "data"
+    for run in ("one", "two"):
+        shutil.copytree(inputs / "segmentation", folder / run / "segmentation" / "seed-0")
+        shutil.copytree(inputs / "tables", folder / run / "tables")
+        made = make(inputs, f"report-{run}", labelled=labelled, masks=run == "one")
+        made.rename(folder / run / "report")
+    shutil.copy(inputs / "manifest.csv", folder)
+    table = folder / "comparison" / "comparison.csv"
+    if labelled:
+        table.parent.mkdir()
+        metrics = {
+            run: read_table(folder / run / "tables" / "metrics.csv") for run in ("one", "two")
+        }
+        figures = [*read_published("voc2012")][:2]
+        scores = {
+            Figure(row["protocol"], row["stage"], row["metric"]): np.full(3, 0.5)
+            for row in main_rows("one", metrics["one"])
+        }
+        rows = make_comparison(metrics, {"one": scores, "two": scores}, figures)
+        rows.to_csv(table, index=False)
+        save_figure(plot_comparison(rows), table.with_suffix(".png"))
+    write_dataset_page(
+        folder, {run: folder / run / "segmentation" / "seed-0" for run in ("one", "two")},
+        folder / "manifest.csv", folder / "page.html", dataset="data",
+        comparison=table if labelled else None,
+        classes_file=inputs / "classes.csv" if labelled else None, ignore=255, samples=3, seed=0,
+        max_pixels=10_000,
+    )  # fmt: skip
+    return folder / "page.html"
+
+
+def test_a_run_without_masks_shows_its_segmentation_and_the_truth(inputs):
+    page = (make(inputs, "report", masks=False) / "index.html").read_text(encoding="utf-8")
+    assert 'data-stage="segmentation"' in page
+    assert "level agree" not in page
+    assert 'data-stage="refined mask"' not in page
+    with Image.open(inputs / "report" / "contact_sheet_1.png") as sheet:
+        assert sheet.width == 2 * MARGIN + 3 * CELL[1] + 2 * GAP
+
+
+def test_the_page_of_a_dataset_compares_its_runs_and_holds_each_of_them(inputs):
+    page = make_dataset_page(inputs).read_text(encoding="utf-8")
+    assert page.count("<main>") == 1
+    assert page.index("Comparison") < page.index("Side by side") < page.index('id="run-one"')
+    assert page.index('id="run-one"') < page.index('id="run-two"')
+    assert "+0.0 (+0.0 to +0.0)" in page
+    assert page.count("published") >= 2
+    assert "<i>odd</i>" not in page
+    assert 'src="data:image' in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#run-)", page)
+
+
+def test_without_labels_the_page_holds_the_runs_alone(inputs):
+    page = make_dataset_page(inputs, labelled=False).read_text(encoding="utf-8")
+    assert "Comparison" not in page
+    assert "Side by side" in page
+    assert "clusters, in arbitrary order" in page
+
+
+def test_a_damaged_report_is_named(inputs):
+    page = make_dataset_page(inputs)
+    report_page = page.parent / "two" / "report" / "index.html"
+    report_page.write_text("<main>")
+    with pytest.raises(StoreError, match=r"two/report/index\.html: cannot be read"):
+        body_of(report_page)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (apt-get install chromium)")
+def test_the_viewers_of_a_dataset_do_not_disturb_each_other(inputs):
+    with in_a_browser(make_dataset_page(inputs), pictures=60) as page:
+        one, two = (page.locator(".viewer").nth(number) for number in range(2))
+        two.get_by_label("ground truth").check()
+        chosen = [viewer.locator("input:checked").get_attribute("value") for viewer in (one, two)]
+        assert chosen == ["segmentation", "ground truth"]

@@ -755,6 +755,27 @@ def compare(
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def write_dataset_page(
+    settings: Settings,
+    folder: Annotated[Path, typer.Option()],
+    segmentation: Annotated[list[Path], typer.Option(help="Of each run, below its folder.")],
+    output: Annotated[Path, typer.Option()],
+    comparison: OptionalPath = None, classes: OptionalPath = None,
+) -> None:  # fmt: skip
+    """Write the page that holds all runs."""
+    _use_threads(1)
+    from lightcluster.reporting.dataset_page import write_dataset_page as step
+
+    drawn = settings["report"]
+    step(
+        folder, {path.parts[-3]: path for path in segmentation}, folder / "manifest.csv", output,
+        dataset=folder.name, comparison=comparison, classes_file=classes,
+        ignore=settings["dataset.ignore"], max_pixels=settings["dataset.max_pixels"],
+        samples=drawn["samples"], seed=drawn["seed"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def report(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],

@@ -142,6 +142,11 @@ class Layout:
         published = next(iter(self.configs.values())).comparison.published != "none"
         return self.labelled and (len(self.configs) > 1 or published)
 
+    @property
+    def paged(self) -> bool:
+        """Whether there is a page of the dataset: where more is to be seen than one run."""
+        return self.compared or len(self.configs) > 1
+
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._run_of_weights[weights]].backbone
@@ -222,6 +227,7 @@ class Layout:
         if not self.labelled:
             absent |= {"count_masks", "count_confusion", "evaluate"}
         counts = {name: jobs_of(step) for name, step in STEPS.items() if name not in absent}
+        counts["write_dataset_page"] = int(self.paged)
         counts["score_images"] = sum(map(self.scores_images, self.configs))
         return {name: count for name, count in counts.items() if count}
 
@@ -310,3 +316,5 @@ def summary(layout: Layout) -> Iterator[str]:
             yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
     if layout.compared:
         yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"
+    if layout.paged:
+        yield f"All runs on one page: {folder / 'comparison' / 'index.html'}"

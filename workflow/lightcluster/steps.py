@@ -379,7 +379,12 @@ STEPS: dict[str, Step] = {
             "score_images",
             "analyse",
         ),
-        version=3,
+        version=4,
+    ),
+    "write_dataset_page": Step(
+        unit="all runs",
+        reads=("report", "dataset.ignore", "dataset.max_pixels"),
+        after=("gather_manifest", "compare", "report"),
     ),
 }
 

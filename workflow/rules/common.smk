@@ -182,8 +182,9 @@ def run_targets(run):
 
 
 def comparison_targets():
-    """Return the comparison of all runs, if there is something to compare."""
-    return [f"{DATASET}/comparison/comparison.csv"] * LAYOUT.compared
+    """Return the page of all runs and their comparison, if there is something to compare."""
+    compared = [f"{DATASET}/comparison/comparison.csv"] * LAYOUT.compared
+    return [f"{DATASET}/comparison/index.html"] * LAYOUT.paged + compared
 
 
 def take_lock():

@@ -285,3 +285,43 @@ rule report:
         "{params.masks} --segmentation {params.segmentation} --benchmarks {params.benchmarks} "
         "--features {params.features} {params.analysis} --output {output} "
         "{params.tables} {params.per_image} {params.classes} > {log} 2>&1"
+
+
+rule write_dataset_page:
+    input:
+        expand(f"{RUN}/report", run=CONFIGS),
+        [
+            f"{DATASET}/{run}/segmentation/seed-{config.labelling.seeds[0]}/{shard}"
+            for run, config in CONFIGS.items()
+            for shard in SHARDS
+        ],
+        manifest=f"{DATASET}/manifest.csv",
+        classes=CLASSES,
+        comparison=[f"{DATASET}/comparison/comparison.csv"] * LAYOUT.compared,
+    output:
+        f"{DATASET}/comparison/index.html",
+    log:
+        f"{DATASET}/logs/write_dataset_page.log",
+    benchmark:
+        f"{DATASET}/benchmarks/write_dataset_page.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        settings=settings("write_dataset_page"),
+        folder=lambda wildcards, input: Path(input.manifest).parent,
+        segmentations=" ".join(
+            f"--segmentation {DATASET}/{run}/segmentation/seed-{config.labelling.seeds[0]}"
+            for run, config in CONFIGS.items()
+        ),
+        comparison=lambda wildcards, input: "".join(
+            f"--comparison {path}" for path in input.comparison
+        ),
+        classes=classes_option,
+    shell:
+        "python -m lightcluster write-dataset-page {params.settings:q} --folder {params.folder} "
+        "{params.segmentations} --output {output} {params.comparison} {params.classes} "
+        "> {log} 2>&1"

@@ -10,9 +10,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,8 +35,10 @@ ROWS_PER_PAGE = 8
 CELL = (150, 200)
 """Height and width of the box that each picture is fitted into."""
 
-COLUMNS = ("image", *(f"{level} level" for level in LEVELS), "patch mask", "refined mask",
-           "segmentation", "ground truth")  # fmt: skip
+MASKS = (*(f"{level} level" for level in LEVELS), "patch mask", "refined mask")
+SEGMENTATION, TRUTH = "segmentation", "ground truth"
+COLUMNS = ("image", *MASKS, SEGMENTATION, TRUTH)
+"""What there may be of an image in one run, in this order."""
 
 MARGIN, GAP = 12, 6
 HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_HEIGHT = 24, 22, 20
@@ -121,29 +124,35 @@ class ColourKey:
     names : tuple of str, or None
         Classes of the dataset; None if it has none: clusters then are classes of their own.
     cluster_to_class : int64 array, shape (clusters,)
-        Position of the class matched to each cluster, or `matching.UNMATCHED`.
+        Position of the class matched to each cluster, or `matching.UNMATCHED`; of no length for
+        classes alone.
     caption : str
         Says in the legend what the colours mean.
+    background : bool
+        Whether cluster 0 is the background, if there are no classes.
     """
 
     names: tuple[str, ...] | None
     cluster_to_class: NDArray[np.int64]
     caption: str
+    background: bool = True
 
     @classmethod
-    def of_clusters(cls) -> ColourKey:
-        """Return the key of a dataset without labels."""
+    def of_clusters(cls, *, background: bool) -> ColourKey:
+        """Return the key of a dataset without labels; 0 may be the background, or a cluster."""
         caption = "Colours: clusters, in arbitrary order (there are no labels to compare with)."
-        return cls(None, np.arange(65_536), caption)
+        return cls(None, np.arange(65_536), caption, background)
 
     def describe(self, position: int) -> str:
         """Return the text of a class in the legend, with the clusters matched to it."""
         if position == UNMATCHED:
             return "clusters matched to no class"
         if self.names is None:
-            return f"cluster {position}" if position else "background"
+            return f"cluster {position}" if position or not self.background else "background"
         clusters = np.flatnonzero(self.cluster_to_class == position)
         name = shorten(printable(self.names[position]), 40)
+        if not len(self.cluster_to_class):
+            return name
         if not len(clusters):
             return f"{name} (no cluster)"
         listed = ", ".join(map(str, clusters[:4])) + " …" * (len(clusters) > 4)
@@ -257,8 +266,7 @@ class Strip:
     ----------
     caption : str
     cells : dict of str to uint8 array, shape (height, width, 3), or None
-        Pictures no larger than the box asked for, by some of the `COLUMNS` in their order; None
-        where there is no label.
+        Pictures no larger than the box asked for, by their headings; None where there is no label.
     classes : frozenset of int
         What the legend must explain: classes, `matching.UNMATCHED` and `labels.IGNORED`.
     """
@@ -271,10 +279,9 @@ class Strip:
 def make_strip(
     row: Row,
     image: NDArray[np.uint8],
-    masks: Sequence[NDArray[np.bool_]],
-    segmentation: NDArray[np.integer],
+    masks: Mapping[str, NDArray[np.bool_]],
+    segmentations: Mapping[str, tuple[NDArray[np.integer], ColourKey]],
     truth: NDArray[np.integer] | None,
-    key: ColourKey,
     box: tuple[int, int] = CELL,
 ) -> Strip:
     """Draw all pictures of one image.
@@ -284,27 +291,29 @@ def make_strip(
     row : Row
     image : uint8 array, shape (any height, any width, 3)
         Of the aspect ratio of `row`, at whatever size it was decoded.
-    masks : sequence of bool array, shape (any height, any width)
-        The levels and what is refined, on the patch grid, and the refined mask; or none.
-    segmentation : int array, shape (height, width)
-        Clusters.
+    masks : mapping of str to bool array, shape (any height, any width)
+        By their headings; patches or pixels.
+    segmentations : mapping of str to (int array, shape (height, width), and ColourKey)
+        Clusters, and what they are drawn as, by their headings.
     truth : int array, shape (height, width), or None
         Positions of classes, or `labels.IGNORED`.
-    key : ColourKey
     box : (int, int)
         Height and width that no picture exceeds.
     """
     size = fit_box(row.height, row.width, box)
     small = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
-    painted = {"segmentation": key.cluster_to_class[resize_nearest(segmentation, size)]}
+    painted = {
+        heading: key.cluster_to_class[resize_nearest(clusters, size)]
+        for heading, (clusters, key) in segmentations.items()
+    }
     if truth is not None:
-        painted["ground truth"] = resize_nearest(truth, size).astype(np.int64)
+        painted[TRUTH] = resize_nearest(truth, size).astype(np.int64)
     cells: dict[str, NDArray[np.uint8] | None] = {"image": small}
-    for column, mask in zip(COLUMNS[1:], masks, strict=False):
-        cells[column] = overlay_mask(small, resize_nearest(mask, size))
-    cells |= {column: overlay_classes(small, classes) for column, classes in painted.items()}
-    if truth is None and key.names is not None:
-        cells["ground truth"] = None
+    for heading, mask in masks.items():
+        cells[heading] = overlay_mask(small, resize_nearest(mask, size))
+    cells |= {heading: overlay_classes(small, classes) for heading, classes in painted.items()}
+    if truth is None and any(key.names is not None for _, key in segmentations.values()):
+        cells[TRUTH] = None
     return Strip(
         caption=f"{printable(row.image_id)}   {row.width} × {row.height}",
         cells=cells,
@@ -351,6 +360,13 @@ def fit_text(text: str, width: int, face: ImageFont.FreeTypeFont) -> str:
 # ---- pages ---------------------------------------------------------------------------------------
 
 
+def draw_contact_sheets(strips: Iterable[Strip], key: ColourKey) -> Iterator[Image.Image]:
+    """Yield the pages of a contact sheet, with the strips of one in memory."""
+    rest = iter(strips)
+    while page := list(islice(rest, ROWS_PER_PAGE)):
+        yield draw_contact_sheet(page, key)
+
+
 def draw_contact_sheet(strips: Sequence[Strip], key: ColourKey) -> Image.Image:
     """Draw one page: headings, a row for each image, and a legend of the classes seen on it.
 
@@ -374,7 +390,7 @@ def draw_contact_sheet(strips: Sequence[Strip], key: ColourKey) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for column, heading in enumerate(strips[0].cells):
         x = MARGIN + column * (CELL[1] + GAP) + CELL[1] // 2
-        draw.text((x, MARGIN), heading, INK, font(13), anchor="ma")
+        draw.text((x, MARGIN), fit_text(heading, CELL[1], font(13)), INK, font(13), anchor="ma")
     for number, strip in enumerate(strips):
         draw_strip(page, strip, MARGIN + HEADING_HEIGHT + number * row_height)
     caption = fit_text(key.caption, width - 2 * MARGIN, font(11))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
+from lightcluster.datasets.manifest import Row
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.counting import STAGES, iter_images, read_class_counts
 from lightcluster.evaluation.matching import UNMATCHED
@@ -29,12 +30,13 @@ from lightcluster.masks.refinement import PixelMasks, read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import (
     CELL,
-    ROWS_PER_PAGE,
+    MASKS,
+    SEGMENTATION,
     ColourKey,
     Sample,
     Strip,
     choose_images,
-    draw_contact_sheet,
+    draw_contact_sheets,
     iter_manifest,
     make_strip,
 )
@@ -55,7 +57,7 @@ from lightcluster.reporting.figures import (
     read_table,
     save_figure,
 )
-from lightcluster.reporting.page import embed_jpeg, embed_png, fill_template
+from lightcluster.reporting.page import embed_png, embed_sheet_file, fill_template
 from lightcluster.reporting.provenance import Cost, versions
 from lightcluster.reporting.viewer import (
     BOX,
@@ -90,9 +92,6 @@ ANALYSES = {
     ),
 }
 """Heading and caption of each figure of `analysis.analyse`."""
-
-SHEET_QUALITY = 88
-"""Of the JPEGs inside the page: a fifth of the bytes of the PNGs beside it."""
 
 
 def report(
@@ -164,7 +163,7 @@ def report(
     """
     chosen = choose_images(iter_manifest(manifest), samples, seed)
     per_shard = Counter(sample.shard for sample in iter_manifest(manifest))
-    classes, key = None, ColourKey.of_clusters()
+    classes, key = None, ColourKey.of_clusters(background=patch_masks is not None)
     if tables is not None and classes_file is not None:
         classes = read_classes(classes_file)
         key = read_colour_key(tables / "matching.csv", classes)
@@ -228,9 +227,9 @@ def write_contact_sheets(sources: Sources, chosen: list[Sample], folder: Path) -
     """Write the pages of the contact sheet and return their paths."""
     strips = progress(load_strips(sources, chosen), "contact sheet", len(chosen))
     paths: list[Path] = []
-    while page := list(islice(strips, ROWS_PER_PAGE)):
+    for sheet in draw_contact_sheets(strips, sources.key):
         paths.append(folder / f"contact_sheet_{len(paths) + 1}.png")
-        draw_contact_sheet(page, sources.key).save(paths[-1], optimize=True)
+        sheet.save(paths[-1], optimize=True)
     return paths
 
 
@@ -312,12 +311,14 @@ def load_strips(
             patches = read_patch_masks(sources.patch_masks / f"{shard}.npz")
             pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
         for sample in members:
-            masks = [] if patches is None or pixels is None else masks_of(sample, patches, pixels)
+            masks = {} if patches is None or pixels is None else masks_of(sample, patches, pixels)
             yield load_strip(sources, sample, masks, box)
 
 
-def masks_of(sample: Sample, patches: PatchMasks, pixels: PixelMasks) -> list[NDArray[np.bool_]]:
-    """Return the masks of an image: those of the levels, the one that is refined, and the refined.
+def masks_of(
+    sample: Sample, patches: PatchMasks, pixels: PixelMasks
+) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks of an image by their headings.
 
     Raises
     ------
@@ -333,11 +334,12 @@ def masks_of(sample: Sample, patches: PatchMasks, pixels: PixelMasks) -> list[ND
             "of the dataset; run snakemake again"
         ) from None
     patch_mask = patches.score_of(number) > PATCH_ABOVE
-    return [*patches.votes_of(number), patch_mask, pixels.mask_of(at)]
+    masks = (*patches.votes_of(number), patch_mask, pixels.mask_of(at))
+    return dict(zip(MASKS, masks, strict=True))
 
 
 def load_strip(
-    sources: Sources, sample: Sample, masks: list[NDArray[np.bool_]], box: tuple[int, int]
+    sources: Sources, sample: Sample, masks: dict[str, NDArray[np.bool_]], box: tuple[int, int]
 ) -> Strip:
     """Read all that is known of one image and draw it.
 
@@ -347,22 +349,35 @@ def load_strip(
         If the image or its label can no longer be read.
     """
     row = sample.row
+    image, truth = read_image(row, sources.classes, sources.ignore, sources.max_pixels, box)
+    painted = read_segmentation(sources.segmentation / sample.shard / row.output)
+    return make_strip(row, image, masks, {SEGMENTATION: (painted, sources.key)}, truth, box)
+
+
+def read_image(
+    row: Row, classes: Classes | None, ignore: int, max_pixels: int, box: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
+    """Return an image, about as large as the box, and the positions of its true classes.
+
+    Returns
+    -------
+    uint8 array, shape (any height, any width, 3)
+    uint16 array, shape (height, width), or None
+        None without a label.
+
+    Raises
+    ------
+    ImageError
+        If one of them can no longer be read.
+    """
     try:
-        image = open_image(row.path, sources.max_pixels, draft_size=box)
-        truth = read_truth(sources, sample)
+        image = open_image(row.path, max_pixels, draft_size=box)
+        if row.label is None or classes is None:
+            return image, None
+        label = read_label(row.label, (row.height, row.width))
+        return image, to_indices(label, classes, ignore)
     except ImageError as error:
         raise ImageError(f"{str(row.path)!r}: {error}") from None
-    painted = read_segmentation(sources.segmentation / sample.shard / row.output)
-    return make_strip(row, image, masks, painted, truth, sources.key, box)
-
-
-def read_truth(sources: Sources, sample: Sample) -> NDArray[np.uint16] | None:
-    """Return the positions of the true classes, uint16 [height, width]; None without a label."""
-    row = sample.row
-    if row.label is None or sources.classes is None:
-        return None
-    label = read_label(row.label, (row.height, row.width))
-    return to_indices(label, sources.classes, sources.ignore)
 
 
 def read_segmentation(path: Path) -> NDArray[np.integer]:
@@ -553,22 +568,16 @@ def render_page(
         mask_conditions={} if metrics is None else conditions(metrics),
         of_images=of_images,
         figures={path.stem: embed_png(path) for path in figures},
-        sheets=[embed_sheet(path) for path in sheets],
+        sheets=[embed_sheet_file(path) for path in sheets],
         shown=shown,
         images=images,
         viewer=viewer,
         config=config,
         costs=costs,
-        analyses=[(*ANALYSES[path.stem], embed_sheet(path)) for path in analysis],
+        analyses=[(*ANALYSES[path.stem], embed_sheet_file(path)) for path in analysis],
         versions=versions(),
         duration=lambda seconds: str(timedelta(seconds=round(seconds))),
     )
-
-
-def embed_sheet(path: Path) -> str:
-    """Return a contact sheet as a data URI, as JPEG: it is made of photographs."""
-    with Image.open(path) as image:
-        return embed_jpeg(image, quality=SHEET_QUALITY, subsampling=0)
 
 
 def summary_lines(metrics: pd.DataFrame) -> list[str]:

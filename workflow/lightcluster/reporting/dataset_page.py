@@ -1,0 +1,165 @@
+"""The page of a dataset with several runs: their comparison, side by side, and each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lightcluster.datasets.labels import Classes, read_classes
+from lightcluster.evaluation.comparison import PUBLISHED
+from lightcluster.files import replacing
+from lightcluster.progress import progress
+from lightcluster.reporting.contact_sheet import (
+    CELL,
+    ColourKey,
+    Sample,
+    Strip,
+    choose_images,
+    draw_contact_sheets,
+    iter_manifest,
+    make_strip,
+)
+from lightcluster.reporting.figures import Score
+from lightcluster.reporting.page import body_of, embed_png, embed_sheet, fill_template
+from lightcluster.reporting.report import read_colour_key, read_image, read_segmentation
+
+TEMPLATE = Path(__file__).with_name("dataset.html.j2")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table of the comparison, as text."""
+
+    name: str
+    published: bool
+    hygiene: str
+    protocol: str
+    figure: str
+    score: str
+    floor: str
+    ceiling: str
+    difference: str
+    origin: str
+
+
+def comparison_line(row: Mapping[Any, Any]) -> Line:
+    """Return a row of `evaluation.comparison.make_comparison`, read from its file, as text."""
+    numbers = {
+        name: float(row[name]) if row[name] != "" else np.nan
+        for name in ("value", "sd", "floor", "ceiling", "difference", "low", "high")
+    }
+    difference, low, high = (100 * numbers[name] for name in ("difference", "low", "high"))
+    published = row["kind"] == PUBLISHED
+    return Line(
+        name=row["name"],
+        published=published,
+        hygiene=row["hygiene"],
+        protocol=row["protocol"],
+        figure=f"{row['stage']}, {row['metric']}",
+        score=str(Score(numbers["value"], numbers["sd"])),
+        floor="" if np.isnan(numbers["floor"]) else str(Score(numbers["floor"])),
+        ceiling="" if np.isnan(numbers["ceiling"]) else str(Score(numbers["ceiling"])),
+        difference="" if np.isnan(difference) else f"{difference:+.1f} ({low:+.1f} to {high:+.1f})",
+        origin=row["source"] if published else row["fitted_on"],
+    )
+
+
+def write_dataset_page(
+    folder: Path,
+    segmentations: Mapping[str, Path],
+    manifest: Path,
+    output: Path,
+    *,
+    dataset: str,
+    comparison: Path | None,
+    classes_file: Path | None,
+    ignore: int,
+    samples: int,
+    seed: int,
+    max_pixels: int,
+) -> None:
+    """Write the page, which needs no other file.
+
+    Parameters
+    ----------
+    folder : Path
+        ``results/<dataset>``, with the finished reports, and tables if there are labels.
+    segmentations : mapping of str to Path
+        Folder of ``<shard>/<output>.png`` of each run.
+    manifest : Path
+        Of the whole dataset, with the column ``shard``.
+    output : Path
+    dataset : str
+    comparison : Path or None
+        Table of `comparison.compare`, with its figure beside it; None if there are no labels.
+    classes_file : Path or None
+        Needed with `comparison`.
+    ignore, samples, seed, max_pixels
+        As in `report.report`.
+
+    Raises
+    ------
+    ImageError
+        If an image or label of the manifest can no longer be read.
+    StoreError
+        If files of the runs are missing or damaged.
+    """
+    chosen = choose_images(iter_manifest(manifest), samples, seed)
+    legend = ColourKey.of_clusters(background=False)
+    keys = dict.fromkeys(segmentations, legend)
+    classes, lines, figure = None, [], None
+    if comparison is not None and classes_file is not None:
+        classes = read_classes(classes_file)
+        keys = {
+            run: read_colour_key(folder / run / "tables" / "matching.csv", classes)
+            for run in segmentations
+        }
+        legend = ColourKey(
+            classes.names, np.empty(0, np.int64),
+            "Colours: classes. Each run's clusters have the colours of the classes matched to them "
+            "by the labels.",
+        )  # fmt: skip
+        table = pd.read_csv(comparison, dtype=str, keep_default_na=False)
+        lines = [comparison_line(row) for row in table.to_dict("records")]
+        figure = embed_png(comparison.with_suffix(".png"))
+    strips = load_rows(chosen, segmentations, keys, classes, ignore, max_pixels)
+    page = fill_template(
+        TEMPLATE,
+        dataset=dataset,
+        runs=list(segmentations),
+        figure=figure,
+        lines=lines,
+        shown=len(chosen),
+        images=sum(1 for _ in iter_manifest(manifest)),
+        caption=legend.caption,
+        sheets=[
+            embed_sheet(sheet)
+            for sheet in draw_contact_sheets(progress(strips, "side by side", len(chosen)), legend)
+        ],
+        bodies={run: body_of(folder / run / "report" / "index.html") for run in segmentations},
+    )
+    with replacing(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def load_rows(
+    chosen: Sequence[Sample],
+    segmentations: Mapping[str, Path],
+    keys: Mapping[str, ColourKey],
+    classes: Classes | None,
+    ignore: int,
+    max_pixels: int,
+) -> Iterator[Strip]:
+    """Yield each image, what every run makes of it, and the truth."""
+    for sample in chosen:
+        image, truth = read_image(sample.row, classes, ignore, max_pixels, CELL)
+        painted = {
+            run: (read_segmentation(folder / sample.shard / sample.row.output), keys[run])
+            for run, folder in segmentations.items()
+        }
+        yield make_strip(sample.row, image, {}, painted, truth)
