@@ -27,7 +27,7 @@ FAST: dict[str, dict[str, Any]] = {
     "clustering": {"restarts": 1, "iterations": 5},
     "regions": {"crop_size": 64},
     "labelling": {"classes": 3, "seeds": [0]},
-    "report": {"samples": 4},
+    "report": {"samples": 4, "parts": 0},
 }
 """Settings with which a dozen small images take seconds."""
 

@@ -32,6 +32,7 @@ DEMO = {
     "features": {"facet": "auto", "layer": "auto"},
     "evaluation": {"protocols": ["maskcontrast", "per_image"]},
     "comparison": {"published": "coco_81"},
+    "report": {"parts": 2},
     "runs": {"lightcluster": {}, "kmeans": {"method": "kmeans"}},
 }
 """A configuration in which every step but `paint_labels` has a job."""
@@ -125,6 +126,7 @@ CHANGES: dict[str, Any] = {
     "report.samples": 2,
     "report.seed": 1,
     "report.failures": 3,
+    "report.parts": 3,
 }
 """Another value of each key, put over `DEMO`."""
 

@@ -741,6 +741,30 @@ def analyse(
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def discover_parts(
+    settings: Settings, shards: Shards,
+    manifests: Annotated[Path, typer.Option()], patch_masks: Annotated[Path, typer.Option()],
+    weights: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    choice: OptionalPath = None, device: Device = "auto", threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Draw the parts of objects, by tokens and by keys."""
+    _use_threads(threads)
+    from lightcluster.reporting.parts import discover_parts as step
+
+    names = [f"{shard:04d}" for shard in range(shards)]
+    _, layer = _chosen("key", settings["features.layer"], choice)
+    step(
+        [manifests / f"{name}.csv" for name in names],
+        [patch_masks / f"{name}.npz" for name in names], weights, output,
+        parts=settings["report.parts"], seed=settings["report.seed"],
+        mean=settings["backbone.mean"], std=settings["backbone.std"], layer=layer,
+        short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
+        max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
+        device=_device(device), threads=threads,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def compare(
     settings: Settings, shards: Shards,
     folder: Annotated[Path, typer.Option()], run: Annotated[list[str], typer.Option()],
@@ -786,6 +810,7 @@ def report(
     patch_masks: OptionalPath = None,
     pixel_masks: OptionalPath = None,
     analysis: OptionalPath = None,
+    parts: OptionalPath = None,
     tables: OptionalPath = None,
     per_image: OptionalPath = None,
     counts: OptionalPath = None,
@@ -796,11 +821,13 @@ def report(
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as step
 
+    drawn = settings["report"]
     step(
         manifest, patch_masks, pixel_masks, segmentation, output,
         tables=tables, per_image=per_image, classes_file=classes, ignore=settings["dataset.ignore"],
-        **settings["report"], max_pixels=settings["dataset.max_pixels"],
+        samples=drawn["samples"], seed=drawn["seed"], failures=drawn["failures"],
+        max_pixels=settings["dataset.max_pixels"],
         config={key: settings[key] for key in ("method", *METHOD)},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
-        analysis=analysis, counts=counts,
+        analysis=analysis, parts=parts, counts=counts,
     )  # fmt: skip

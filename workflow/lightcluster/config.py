@@ -493,6 +493,13 @@ class ReportSettings(Section):
         description="Likely failures shown besides, of each kind: images on which the levels agree "
         "least, and with labels those whose mask fits worst.",
     )
+    parts: int = Field(
+        4,
+        ge=0,
+        le=64,
+        description="Clusters that the foreground patches of 64 images are shown in, by tokens and "
+        "by keys; 0: they are not.",
+    )
 
 
 class Config(Section):

@@ -136,6 +136,10 @@ class Layout:
         """Tell whether a run is also scored image by image."""
         return self.labelled and PER_IMAGE in self.configs[run].evaluation.protocols
 
+    def shows_parts(self, run: str) -> bool:
+        """Tell whether the parts of objects are to be found in a run."""
+        return self.kind(run) in OURS and self.configs[run].report.parts > 0
+
     @property
     def compared(self) -> bool:
         """Whether there is something to compare: several runs, or one and published figures."""
@@ -227,6 +231,7 @@ class Layout:
         if not self.labelled:
             absent |= {"count_masks", "count_confusion", "evaluate"}
         counts = {name: jobs_of(step) for name, step in STEPS.items() if name not in absent}
+        counts["discover_parts"] = sum(map(self.shows_parts, self.configs))
         counts["write_dataset_page"] = int(self.paged)
         counts["score_images"] = sum(map(self.scores_images, self.configs))
         return {name: count for name, count in counts.items() if count}

@@ -152,6 +152,11 @@ def if_masks(*patterns):
     )
 
 
+def parts_of(wildcards):
+    """Return the figure of the parts of objects, if the run has it."""
+    return [f"{DATASET}/{wildcards.run}/parts.png"] * LAYOUT.shows_parts(wildcards.run)
+
+
 def per_image_of(wildcards):
     """Return the summary of the scores image by image, if the run has them."""
     wanted = LAYOUT.scores_images(wildcards.run)

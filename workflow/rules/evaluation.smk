@@ -225,6 +225,47 @@ rule analyse:
         "--labelling {input.labelling} --output {output} {params.classes} > {log} 2>&1"
 
 
+rule discover_parts:
+    input:
+        per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
+        per_shard(f"{MASKS}/patch/{{shard}}.npz"),
+        weights=weights_of,
+        choice=choice_of_run,
+    output:
+        report(
+            f"{RUN}/parts.png",
+            caption="../report/analysis.rst",
+            category="Analysis",
+            subcategory="{run}",
+            labels={"figure": "parts"},
+        ),
+    log:
+        f"{RUN}/logs/discover_parts.log",
+    benchmark:
+        f"{RUN}/benchmarks/discover_parts.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=1,
+        device="auto",
+    params:
+        settings=settings("discover_parts"),
+        shards=len(SHARDS),
+        manifests=f"{DATASET}/manifest",
+        masks=f"{MASKS}/patch",
+        choice=lambda wildcards, input: "".join(
+            f"--choice {path}" for path in input.choice
+        ),
+    shell:
+        "python -m lightcluster discover-parts {params.settings:q} {params.shards} "
+        "--manifests {params.manifests} --patch-masks {params.masks} --weights {input.weights} "
+        "--output {output} {params.choice} --device {resources.device} --threads {threads} "
+        "> {log} 2>&1"
+
+
 rule report:
     input:
         if_masks(f"{MASKS}/patch/{{shard}}.npz", f"{MASKS}/pixel/{{shard}}.npz"),
@@ -239,6 +280,7 @@ rule report:
         tables=[f"{RUN}/tables/metrics.csv"] if LABELLED else [],
         analysis=lambda wildcards: [f"{DATASET}/{wildcards.run}/analysis"]
         * has_masks(wildcards.run),
+        parts=parts_of,
         per_image=per_image_of,
     output:
         report(
@@ -271,6 +313,9 @@ rule report:
         analysis=lambda wildcards, input: "".join(
             f"--analysis {path}" for path in input.analysis
         ),
+        parts=lambda wildcards, input: "".join(
+            f"--parts {path}" for path in input.parts
+        ),
         segmentation=lambda wildcards: (
             f"{DATASET}/{wildcards.run}/segmentation/"
             f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
@@ -283,7 +328,7 @@ rule report:
     shell:
         "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
         "{params.masks} --segmentation {params.segmentation} --benchmarks {params.benchmarks} "
-        "--features {params.features} {params.analysis} --output {output} "
+        "--features {params.features} {params.analysis} {params.parts} --output {output} "
         "{params.tables} {params.per_image} {params.classes} > {log} 2>&1"
 
 

@@ -90,8 +90,13 @@ ANALYSES = {
         "Typical regions",
         "The regions of each cluster that are nearest to its centroid, first labelling seed.",
     ),
+    "parts": (
+        "Parts",
+        "Foreground patches of images drawn at random, clustered over all of them: by tokens, and "
+        "by keys of the same block.",
+    ),
 }
-"""Heading and caption of each figure of `analysis.analyse`."""
+"""Heading and caption of each figure of `analysis.analyse` and of `parts.discover_parts`."""
 
 
 def report(
@@ -112,6 +117,7 @@ def report(
     config: Mapping[str, Any],
     costs: Sequence[Cost] = (),
     analysis: Path | None = None,
+    parts: Path | None = None,
     counts: Path | None = None,
 ) -> None:
     """Write the report of a run into the folder `output`.
@@ -150,6 +156,8 @@ def report(
         What the steps took, to be shown.
     analysis : Path or None
         Folder of figures to be shown as well, from `analysis.analyse`.
+    parts : Path or None
+        A figure likewise, from `parts.discover_parts`.
     counts : Path or None
         Folder of the counts of `counting`: failures by the truth and the confusion of the classes
         are shown, too.
@@ -185,9 +193,17 @@ def report(
             metrics, of_images, sheets, figures, shown=len(chosen), images=per_shard.total(),
             viewer=render_viewer(viewed),
             config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
-            analysis=[analysis / f"{name}.png" for name in ANALYSES] if analysis else [],
+            analysis=[
+                *(sorted(analysis.glob("*.png"), key=_order_of) if analysis else []),
+                *([parts] if parts else []),
+            ],
         )  # fmt: skip
         (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def _order_of(figure: Path) -> int:
+    """Return the place of a figure among the `ANALYSES`."""
+    return list(ANALYSES).index(figure.stem)
 
 
 # ---- contact sheets ------------------------------------------------------------------------------

@@ -1,0 +1,250 @@
+"""Parts of objects: foreground patches of many images in K clusters, by tokens and by keys.
+
+Clustered over several images, the patches of objects fall into parts that recur from one image to
+the next (Amir et al., "Deep ViT features as dense visual descriptors", arXiv 2112.05814). Keys and
+tokens of one block see different ones, which is why both are shown.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from lightcluster.ahead import compute_ahead
+from lightcluster.clustering.kmeans import fit_kmeans, normalize
+from lightcluster.clustering.sample import draw_rows, quota_of_shard
+from lightcluster.datasets.manifest import Row, read_manifest
+from lightcluster.errors import StoreError
+from lightcluster.features.backbone import Backbone, Facet, Precision, resolve_precision
+from lightcluster.features.extraction import ImageRow, prepare_row
+from lightcluster.features.images import open_image, target_size
+from lightcluster.features.step import open_backbone
+from lightcluster.files import replacing
+from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.progress import progress
+from lightcluster.reporting.contact_sheet import (
+    CELL,
+    ROWS_PER_PAGE,
+    ColourKey,
+    Strip,
+    draw_contact_sheet,
+    make_strip,
+)
+
+log = logging.getLogger(__name__)
+
+FACETS: tuple[Facet, Facet] = ("token", "key")
+MOST_IMAGES = 64
+"""Images that the parts are found in; `ROWS_PER_PAGE` of them are shown."""
+
+RESTARTS, ITERATIONS = 4, 25
+
+
+@dataclass(frozen=True)
+class Masked:
+    """An image and the patches of it that are foreground: bool, shape (rows, columns)."""
+
+    row: Row
+    foreground: NDArray[np.bool_]
+
+
+def find_parts(
+    features: Mapping[Facet, NDArray[np.float32]], k: int, seed: int
+) -> dict[Facet, NDArray[np.int64]]:
+    """Cluster the same patches by each facet, and give like clusters the same number.
+
+    Parameters
+    ----------
+    features : mapping of facet to float32 array, shape (n, dim)
+        L2-normalised; n >= 1.
+    k : int
+        Parts.
+    seed : int
+
+    Returns
+    -------
+    dict of facet to int64 array, shape (n,)
+        From 0. The first facet's parts are numbered from the largest; those of the others so that
+        as many patches as can be have the same number (an assignment problem).
+    """
+    parts: dict[Facet, NDArray[np.int64]] = {}
+    reference: NDArray[np.int64] | None = None
+    for facet, points in features.items():
+        fitted = fit_kmeans(points, k, restarts=RESTARTS, iterations=ITERATIONS, seed=seed)
+        if reference is None:
+            number = np.empty(k, np.int64)
+            number[np.argsort(-fitted.sizes, kind="stable")] = np.arange(k)
+            reference = number[fitted.labels]
+        else:
+            number = _number_alike(reference, fitted.labels, k)
+        parts[facet] = number[fitted.labels]
+    return parts
+
+
+def _number_alike(
+    reference: NDArray[np.int64], labels: NDArray[np.int64], k: int
+) -> NDArray[np.int64]:
+    """Return the number, int64 [k], under which each label agrees best with the reference."""
+    joint = np.bincount(labels * k + reference, minlength=k * k).reshape(k, k)
+    number: NDArray[np.int64] = linear_sum_assignment(joint, maximize=True)[1].astype(np.int64)
+    return number
+
+
+def draw_images(
+    manifests: Sequence[Path], masks: Sequence[Path], images: int, seed: int
+) -> list[Masked]:
+    """Draw images evenly over shards, with the foreground of each.
+
+    Raises
+    ------
+    StoreError
+        If a shard holds no masks of an image.
+    """
+    drawn = []
+    for shard, (manifest, path) in enumerate(zip(manifests, masks, strict=True)):
+        rows = read_manifest(manifest)
+        chosen = draw_rows(len(rows), quota_of_shard(images, shard, len(manifests)), seed, shard)
+        patches = read_patch_masks(path)
+        places = {image_id: number for number, image_id in enumerate(patches.image_id)}
+        for row in (rows[number] for number in chosen):
+            if row.image_id not in places:
+                raise StoreError(f"{path}: no masks of {row.image_id!r}; run snakemake again")
+            drawn.append(Masked(row, patches.score_of(places[row.image_id]) > 0.5))
+    return drawn
+
+
+def read_foreground(
+    drawn: Sequence[Masked],
+    backbone: Backbone,
+    *,
+    layer: int,
+    short_side: int,
+    max_tokens: int,
+    max_pixels: int,
+    precision: torch.dtype,
+) -> dict[Facet, NDArray[np.float32]]:
+    """Run the backbone over images and keep both facets of their foreground patches.
+
+    Returns
+    -------
+    dict of facet to float32 array, shape (n, dim)
+        L2-normalised; image by image, each row by row.
+
+    Raises
+    ------
+    ImageError
+        If an image cannot be read, or has changed.
+    StoreError
+        If masks are of other patches.
+    """
+
+    def prepare(one: Masked) -> NDArray[np.float32]:
+        row = ImageRow(one.row.image_id, one.row.path, one.row.height, one.row.width)
+        size = target_size(row.height, row.width, short_side, backbone.patch_size, max_tokens)
+        if (size[0] // backbone.patch_size, size[1] // backbone.patch_size) != one.foreground.shape:
+            raise StoreError(
+                f"masks of {row.image_id!r} are of {one.foreground.shape} patches, its features of "
+                "others; run snakemake again"
+            )
+        return prepare_row(row, size, backbone, max_pixels).pixels
+
+    kept: dict[Facet, list[NDArray[np.float32]]] = {facet: [] for facet in FACETS}
+    images = compute_ahead(prepare, drawn, workers=2, most=4)
+    for one, pixels in zip(drawn, progress(images, "parts", len(drawn)), strict=True):
+        on_device = torch.from_numpy(pixels[None]).to(backbone.device)
+        found = backbone.forward(on_device, FACETS, layer, precision).facets
+        for facet, parts in kept.items():
+            features = found[facet][0].float().cpu().numpy()
+            parts.append(normalize(features[one.foreground.ravel()], "l2"))
+    return {facet: np.concatenate(parts) for facet, parts in kept.items()}
+
+
+def part_maps(
+    drawn: Sequence[Masked], parts: Mapping[Facet, NDArray[np.int64]]
+) -> Iterator[dict[Facet, NDArray[np.int64]]]:
+    """Yield the parts of the patches of each image, from 1, by facet; 0 is background."""
+    start = 0
+    for one in drawn:
+        stop = start + int(one.foreground.sum())
+        maps = {}
+        for facet, numbers in parts.items():
+            maps[facet] = np.zeros(one.foreground.shape, np.int64)
+            maps[facet][one.foreground] = numbers[start:stop] + 1
+        yield maps
+        start = stop
+
+
+def discover_parts(
+    manifests: Sequence[Path],
+    masks: Sequence[Path],
+    weights: Path,
+    output: Path,
+    *,
+    parts: int,
+    seed: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    layer: int,
+    short_side: int,
+    max_tokens: int,
+    max_pixels: int,
+    precision: Precision,
+    device: str,
+    threads: int,
+) -> None:
+    """Draw the parts of some images, by tokens beside keys, as PNG.
+
+    Parameters
+    ----------
+    manifests, masks : sequence of Path
+        Of each shard; the masks are those of `reestimation.score_patches`.
+    weights, output : Path
+    parts : int
+        Clusters.
+    seed : int
+        Of the choice of the images and of k-means.
+    mean, std, layer, short_side, max_tokens, max_pixels, precision, device
+        As in `features.step.extract_features`.
+    threads : int
+    """
+    backbone = open_backbone(weights, device, mean, std)
+    torch.set_num_threads(threads)
+    drawn = draw_images(manifests, masks, MOST_IMAGES, seed)
+    features = read_foreground(
+        drawn, backbone, layer=layer, short_side=short_side, max_tokens=max_tokens,
+        max_pixels=max_pixels, precision=resolve_precision(precision, device),
+    )  # fmt: skip
+    patches = len(features[FACETS[0]])
+    if patches:
+        found = find_parts(features, parts, seed)
+    else:
+        log.warning("no patch of %d images is foreground: there are no parts", len(drawn))
+        found = {facet: np.empty(0, np.int64) for facet in FACETS}
+    shown = np.unique(np.linspace(0, len(drawn) - 1, ROWS_PER_PAGE).astype(int)).tolist()
+    strips = [
+        draw_parts(one, maps, max_pixels)
+        for number, (one, maps) in enumerate(zip(drawn, part_maps(drawn, found), strict=True))
+        if number in shown
+    ]
+    key = ColourKey(
+        ("background", *(f"part {number}" for number in range(1, parts + 1))), np.empty(0, int),
+        f"{parts} clusters of {patches:,} foreground patches of {len(drawn)} images, layer "
+        f"{backbone.resolve_layer(layer)}; like parts have like colours.",
+    )  # fmt: skip
+    with replacing(output) as temporary:
+        draw_contact_sheet(strips, key).save(temporary, format="PNG", optimize=True)
+
+
+def draw_parts(one: Masked, maps: Mapping[Facet, NDArray[np.int64]], max_pixels: int) -> Strip:
+    """Return an image beside its parts."""
+    key = ColourKey(None, np.arange(max(int(found.max()) for found in maps.values()) + 1), "")
+    segmentations = {f"parts by {facet}": (found, key) for facet, found in maps.items()}
+    image = open_image(one.row.path, max_pixels, draft_size=CELL)
+    return make_strip(one.row, image, {}, segmentations, None)
