@@ -155,14 +155,13 @@ FIT_CHANGES: dict[str, dict[str, Any]] = {
 def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
     only = {kind: {name for name, step in STEPS.items() if step.kinds == (kind,)} for kind in KINDS}
+    alone = {"choose_features", "score_images", "compare", "write_dataset_page"}
     if key in THINGS_CHANGES:
-        return {"choose_features", "score_images", "compare"} | only["kmeans"] | only["applied"]
+        return alone | {"discover_parts"} | only["kmeans"] | only["applied"]
     painted = {"paint_labels"}
     if key in FOLDER_CHANGES | FIT_CHANGES:
         kind = "lightcluster" if key in FIT_CHANGES else "applied"
-        return (
-            painted | {"choose_features", "score_images", "compare"} | only["kmeans"] | only[kind]
-        )
+        return alone | painted | {"discover_parts"} | only["kmeans"] | only[kind]
     ours = {name for name, step in STEPS.items() if "kmeans" not in step.kinds}
     return painted | only["applied"] | (ours if key == "method" else set())
 
@@ -394,7 +393,8 @@ def test_a_run_that_is_removed_leaves_its_files(
     assert result.returncode == 0, result.stdout
     assert (folder / "results/demo/second/tables/metrics.csv").exists()
     assert kept.stat().st_mtime_ns == before
-    assert dry_run(folder, config=fast_config(DEMO | {"runs": RUNS})) == {"compare": 1}
+    again = dry_run(folder, config=fast_config(DEMO | {"runs": RUNS}))
+    assert again == {"compare": 1, "write_dataset_page": 1}
 
 
 def test_added_images_rerun_their_shard_and_what_is_fitted_on_all(
