@@ -87,7 +87,6 @@ def disturbed(tmp_path_factory, run_snakemake, config):
     thread.start()
     result = run_snakemake(folder, *PROFILE, "--set-resources", *SMALLER, config=config)
     thread.join()
-    seen["extractions"] = submitted("extract_features")
     return folder, result, seen
 
 
@@ -131,9 +130,18 @@ def test_gpu_steps_ask_for_a_gpu_and_others_do_not(disturbed):
     assert {rule for rule, gpu in asked.items() if gpu} == {"extract_features", "embed_regions"}
 
 
-def test_gpu_steps_of_several_shards_are_submitted_at_once(disturbed):
-    """The limit of one at a time (profiles/default) is for a workstation."""
-    first, second = disturbed[2]["extractions"][:2]
+def test_gpu_steps_of_several_shards_are_submitted_at_once(disturbed, run_snakemake, config):
+    """The limit of one at a time (profiles/default) is for a workstation.
+
+    Both shards are ready from the beginning, so that one would wait for the other by the limit
+    alone.
+    """
+    again = ("--forcerun", "extract_features", "--until", "extract_features")
+    result = run_snakemake(
+        disturbed[0], *PROFILE, *again, "--set-resources", *SMALLER, config=config
+    )
+    assert result.returncode == 0, result.stdout
+    first, second = submitted("extract_features")[-2:]
     assert max(first["SubmitTime"], second["SubmitTime"]) < min(first["EndTime"], second["EndTime"])
 
 

@@ -27,7 +27,6 @@ from lightcluster.identity import (
     weights_id,
     weights_source,
 )
-from lightcluster.model.folder import DESCRIPTION, read_model
 from lightcluster.steps import APPLIED, FITTED, OURS, STEPS, Kind, Step, settings_of
 
 RESULTS = "results"
@@ -164,11 +163,15 @@ class Layout:
 
     def model_stamp(self, run: str) -> str:
         """Return a digest of the model that a run applies, which holds those of all its files."""
+        from lightcluster.model.folder import DESCRIPTION  # numpy with it, where it is needed
+
         folder = self.configs[run].fit.model
         return "none" if folder is None else content_stamp(folder / DESCRIPTION)
 
     def fitted_on(self, run: str) -> str:
         """Return in words on which images a run is fitted."""
+        from lightcluster.model.folder import read_model
+
         folder = self.configs[run].fit.model
         if folder is not None:
             return f"{read_model(folder).images}, without labels"
