@@ -18,10 +18,11 @@ from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
-from lightcluster.reporting.contact_sheet import CELL, GAP, MARGIN
+from lightcluster.reporting.contact_sheet import CELL, GAP, MARGIN, fit_text, font
 from lightcluster.reporting.parts import (
     FACETS,
     Masked,
+    describe_parts,
     discover_parts,
     draw_images,
     find_parts,
@@ -70,6 +71,32 @@ def test_fewer_patches_than_parts_are_no_trouble():
     parts = find_parts(features, 4, seed=0)
     assert parts["token"][0] != parts["token"][1]
     np.testing.assert_array_equal(parts["token"], parts["key"])
+
+
+@pytest.mark.parametrize(
+    ("patches", "same", "expected"),
+    [
+        (0, True, "No patch of 9 images is foreground: there are no parts."),
+        (1, False, "Only 1 foreground patch of 9 images for 4 parts, layer 5; "
+         "like parts have like colours."),
+        (4, False, "4 clusters of 4 foreground patches of 9 images, layer 5; "
+         "like parts have like colours."),
+        (4, True, "4 clusters of 4 foreground patches of 9 images, layer 5; "
+         "tokens and keys are the same."),
+    ],
+)  # fmt: skip
+def test_the_caption_says_what_there_is_and_why_there_is_little(patches, same, expected):
+    token = np.eye(patches, 5, dtype=np.float32)
+    features = {"token": token, "key": token if same else -token}
+    assert describe_parts(features, 4, 9, 5) == expected
+
+
+@pytest.mark.parametrize("patches", [63, 200_000])
+def test_the_caption_is_not_cut_off(patches):
+    one = np.zeros((patches, 1), np.float32)
+    for other in (one, one + 1):
+        caption = describe_parts({"token": one, "key": other}, 64, 64, 11)
+        assert fit_text(caption, 3 * CELL[1] + 2 * GAP, font(11)) == caption
 
 
 def test_each_patch_is_where_it_was():
@@ -137,7 +164,7 @@ def test_the_figure_shows_images_beside_their_parts(shards, tmp_path, caplog):
     empty = write_patch_masks(
         tmp_path / "none.npz", votes, {name: np.zeros((4, 4)) for name in votes}
     )
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         discover_parts(shards[0], [empty, empty], weights, tmp_path / "none.png", **SETTINGS)
-    assert "no patch of 10 images is foreground" in caplog.text
+    assert "No patch of 10 images is foreground" in caplog.text
     assert (tmp_path / "none.png").exists()

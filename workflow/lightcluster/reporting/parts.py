@@ -221,11 +221,11 @@ def discover_parts(
         drawn, backbone, layer=layer, short_side=short_side, max_tokens=max_tokens,
         max_pixels=max_pixels, precision=resolve_precision(precision, device),
     )  # fmt: skip
-    patches = len(features[FACETS[0]])
-    if patches:
+    caption = describe_parts(features, parts, len(drawn), backbone.resolve_layer(layer))
+    log.info(caption)
+    if len(features[FACETS[0]]):
         found = find_parts(features, parts, seed)
     else:
-        log.warning("no patch of %d images is foreground: there are no parts", len(drawn))
         found = {facet: np.empty(0, np.int64) for facet in FACETS}
     shown = np.unique(np.linspace(0, len(drawn) - 1, ROWS_PER_PAGE).astype(int)).tolist()
     strips = [
@@ -235,11 +235,34 @@ def discover_parts(
     ]
     key = ColourKey(
         ("background", *(f"part {number}" for number in range(1, parts + 1))), np.empty(0, int),
-        f"{parts} clusters of {patches:,} foreground patches of {len(drawn)} images, layer "
-        f"{backbone.resolve_layer(layer)}; like parts have like colours.",
+        caption,
     )  # fmt: skip
     with replacing(output) as temporary:
         draw_contact_sheet(strips, key).save(temporary, format="PNG", optimize=True)
+
+
+def describe_parts(
+    features: Mapping[Facet, NDArray[np.float32]], k: int, images: int, layer: int
+) -> str:
+    """Return what was clustered, and why there is little to see where that is so.
+
+    Parameters
+    ----------
+    features : mapping of facet to float32 array, shape (n, dim)
+        Of the foreground patches.
+    k, images, layer : int
+        Parts asked for, images drawn, and the block counted from 0.
+    """
+    one, other = (features[facet] for facet in FACETS)
+    patches = len(one)
+    if not patches:
+        return f"No patch of {images} images is foreground: there are no parts."
+    some = f"foreground patch{'es' * (patches != 1)} of {images} images"
+    few = patches < k
+    what = f"Only {patches} {some} for {k} parts" if few else f"{k} clusters of {patches:,} {some}"
+    same = np.array_equal(one, other)
+    how = "tokens and keys are the same" if same else "like parts have like colours"
+    return f"{what}, layer {layer}; {how}."
 
 
 def draw_parts(one: Masked, maps: Mapping[Facet, NDArray[np.int64]], max_pixels: int) -> Strip:
