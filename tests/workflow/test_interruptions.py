@@ -101,6 +101,23 @@ def group_is_stopped(group: int) -> bool:
     return set(states) <= {"T", "Z"}
 
 
+def stop(group: int) -> None:
+    """Stop a process group.
+
+    A process whose child was stopped between vfork and exec waits for the child, and cannot stop:
+    both are let go, and stopped a moment later.
+    """
+    os.killpg(group, signal.SIGSTOP)
+    tries = 0
+    while not group_is_stopped(group):
+        time.sleep(0.01)
+        tries += 1
+        if tries % 200 == 0:
+            os.killpg(group, signal.SIGCONT)
+            time.sleep(0.05)
+            os.killpg(group, signal.SIGSTOP)
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, finished, run_snakemake, settings_file, config):
     """What a SIGKILL leaves at 20 moments of one run, run again: folder, complete files, result.
@@ -118,9 +135,7 @@ def killed(tmp_path_factory, finished, run_snakemake, settings_file, config):
     for number, moment in enumerate(moments):
         time.sleep(moment - now)
         now = moment
-        os.killpg(process.pid, signal.SIGSTOP)
-        while not group_is_stopped(process.pid):
-            time.sleep(0.01)
+        stop(process.pid)
         copies.append(shutil.copytree(run, run.with_name(f"copy-{number}"), symlinks=True))
         os.killpg(process.pid, signal.SIGCONT if number < KILLS - 1 else signal.SIGKILL)
     process.wait()
