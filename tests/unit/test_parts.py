@@ -24,7 +24,7 @@ from lightcluster.reporting.parts import (
     Masked,
     describe_parts,
     discover_parts,
-    draw_images,
+    draw_masked,
     find_parts,
     part_maps,
     read_foreground,
@@ -126,9 +126,9 @@ def shards(tmp_path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def test_images_are_drawn_from_all_shards_and_alone_their_foreground_is_read(shards):
-    drawn = draw_images(*shards, 6, seed=0)
+    drawn = draw_masked(*shards, 6, seed=0)
     assert [one.row.image_id[0] for one in drawn] == ["0"] * 3 + ["1"] * 3
-    assert len(draw_images(*shards, 100, seed=0)) == 10
+    assert len(draw_masked(*shards, 100, seed=0)) == 10
     features = read_foreground(
         drawn, MeanColor(), layer=-1, short_side=32, max_tokens=1000, max_pixels=10**6,
         precision=torch.float32,
@@ -140,14 +140,14 @@ def test_images_are_drawn_from_all_shards_and_alone_their_foreground_is_read(sha
 
 def test_masks_of_other_patches_or_images_are_refused(shards, tmp_path):
     manifests, masks = shards
-    drawn = draw_images(manifests, masks, 2, seed=0)
+    drawn = draw_masked(manifests, masks, 2, seed=0)
     with pytest.raises(StoreError, match=r"are of \(4, 4\) patches, its features of others"):
         read_foreground(
             drawn, MeanColor(), layer=-1, short_side=64, max_tokens=1000, max_pixels=10**6,
             precision=torch.float32,
         )  # fmt: skip
     with pytest.raises(StoreError, match="no masks of '0-"):
-        draw_images(manifests, [masks[1], masks[0]], 2, seed=0)
+        draw_masked(manifests, [masks[1], masks[0]], 2, seed=0)
 
 
 def test_the_figure_shows_images_beside_their_parts(shards, tmp_path, caplog):

@@ -11,7 +11,7 @@ rule fit_clusters:
     benchmark:
         f"{RUN}/benchmarks/fit_clusters/seed-{{seed}}.tsv"
     wildcard_constraints:
-        run=constrain_to("kmeans"),
+        run=runs_with("fit_clusters"),
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -41,7 +41,7 @@ rule paint_clusters:
     benchmark:
         f"{RUN}/benchmarks/paint_clusters/seed-{{seed}}/{{shard}}.tsv"
     wildcard_constraints:
-        run=constrain_to("kmeans"),
+        run=runs_with("paint_clusters"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -66,7 +66,7 @@ rule cluster_dataset:
     benchmark:
         f"{RUN}/benchmarks/cluster_dataset.tsv"
     wildcard_constraints:
-        run=constrain_to("lightcluster"),
+        run=runs_with("cluster_dataset"),
     conda:
         "../../envs/gpu.yaml"
     threads: 1  # seconds, even with a large sample
@@ -93,7 +93,7 @@ rule group_images:
     benchmark:
         f"{RUN}/benchmarks/group_images.tsv"
     wildcard_constraints:
-        run=constrain_to("lightcluster"),
+        run=runs_with("group_images"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -120,7 +120,7 @@ rule cluster_category:
     benchmark:
         f"{RUN}/benchmarks/cluster_category.tsv"
     wildcard_constraints:
-        run=constrain_to("lightcluster"),
+        run=runs_with("cluster_category"),
     conda:
         "../../envs/gpu.yaml"
     threads: 1  # seconds, even with a large sample

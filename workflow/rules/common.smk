@@ -12,7 +12,7 @@ from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
 from lightcluster.layout import Layout, prepare_environment, summary, unfinished
 from lightcluster.runlock import RunLock
-from lightcluster.steps import FITTED, OURS
+from lightcluster.steps import FITTED, OURS, STEPS
 
 prepare_environment(WORKFLOW)
 
@@ -36,8 +36,13 @@ if workflow.is_main_process:
         LOCK.forget_the_dead(Path(".snakemake", "locks"))
 
 
+def any_of(runs):
+    """Return a regular expression for the names of runs, which may be none."""
+    return "|".join(name.replace(".", r"\.") for name in runs) or "(?!)"
+
+
 wildcard_constraints:
-    run="|".join(name.replace(".", r"\.") for name in CONFIGS),
+    run=any_of(CONFIGS),
     shard=r"\d+",
     seed=r"\d+",
     round=r"\d+",
@@ -45,10 +50,16 @@ wildcard_constraints:
     features=r"[^/]+",
 
 
-def constrain_to(*kinds):
-    """Return a regular expression for the runs of some kinds."""
-    runs = LAYOUT.runs_of(*kinds)
-    return "|".join(name.replace(".", r"\.") for name in runs) or "(?!)"
+def runs_with(step):
+    """Return a regular expression for the runs that have a step."""
+    return any_of(LAYOUT.runs_of(*STEPS[step].kinds))
+
+
+def option(name, of=None):
+    """Return a params function: the option `name` for the files of an input, if there are any."""
+    return lambda wildcards, input: "".join(
+        f"--{name} {path}" for path in input.get(of or name)
+    )
 
 
 def settings(step):
@@ -161,11 +172,6 @@ def per_image_of(wildcards):
     """Return the summary of the scores image by image, if the run has them."""
     wanted = LAYOUT.scores_images(wildcards.run)
     return [f"{DATASET}/{wildcards.run}/tables/per_image_summary.csv"] * wanted
-
-
-def per_image_option(wildcards):
-    """Return the option that names the scores image by image, if the run has them."""
-    return "".join(f"--per-image {path}" for path in per_image_of(wildcards))
 
 
 def run_targets(run):

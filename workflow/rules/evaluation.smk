@@ -52,9 +52,7 @@ if LABELLED:
             runtime=30,
         params:
             settings=settings("count_confusion"),
-            pixel=lambda wildcards, input: "".join(
-                f"--pixel-masks {path}" for path in input.pixel
-            ),
+            pixel=option("pixel-masks", of="pixel"),
         shell:
             "python -m lightcluster count-confusion {params.settings:q} --seed {wildcards.seed} "
             "--manifest {input.manifest} --classes {input.classes} {params.pixel} "
@@ -141,7 +139,8 @@ if LABELLED:
         shell:
             "python -m lightcluster score-images {params.settings:q} {params.shards} "
             "--counts {params.counts} --dataset {params.dataset} --run {wildcards.run} "
-            "--fitted-on {params.fitted_on:q} --output {output.images} --summary {output.summary} > {log} 2>&1"
+            "--fitted-on {params.fitted_on:q} --output {output.images} "
+            "--summary {output.summary} > {log} 2>&1"
 
     rule compare:
         input:
@@ -256,9 +255,7 @@ rule discover_parts:
         shards=len(SHARDS),
         manifests=f"{DATASET}/manifest",
         masks=f"{MASKS}/patch",
-        choice=lambda wildcards, input: "".join(
-            f"--choice {path}" for path in input.choice
-        ),
+        choice=option("choice"),
     shell:
         "python -m lightcluster discover-parts {params.settings:q} {params.shards} "
         "--manifests {params.manifests} --patch-masks {params.masks} --weights {input.weights} "
@@ -310,18 +307,14 @@ rule report:
             if has_masks(wildcards.run)
             else ""
         ),
-        analysis=lambda wildcards, input: "".join(
-            f"--analysis {path}" for path in input.analysis
-        ),
-        parts=lambda wildcards, input: "".join(
-            f"--parts {path}" for path in input.parts
-        ),
+        analysis=option("analysis"),
+        parts=option("parts"),
         segmentation=lambda wildcards: (
             f"{DATASET}/{wildcards.run}/segmentation/"
             f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
         ),
         tables=f"--tables {RUN}/tables --counts {RUN}/counts" if LABELLED else "",
-        per_image=per_image_option,
+        per_image=option("per-image", of="per_image"),
         classes=classes_option,
         benchmarks=f"{RUN}/benchmarks",
         features=lambda wildcards: Path(LAYOUT.features_folder(wildcards.run)).name,
@@ -362,9 +355,7 @@ rule write_dataset_page:
             f"--segmentation {DATASET}/{run}/segmentation/seed-{config.labelling.seeds[0]}"
             for run, config in CONFIGS.items()
         ),
-        comparison=lambda wildcards, input: "".join(
-            f"--comparison {path}" for path in input.comparison
-        ),
+        comparison=option("comparison"),
         classes=classes_option,
     shell:
         "python -m lightcluster write-dataset-page {params.settings:q} --folder {params.folder} "

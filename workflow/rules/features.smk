@@ -70,9 +70,7 @@ rule extract_features:
         batch_size=8,
     params:
         settings=settings("extract_features"),
-        choice=lambda wildcards, input: "".join(
-            f"--choice {path}" for path in input.choice
-        ),
+        choice=option("choice"),
     shell:
         "python -m lightcluster extract-features {params.settings:q} "
         "--manifest {input.manifest} --weights {input.weights} --output {output} {params.choice} "

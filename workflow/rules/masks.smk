@@ -15,7 +15,7 @@ rule decide_foreground:
     benchmark:
         f"{RUN}/benchmarks/decide_foreground.tsv"
     wildcard_constraints:
-        run=constrain_to("lightcluster"),
+        run=runs_with("decide_foreground"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -74,7 +74,7 @@ rule fit_discriminant:
     benchmark:
         f"{RUN}/benchmarks/fit_discriminant.tsv"
     wildcard_constraints:
-        run=constrain_to("lightcluster"),
+        run=runs_with("fit_discriminant"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -14,7 +14,7 @@ rule adopt_fit:
     benchmark:
         f"{RUN}/benchmarks/adopt_fit.tsv"
     wildcard_constraints:
-        run=constrain_to("applied"),
+        run=runs_with("adopt_fit"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -43,7 +43,7 @@ rule adopt_superclasses:
     benchmark:
         f"{RUN}/benchmarks/adopt_superclasses.tsv"
     wildcard_constraints:
-        run=constrain_to("applied"),
+        run=runs_with("adopt_superclasses"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -69,7 +69,7 @@ rule adopt_labelling:
     benchmark:
         f"{RUN}/benchmarks/adopt_labelling/seed-{{seed}}.tsv"
     wildcard_constraints:
-        run=constrain_to("applied"),
+        run=runs_with("adopt_labelling"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -114,9 +114,7 @@ rule export_model:
         labelling=f"{RUN}/classes",
         palettes=f"{RUN}/segmentation",
         dataset=LAYOUT.dataset.name,
-        choice=lambda wildcards, input: "".join(
-            f"--choice {path}" for path in input.choice
-        ),
+        choice=option("choice"),
     shell:
         "python -m lightcluster export-model {params.settings:q} --weights {input.weights} "
         "--clusters {params.clusters} --masks {params.masks} --labelling {params.labelling} "

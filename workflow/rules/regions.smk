@@ -39,7 +39,7 @@ rule label_regions:
     benchmark:
         f"{RUN}/benchmarks/label_regions/seed-{{seed}}.tsv"
     wildcard_constraints:
-        run=constrain_to("lightcluster"),
+        run=runs_with("label_regions"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -70,7 +70,7 @@ rule paint_segmentation:
     benchmark:
         f"{RUN}/benchmarks/paint_segmentation/seed-{{seed}}/{{shard}}.tsv"
     wildcard_constraints:
-        run=constrain_to("lightcluster", "applied"),
+        run=runs_with("paint_segmentation"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

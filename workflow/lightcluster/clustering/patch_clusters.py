@@ -99,8 +99,7 @@ def fit_clusters(
     sizes = fitted.sizes.tolist()
     log.info("sampled patches in each cluster: %s", sizes)
     names = [f"cluster {number}" for number in range(clusters)]
-    with replacing(palette) as temporary:
-        write_palette(temporary, names, sizes, "patches")
+    write_palette(palette, names, sizes, "patches")
     write_arrays(output, centroids=fitted.centroids)
 
 

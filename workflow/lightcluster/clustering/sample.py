@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import normalize
+from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import read_arrays, write_arrays
 from lightcluster.progress import progress
@@ -50,6 +51,14 @@ def draw_rows(tokens: int, quota: int, seed: int, shard: int) -> NDArray[np.int6
         return np.arange(tokens, dtype=np.int64)
     generator = np.random.default_rng([seed, shard])
     return np.sort(generator.choice(tokens, quota, replace=False, shuffle=False)).astype(np.int64)
+
+
+def draw_images(manifests: Sequence[Path], images: int, seed: int) -> Iterator[list[Row]]:
+    """Draw images evenly over shards, and yield those of each shard."""
+    for shard, path in enumerate(manifests):
+        rows = read_manifest(path)
+        quota = quota_of_shard(images, shard, len(manifests))
+        yield [rows[number] for number in draw_rows(len(rows), quota, seed, shard)]
 
 
 def sample_features(

@@ -23,10 +23,9 @@ from scipy.stats import rankdata
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
-from lightcluster.clustering.sample import draw_rows, quota_of_shard
+from lightcluster.clustering.sample import draw_images, draw_rows
 from lightcluster.clustering.superclasses import merge_small, number_of_superclasses
 from lightcluster.config import Config
-from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.backbone import FACETS, Backbone, Facet, Precision, resolve_precision
 from lightcluster.features.extraction import ImageRow, prepare_row
 from lightcluster.features.images import target_size
@@ -240,12 +239,11 @@ def choose_features(
     torch.set_num_threads(threads)
     facets = FACETS if facet == "auto" else (facet,)
     layers = range(backbone.depth) if layer == "auto" else [backbone.resolve_layer(layer)]
-    drawn: list[ImageRow] = []
-    for shard, path in enumerate(manifests):
-        rows = read_manifest(path)
-        quota = quota_of_shard(auto_images, shard, len(manifests))
-        chosen = [rows[number] for number in draw_rows(len(rows), quota, SEED, shard)]
-        drawn += [ImageRow(row.image_id, row.path, row.height, row.width) for row in chosen]
+    drawn = [
+        ImageRow(row.image_id, row.path, row.height, row.width)
+        for rows in draw_images(manifests, auto_images, SEED)
+        for row in rows
+    ]
 
     def prepare(row: ImageRow) -> NDArray[np.float32]:
         size = target_size(row.height, row.width, short_side, backbone.patch_size, max_tokens)

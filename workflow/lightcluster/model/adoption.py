@@ -47,6 +47,11 @@ def adopt_fit(model: Path, weights: Path, outputs: list[Path]) -> None:
 def adopt_superclasses(model: Path, stores: list[Path], output: Path) -> None:
     """Assign each image to the nearest superclass of a model; see `superclasses.group_images`."""
     open_model(model)
+    assign_to_model(model, stores, output)
+
+
+def assign_to_model(model: Path, stores: list[Path], output: Path) -> None:
+    """Do the same with a model that is verified already."""
     centroids = read_arrays(model / "superclasses.npz", "centroids")["centroids"]
     assign_superclasses(stores, centroids, output)
 

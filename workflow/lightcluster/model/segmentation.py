@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 from lightcluster import __version__, cli
 from lightcluster.clustering.kmeans import set_threads
-from lightcluster.clustering.superclasses import assign_superclasses
 from lightcluster.config import METHOD
 from lightcluster.datasets.listing import count_shards, list_paths, split_shards
 from lightcluster.datasets.manifest import (
@@ -29,7 +28,8 @@ from lightcluster.datasets.manifest import (
     write_rows,
 )
 from lightcluster.errors import DatasetError
-from lightcluster.files import explaining, read_arrays, replacing
+from lightcluster.files import explaining, replacing
+from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
 from lightcluster.reporting.report import report
 
@@ -137,8 +137,7 @@ def _segment_shard(
         device=device, batch_size=batch_size, threads=threads,
     )  # fmt: skip
     cli.cluster_image(settings("cluster_image"), store, image_level)
-    centroids = read_arrays(folder / "superclasses.npz", "centroids")["centroids"]
-    assign_superclasses([store], centroids, superclasses)
+    assign_to_model(folder, [store], superclasses)
     cli.merge_levels(
         settings("merge_levels"), 0, store, image_level, superclasses, folder / "dataset.npz",
         folder / "category.npz", folder / "foreground.npz", merged,

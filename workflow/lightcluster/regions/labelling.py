@@ -17,7 +17,7 @@ from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_rows, quota_of_shard
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.errors import DatasetError
-from lightcluster.files import decode_names, encode_names, read_arrays, replacing, write_arrays
+from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.regions.palette import write_palette
 
 log = logging.getLogger(__name__)
@@ -284,8 +284,7 @@ def label_regions(
     sizes = np.bincount(fitted.classes_of(sample), minlength=k + 1)
     log.info("regions in each class: %s", sizes[1:].tolist())
     names = ["background", *(f"cluster {number}" for number in range(1, k + 1))]
-    with replacing(palette) as temporary:
-        write_palette(temporary, names, [None, *sizes[1:].tolist()], "regions")
+    write_palette(palette, names, [None, *sizes[1:].tolist()], "regions")
     write_arrays(
         output,
         features=encode_names(list(fitted.features)),

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcluster.files import replacing
+
 
 def voc_palette() -> NDArray[np.uint8]:
     """Return the 256 colours of PASCAL VOC: uint8, shape (256, 3); 0 is black.
@@ -43,7 +45,7 @@ def write_palette(
     counted : str
         Heading of their column.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "name", "color", counted])
         for number, (name, size) in enumerate(zip(names, sizes, strict=True)):

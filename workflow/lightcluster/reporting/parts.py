@@ -19,8 +19,8 @@ from scipy.optimize import linear_sum_assignment
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.clustering.kmeans import fit_kmeans, normalize
-from lightcluster.clustering.sample import draw_rows, quota_of_shard
-from lightcluster.datasets.manifest import Row, read_manifest
+from lightcluster.clustering.sample import draw_images
+from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.features.backbone import Backbone, Facet, Precision, resolve_precision
 from lightcluster.features.extraction import ImageRow, prepare_row
@@ -97,7 +97,7 @@ def _number_alike(
     return number
 
 
-def draw_images(
+def draw_masked(
     manifests: Sequence[Path], masks: Sequence[Path], images: int, seed: int
 ) -> list[Masked]:
     """Draw images evenly over shards, with the foreground of each.
@@ -108,12 +108,10 @@ def draw_images(
         If a shard holds no masks of an image.
     """
     drawn = []
-    for shard, (manifest, path) in enumerate(zip(manifests, masks, strict=True)):
-        rows = read_manifest(manifest)
-        chosen = draw_rows(len(rows), quota_of_shard(images, shard, len(manifests)), seed, shard)
+    for path, rows in zip(masks, draw_images(manifests, images, seed), strict=True):
         patches = read_patch_masks(path)
         places = {image_id: number for number, image_id in enumerate(patches.image_id)}
-        for row in (rows[number] for number in chosen):
+        for row in rows:
             if row.image_id not in places:
                 raise StoreError(f"{path}: no masks of {row.image_id!r}; run snakemake again")
             drawn.append(Masked(row, patches.score_of(places[row.image_id]) > 0.5))
@@ -216,7 +214,7 @@ def discover_parts(
     """
     backbone = open_backbone(weights, device, mean, std)
     torch.set_num_threads(threads)
-    drawn = draw_images(manifests, masks, MOST_IMAGES, seed)
+    drawn = draw_masked(manifests, masks, MOST_IMAGES, seed)
     features = read_foreground(
         drawn, backbone, layer=layer, short_side=short_side, max_tokens=max_tokens,
         max_pixels=max_pixels, precision=resolve_precision(precision, device),
