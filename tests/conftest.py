@@ -27,6 +27,7 @@ FAST: dict[str, dict[str, Any]] = {
     "clustering": {"restarts": 1, "iterations": 5},
     "regions": {"crop_size": 64},
     "labelling": {"classes": 3, "seeds": [0]},
+    "cause": {"size": 184, "codes": 16, "bank": 4, "batch_size": 8, "least_steps": 3},
     "report": {"samples": 4, "parts": 0},
 }
 """Settings with which a dozen small images take seconds."""

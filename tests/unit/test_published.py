@@ -38,9 +38,14 @@ def test_figures_of_voc():
         ("MaskDistill", "miou"): 45.8,
         ("MaskDistill (with CRF)", "miou"): 48.9,
         ("COMUS", "miou"): 50.0,
-        ("CAUSE (first of three)", "miou"): 50.0,
-        ("CAUSE (second of three)", "miou"): 53.3,
-        ("CAUSE (third of three)", "miou"): 53.4,
+        ("CAUSE (DINO S/8, MLP)", "miou"): 46.0,
+        ("CAUSE (DINO S/8, TR)", "miou"): 50.0,
+        ("CAUSE (DINO B/8, MLP)", "miou"): 47.9,
+        ("CAUSE (DINO B/8, TR)", "miou"): 53.3,
+        ("CAUSE (DINOv2 B/14, TR)", "miou"): 53.2,
+        ("CAUSE (DINOv2 B/14, TR)", "pixel_accuracy"): 91.5,
+        ("CAUSE (iBOT B/16, TR)", "miou"): 53.4,
+        ("CAUSE (iBOT B/16, TR)", "pixel_accuracy"): 89.6,
     }
     figures = read_published("voc2012")
     assert {f.name: f.sd for f in figures if f.sd is not None} == {
@@ -55,14 +60,37 @@ def test_figures_of_coco():
     stuff = of("coco_stuff_27")
     assert stuff["k-means (DINO B/8)", "miou"] == 15.7
     assert stuff["STEGO (B/8)", "pixel_accuracy"] == 56.9
-    assert stuff["CAUSE", "miou"] == 45.3
-    assert len(stuff) == 17
+    assert stuff["CAUSE (DINOv2 B/14, TR)", "miou"] == 45.3
+    assert stuff["CAUSE (DINO S/8, MLP)", "pixel_accuracy"] == 66.8
+    assert len(stuff) == 27
     assert {figure.protocol for figure in read_published("coco_stuff_27")} == {"stego"}
     assert of("coco_81") == {
         ("COMUS (instance ground truth)", "miou"): 19.6,
-        ("CAUSE (stuff-map ground truth)", "miou"): 21.2,
+        ("CAUSE (DINO S/8, MLP, stuff-map ground truth)", "miou"): 19.1,
+        ("CAUSE (DINO S/8, MLP, stuff-map ground truth)", "pixel_accuracy"): 78.8,
+        ("CAUSE (DINO S/8, TR, stuff-map ground truth)", "miou"): 21.2,
+        ("CAUSE (DINO S/8, TR, stuff-map ground truth)", "pixel_accuracy"): 75.2,
     }
-    assert of("coco_171") == {("CAUSE", "miou"): 15.2, ("CAUSE", "pixel_accuracy"): 46.6}
+    assert of("coco_171") == {
+        ("CAUSE (DINO S/8, TR)", "miou"): 15.2,
+        ("CAUSE (DINO S/8, TR)", "pixel_accuracy"): 46.6,
+    }
+
+
+def test_figures_of_cityscapes():
+    found = of("cityscapes")
+    assert len(found) == 12
+    assert found["CAUSE (DINO B/8, TR)", "miou"] == 28.0
+    assert found["CAUSE (iBOT B/16, TR)", "pixel_accuracy"] == 89.1
+
+
+def test_every_figure_of_cause_is_marked():
+    figures = [f for name in get_args(Benchmark) for f in read_published(name)]
+    of_cause = [figure for figure in figures if figure.system == "CAUSE"]
+    assert len(of_cause) == 12 + 12 + 8 + 4 + 2
+    for figure in of_cause:
+        assert figure.hygiene == ("not training-free", "label leak")
+        assert figure.protocol == "stego"
 
 
 def test_no_figure_is_of_the_method_itself():

@@ -33,7 +33,7 @@ DEMO = {
     "evaluation": {"protocols": ["maskcontrast", "per_image"]},
     "comparison": {"published": "coco_81"},
     "report": {"parts": 2},
-    "runs": {"lightcluster": {}, "kmeans": {"method": "kmeans"}},
+    "runs": {"lightcluster": {}, "kmeans": {"method": "kmeans"}, "cause": {"method": "cause"}},
 }
 """A configuration in which every step but `paint_labels` has a job."""
 
@@ -59,7 +59,7 @@ CHANGES: dict[str, Any] = {
     "dataset.shard_size": 4,
     "dataset.demo.scenes": 13,
     "dataset.demo.seed": 1,
-    "method": "kmeans",
+    "method": "cause",
     "backbone.model": "vit_small_patch16_224",
     "backbone.weights": "finetuned.safetensors",
     "backbone.seed": 1,
@@ -118,6 +118,21 @@ CHANGES: dict[str, Any] = {
     "labelling.iterations": 7,
     "labelling.seeds": [0, 1],
     "labelling.sample_regions": 512,
+    "cause.head": "tr",
+    "cause.size": 200,
+    "cause.framing": "squash",
+    "cause.fractions": [0.5, 0.8],
+    "cause.mirrored": True,
+    "cause.codes": 17,
+    "cause.bank": 5,
+    "cause.batch_size": 4,
+    "cause.learning_rate": 0.01,
+    "cause.weight_decay": 0,
+    "cause.clip": 2,
+    "cause.least_steps": 4,
+    "cause.probe_start": "uniform",
+    "cause.linear_probe": "detached",
+    "cause.crf": False,
     "evaluation.protocols": ["stego", "coco_things", "per_image"],
     "evaluation.stego_squash": True,
     "comparison.published": "voc2012",
@@ -156,14 +171,17 @@ def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
     only = {kind: {name for name, step in STEPS.items() if step.kinds == (kind,)} for kind in KINDS}
     alone = {"choose_features", "score_images", "compare", "write_dataset_page"}
+    alone |= {"discover_parts"} | only["kmeans"] | only["cause"]
     if key in THINGS_CHANGES:
-        return alone | {"discover_parts"} | only["kmeans"] | only["applied"]
+        return alone | only["applied"]
     painted = {"paint_labels"}
     if key in FOLDER_CHANGES | FIT_CHANGES:
         kind = "lightcluster" if key in FIT_CHANGES else "applied"
-        return alone | painted | {"discover_parts"} | only["kmeans"] | only[kind]
-    ours = {name for name, step in STEPS.items() if "kmeans" not in step.kinds}
-    return painted | only["applied"] | (ours if key == "method" else set())
+        return alone | painted | only[kind]
+    if key == "method":  # the other run of this method has made what is shared
+        other = {name for name, step in STEPS.items() if CHANGES[key] not in step.kinds}
+        return painted | other | {"cache_crops", "cache_views"}
+    return painted | only["applied"]
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:

@@ -369,6 +369,169 @@ def paint_clusters(
     )  # fmt: skip
 
 
+def _caching(settings: dict[str, Any], size: float) -> dict[str, Any]:
+    """Return the arguments that the steps that cache tokens have in common."""
+    return {
+        "size": size, "framing": settings["cause.framing"],
+        "mean": settings["backbone.mean"], "std": settings["backbone.std"],
+        "max_pixels": settings["dataset.max_pixels"], "precision": settings["features.precision"],
+    }  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def cache_crops(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    device: Device = "auto", batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Run the backbone over the training crops of a shard and store their tokens."""
+    _use_threads(threads)
+    from lightcluster.cause.tokens import cache_crops as step
+    from lightcluster.identity import training_size
+
+    step(
+        manifest, weights, output,
+        fractions=settings["cause.fractions"], mirrored=settings["cause.mirrored"],
+        **_caching(settings, training_size(settings["cause.head"], settings["cause.size"])),
+        device=_device(device), batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def cache_views(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    device: Device = "auto", batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Run the backbone over the windows of a shard and store their tokens."""
+    _use_threads(threads)
+    from lightcluster.cause.tokens import cache_views as step
+
+    step(
+        manifest, weights, output, mirrored=settings["cause.crf"],
+        **_caching(settings, settings["cause.size"]),
+        device=_device(device), batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def fit_clusterbook(
+    settings: Settings, shards: Shards,
+    seed: Annotated[int, typer.Option(min=0)],
+    crops: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    losses: Annotated[Path, typer.Option()], device: Device = "auto", threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Train the concepts of CAUSE."""
+    _use_threads(threads)
+    from lightcluster.cause.course import course_of
+    from lightcluster.cause.stages import fit_clusterbook as step
+
+    step(
+        [crops / f"{shard:04d}.zarr" for shard in range(shards)], output, losses,
+        codes=settings["cause.codes"], course=course_of("clusterbook", settings, seed),
+        device=_device(device),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def train_head(
+    settings: Settings, shards: Shards,
+    seed: Annotated[int, typer.Option(min=0)],
+    crops: Annotated[Path, typer.Option()], clusterbook: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()], losses: Annotated[Path, typer.Option()],
+    device: Device = "auto", threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Train the head of CAUSE."""
+    _use_threads(threads)
+    from lightcluster.cause.course import course_of
+    from lightcluster.cause.stages import train_head as step
+
+    step(
+        [crops / f"{shard:04d}.zarr" for shard in range(shards)], clusterbook, output, losses,
+        head=settings["cause.head"], bank=settings["cause.bank"],
+        course=course_of("head", settings, seed), device=_device(device),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def fit_probe(
+    settings: Settings, shards: Shards,
+    seed: Annotated[int, typer.Option(min=0)],
+    crops: Annotated[Path, typer.Option()], head: Annotated[Path, typer.Option()],
+    manifests: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    losses: Annotated[Path, typer.Option()], palette: Annotated[Path, typer.Option()],
+    images: Annotated[str, typer.Option(help="In words, what is trained on.")],
+    classes: OptionalPath = None, device: Device = "auto", threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Train the cluster probe of CAUSE, and a linear probe if one is asked for."""
+    _use_threads(threads)
+    from lightcluster.cause.course import course_of
+    from lightcluster.cause.stages import fit_probe as step
+    from lightcluster.cause.supervision import read_supervision
+
+    names = [f"{shard:04d}" for shard in range(shards)]
+    step(
+        [crops / f"{name}.zarr" for name in names], head, classes, output, losses, palette,
+        about={
+            "framing": settings["cause.framing"], "size": settings["cause.size"], "images": images,
+        },
+        classes=settings["labelling.classes"], background=settings["dataset.background"],
+        start=settings["cause.probe_start"], restarts=settings["clustering.restarts"],
+        iterations=settings["clustering.iterations"],
+        course=course_of("probe", settings, seed), device=_device(device),
+        supervision=read_supervision(
+            settings, [manifests / f"{name}.csv" for name in names], classes
+        ),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def adopt_probe(
+    settings: Settings,
+    seed: Annotated[int, typer.Option(min=0)],
+    weights: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    palette: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Take a head and a probe that another run has trained."""
+    from lightcluster.cause.adoption import adopt_probe as step
+    from lightcluster.features.weights import read_record
+
+    step(Path(settings["fit"]["model"]), seed, read_record(weights).sha256, output, palette)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def paint_probe(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()], views: Annotated[Path, typer.Option()],
+    probe: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Write the segmentations of a shard that the probe makes."""
+    _use_threads(1)
+    from lightcluster.cause.segmentation import paint_probe as step
+
+    step(
+        manifest, views, probe, output,
+        framing=settings["cause.framing"], crf=settings["cause.crf"],
+        max_pixels=settings["dataset.max_pixels"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def plot_training(
+    settings: Settings,
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Draw the losses of a training, and how many tokens each cluster has."""
+    from lightcluster.reporting.training import plot_training as step
+
+    step(run, settings["labelling.seeds"], output)
+
+
 @app.command(rich_help_panel=STEP_PANEL)
 def cluster_dataset(
     settings: Settings, shards: Shards,
@@ -694,8 +857,11 @@ def evaluate(
 
 def _refinement(settings: dict[str, Any]) -> str:
     """Return what refined the segmentation of a run."""
-    ours = settings["method"] == "lightcluster"
-    return str(settings["refinement.method"]) if ours else "none"
+    refined = {
+        "lightcluster": str(settings["refinement.method"]),
+        "cause": "crf" if settings["cause.crf"] else "none",
+    }
+    return refined.get(settings["method"], "none")
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -805,12 +971,13 @@ def report(
     manifest: Annotated[Path, typer.Option()],
     segmentation: Annotated[Path, typer.Option()],
     benchmarks: Annotated[Path, typer.Option()],
-    features: Annotated[str, typer.Option()],
+    features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
     output: Annotated[Path, typer.Option()],
     patch_masks: OptionalPath = None,
     pixel_masks: OptionalPath = None,
     analysis: OptionalPath = None,
     parts: OptionalPath = None,
+    training: OptionalPath = None,
     tables: OptionalPath = None,
     per_image: OptionalPath = None,
     counts: OptionalPath = None,
@@ -822,12 +989,14 @@ def report(
     from lightcluster.reporting.report import report as step
 
     drawn = settings["report"]
+    cause = ("backbone", "labelling", "cause")
+    shown = ("method", *(cause if settings["method"] == "cause" else METHOD))
     step(
         manifest, patch_masks, pixel_masks, segmentation, output,
         tables=tables, per_image=per_image, classes_file=classes, ignore=settings["dataset.ignore"],
         samples=drawn["samples"], seed=drawn["seed"], failures=drawn["failures"],
         max_pixels=settings["dataset.max_pixels"],
-        config={key: settings[key] for key in ("method", *METHOD)},
+        config={key: settings[key] for key in shown},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
-        analysis=analysis, parts=parts, counts=counts,
+        analysis=analysis, figures=[path for path in (parts, training) if path], counts=counts,
     )  # fmt: skip

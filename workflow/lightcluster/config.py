@@ -45,7 +45,11 @@ MEAN_COLOR = "mean_color"
 """The `backbone.model` that is no network, but the mean colour of each patch: a baseline."""
 
 
-EMBEDDED_SIZES = {"features": {"short_side": 192}, "regions": {"crop_size": 96}}
+EMBEDDED_SIZES = {
+    "features": {"short_side": 192},
+    "regions": {"crop_size": 96},
+    "cause": {"size": 192},
+}
 """Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
 
 
@@ -155,7 +159,8 @@ class FitSettings(Section):
         None,
         description="Folder `model` of another run, say of the training split: it is applied as it "
         "is, nothing is fitted on these images, and the tables say so. All settings of the method "
-        "are those of the model; none: the run is fitted on the images it segments.",
+        "are those of the model. With `method: cause`: the folder `cause` of another run, whose "
+        "trained heads are applied. None: the run is fitted on the images it segments.",
     )
 
 
@@ -386,7 +391,7 @@ class RegionSettings(Section):
 class LabellingSettings(Section):
     """Classes: k-means on the CLS tokens and the mean keys of all regions.
 
-    `method: kmeans` has no regions and reads `classes` and `seeds` alone.
+    The other methods have no regions and read `classes` and `seeds` alone.
     """
 
     classes: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
@@ -422,6 +427,75 @@ class LabellingSettings(Section):
         description="Regions that the classes are fitted on at most; a consensus takes memory that "
         "grows with their square, 0.2 GB for the default.",
     )
+
+
+class CauseSettings(Section):
+    """CAUSE (arXiv 2310.07379), for `method: cause`: trained anew with each of `labelling.seeds`.
+
+    It reads `backbone` and `features.precision`, and always the tokens after the last block.
+    """
+
+    head: Literal["mlp", "tr"] = Field(
+        "mlp",
+        description="`mlp` sees each token by itself; `tr`, a decoder layer, all of an image.",
+    )
+    size: int = Field(
+        320,
+        ge=64,
+        le=2048,
+        description="Side of the square that images are seen at, in pixels, rounded to multiples "
+        "of the patch; `mlp` is trained at 0.7 of it. Where it is not set, "
+        f"{EMBEDDED_SIZES['cause']['size']} with the embedded backbone.",
+    )
+    framing: Literal["crop", "squash"] = Field(
+        "crop",
+        description="How an image becomes a square: `crop`: of a training crop the centred square "
+        "(COCO-Stuff, Cityscapes), and images are segmented in overlapping square windows, the "
+        "centred one before the others; `squash`: with another aspect ratio (VOC).",
+    )
+    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.5,),
+        min_length=1,
+        description="Sides of the training crops, as shares of the image's: four corners and the "
+        "centre of each.",
+    )
+    mirrored: bool = Field(False, description="Train on the mirror image of each crop as well.")
+    codes: int = Field(2048, ge=2, le=65_536, description="Concepts of the clusterbook.")
+    bank: int = Field(
+        100, ge=0, le=10_000, description="Projections of each concept that the bank keeps."
+    )
+    batch_size: int = Field(16, ge=1, le=4096, description="Crops in a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Of Adam, in all three stages.")
+    weight_decay: float = Field(1e-4, ge=0, description="Of the head.")
+    clip: float = Field(1.0, gt=0, description="Norm to which the head's gradient is clipped.")
+    least_steps: int = Field(
+        1000,
+        ge=1,
+        description="Steps of each stage at least: a stage goes over the crops 1, 2 and 1 (`tr`: "
+        "5) times, and more often where they are few.",
+    )
+    probe_start: Literal["kmeans", "uniform"] = Field(
+        "kmeans",
+        description="Start of the cluster probe: `uniform`, as published, from where many clusters "
+        "stay empty; `kmeans`: centroids of the head's features, from where the same loss falls "
+        "further (ours).",
+    )
+    linear_probe: Literal["none", "detached", "as_released"] = Field(
+        "none",
+        description="`detached`: a linear probe is trained on labels beside the cluster probe, a "
+        "diagnostic that nothing else sees; `as_released`: its loss also changes the head that is "
+        "evaluated, as in the published program. Such figures owe something to labels, and say so.",
+    )
+    crf: bool = Field(
+        True, description="Average with the mirror image, and refine by a CRF; else neither."
+    )
+
+    @field_validator("fractions")
+    @classmethod
+    def _each_once(cls, fractions: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(fractions)) < len(fractions):
+            raise PydanticCustomError("repeated", "each fraction may stand there once")
+        return fractions
 
 
 ProtocolName = Literal["maskcontrast", "stego", "coco_things", "per_image"]
@@ -461,7 +535,7 @@ class EvaluationSettings(Section):
         return names
 
 
-Benchmark = Literal["none", "voc2012", "coco_stuff_27", "coco_81", "coco_171"]
+Benchmark = Literal["none", "voc2012", "coco_stuff_27", "coco_81", "coco_171", "cityscapes"]
 
 
 class ComparisonSettings(Section):
@@ -506,11 +580,11 @@ class Config(Section):
     """One run: every setting of the workflow."""
 
     dataset: DatasetSettings = DatasetSettings()
-    method: Literal["lightcluster", "kmeans"] = Field(
+    method: Literal["lightcluster", "kmeans", "cause"] = Field(
         "lightcluster",
         description="`lightcluster`: the method of this project; `kmeans`: the baseline that every "
         "figure is to be seen beside, k-means of the patch features of the whole dataset, each "
-        "cluster a class.",
+        "cluster a class; `cause`: a system that trains a head on the backbone's tokens.",
     )
     fit: FitSettings = FitSettings()
     backbone: BackboneSettings = BackboneSettings()
@@ -524,6 +598,7 @@ class Config(Section):
     refinement: RefinementSettings = RefinementSettings()
     regions: RegionSettings = RegionSettings()
     labelling: LabellingSettings = LabellingSettings()
+    cause: CauseSettings = CauseSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     comparison: ComparisonSettings = ComparisonSettings()
     report: ReportSettings = ReportSettings()
@@ -539,7 +614,9 @@ class Config(Section):
         return put_over(EMBEDDED_SIZES, raw) if model == EMBEDDED else raw
 
 
-RESERVED_RUNS = ("features", "images", "labels", "manifest", "logs", "comparison")
+RESERVED_RUNS = (
+    "features", "crops", "views", "images", "labels", "manifest", "logs", "comparison",
+)  # fmt: skip
 SHARED_SECTIONS = ("dataset", "comparison")
 """Sections in which runs cannot differ."""
 
@@ -596,7 +673,10 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
                 problems += found
             configs[name] = config
     problems += dict.fromkeys(
-        problem for config in configs.values() for problem in _foreign_weights(config)
+        problem
+        for config in configs.values()
+        for find in (_foreign_weights, _cause_contradictions)
+        for problem in find(config)
     )
     if problems:
         raise ConfigError(
@@ -634,6 +714,8 @@ def _adopt_fit(config: Config, raw: Mapping[str, Any], prefix: str) -> tuple[Con
 
     assert config.fit.model is not None
     key = f"{prefix}fit.model = {str(config.fit.model)!r}"
+    if config.method == "cause":
+        return config, list(_untrained(config, prefix))
     if config.method != "lightcluster":
         return config, [f"{key}: `method: {config.method}` is always fitted on its images"]
     try:
@@ -655,6 +737,26 @@ def _adopt_fit(config: Config, raw: Mapping[str, Any], prefix: str) -> tuple[Con
     if "weights" in raw.get("backbone", {}):
         method["backbone"]["weights"] = config.backbone.weights
     return Config.model_validate({**config.model_dump(), **method}), problems
+
+
+def _untrained(config: Config, prefix: str) -> Iterator[str]:
+    """Yield what is wrong with the trained heads that a run applies, and what contradicts them."""
+    from lightcluster.cause.adoption import probe_of, read_trained  # safetensors, and numpy with it
+
+    assert config.fit.model is not None
+    for seed in config.labelling.seeds:
+        try:
+            trained = read_trained(probe_of(config.fit.model, seed))
+        except LightClusterError as error:
+            yield f"{prefix}fit.model = {str(config.fit.model)!r}: {error}"
+            continue
+        for name in ("head", "size", "framing"):
+            own, fitted = getattr(config.cause, name), getattr(trained, name)
+            if own != fitted:
+                yield (
+                    f"{prefix}cause.{name} = {own!r}: the head of seed {seed} was trained with "
+                    f"{fitted!r}"
+                )
 
 
 _SHARED = "all runs of a configuration share one dataset, and are compared in one way"
@@ -788,6 +890,20 @@ def _foreign_weights(config: Config) -> Iterator[str]:
             f"backbone.weights = 'embedded': these are of {EMBEDDED}; for {backbone.model} use "
             "`hub`, `random` or the path of a file"
         )
+
+
+def _cause_contradictions(config: Config) -> Iterator[str]:
+    """Yield what `method: cause` cannot be trained with."""
+    if config.method != "cause":
+        return
+    dataset, cause = config.dataset, config.cause
+    labelled = dataset.format != "folder" or dataset.labels is not None
+    if cause.linear_probe != "none" and not labelled:
+        yield (
+            f"cause.linear_probe = {cause.linear_probe!r}: needs labels, and dataset.labels is none"
+        )
+    if config.backbone.model == MEAN_COLOR:
+        yield f"method = 'cause': needs the tokens of a network, and {MEAN_COLOR} is none"
 
 
 def _describe(error: ValidationError, prefix: str) -> list[str]:

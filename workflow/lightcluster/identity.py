@@ -55,6 +55,33 @@ def features_id(config: Config) -> str:
     return f"{weights}-{features.facet}-{layer}-{features.short_side}-{_digest(content)}"
 
 
+def crops_id(config: Config) -> str:
+    """Return a folder name for the tokens of training crops, as `features_id`."""
+    cause = config.cause
+    size = training_size(cause.head, cause.size)
+    return _tokens_id(config, size, [size, cause.framing, cause.fractions, cause.mirrored])
+
+
+def views_id(config: Config) -> str:
+    """Return a folder name for the tokens that images are segmented by, likewise."""
+    cause = config.cause
+    return _tokens_id(config, cause.size, [cause.size, cause.framing, cause.crf])
+
+
+_SHARE_OF_MLP = 224 / 320
+
+
+def training_size(head: str, size: int) -> int:
+    """Return the side at which crops are seen: less where a head sees each token by itself."""
+    return round(_SHARE_OF_MLP * size) if head == "mlp" else size
+
+
+def _tokens_id(config: Config, size: int, own: list[Any]) -> str:
+    backbone = config.backbone
+    content = [weights_id(backbone), backbone.mean, backbone.std, config.features.precision, *own]
+    return f"{weights_id(backbone).rpartition('-')[0]}-{size}-{_digest(content)}"
+
+
 def content_stamp(path: Path) -> str:
     """Return a digest of a file's length, beginning and end: cheap, and untouched by ``touch``.
 

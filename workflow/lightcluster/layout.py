@@ -11,6 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lightcluster.cause.adoption import (
+    WITH_LABELS,
+    WITHOUT_LABELS,
+    probe_of,
+    read_trained,
+)
 from lightcluster.config import PER_IMAGE, Config
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.listing import (
@@ -22,12 +28,24 @@ from lightcluster.datasets.listing import (
 )
 from lightcluster.identity import (
     content_stamp,
+    crops_id,
     features_id,
     local_weights,
+    views_id,
     weights_id,
     weights_source,
 )
-from lightcluster.steps import APPLIED, FITTED, OURS, STEPS, Kind, Step, settings_of
+from lightcluster.steps import (
+    CAUSE,
+    FITTED,
+    OURS,
+    STEPS,
+    TRAINED,
+    WITHOUT_TRAINING,
+    Kind,
+    Step,
+    settings_of,
+)
 
 RESULTS = "results"
 
@@ -111,13 +129,36 @@ class Layout:
         """Return the folder of the feature stores of a run."""
         return f"{self.dataset_folder}/features/{features_id(self.configs[run])}"
 
+    def crops_folder(self, run: str) -> str:
+        """Return the folder of the tokens that a run is trained on."""
+        return f"{self.dataset_folder}/crops/{crops_id(self.configs[run])}"
+
+    def views_folder(self, run: str) -> str:
+        """Return the folder of the tokens that a trained run segments by."""
+        return f"{self.dataset_folder}/views/{views_id(self.configs[run])}"
+
+    def shared_names(self, run: str) -> list[str]:
+        """Return the names of what a run computes with its backbone, and may share with others."""
+        config = self.configs[run]
+        if self.kind(run) in CAUSE:
+            return [*[crops_id(config)] * (self.kind(run) in TRAINED), views_id(config)]
+        return [features_id(config)]
+
     def weights_file(self, run: str) -> str:
         """Return the verified weights of a run."""
         return f"{self.weights_folder}/{weights_id(self.configs[run].backbone)}.safetensors"
 
     @cached_property
     def _run_of_features(self) -> dict[str, str]:
-        return {features_id(config): run for run, config in self.configs.items()}
+        return {features_id(self.configs[run]): run for run in self.runs_of(*WITHOUT_TRAINING)}
+
+    @cached_property
+    def _run_of_crops(self) -> dict[str, str]:
+        return {crops_id(self.configs[run]): run for run in self.runs_of(*TRAINED)}
+
+    @cached_property
+    def _run_of_views(self) -> dict[str, str]:
+        return {views_id(self.configs[run]): run for run in self.runs_of(*CAUSE)}
 
     @cached_property
     def _run_of_weights(self) -> dict[str, str]:
@@ -126,6 +167,10 @@ class Layout:
     def weights_file_of_features(self, features: str) -> str:
         """Return the verified weights that features are extracted with."""
         return self.weights_file(self._run_of_features[features])
+
+    def weights_file_of_tokens(self, tokens: str) -> str:
+        """Return the verified weights that tokens of crops, or of views, are computed with."""
+        return self.weights_file({**self._run_of_crops, **self._run_of_views}[tokens])
 
     def is_chosen(self, features: str) -> bool:
         """Tell whether the facet or the layer of these features is chosen by a step."""
@@ -159,7 +204,9 @@ class Layout:
     def kind(self, run: str) -> Kind:
         """Return what a run does."""
         config = self.configs[run]
-        return "applied" if config.fit.model is not None else config.method
+        if config.fit.model is None:
+            return config.method
+        return "applied" if config.method == "lightcluster" else "cause-applied"
 
     def model_stamp(self, run: str) -> str:
         """Return a digest of the model that a run applies, which holds those of all its files."""
@@ -168,15 +215,34 @@ class Layout:
         folder = self.configs[run].fit.model
         return "none" if folder is None else content_stamp(folder / DESCRIPTION)
 
+    def probe_stamp(self, run: str, seed: str) -> str:
+        """Return a digest of the probe of a seed that a run applies."""
+        folder = self.configs[run].fit.model
+        return "none" if folder is None else content_stamp(probe_of(folder, int(seed)))
+
     def fitted_on(self, run: str) -> str:
         """Return in words on which images a run is fitted."""
-        from lightcluster.model.folder import read_model
+        config = self.configs[run]
+        if config.fit.model is not None and config.method == "cause":
+            return read_trained(probe_of(config.fit.model, config.labelling.seeds[0])).fitted_on
+        if config.fit.model is not None:
+            from lightcluster.model.folder import read_model
 
-        folder = self.configs[run].fit.model
-        if folder is not None:
-            return f"{read_model(folder).images}, without labels"
+            return f"{read_model(config.fit.model).images}, {WITHOUT_LABELS}"
         split = f" (split {self.dataset.split})" if self.dataset.split else ""
-        return f"the evaluated images{split}, without labels"
+        labels = WITH_LABELS if self.learns_from_labels(run) else WITHOUT_LABELS
+        return f"the evaluated images{split}, {labels}"
+
+    @property
+    def images_in_words(self) -> str:
+        """The images of this dataset, as another run that applies what it fitted names them."""
+        split = f" (split {self.dataset.split})" if self.dataset.split else ""
+        return f"{self.dataset.name}{split}"
+
+    def learns_from_labels(self, run: str) -> bool:
+        """Tell whether labels change what a run is evaluated by; see `cause.linear_probe`."""
+        config = self.configs[run]
+        return self.kind(run) in TRAINED and config.cause.linear_probe == "as_released"
 
     def runs_of(self, *kinds: Kind) -> list[str]:
         """Return the runs of some kinds."""
@@ -189,11 +255,14 @@ class Layout:
         ----------
         step : str
         wildcards : object
-            With the attribute ``run``, ``features`` or ``weights``, or none of them.
+            With the attribute ``run``, ``features``, ``crops``, ``views`` or ``weights``, or none
+            of them.
         """
         names = {
             "run": {run: run for run in self.configs},
             "features": self._run_of_features,
+            "crops": self._run_of_crops,
+            "views": self._run_of_views,
             "weights": self._run_of_weights,
         }
         for wildcard, runs in names.items():
@@ -217,6 +286,8 @@ class Layout:
                 "weights": len(self._run_of_weights),
                 "features": sum(map(self.is_chosen, self._run_of_features)),
                 "features shard": len(self._run_of_features) * shards,
+                "crops shard": len(self._run_of_crops) * shards,
+                "views shard": len(self._run_of_views) * shards,
                 "run": len(configs),
                 "shard": len(configs) * shards,
                 "seed": seeds,
@@ -254,10 +325,13 @@ def unfinished(layout: Layout) -> Iterator[str]:
     yield f"LightCluster is not finished with dataset {layout.dataset.name!r}. What is missing:"
     for run, config in layout.configs.items():
         seed = config.labelling.seeds[-1]
+        trained = layout.kind(run) in CAUSE
         made = {  # by a shard, from first to last
             "manifest": (folder / "manifest", ".csv"),
-            "features": (Path(layout.features_folder(run)), ".zarr"),
-        }
+            "features": (
+                Path((layout.views_folder if trained else layout.features_folder)(run)), ".zarr",
+            ),
+        }  # fmt: skip
         if layout.kind(run) in OURS:
             made |= {
                 "image level": (folder / run / "clusters" / "image", ".npz"),
@@ -301,11 +375,13 @@ def summary(layout: Layout) -> Iterator[str]:
     for run, config in layout.configs.items():
         here = folder / run
         yield f"Run {run!r}:"
-        if config.features.automatic:
+        if config.features.automatic and layout.kind(run) in WITHOUT_TRAINING:
             choice = Path(layout.features_folder(run)) / "choice.csv"
             facet, layer = read_choice(choice)
             yield f"  {facet} of layer {layer}, chosen without labels: {choice}"
-        if layout.kind(run) in APPLIED:
+        if layout.learns_from_labels(run):
+            yield f"  fitted on {layout.fitted_on(run)}"
+        if config.fit.model is not None:
             yield f"  fitted on {layout.fitted_on(run)}: {config.fit.model}"
         if layout.labelled:
             import pandas as pd

@@ -13,6 +13,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from lightcluster.cause.heads import FEATURES, PROJECTED
+from lightcluster.cause.modularity import BLOCK
+from lightcluster.cause.tokens import side_in_patches
+from lightcluster.cause.views import evaluation_views, training_views
 from lightcluster.config import MEAN_COLOR, Config, DatasetSettings, parse_config, put_over
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.coco_things import Instances
@@ -24,7 +28,7 @@ from lightcluster.features.backbone import build_architecture
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
-from lightcluster.identity import features_id, local_weights, weights_source
+from lightcluster.identity import local_weights, training_size, weights_source
 from lightcluster.layout import Layout
 from lightcluster.progress import progress
 
@@ -194,7 +198,7 @@ class Size:
     Attributes
     ----------
     images, tokens : int
-        Images that can be read, and their patches.
+        Images that can be read, of `method: cause` crops and windows of them; and their patches.
     dim : int
         Features of a patch.
     """
@@ -218,12 +222,25 @@ def measure(entries: Sequence[Entry], config: Config) -> Size:
             height, width = image_size(entry.path, config.dataset.max_pixels)
         except ImageError:
             continue
+        seen, of_image = _seen(height, width, config, patch)
+        images += seen
+        tokens += of_image
+    return Size(images, tokens, dim)
+
+
+def _seen(height: int, width: int, config: Config, patch: int) -> tuple[int, int]:
+    """Return how often the backbone sees an image, and how many patches are kept of it."""
+    if config.method != "cause":
         rows, columns = target_size(
             height, width, config.features.short_side, patch, config.features.max_tokens
         )
-        images += 1
-        tokens += rows * columns // patch**2
-    return Size(images, tokens, dim)
+        return 1, rows * columns // patch**2
+    cause = config.cause
+    crops = training_views(height, width, cause.fractions, cause.mirrored, cause.framing)
+    windows = (1 + cause.crf) * len(evaluation_views(height, width, cause.framing))
+    sides = [side_in_patches(size, patch) for size in (training_size(cause.head, cause.size),
+                                                       cause.size)]  # fmt: skip
+    return len(crops) + windows, len(crops) * sides[0] ** 2 + windows * sides[1] ** 2
 
 
 def _patch_and_dim(model: str) -> tuple[int, int]:
@@ -235,6 +252,9 @@ def _patch_and_dim(model: str) -> tuple[int, int]:
     return int(network.patch_embed.patch_size[0]), int(network.embed_dim)
 
 
+_CONTRASTS = 6
+"""Numbers that the contrast holds for an anchor and a projection of the bank."""
+
 _GUIDE_BYTES = 20 * 4 * 4
 """Of a patch: 20 maps in single precision, at 2 × 2 pixels."""
 
@@ -245,8 +265,13 @@ def peak_bytes(size: Size, config: Config) -> int:
     The levels hold a sample of patches in half and in single precision, and once more while faiss
     works on it; the re-estimation holds a larger one in single precision; the consensus of the
     classes holds all distances between a sample of regions, and scipy a copy of them. None grows
-    with the number of images.
+    with the number of images. CAUSE's bank is full once every code occurs, and is compared with the
+    tokens of one image at a time.
     """
+    if config.method == "cause":
+        bank = config.cause.codes * config.cause.bank
+        anchors = size.tokens // max(1, size.images) // BLOCK**2
+        return 700 * 2**20 + 4 * bank * (PROJECTED + 2 * FEATURES + _CONTRASTS * anchors)
     clustering, reestimation = config.clustering, config.reestimation
     distances = config.labelling.sample_regions**2 // 2 * 8
     levels = min(clustering.sample_tokens, size.tokens) * size.dim * (2 + 4 + 4)
@@ -262,10 +287,10 @@ def print_plan(configfiles: Sequence[Path]) -> None:
     """Print images, patches, bytes of features, peak memory and jobs of a configuration."""
     console = Console()
     layout = Layout(read_configs(configfiles))
-    table = Table("run", "images", "patches", "features", "gather jobs", "features shared as")
+    table = Table("run", "seen", "patches", "features", "gather jobs", "features shared as")
     sizes: dict[str, Size] = {}
     for run, config in layout.configs.items():
-        name = features_id(config)
+        name = " and ".join(layout.shared_names(run))
         if layout.dataset.format == "demo" and not Path(layout.scenes).is_dir():
             console.print("the demo's scenes are not generated yet: 240 x 320 pixels are assumed")
             entries = []
@@ -292,11 +317,8 @@ def print_plan(configfiles: Sequence[Path]) -> None:
 def _assumed(layout: Layout, config: Config) -> Size:
     """Return the size of the features of demo scenes that are not drawn yet."""
     patch, dim = _patch_and_dim(config.backbone.model)
-    rows, columns = target_size(
-        240, 320, config.features.short_side, patch, config.features.max_tokens
-    )
-    images, tokens = layout.n_images, layout.n_images * (rows * columns // patch**2)
-    return Size(images, tokens, dim)
+    seen, tokens = _seen(240, 320, config, patch)
+    return Size(layout.n_images * seen, layout.n_images * tokens, dim)
 
 
 def _readable(count: float) -> str:

@@ -12,13 +12,13 @@ from typing import Any, Literal, get_args
 
 from lightcluster.config import METHOD, Config, lookup
 
-Kind = Literal["lightcluster", "applied", "kmeans"]
-"""What a run does: its `method`; ``applied`` is that of this project without fitting."""
+Kind = Literal["lightcluster", "applied", "kmeans", "cause", "cause-applied"]
+"""What a run does: its `method`; ``applied`` and ``cause-applied`` fit nothing (`fit.model`)."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "run", "shard",
-               "seed", "shard and seed", "all runs"]  # fmt: skip
+Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "crops shard",
+               "views shard", "run", "shard", "seed", "shard and seed", "all runs"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ class Step:
 OURS: tuple[Kind, ...] = ("lightcluster", "applied")
 FITTED: tuple[Kind, ...] = ("lightcluster",)
 APPLIED: tuple[Kind, ...] = ("applied",)
+CAUSE: tuple[Kind, ...] = ("cause", "cause-applied")
+TRAINED: tuple[Kind, ...] = ("cause",)
+WITHOUT_TRAINING: tuple[Kind, ...] = (*OURS, "kmeans")
 
 STEPS: dict[str, Step] = {
     "generate_demo": Step(
@@ -96,11 +99,15 @@ STEPS: dict[str, Step] = {
     ),
     "choose_features": Step(
         unit="features",
+        kinds=WITHOUT_TRAINING,
+        places=("method",),
         reads=("backbone.mean", "backbone.std", "features", "dataset.max_pixels"),
         after=("gather_manifest", "fetch_weights"),
     ),
     "extract_features": Step(
         unit="features shard",
+        kinds=WITHOUT_TRAINING,
+        places=("method",),
         reads=(
             "backbone.mean",
             "backbone.std",
@@ -116,6 +123,8 @@ STEPS: dict[str, Step] = {
     ),
     "sample_features": Step(
         unit="shard",
+        kinds=WITHOUT_TRAINING,
+        places=("method",),
         reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),
         after=("extract_features",),
     ),
@@ -154,6 +163,107 @@ STEPS: dict[str, Step] = {
         kinds=("kmeans",),
         reads=("clustering.normalize", "clustering.metric", "upsampling.method"),
         after=("index_dataset", "extract_features", "fit_clusters"),
+    ),
+    "cache_crops": Step(
+        unit="crops shard",
+        kinds=TRAINED,
+        reads=(
+            "backbone.mean",
+            "backbone.std",
+            "cause.head",
+            "cause.size",
+            "cause.framing",
+            "cause.fractions",
+            "cause.mirrored",
+            "features.precision",
+            "dataset.max_pixels",
+        ),
+        places=("method",),
+        after=("index_dataset", "fetch_weights"),
+    ),
+    "cache_views": Step(
+        unit="views shard",
+        kinds=CAUSE,
+        reads=(
+            "backbone.mean",
+            "backbone.std",
+            "cause.size",
+            "cause.framing",
+            "cause.crf",
+            "features.precision",
+            "dataset.max_pixels",
+        ),
+        places=("method",),
+        after=("index_dataset", "fetch_weights"),
+    ),
+    "fit_clusterbook": Step(
+        unit="seed",
+        kinds=TRAINED,
+        reads=(
+            "cause.codes",
+            "cause.batch_size",
+            "cause.learning_rate",
+            "cause.least_steps",
+        ),
+        places=("labelling.seeds",),
+        after=("gather_manifest", "cache_crops"),
+    ),
+    "train_head": Step(
+        unit="seed",
+        kinds=TRAINED,
+        reads=(
+            "cause.head",
+            "cause.bank",
+            "cause.batch_size",
+            "cause.learning_rate",
+            "cause.weight_decay",
+            "cause.clip",
+            "cause.least_steps",
+        ),
+        places=("labelling.seeds",),
+        after=("cache_crops", "fit_clusterbook"),
+    ),
+    "fit_probe": Step(
+        unit="seed",
+        kinds=TRAINED,
+        reads=(
+            "cause.head",
+            "cause.framing",
+            "cause.fractions",
+            "cause.mirrored",
+            "cause.batch_size",
+            "cause.learning_rate",
+            "cause.least_steps",
+            "cause.probe_start",
+            "cause.linear_probe",
+            "cause.size",
+            "dataset.split",
+            "clustering.restarts",
+            "clustering.iterations",
+            "labelling.classes",
+            "dataset.background",
+            "dataset.ignore",
+        ),
+        places=("labelling.seeds",),
+        after=("read_classes", "cache_crops", "train_head"),
+    ),
+    "adopt_probe": Step(
+        unit="seed",
+        kinds=("cause-applied",),
+        reads=("fit",),
+        places=("dataset.name", "labelling.seeds"),
+        after=("fetch_weights",),
+    ),
+    "paint_probe": Step(
+        unit="shard and seed",
+        kinds=CAUSE,
+        reads=("cause.framing", "cause.crf", "dataset.max_pixels"),
+        after=("index_dataset", "cache_views", "fit_probe", "adopt_probe"),
+    ),
+    "plot_training": Step(
+        kinds=TRAINED,
+        reads=("labelling.seeds",),
+        after=("fit_clusterbook", "train_head", "fit_probe"),
     ),
     "cluster_dataset": Step(
         kinds=FITTED,
@@ -322,6 +432,7 @@ STEPS: dict[str, Step] = {
             "refine_masks",
             "paint_segmentation",
             "paint_clusters",
+            "paint_probe",
         ),
         version=2,
     ),
@@ -331,13 +442,21 @@ STEPS: dict[str, Step] = {
             "labelling.seeds",
             "evaluation",
             "refinement.method",
+            "cause.crf",
+            "cause.linear_probe",
             "method",
         ),
         after=("read_classes", "count_masks", "count_confusion"),
         version=2,
     ),
     "score_images": Step(
-        reads=("labelling.seeds", "refinement.method", "method"),
+        reads=(
+            "labelling.seeds",
+            "refinement.method",
+            "cause.crf",
+            "cause.linear_probe",
+            "method",
+        ),
         places=("evaluation.protocols",),
         after=("count_confusion",),
     ),
@@ -383,17 +502,19 @@ STEPS: dict[str, Step] = {
         after=("count_masks", "count_confusion", "evaluate"),
     ),
     "report": Step(
-        reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD),
+        reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),
         after=(
             "gather_manifest",
             "score_patches",
             "refine_masks",
             "paint_segmentation",
             "paint_clusters",
+            "paint_probe",
             "evaluate",
             "score_images",
             "analyse",
             "discover_parts",
+            "plot_training",
         ),
         version=4,
     ),

@@ -12,7 +12,7 @@ from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
 from lightcluster.layout import Layout, prepare_environment, summary, unfinished
 from lightcluster.runlock import RunLock
-from lightcluster.steps import FITTED, OURS, STEPS
+from lightcluster.steps import FITTED, OURS, STEPS, TRAINED
 
 prepare_environment(WORKFLOW)
 
@@ -48,6 +48,8 @@ wildcard_constraints:
     round=r"\d+",
     weights=r"[^/]+",
     features=r"[^/]+",
+    crops=r"[^/]+",
+    views=r"[^/]+",
 
 
 def runs_with(step):
@@ -77,6 +79,25 @@ def stores_of(wildcards):
     return expand(
         f"{LAYOUT.features_folder(wildcards.run)}/{{shard}}.zarr", shard=SHARDS
     )
+
+
+def crops_of(wildcards):
+    """Return the tokens of the training crops of all shards."""
+    return expand(f"{LAYOUT.crops_folder(wildcards.run)}/{{shard}}.zarr", shard=SHARDS)
+
+
+def manifests_of_labels(wildcards):
+    """Return the manifests of all shards, where a probe is trained on their labels."""
+    supervised = CONFIGS[wildcards.run].cause.linear_probe != "none"
+    return expand(
+        f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS if supervised else []
+    )
+
+
+def training_of(wildcards):
+    """Return the figure of the training, of a run that is trained."""
+    trained = LAYOUT.kind(wildcards.run) in TRAINED
+    return [f"{DATASET}/{wildcards.run}/training.png"] * trained
 
 
 def choice_of(wildcards):

@@ -278,6 +278,7 @@ rule report:
         analysis=lambda wildcards: [f"{DATASET}/{wildcards.run}/analysis"]
         * has_masks(wildcards.run),
         parts=parts_of,
+        training=training_of,
         per_image=per_image_of,
     output:
         report(
@@ -309,6 +310,7 @@ rule report:
         ),
         analysis=option("analysis"),
         parts=option("parts"),
+        training=option("training"),
         segmentation=lambda wildcards: (
             f"{DATASET}/{wildcards.run}/segmentation/"
             f"seed-{CONFIGS[wildcards.run].labelling.seeds[0]}"
@@ -317,12 +319,14 @@ rule report:
         per_image=option("per-image", of="per_image"),
         classes=classes_option,
         benchmarks=f"{RUN}/benchmarks",
-        features=lambda wildcards: Path(LAYOUT.features_folder(wildcards.run)).name,
+        features=lambda wildcards: " ".join(
+            f"--features {name}" for name in LAYOUT.shared_names(wildcards.run)
+        ),
     shell:
         "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
         "{params.masks} --segmentation {params.segmentation} --benchmarks {params.benchmarks} "
-        "--features {params.features} {params.analysis} {params.parts} --output {output} "
-        "{params.tables} {params.per_image} {params.classes} > {log} 2>&1"
+        "{params.features} {params.analysis} {params.parts} {params.training} "
+        "--output {output} {params.tables} {params.per_image} {params.classes} > {log} 2>&1"
 
 
 rule write_dataset_page:

@@ -171,7 +171,8 @@ def extract_shard(
     with writer, bar:
         for batch, features in zip(batches, computed, strict=True):
             of_batch = [colors.popleft() for _ in batch]
-            for plan, image in zip(batch, _per_image(features, batch, of_batch), strict=True):
+            paths = [plan.row.path for plan in batch]
+            for plan, image in zip(batch, each_image(features, paths, of_batch), strict=True):
                 writer.append(plan.row.image_id, image)
             bar.update(len(batch))
 
@@ -182,10 +183,10 @@ def _batches(plans: Sequence[_Plan], most: int) -> list[list[_Plan]]:
     return [group[start : start + most] for group in same for start in range(0, len(group), most)]
 
 
-def prepare_row(
-    row: ImageRow, size: tuple[int, int], backbone: Backbone, max_pixels: int
-) -> PreparedImage:
-    """Decode, resize to (height, width) and normalise one image.
+def open_row(
+    row: ImageRow, max_pixels: int, draft_size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Decode an image of a manifest; see :func:`.images.open_image`.
 
     Raises
     ------
@@ -200,18 +201,39 @@ def prepare_row(
                 f"{row.width} when the dataset was indexed; index it again "
                 "(snakemake --forcerun index_dataset)"
             )
-        rgb = resize_image(open_image(row.path, max_pixels, draft_size=size), size)
+        return open_image(row.path, max_pixels, draft_size)
     except ImageError as error:
         raise ImageError(f"{row.path}: {error}") from error
+
+
+def prepare_row(
+    row: ImageRow, size: tuple[int, int], backbone: Backbone, max_pixels: int
+) -> PreparedImage:
+    """Decode, resize to (height, width) and normalise one image.
+
+    Raises
+    ------
+    ImageError
+        Naming the file, if it cannot be read or has changed since it was indexed.
+    """
+    rgb = resize_image(open_row(row, max_pixels, draft_size=size), size)
     grid = (size[0] // backbone.patch_size, size[1] // backbone.patch_size)
     pixels = prepare_image(rgb, size, backbone.mean, backbone.std)
     return PreparedImage(pixels, patch_colors(rgb, grid))
 
 
-def _per_image(
-    features: Features, batch: Sequence[_Plan], colors: Sequence[NDArray[np.uint8]]
+def each_image(
+    features: Features, paths: Sequence[Path], colors: Sequence[NDArray[np.uint8]]
 ) -> Iterator[ImageFeatures]:
     """The features of each image of a batch as the store keeps them.
+
+    Parameters
+    ----------
+    features : Features
+    paths : sequence of Path
+        File of each image, for the message.
+    colors : sequence of uint8 array
+        See :func:`.images.patch_colors`.
 
     Raises
     ------
@@ -221,7 +243,7 @@ def _per_image(
     halves = {name: facet.half().cpu().numpy() for name, facet in features.facets.items()}
     cls = features.cls.cpu().numpy()
     attention = features.cls_attention.half().cpu().numpy()
-    for index, plan in enumerate(batch):
+    for index, path in enumerate(paths):
         image = ImageFeatures(
             cls=cls[index],
             cls_attention=attention[index],
@@ -231,7 +253,7 @@ def _per_image(
         arrays: list[NDArray[Any]] = [image.cls, image.cls_attention, *image.facets.values()]
         if not all(np.isfinite(array).all() for array in arrays):
             raise LightClusterError(
-                f"{plan.row.path}: features that are not finite numbers of float16; "
+                f"{path}: features that are not finite numbers of float16; "
                 "set `precision: float32`, and check the weights if that does not help"
             )
         yield image

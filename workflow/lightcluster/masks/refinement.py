@@ -65,10 +65,33 @@ def refine_crf(
     float32 array, shape (height, width)
         In [0, 1].
     """
-    height, width = score.shape
-    foreground = np.clip(score, crf.clip, 1 - crf.clip).ravel()
-    unary = -np.log(np.stack([1 - foreground, foreground]))
-    model = densecrf.DenseCRF2D(width, height, 2)
+    foreground = np.clip(score, crf.clip, 1 - crf.clip)
+    probability: NDArray[np.float32] = infer_crf(np.stack([1 - foreground, foreground]), image, crf)
+    refined: NDArray[np.float32] = probability[1]
+    return refined
+
+
+def infer_crf(
+    probability: NDArray[np.float32], image: NDArray[np.uint8], crf: Crf
+) -> NDArray[np.float32]:
+    """Return the probability of each label after mean-field inference.
+
+    Parameters
+    ----------
+    probability : float32 array, shape (labels, height, width)
+        Unary, above 0.
+    image : uint8 array, shape (height, width, 3)
+        RGB.
+    crf : Crf
+        Its `clip` is not used.
+
+    Returns
+    -------
+    float32 array, shape (labels, height, width)
+    """
+    labels, height, width = probability.shape
+    unary = -np.log(probability.reshape(labels, -1))
+    model = densecrf.DenseCRF2D(width, height, labels)
     model.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
     model.addPairwiseGaussian(sxy=crf.gaussian_sxy, compat=crf.gaussian_weight)
     model.addPairwiseBilateral(
@@ -77,8 +100,8 @@ def refine_crf(
         rgbim=np.require(image, np.uint8, ["C", "W"]),  # pydensecrf refuses read-only arrays
         compat=crf.bilateral_weight,
     )
-    probability: NDArray[np.float32] = np.asarray(model.inference(crf.iterations), np.float32)[1]
-    return probability.reshape(height, width)
+    inferred: NDArray[np.float32] = np.asarray(model.inference(crf.iterations), np.float32)
+    return inferred.reshape(labels, height, width)
 
 
 def working_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:

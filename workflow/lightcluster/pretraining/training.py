@@ -20,13 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lightcluster.checkpoints import (
+    read_tensors,
+    restore_training,
+    training_state,
+    write_tensors,
+)
 from lightcluster.errors import ConfigError, LightClusterError, StoreError
 from lightcluster.features.backbone import (
     autocast,
@@ -182,7 +186,7 @@ def pretrain(
                 _save(checkpoint, student, teacher, optimizer, recipe, step + 1)
     weights = output / "weights.safetensors"
     state = {name: tensor.half() for name, tensor in teacher.network.state_dict().items()}
-    _write_tensors(weights, state, {})
+    write_tensors(weights, state, {})
     plot_losses(log.path, recipe.prototypes, output / "losses.svg")
     return weights
 
@@ -364,11 +368,8 @@ def _save(
     step: int,
 ) -> None:
     """Write all that a resumed run needs."""
-    tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
-    tensors |= {f"teacher.{name}": tensor for name, tensor in teacher.state_dict().items()}
-    for number, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": moment for name, moment in moments.items()}
-    _write_tensors(path, tensors, {"recipe": recipe.model_dump_json(), "step": str(step)})
+    tensors = training_state({"student": student, "teacher": teacher}, optimizer)
+    write_tensors(path, tensors, {"recipe": recipe.model_dump_json(), "step": str(step)})
 
 
 def _resume(
@@ -387,12 +388,10 @@ def _resume(
     StoreError
         If it is damaged.
     """
+    tensors, about = read_tensors(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         found, step = Recipe.model_validate_json(about["recipe"]), int(about["step"])
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except (KeyError, ValueError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete it and start again") from None
     if found != recipe:
         changed = [k for k, value in recipe.model_dump().items() if found.model_dump()[k] != value]
@@ -400,25 +399,5 @@ def _resume(
             f"{path}: of another recipe (other {', '.join(changed)}); choose another folder, or "
             "delete the checkpoint to start again"
         )
-    student.load_state_dict(_below(tensors, "student."))
-    teacher.load_state_dict(_below(tensors, "teacher."))
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below(tensors, "optimizer.").items():
-        number, _, moment = name.partition(".")
-        state.setdefault(int(number), {})[moment] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    restore_training(tensors, {"student": student, "teacher": teacher}, optimizer)
     return step
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        safetensors.torch.save_file(ready, temporary, about)

@@ -65,15 +65,15 @@ def _number(text: str | None) -> float:
         return 0.0
 
 
-def read_costs(run: Path, dataset: Path, features: str) -> list[Cost]:
+def read_costs(run: Path, dataset: Path, shared: Sequence[str]) -> list[Cost]:
     """Read what each step of a run has taken.
 
     Parameters
     ----------
     run, dataset : Path
         Folders ``benchmarks`` of the run and of its dataset.
-    features : str
-        Name of the run's features, below the steps that make them.
+    shared : sequence of str
+        Names of the run's features, below the steps that make them; see `Layout.shared_names`.
 
     Returns
     -------
@@ -82,9 +82,10 @@ def read_costs(run: Path, dataset: Path, features: str) -> list[Cost]:
     """
     costs = []
     for step in STEPS:
-        places = (run / step, dataset / step / features)
+        places = (run / step, *(dataset / step / name for name in shared))
         files = [path for place in places for path in sorted(place.rglob("*.tsv"))]
-        named = (run / f"{step}.tsv", dataset / f"{step}.tsv", dataset / step / f"{features}.tsv")
+        named = [run / f"{step}.tsv", dataset / f"{step}.tsv"]
+        named += [dataset / step / f"{name}.tsv" for name in shared]
         files += [path for path in named if path.is_file()]
         if step == "index_dataset":
             files += sorted((dataset / step).glob("*.tsv"))

@@ -95,8 +95,15 @@ ANALYSES = {
         "Foreground patches of images drawn at random, clustered over all of them: by tokens, and "
         "by keys of the same block.",
     ),
+    "training": (
+        "Training",
+        "The loss of each stage, averaged over 2 % of its steps, and the share of the tokens that "
+        "each cluster of the probe has in the end, from the largest to the smallest; a line for "
+        "each seed.",
+    ),
 }
-"""Heading and caption of each figure of `analysis.analyse` and of `parts.discover_parts`."""
+"""Heading and caption of each figure of `analysis.analyse`, `parts.discover_parts` and
+`training.plot_training`."""
 
 
 def report(
@@ -117,7 +124,7 @@ def report(
     config: Mapping[str, Any],
     costs: Sequence[Cost] = (),
     analysis: Path | None = None,
-    parts: Path | None = None,
+    figures: Sequence[Path] = (),
     counts: Path | None = None,
 ) -> None:
     """Write the report of a run into the folder `output`.
@@ -156,8 +163,8 @@ def report(
         What the steps took, to be shown.
     analysis : Path or None
         Folder of figures to be shown as well, from `analysis.analyse`.
-    parts : Path or None
-        A figure likewise, from `parts.discover_parts`.
+    figures : sequence of Path
+        Likewise, from `parts.discover_parts` and `training.plot_training`.
     counts : Path or None
         Folder of the counts of `counting`: failures by the truth and the confusion of the classes
         are shown, too.
@@ -179,23 +186,23 @@ def report(
     with replacing(output) as folder:
         folder.mkdir()
         sheets = write_contact_sheets(sources, chosen, folder)
-        metrics, figures = None, []
+        metrics, drawn = None, []
         if tables is not None:
             metrics = read_table(tables / "metrics.csv")
-            figures = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
+            drawn = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
             if counts is not None and classes is not None:
-                figures.append(
+                drawn.append(
                     write_confusion(metrics, counts, list(per_shard), key, classes, folder)
                 )
         viewed = view(sources, manifest, chosen, failures, counts, metrics)
         of_images = None if per_image is None else image_score(read_table(per_image))
         page = render_page(
-            metrics, of_images, sheets, figures, shown=len(chosen), images=per_shard.total(),
+            metrics, of_images, sheets, drawn, shown=len(chosen), images=per_shard.total(),
             viewer=render_viewer(viewed),
             config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
             analysis=[
                 *(sorted(analysis.glob("*.png"), key=_order_of) if analysis else []),
-                *([parts] if parts else []),
+                *figures,
             ],
         )  # fmt: skip
         (folder / "index.html").write_text(page, encoding="utf-8")

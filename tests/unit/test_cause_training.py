@@ -1,0 +1,509 @@
+"""The training of CAUSE: what a step sees, resuming, mistakes, and what labels may reach."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from builders import write_classes, write_manifest, write_png
+from PIL import Image
+
+from lightcluster.cause import course as course_module
+from lightcluster.cause import stages
+from lightcluster.cause.course import Course, course_of, train, views_of_step
+from lightcluster.cause.heads import build_head
+from lightcluster.cause.stages import (
+    USED,
+    ClusterbookStage,
+    ProbeStage,
+    fit_clusterbook,
+    fit_probe,
+    read_head,
+    supervised_loss,
+    train_head,
+)
+from lightcluster.cause.supervision import read_supervision
+from lightcluster.cause.tokens import Tokens
+from lightcluster.cause.views import training_views
+from lightcluster.checkpoints import read_tensors, write_tensors
+from lightcluster.errors import LightClusterError, StoreError
+from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+
+DIM, SIDE = 16, 8
+COURSE = Course(epochs=1, least_steps=12, batch_size=4, learning_rate=1e-3, clip=1.0, seed=3)
+
+
+ABOUT = {"framing": "squash", "size": 32, "images": "train"}
+
+
+def write_tokens(path: Path, tokens: np.ndarray, names: list[str] | None = None) -> Path:
+    """Write the store of tokens [views, side * side, dim]."""
+    count, patches, dim = tokens.shape
+    grid = np.full((count, 2), math.isqrt(patches), np.int32)
+    names = names or [f"view#{number}" for number in range(count)]
+    attributes = {"patch_size": 4, "weights_sha256": "a"}
+    with FeatureStoreWriter(path, grid, grid * 4, names, ("token",), dim, attributes) as writer:
+        for name, image in zip(names, tokens, strict=True):
+            writer.append(
+                name,
+                ImageFeatures(
+                    cls=image.mean(0).astype(np.float32),
+                    cls_attention=np.zeros(patches, np.float16),
+                    colors=np.zeros((patches, 4, 3), np.uint8),
+                    facets={"token": image.astype(np.float16)},
+                ),
+            )
+    return path
+
+
+def groups_of_tokens(views: int, seed: int = 0, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """Return tokens of three directions, one in each quarter of an image, and their groups."""
+    rng = np.random.default_rng(seed)
+    row, column = np.indices((side, side)).reshape(2, -1) // (side // 2)
+    group = rng.integers(3, size=(views, 4))[:, 2 * row + column]
+    tokens = 3 * np.eye(3, DIM)[group] + rng.normal(0, 0.3, (views, side * side, DIM))
+    return tokens, group
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """The token stores of two shards, of ten and of seven crops."""
+    tokens, _ = groups_of_tokens(17)
+    return [
+        write_tokens(tmp_path / "0000.zarr", tokens[:10], [f"a#{n}" for n in range(10)]),
+        write_tokens(tmp_path / "0001.zarr", tokens[10:], [f"b#{n}" for n in range(7)]),
+    ]
+
+
+# ---- tokens -------------------------------------------------------------------------------------
+
+
+def test_tokens_are_read_across_shards_in_any_order(crops):
+    tokens = Tokens(crops)
+    expected = torch.from_numpy(groups_of_tokens(17)[0].astype(np.float16)).float()
+    chosen = np.array([12, 0, 9, 10, 16])
+    torch.testing.assert_close(tokens.read(chosen), expected[chosen], rtol=0, atol=0)
+    assert (tokens.count, tokens.dim, tokens.grid, tokens.patch_size) == (17, DIM, (8, 8), 4)
+    assert tokens.names[9:11] == ["a#9", "b#0"]
+
+
+def test_the_digest_changes_with_the_tokens(crops, tmp_path):
+    tokens, _ = groups_of_tokens(7, seed=1)
+    other = write_tokens(tmp_path / "x" / "0001.zarr", tokens, [f"b#{n}" for n in range(7)])
+    assert Tokens(crops).digest == Tokens(crops).digest != Tokens([crops[0], other]).digest
+
+
+def test_stores_of_different_grids_or_of_no_image_are_errors(crops, tmp_path):
+    empty = write_tokens(tmp_path / "e" / "0000.zarr", np.zeros((0, SIDE * SIDE, DIM)))
+    assert Tokens([empty, *crops]).count == 17
+    with pytest.raises(StoreError, match="no tokens of any image"):
+        Tokens([empty])
+    with FeatureStoreWriter(
+        tmp_path / "o" / "0000.zarr", np.array([[2, 2]]), np.array([[8, 8]]), ["o#0"], ("token",),
+        DIM, {"patch_size": 4, "weights_sha256": "a"},
+    ) as writer:  # fmt: skip
+        writer.append(
+            "o#0",
+            ImageFeatures(
+                cls=np.zeros(DIM, np.float32), cls_attention=np.zeros(4, np.float16),
+                colors=np.zeros((4, 4, 3), np.uint8),
+                facets={"token": np.zeros((4, DIM), np.float16)},
+            ),
+        )  # fmt: skip
+    with pytest.raises(StoreError, match="different backbones or sizes"):
+        Tokens([*crops, tmp_path / "o" / "0000.zarr"])
+
+
+# ---- the course ---------------------------------------------------------------------------------
+
+
+def test_each_view_is_seen_once_in_an_epoch_and_in_another_order_in_the_next():
+    course = Course(epochs=2, least_steps=1, batch_size=4, learning_rate=1)
+    assert course.steps(17) == 8
+    epochs = [
+        np.concatenate([views_of_step(17, course, "head", 4 * epoch + n) for n in range(4)])
+        for epoch in range(2)
+    ]
+    for seen in epochs:
+        assert len(set(seen.tolist())) == 16
+    assert epochs[0].tolist() != epochs[1].tolist()
+    again = views_of_step(17, course, "head", 0)
+    assert again.tolist() == epochs[0][:4].tolist()
+    assert again.tolist() != views_of_step(17, course, "probe", 0).tolist()
+
+
+def test_few_views_are_one_batch_and_have_more_epochs():
+    course = Course(epochs=1, least_steps=7, batch_size=16, learning_rate=1)
+    assert course.steps(5) == 7
+    assert sorted(views_of_step(5, course, "head", 6).tolist()) == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("stage", "head", "rates"),
+    [
+        ("clusterbook", "tr", [1, 1, 1, 1, 1]),
+        ("head", "tr", [1, 1, 1, 1, 1]),
+        ("probe", "mlp", [1, 1, 1, 1, 1]),
+        ("probe", "tr", [1, 1, 0.5, 0.5, 0.25]),  # after two epochs of five, and after four
+    ],
+)
+@pytest.mark.parametrize("least", [1, 200])
+def test_rates_fall_as_published_also_where_there_are_more_epochs(stage, head, rates, least):
+    settings = {
+        "cause.head": head, "cause.least_steps": least, "cause.batch_size": 16,
+        "cause.learning_rate": 1.0, "cause.weight_decay": 1e-4, "cause.clip": 2.0,
+    }  # fmt: skip
+    course = course_of(stage, settings, 0)
+    steps = course.steps(160)
+    assert steps == max(10 * course.epochs, least)
+    found = [course.rate(int((part + 0.5) * steps / 5), steps) for part in range(5)]
+    assert found == pytest.approx(rates)
+    assert (course.weight_decay, course.clip) == ((1e-4, 2.0) if stage == "head" else (0, math.inf))
+
+
+def test_published_epochs():
+    settings = {"cause.least_steps": 1, "cause.batch_size": 16, "cause.learning_rate": 1.0}
+    for head, epochs in (("mlp", 1), ("tr", 5)):
+        assert course_of("clusterbook", {**settings, "cause.head": head}, 0).epochs == 1
+        assert course_of("probe", {**settings, "cause.head": head}, 0).epochs == epochs
+    of_head = {**settings, "cause.weight_decay": 0.0, "cause.clip": 1.0}
+    assert course_of("head", of_head, 0).epochs == 2
+
+
+# ---- resuming -----------------------------------------------------------------------------------
+
+
+def fit_all(crops, folder: Path, head: str = "mlp") -> dict[str, Path]:
+    """Train all three stages below `folder`."""
+    files = {name: folder / f"{name}.safetensors" for name in ("clusterbook", "head", "probe")}
+    losses = {name: folder / f"{name}.csv" for name in files}
+    fit_clusterbook(
+        crops, files["clusterbook"], losses["clusterbook"], codes=12, course=COURSE, device="cpu"
+    )
+    train_head(
+        crops, files["clusterbook"], files["head"], losses["head"], head=head, bank=5,
+        course=COURSE, device="cpu",
+    )  # fmt: skip
+    fit_probe(
+        crops, files["head"], None, files["probe"], losses["probe"], folder / "classes.csv",
+        classes=3, background=None, about=ABOUT, start="uniform", restarts=1, iterations=5,
+        course=COURSE, device="cpu",
+    )  # fmt: skip
+    return files
+
+
+def test_a_training_that_is_killed_goes_on_from_its_last_epoch(crops, tmp_path):
+    """The very process, by SIGKILL, at a moment of its own."""
+    settings = {
+        "cause.codes": 12, "cause.batch_size": 4, "cause.learning_rate": 1e-3,
+        "cause.least_steps": 400,
+    }  # fmt: skip
+
+    def start(name: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable, "-m", "lightcluster", "fit-clusterbook", json.dumps(settings), "2",
+            "--seed", "0", "--crops", crops[0].parent, "--output", tmp_path / f"{name}.safetensors",
+            "--losses", tmp_path / f"{name}.csv", "--device", "cpu", "--threads", "1",
+        ]  # fmt: skip
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    undisturbed, killed = start("one"), start("two")
+    checkpoint = tmp_path / "two.checkpoint.safetensors"
+    while killed.poll() is None and not checkpoint.exists():
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "two.safetensors").exists()
+    resumed = start("two")
+    assert "goes on after step" in resumed.communicate()[1]
+    undisturbed.communicate()
+    assert (undisturbed.returncode, resumed.returncode) == (0, 0)
+    for name in ("safetensors", "csv"):
+        one, two = (tmp_path / f"{which}.{name}" for which in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+    assert not checkpoint.exists()
+
+
+class Kill(Exception):  # noqa: N818
+    """What stands for a kill: nothing is done in the moment it is raised."""
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    """``kill(stage, step)``: from now on the loss of this stage raises in this step."""
+    original = course_module.views_of_step
+
+    def arm(stage: str | None, step: int = 0) -> None:
+        def views(count, course, name, number):
+            if (name, number) == (stage, step):
+                raise Kill
+            return original(count, course, name, number)
+
+        monkeypatch.setattr(course_module, "views_of_step", views)
+
+    return arm
+
+
+@pytest.mark.parametrize("head", ["mlp", "tr"])
+@pytest.mark.parametrize("stage", ["clusterbook", "head", "probe"])
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
+    crops, tmp_path, kill, caplog, stage, head
+):
+    undisturbed = fit_all(crops, tmp_path / "one", head)
+    kill(stage, 10)  # in the third of three epochs
+    with pytest.raises(Kill):
+        fit_all(crops, tmp_path / "two", head)
+    folder = tmp_path / "two"
+    assert (folder / f"{stage}.checkpoint.safetensors").exists()
+    assert not (folder / f"{stage}.safetensors").exists()
+    kill(None)
+    with caplog.at_level(logging.INFO):
+        resumed = fit_all(crops, folder, head)
+    assert f"{stage}.checkpoint.safetensors: goes on after step 8" in caplog.text
+    for name, path in undisturbed.items():
+        assert path.read_bytes() == resumed[name].read_bytes()
+        assert (folder / f"{name}.csv").read_bytes() == path.with_suffix(".csv").read_bytes()
+    assert not list(folder.glob("*.checkpoint.*"))
+    assert len(pd.read_csv(folder / f"{stage}.csv")) == 12
+
+
+@pytest.mark.parametrize("how", ["damaged", "other settings", "other data"])
+def test_a_checkpoint_that_does_not_fit_is_not_used(crops, tmp_path, kill, caplog, how):
+    kill("clusterbook", 10)
+    output, losses = tmp_path / "c.safetensors", tmp_path / "c.csv"
+    with pytest.raises(Kill):
+        fit_clusterbook(crops, output, losses, codes=12, course=COURSE, device="cpu")
+    kill(None)
+    codes = 12
+    if how == "damaged":
+        path = tmp_path / "c.checkpoint.safetensors"
+        path.write_bytes(path.read_bytes()[:1000])
+    elif how == "other settings":
+        codes = 13
+    else:
+        tokens, _ = groups_of_tokens(7, seed=5)
+        write_tokens(crops[1], tokens, [f"b#{n}" for n in range(7)])
+    fit_clusterbook(crops, output, losses, codes=codes, course=COURSE, device="cpu")
+    assert "the training starts again" in caplog.text
+    fresh = tmp_path / "fresh.safetensors"
+    fit_clusterbook(crops, fresh, tmp_path / "f.csv", codes=codes, course=COURSE, device="cpu")
+    assert output.read_bytes() == fresh.read_bytes()
+
+
+def test_long_epochs_have_checkpoints_within(crops, tmp_path, kill, monkeypatch, caplog):
+    monkeypatch.setattr(course_module, "CHECKPOINT_EVERY", 3)
+    kill("clusterbook", 7)
+    arguments = {"codes": 12, "course": COURSE, "device": "cpu"}
+    with pytest.raises(Kill):
+        fit_clusterbook(crops, tmp_path / "c.safetensors", tmp_path / "c.csv", **arguments)
+    kill(None)
+    with caplog.at_level(logging.INFO):
+        fit_clusterbook(crops, tmp_path / "c.safetensors", tmp_path / "c.csv", **arguments)
+    assert "goes on after step 6" in caplog.text
+
+
+def test_another_seed_ends_with_other_weights(crops, tmp_path):
+    files = []
+    for seed in (0, 1):
+        course = Course(1, 5, 4, 1e-3, seed=seed)
+        files.append(tmp_path / f"{seed}.safetensors")
+        fit_clusterbook(crops, files[-1], tmp_path / "l.csv", codes=12, course=course, device="cpu")
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
+# ---- mistakes -----------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_with_stage_step_and_views(crops, tmp_path, monkeypatch):
+    tokens = Tokens(crops)
+    stage = ClusterbookStage(12, tokens, 0, "cpu")
+    original, calls = stage.losses, []
+
+    def losses(*arguments):
+        calls.append(1)
+        factor = math.nan if len(calls) == 6 else 1.0
+        return {name: factor * loss for name, loss in original(*arguments).items()}
+
+    monkeypatch.setattr(stage, "losses", losses)
+    checkpoint = tmp_path / "c.safetensors"
+    with pytest.raises(LightClusterError) as raised:
+        train(stage, tokens, COURSE, checkpoint, about={}, device="cpu", progress=False)
+    message = str(raised.value)
+    assert message.startswith("clusterbook, step 6: the losses are {'modularity': nan}")
+    for view in views_of_step(17, COURSE, "clusterbook", 5).tolist():
+        assert repr(tokens.names[view]) in message
+    assert message.endswith(f"the last checkpoint is {checkpoint}")
+    assert checkpoint.exists()
+
+
+def test_a_gradient_that_is_no_number_stops_as_well(crops, tmp_path, monkeypatch):
+    tokens = Tokens(crops)
+    stage = ClusterbookStage(12, tokens, 0, "cpu")
+    rows = stage.codes.rows
+    zero = {"modularity": lambda: (rows.sum() * 0).sqrt() * 1.0}  # sqrt has no slope at 0
+    monkeypatch.setattr(stage, "losses", lambda *_: {k: loss() for k, loss in zero.items()})
+    with pytest.raises(LightClusterError, match=r"step 1: .*gradient are no finite numbers"):
+        train(stage, tokens, COURSE, tmp_path / "c", about={}, device="cpu", progress=False)
+
+
+# ---- what is learnt -----------------------------------------------------------------------------
+
+
+def test_separate_groups_of_tokens_become_the_clusters(tmp_path):
+    """With a probe that starts from k-means: from the published start it may stay far from them."""
+    tokens, group = groups_of_tokens(40, side=16)
+    crops = [write_tokens(tmp_path / "0000.zarr", tokens)]
+    course = Course(epochs=1, least_steps=60, batch_size=8, learning_rate=3e-3, clip=1.0)
+    book, head, probe = (tmp_path / f"{name}.safetensors" for name in ("c", "h", "p"))
+    fit_clusterbook(crops, book, tmp_path / "c.csv", codes=32, course=course, device="cpu")
+    assert 3 <= int(read_tensors(book)[1][USED]) <= 32
+    train_head(
+        crops, book, head, tmp_path / "h.csv", head="mlp", bank=10, course=course, device="cpu"
+    )
+    fit_probe(
+        crops, head, None, probe, tmp_path / "p.csv", tmp_path / "classes.csv", classes=2,
+        background=0, about=ABOUT, start="kmeans", restarts=2, iterations=10, course=course,
+        device="cpu",
+    )  # fmt: skip
+    for name in "chp":
+        losses = pd.read_csv(tmp_path / f"{name}.csv").iloc[:, 2]
+        assert losses.tail(10).mean() < losses.head(10).mean()
+    network, codes, kind = read_head(probe, "cpu")
+    assert kind == "mlp"
+    found = Tokens(crops).read(np.arange(40))
+    features = network(found, codes[stages.nearest_codes(found, codes)])
+    clusters = stages.nearest_codes(features, read_tensors(probe)[0]["probe"]).numpy()
+    for number in range(3):
+        share = np.bincount(clusters[group == number], minlength=3) / (group == number).sum()
+        assert share.max() > 0.99
+    sizes = pd.read_csv(tmp_path / "classes.csv")["tokens"]
+    assert sizes.sum() == group.size
+    assert (sizes > 0).all()
+
+
+# ---- labels -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A manifest of two images with labels, one without, the classes and stores of their crops."""
+    rng = np.random.default_rng(0)
+    sizes = {"a.png": (40, 60), "b.png": (50, 30), "c.png": (20, 20)}
+    labels = {
+        name: write_png(tmp_path / "labels" / name, rng.choice([0, 7, 255], size).astype(np.uint8))
+        for name, size in sizes.items()
+        if name != "c.png"
+    }
+    manifest = write_manifest(tmp_path / "manifest.csv", sizes, labels=labels)
+    classes = write_classes(tmp_path / "classes.csv", {0: "ground", 7: "cat"})
+    names = [f"{name}#{number}" for name in sizes for number in range(5)]
+    tokens, _ = groups_of_tokens(15)
+    crops = [write_tokens(tmp_path / "0000.zarr", tokens, names)]
+    return manifest, classes, labels, crops
+
+
+def supervision_of(labelled, leaks: bool):
+    manifest, classes, _, crops = labelled
+    settings = {
+        "cause.linear_probe": "as_released" if leaks else "detached", "cause.fractions": (0.5,),
+        "cause.mirrored": False, "cause.framing": "squash", "dataset.ignore": 255,
+    }  # fmt: skip
+    made = read_supervision(settings, [manifest], classes)
+    assert made is not None
+    return made(Tokens(crops))
+
+
+def test_labels_are_those_at_the_centres_of_the_patches(labelled):
+    labels = supervision_of(labelled, False).labels_of(np.arange(15))
+    assert labels.shape == (15, SIDE * SIDE)
+    for image, (name, (height, width)) in enumerate({"a.png": (40, 60), "b.png": (50, 30)}.items()):
+        truth = np.asarray(Image.open(labelled[2][name]))
+        for crop, view in enumerate(training_views(height, width, (0.5,), False, "squash")):
+            for patch in range(SIDE * SIDE):
+                row = view.top + int((patch // SIDE + 0.5) * view.height / SIDE)
+                column = view.left + int((patch % SIDE + 0.5) * view.width / SIDE)
+                expected = {0: 0, 7: 1, 255: -1}[int(truth[row, column])]
+                assert int(labels[5 * image + crop, patch]) == expected
+    assert (labels[10:] == -1).all()  # the image without a label
+
+
+def test_no_supervision_unless_it_is_asked_for(labelled):
+    settings = {"cause.linear_probe": "none"}
+    assert read_supervision(settings, [labelled[0]], labelled[1]) is None
+
+
+def probe_gradients(labelled, leaks: bool):
+    """The gradient of the supervised loss in all parameters of the evaluated head."""
+    torch.manual_seed(0)
+    head = build_head("mlp", DIM, SIDE * SIDE)
+    tokens = Tokens(labelled[3])
+    codes = torch.randn(12, DIM)
+    labels = supervision_of(labelled, leaks)
+    stage = ProbeStage(head, codes, 3, tokens, 0, "cpu", labels)
+    head.requires_grad_()  # so that nothing but the loss itself can keep it out
+    views = np.arange(6)
+    losses = stage.losses(tokens.read(views), views, torch.Generator())
+    losses["linear_probe"].backward()
+    assert stage.linear.weight.grad.any()  # it does reach the linear probe
+    return [parameter.grad for parameter in head.parameters()], stage
+
+
+def test_the_supervised_loss_has_no_gradient_in_the_evaluated_head(labelled):
+    gradients, stage = probe_gradients(labelled, leaks=False)
+    assert len(gradients) == 6
+    assert all(gradient is None or not gradient.any() for gradient in gradients)
+    assert not {id(p) for p in stage.trained} & {id(p) for p in stage.head.parameters()}
+
+
+def test_as_released_it_has_one(labelled):
+    gradients, stage = probe_gradients(labelled, leaks=True)
+    assert all(gradient is not None and gradient.any() for gradient in gradients)
+    assert {id(p) for p in stage.head.parameters()} <= {id(p) for p in stage.trained}
+
+
+def test_a_detached_linear_probe_changes_nothing_that_is_evaluated(labelled, tmp_path):
+    crops, results = labelled[3], {}
+    torch.manual_seed(0)
+    state = {f"head.{k}": v for k, v in build_head("mlp", DIM, 64).state_dict().items()}
+    head = tmp_path / "head.safetensors"
+    write_tensors(head, {**state, "codes": torch.randn(12, DIM)}, {})
+    for how, leaks in {"none": None, "detached": False, "as_released": True}.items():
+        probe = tmp_path / how / "probe.safetensors"
+        made = (
+            None if leaks is None else partial(lambda own, _: supervision_of(labelled, own), leaks)
+        )
+        fit_probe(
+            crops, head, None, probe, tmp_path / f"{how}.csv", tmp_path / "palette.csv", classes=3,
+            background=None, about=ABOUT, start="uniform", restarts=1, iterations=1, course=COURSE,
+            device="cpu",
+            supervision=made,
+        )  # fmt: skip
+        results[how] = read_tensors(probe)[0]
+    assert results["none"].keys() == results["detached"].keys() == results["as_released"].keys()
+    for name, tensor in results["none"].items():
+        torch.testing.assert_close(results["detached"][name], tensor, rtol=0, atol=0)
+    moved = [name for name in state if not torch.equal(results["as_released"][name], state[name])]
+    assert moved == list(state)
+    columns = [pd.read_csv(tmp_path / f"{how}.csv").columns.tolist() for how in results]
+    assert columns[0] == ["step", "epoch", "modularity"]
+    assert columns[1] == columns[2] == ["step", "epoch", "modularity", "linear_probe"]
+
+
+def test_the_supervised_loss_leaves_out_what_has_no_label():
+    scores = torch.randn(2, 4, 3)
+    labels = torch.tensor([[0, 1, -1, 2], [-1, -1, -1, 1]])
+    log = scores.log_softmax(-1)
+    slow = -(log[0, 0, 0] + log[0, 1, 1] + log[0, 3, 2] + log[1, 3, 1]) / 4
+    torch.testing.assert_close(supervised_loss(scores, labels), slow)
+    assert float(supervised_loss(scores, torch.full((2, 4), -1))) == 0

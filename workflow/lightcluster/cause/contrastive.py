@@ -1,0 +1,254 @@
+"""The loss of CAUSE's head: tokens of like concepts together, those of unlike ones apart.
+
+The projection of a token is linear in its features, so that the inner product of a student's and a
+teacher's projections, of 2,048 numbers each, is one of 91: ``(P f + b) · z = f · P^T z + b · z``.
+``P^T z`` and ``b · z`` are computed once for all anchors, which makes the comparison with a bank of
+many thousand projections ten times as cheap and gives the same cosines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+TEMPERATURE = 0.07
+POSITIVE, NEGATIVE = 0.3, 0.1
+"""Concepts of a larger cosine than the first are alike, of a smaller one than the second unlike."""
+
+
+def concept_relations(codes: Tensor) -> Tensor:
+    """Return whether concepts are alike (1), unlike (-1) or neither (0): int8 [K, K]."""
+    unit = functional.normalize(codes, dim=-1)
+    cosine = unit @ unit.T
+    return (cosine > POSITIVE).to(torch.int8) - (cosine < NEGATIVE).to(torch.int8)
+
+
+class Others:
+    """The projections that anchors are compared with, seen from the student's features.
+
+    Parameters
+    ----------
+    projections : Tensor [n, 2048]
+        Of the teacher, of unit length.
+    concepts : Tensor int64 [n]
+        The code of each; -1 for a row that is none.
+    projection : nn.Linear
+        Of the student.
+
+    Attributes
+    ----------
+    seen : Tensor [n, 90]
+        ``P^T z``.
+    shift : Tensor [n]
+        ``b · z``.
+    """
+
+    def __init__(self, projections: Tensor, concepts: Tensor, projection: nn.Linear) -> None:
+        self.concepts = concepts
+        self.seen = projections @ projection.weight
+        self.shift = projections @ projection.bias
+
+
+def contrastive_loss(
+    features: Tensor,
+    concepts: Tensor,
+    seen: Tensor,
+    projection: nn.Linear,
+    relations: Tensor,
+    bank: Bank,
+) -> Tensor:
+    """Return the loss of a batch, each image's tokens being anchors.
+
+    Parameters
+    ----------
+    features : Tensor float [B, n, 90]
+        Of the student.
+    concepts : Tensor int64 [B, n]
+        The code of each token.
+    seen : Tensor float [B, n, 2048]
+        The teacher's projections of the same tokens.
+    projection : nn.Linear
+        Of the student.
+    relations : Tensor int8 [K, K]
+        See `concept_relations`.
+    bank : Bank
+
+    Returns
+    -------
+    Tensor, scalar
+        Mean over images of the loss against all tokens of the batch, and against the bank unless
+        it is empty.
+
+    Notes
+    -----
+    What is as large as the bank is there for one image at a time, also on the way back.
+    """
+    lengths = projection(features).norm(dim=-1)
+    batch = Others(functional.normalize(seen.flatten(0, 1), dim=-1), concepts.flatten(), projection)
+    sets: list[tuple[Others, bool]] = [(batch, True)]
+    if bank.written.any():
+        sets.append((Others(*bank.contents(), projection), False))
+    terms = [
+        checkpoint(
+            contrast, features[image], lengths[image], concepts[image], others.seen, others.shift,
+            others.concepts, relations, image * features.shape[1] if own else None,
+            use_reentrant=False, preserve_rng_state=False,
+        )
+        for others, own in sets
+        for image in range(len(features))
+    ]  # fmt: skip
+    return torch.stack(terms).mean()
+
+
+def contrast(
+    features: Tensor,
+    lengths: Tensor,
+    concepts: Tensor,
+    seen: Tensor,
+    shift: Tensor,
+    others: Tensor,
+    relations: Tensor,
+    own: int | None,
+) -> Tensor:
+    """Return the contrastive loss of the tokens of one image as anchors.
+
+    Parameters
+    ----------
+    features : Tensor [n, 90]
+        Of the student.
+    lengths : Tensor [n]
+        Of the student's projections.
+    concepts : Tensor int64 [n]
+        The code of each anchor.
+    seen, shift, others : Tensor [m, 90], Tensor [m], Tensor int64 [m]
+        See `Others`; the last are their concepts.
+    relations : Tensor int8 [K, K]
+    own : int or None
+        Where the anchors themselves begin among the others: a token is no other to itself. None:
+        they are not there.
+
+    Returns
+    -------
+    Tensor, scalar
+        Mean over anchors of the mean over positives of ``-s + log(sum of exp s over positives and
+        negatives)``, with s the cosine over the temperature. Anchors without positives are left
+        out; 0 if none has any.
+    """
+    similar = (features @ seen.T + shift) / lengths.unsqueeze(1) / TEMPERATURE
+    relation = relations[concepts][:, others.clamp(min=0)] * (others >= 0)
+    if own is not None:
+        index = torch.arange(len(features), device=features.device)
+        relation[index, own + index] = 0
+    positive = relation > 0
+    count = positive.sum(1)
+    total = similar.masked_fill(relation == 0, -torch.inf).logsumexp(1)
+    mean = (similar * positive).sum(1) / count.clamp(min=1)
+    counted = count > 0
+    return torch.where(counted, total - mean, 0.0).sum() / counted.sum().clamp(min=1)
+
+
+class Bank:
+    """For every concept, the newest projections of the teacher: a queue each.
+
+    Parameters
+    ----------
+    concepts : int
+    dim : int
+        Of a projection.
+    most : int
+        Projections of a concept that are kept.
+    device : torch.device
+
+    Attributes
+    ----------
+    projections : Tensor [rows, dim]
+        Of unit length; row ``queue * most + place``. Queues are made for concepts as they occur.
+    queue : Tensor int64 [concepts]
+        The queue of each concept, or -1.
+    written : Tensor int64 [concepts]
+        Projections that each concept has been given, also those that fell out.
+    """
+
+    def __init__(self, concepts: int, dim: int, most: int, device: torch.device) -> None:
+        self.most = most
+        self.projections = torch.zeros(0, dim, device=device)
+        self.queue = torch.full((concepts,), -1, dtype=torch.int64)
+        self.written = torch.zeros(concepts, dtype=torch.int64)
+
+    def append(self, projections: Tensor, concepts: Tensor, generator: torch.Generator) -> None:
+        """Add a random half, rounded down, of what there is of each concept.
+
+        Parameters
+        ----------
+        projections : Tensor [n, dim]
+        concepts : Tensor int64 [n]
+        generator : torch.Generator
+            Of the CPU.
+        """
+        if not self.most:
+            return
+        concepts = concepts.cpu()
+        shuffled = torch.randperm(len(concepts), generator=generator)
+        order = shuffled[concepts[shuffled].argsort(stable=True)]
+        present, counts = torch.unique_consecutive(concepts[order], return_counts=True)
+        chosen: list[Tensor] = []
+        places: list[Tensor] = []
+        fresh = present[(counts > 1) & (self.queue[present] < 0)]
+        self._make_queues(fresh)
+        first = counts.cumsum(0) - counts
+        for concept, start, count in zip(
+            present.tolist(), first.tolist(), counts.tolist(), strict=True
+        ):
+            kept = min(count // 2, self.most)
+            if not kept:
+                continue
+            begin = int(self.written[concept])
+            place = (begin + torch.arange(kept)) % self.most
+            chosen.append(order[start : start + kept])
+            places.append(int(self.queue[concept]) * self.most + place)
+            self.written[concept] += kept
+        if chosen:
+            device = self.projections.device
+            rows = projections[torch.cat(chosen).to(device)]
+            self.projections[torch.cat(places).to(device)] = rows.to(self.projections.dtype)
+
+    def _make_queues(self, concepts: Tensor) -> None:
+        made = int((self.queue >= 0).sum())
+        if not len(concepts):
+            return
+        self.queue[concepts] = made + torch.arange(len(concepts))
+        needed = (made + len(concepts)) * self.most
+        if needed > len(self.projections):  # by half as much again, so that few copies are made
+            rows = min(max(needed, 3 * len(self.projections) // 2), len(self.queue) * self.most)
+            larger = self.projections.new_zeros(rows, self.projections.shape[1])
+            larger[: len(self.projections)] = self.projections
+            self.projections = larger
+
+    def contents(self) -> tuple[Tensor, Tensor]:
+        """Return all queues [queues * most, dim], and the concept of each row, -1 if it is empty.
+
+        The projections are the bank's own: no copy.
+        """
+        concept = (self.queue >= 0).nonzero().squeeze(1)
+        concept = concept[self.queue[concept].argsort()]
+        held = self.written[concept].clamp(max=self.most)
+        empty = torch.arange(self.most) >= held.unsqueeze(1)
+        rows = concept.unsqueeze(1).expand(-1, self.most).masked_fill(empty, -1).flatten()
+        return self.projections[: len(rows)], rows.to(self.projections.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `restore` puts back."""
+        return {
+            "projections": self.projections[: self.contents()[1].shape[0]],
+            "queue": self.queue,
+            "written": self.written,
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Become the bank whose state this was."""
+        self.projections = tensors["projections"].to(self.projections.device)
+        self.queue, self.written = tensors["queue"], tensors["written"]

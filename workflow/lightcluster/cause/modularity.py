@@ -1,0 +1,147 @@
+"""Clusters by modularity: the loss of CAUSE's clusterbook and of its cluster probe.
+
+The tokens of an image are the nodes of a graph whose edges are their cosines. A set of codes is
+good if tokens that are closer than chance, given their degrees, have a code in common.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+BLOCK = 4
+"""Side, in tokens, of the blocks of which `sample_grid` keeps one token each."""
+
+SHARPNESS = 0.1
+"""What the product of two closenesses is divided by, before tanh."""
+
+_CHUNK_NUMBERS = 2**20
+"""Products that `max_product` holds at a time: 4 MiB."""
+
+
+def sample_grid(
+    images: int, grid: tuple[int, int], generator: torch.Generator, block: int = BLOCK
+) -> Tensor:
+    """Return one random token of every block of every image.
+
+    Parameters
+    ----------
+    images : int
+    grid : (int, int)
+        Rows and columns of tokens. What is left over beyond whole blocks is never drawn.
+    generator : torch.Generator
+        Of the CPU.
+    block : int
+        Side of a block.
+
+    Returns
+    -------
+    Tensor int64, shape (images, rows // block * (columns // block))
+        Row-major positions of tokens.
+
+    Raises
+    ------
+    ValueError
+        If the grid is smaller than a block.
+    """
+    rows, columns = grid[0] // block, grid[1] // block
+    if not rows * columns:
+        raise ValueError(f"a grid of {grid[0]} × {grid[1]} tokens has no block of side {block}")
+    within = torch.randint(block, (2, images, rows, columns), generator=generator)
+    row = within[0] + block * torch.arange(rows).view(-1, 1)
+    column = within[1] + block * torch.arange(columns)
+    return (row * grid[1] + column).flatten(1)
+
+
+def take(tokens: Tensor, positions: Tensor) -> Tensor:
+    """Return the tokens [B, n, D] at positions [B, n] of tokens [B, T, D]."""
+    return tokens.gather(1, positions.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def modularity_matrix(tokens: Tensor) -> Tensor:
+    """Return how much closer tokens of an image are than chance, as a share of all closeness.
+
+    Parameters
+    ----------
+    tokens : Tensor float [B, N, D]
+
+    Returns
+    -------
+    Tensor float [B, N, N]
+        ``(A - d d^T / e) / e`` with ``A`` the positive cosines without diagonal, ``d`` its row
+        sums and ``e`` its sum; each row sums to 0. Zero where no two tokens are close.
+    """
+    unit = functional.normalize(tokens, dim=-1)
+    closeness = (unit @ unit.transpose(-2, -1)).clamp(min=0)
+    closeness = closeness - torch.diag_embed(closeness.diagonal(dim1=-2, dim2=-1))
+    degree = closeness.sum(-1, keepdim=True)
+    total = degree.sum(1, keepdim=True).clamp(min=1e-12)
+    return (closeness - degree @ degree.transpose(-2, -1) / total) / total
+
+
+def modularity_loss(tokens: Tensor, codes: Tensor) -> Tensor:
+    """Return the negative modularity of the groups that codes make of tokens.
+
+    Parameters
+    ----------
+    tokens : Tensor float [B, N, D]
+        Of B images; no gradient flows to them.
+    codes : Tensor float [K, D]
+
+    Returns
+    -------
+    Tensor float, scalar
+        In [-1, 1]: ``-tr(W δ)`` averaged over images, where ``W`` is `modularity_matrix` and
+        ``δ_ij = tanh(max_k(C_ik C_jk) / 0.1)`` says whether i and j share a code, by the positive
+        cosines ``C`` of tokens and codes.
+
+    Notes
+    -----
+    Tanh is monotone: of the products only the largest is kept (`max_product`), never the tensor of
+    all [B, K, N, N].
+    """
+    tokens = tokens.detach()
+    unit = functional.normalize(tokens, dim=-1)
+    closeness = (unit @ functional.normalize(codes, dim=-1).T).clamp(min=0)
+    shared = torch.tanh(max_product(closeness) / SHARPNESS)
+    return -(modularity_matrix(tokens) * shared).sum(dim=(-2, -1)).mean()
+
+
+def max_product(closeness: Tensor) -> Tensor:
+    """Return ``max_k c_ik c_jk`` of each image, [B, N, N], of a tensor [B, N, K] ≥ 0.
+
+    Only a chunk of the products is in memory at a time, and of the symmetric result only a half is
+    computed. The gradient is that of the full tensor:
+    it goes to the first code that attains the maximum.
+    """
+    result: Tensor = _MaxProduct.apply(closeness)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _MaxProduct(torch.autograd.Function):
+    """The largest product over codes, and the code that attains it, a few rows at a time."""
+
+    @staticmethod
+    def forward(context: Any, closeness: Tensor) -> Tensor:
+        images, count, codes = closeness.shape
+        largest = closeness.new_empty(images, count, count)
+        attained = torch.empty(images, count, count, dtype=torch.int64, device=closeness.device)
+        rows = max(1, _CHUNK_NUMBERS // max(1, count * codes))
+        for image, here in enumerate(closeness):
+            for start in range(0, count, rows):
+                part = slice(start, start + rows)
+                values, places = (here[part, None, :] * here[None, start:, :]).max(dim=-1)
+                largest[image, part, start:], attained[image, part, start:] = values, places
+                largest[image, start:, part], attained[image, start:, part] = values.T, places.T
+        context.save_for_backward(closeness, attained)
+        return largest
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        closeness, attained = context.saved_tensors
+        both = gradient + gradient.transpose(-2, -1)
+        other = closeness.gather(2, attained).transpose(-2, -1)  # c_jk of the k of (i, j)
+        return torch.zeros_like(closeness).scatter_add_(2, attained, both * other)

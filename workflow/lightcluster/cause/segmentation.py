@@ -1,0 +1,159 @@
+"""From the features of a head to segmentations: the step that paints what the probe has found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lightcluster.cause.heads import nearest_codes
+from lightcluster.cause.stages import read_head
+from lightcluster.cause.tokens import Tokens
+from lightcluster.cause.views import Framing, View, evaluation_views
+from lightcluster.checkpoints import read_tensors
+from lightcluster.datasets.manifest import read_manifest
+from lightcluster.features.extraction import ImageRow, open_row
+from lightcluster.files import replacing
+from lightcluster.masks.refinement import Crf, infer_crf
+from lightcluster.progress import progress
+from lightcluster.regions.painting import save_indexed
+
+CRF = Crf(
+    gaussian_sxy=1, gaussian_weight=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_weight=4,
+    iterations=10,
+)  # fmt: skip
+"""The published parameters."""
+
+SHARPNESS = 3
+"""What cosines are multiplied by to become logits."""
+
+
+@torch.inference_mode()
+def view_features(
+    head: nn.Module, codes: Tensor, tokens: Tensor, mirrored: Tensor | None, grid: tuple[int, int]
+) -> Tensor:
+    """Return the features of one view, averaged with those of its mirror image.
+
+    Parameters
+    ----------
+    head : nn.Module
+    codes : Tensor [K, D]
+    tokens : Tensor [T, D]
+    mirrored : Tensor [T, D], optional
+        Of the mirrored view.
+    grid : (int, int)
+
+    Returns
+    -------
+    Tensor [90, rows, columns]
+    """
+    views = torch.stack([tokens] if mirrored is None else [tokens, mirrored])
+    features = head(views, codes[nearest_codes(views, codes)])
+    maps: Tensor = features.transpose(1, 2).unflatten(2, grid)
+    return maps[0] if mirrored is None else (maps[0] + maps[1].flip(-1)) / 2
+
+
+@torch.inference_mode()
+def paint_view(
+    features: Tensor, probe: Tensor, rgb: NDArray[np.uint8], crf: bool
+) -> NDArray[np.uint16]:
+    """Return the cluster of each pixel of a view.
+
+    Parameters
+    ----------
+    features : Tensor [90, rows, columns]
+    probe : Tensor [n, 90]
+    rgb : uint8 array, shape (side, side, 3)
+    crf : bool
+        Whether the softmax of 3 times the cosines is refined by a CRF.
+
+    Returns
+    -------
+    uint16 array, shape (side, side)
+    """
+    pixels = functional.interpolate(features[None], rgb.shape[:2], mode="bilinear")[0]
+    cosine = torch.einsum(
+        "nc,chw->nhw", functional.normalize(probe, dim=1), functional.normalize(pixels, dim=0)
+    )
+    if crf:
+        likely = (SHARPNESS * cosine).softmax(0).cpu().numpy()
+        refined: NDArray[np.uint16] = infer_crf(likely, rgb, CRF).argmax(0).astype(np.uint16)
+        return refined
+    return cosine.argmax(0).to(torch.int32).cpu().numpy().astype(np.uint16)
+
+
+def stitch(
+    painted: Sequence[NDArray[np.uint16]], views: Sequence[View], size: tuple[int, int]
+) -> NDArray[np.uint16]:
+    """Return the clusters of an image from those of its windows; later windows count.
+
+    Each pixel gets the cluster of the nearest pixel of the window.
+    """
+    result = np.zeros(size, np.uint16)
+    for labels, view in zip(painted, views, strict=True):
+        rows, columns = (
+            ((np.arange(count) + 0.5) * side / count).astype(np.intp)
+            for count, side in zip((view.height, view.width), labels.shape, strict=True)
+        )
+        across = slice(view.left, view.left + view.width)
+        result[view.top : view.top + view.height, across] = labels[np.ix_(rows, columns)]
+    return result
+
+
+def paint_probe(
+    manifest: Path,
+    store: Path,
+    probe: Path,
+    output: Path,
+    *,
+    framing: Framing,
+    crf: bool,
+    max_pixels: int,
+    device: str = "cpu",
+) -> None:
+    """Write the segmentation of each image of a shard below the folder `output`.
+
+    Parameters
+    ----------
+    manifest : Path
+    store : Path
+        Of `tokens.cache_views`, with the same framing; with mirror images if `crf`.
+    probe : Path
+        Of `stages.fit_probe`.
+    output : Path
+    framing : {"crop", "squash"}
+    crf : bool
+        Whether to average with the mirror image and to refine by a CRF.
+    max_pixels : int
+        Larger images are refused.
+    device : str
+    """
+    rows = [ImageRow(r.image_id, r.path, r.height, r.width) for r in read_manifest(manifest)]
+    outputs = [row.output for row in read_manifest(manifest)]
+    head, codes, _ = read_head(probe, device)
+    vectors = read_tensors(probe)[0]["probe"].to(device)
+    with replacing(output) as folder:
+        folder.mkdir()
+        if not rows:
+            return
+        tokens = Tokens([store])
+        side = tokens.grid[0] * tokens.patch_size
+        number = 0
+        for row, name in progress(zip(rows, outputs, strict=True), "paint", len(rows)):
+            rgb = open_row(row, max_pixels)
+            views = evaluation_views(row.height, row.width, framing)
+            painted = []
+            for view in views:
+                count = 1 + crf
+                batch = tokens.read(np.arange(number, number + count)).to(device)
+                number += count
+                features = view_features(
+                    head, codes, batch[0], batch[1] if crf else None, tokens.grid
+                )
+                painted.append(paint_view(features, vectors, view.cut(rgb, side), crf))
+            save_indexed(stitch(painted, views, (row.height, row.width)), folder / name)

@@ -1,0 +1,446 @@
+"""The three stages of CAUSE: clusterbook, head, cluster probe; each a step of the workflow."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lightcluster.cause.adoption import ABOUT, PALETTE, Trained
+from lightcluster.cause.contrastive import Bank, concept_relations, contrastive_loss
+from lightcluster.cause.course import Course, Stage, train, write_losses
+from lightcluster.cause.heads import (
+    FEATURES,
+    PROJECTED,
+    Learner,
+    MlpHead,
+    build_head,
+    move_teacher,
+    nearest_codes,
+)
+from lightcluster.cause.modularity import modularity_loss, sample_grid, take
+from lightcluster.cause.supervision import Supervision
+from lightcluster.cause.tokens import Tokens
+from lightcluster.checkpoints import below, read_tensors, write_tensors
+from lightcluster.clustering.kmeans import fit_kmeans
+from lightcluster.datasets.labels import read_classes
+from lightcluster.features.backbone import autocast
+from lightcluster.regions.labelling import number_of_clusters
+from lightcluster.regions.palette import write_palette
+
+log = logging.getLogger(__name__)
+
+HeadKind = Literal["mlp", "tr"]
+
+MOMENTUM = 0.99
+"""Of the teacher."""
+
+USED = "codes_used"
+"""Beside the codes in their file: how many are nearest to some token."""
+
+
+class Codes(nn.Module):
+    """Rows that tokens are compared with: a clusterbook or a cluster probe.
+
+    Parameters
+    ----------
+    count, dim : int
+    bound : float
+        They start uniform in [-bound, bound].
+    """
+
+    def __init__(self, count: int, dim: int, bound: float) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.empty(count, dim).uniform_(-bound, bound))
+
+
+def arithmetic(device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which heads compute: bfloat16 on a GPU that has it, else float32.
+
+    Losses are always computed in single precision, outside of it.
+    """
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    return cast(
+        "AbstractContextManager[None]",
+        autocast(device, torch.bfloat16 if half else torch.float32),
+    )
+
+
+class ClusterbookStage(Stage):
+    """Step 1: the codes of all concepts, by the modularity of the backbone's tokens.
+
+    Parameters
+    ----------
+    codes : int
+    tokens : Tokens
+    seed : int
+        Of the start.
+    device : str
+    """
+
+    name = "clusterbook"
+
+    def __init__(self, codes: int, tokens: Tokens, seed: int, device: str) -> None:
+        torch.manual_seed(seed)
+        self.codes = Codes(codes, tokens.dim, 1 / codes).to(device)
+        self.grid = tokens.grid
+        self.modules = {"codes": self.codes}
+        self.trained = list(self.codes.parameters())
+
+    def losses(
+        self, tokens: Tensor, views: NDArray[np.intp], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """See `Stage.losses`."""
+        positions = sample_grid(len(tokens), self.grid, generator).to(tokens.device)
+        return {"modularity": modularity_loss(take(tokens, positions), self.codes.rows)}
+
+
+class HeadStage(Stage):
+    """Step 2: the head, by contrast of concepts between a student and its teacher.
+
+    Parameters
+    ----------
+    head : {"mlp", "tr"}
+    codes : Tensor [K, D]
+    bank : int
+        Projections of a concept that are kept.
+    tokens : Tokens
+    seed : int
+    device : str
+    """
+
+    name = "head"
+
+    def __init__(
+        self, head: HeadKind, codes: Tensor, bank: int, tokens: Tokens, seed: int, device: str
+    ) -> None:
+        torch.manual_seed(seed)
+        self.student = Learner(head, tokens.dim, math.prod(tokens.grid)).to(device)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.codes = codes.to(device)
+        self.relations = concept_relations(self.codes)
+        self.bank = Bank(len(codes), PROJECTED, bank, torch.device(device))
+        self.grid = tokens.grid
+        self.modules = {"student": self.student, "teacher": self.teacher}
+        self.trained = list(self.student.parameters())
+        self._seen: tuple[Tensor, Tensor]
+
+    def losses(
+        self, tokens: Tensor, views: NDArray[np.intp], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """See `Stage.losses`."""
+        positions = sample_grid(len(tokens), self.grid, generator).to(tokens.device)
+        if isinstance(
+            self.student.head, MlpHead
+        ):  # each token by itself: the others are not needed
+            tokens = take(tokens, positions)
+            positions = torch.arange(positions.shape[1], device=tokens.device).expand_as(positions)
+        nearest = nearest_codes(tokens, self.codes)
+        queries = self.codes[nearest]
+        concepts = nearest.gather(1, positions)
+        with arithmetic(tokens.device):
+            features = take(self.student.head(tokens, queries), positions)
+            with torch.no_grad():
+                taught = take(self.teacher.head(tokens, queries), positions)
+        with torch.no_grad():
+            seen = functional.normalize(self.teacher.projection(taught.float()), dim=-1)
+        self._seen = seen, concepts
+        projection = self.student.projection
+        return {
+            "contrast": contrastive_loss(
+                features.float(), concepts, seen, projection, self.relations, self.bank
+            )
+        }
+
+    def after_step(self, generator: torch.Generator) -> None:
+        """Move the teacher, and put what it saw into the bank."""
+        move_teacher(self.teacher, self.student, MOMENTUM)
+        seen, concepts = self._seen
+        self.bank.append(seen.flatten(0, 1), concepts.flatten(), generator)
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Return the bank."""
+        return self.bank.state()
+
+    def restore_extra(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the bank back."""
+        self.bank.restore(tensors)
+
+
+class ProbeStage(Stage):
+    """Step 3: as many clusters as classes, by the modularity of the head's features.
+
+    Parameters
+    ----------
+    head : nn.Module
+        The teacher's; what is evaluated. Without dropout.
+    codes : Tensor [K, D]
+    clusters : int
+    tokens : Tokens
+    seed : int
+    device : str
+    supervision : Supervision, optional
+        Labels for a linear probe beside the cluster probe.
+    """
+
+    name = "probe"
+
+    def __init__(
+        self,
+        head: nn.Module,
+        codes: Tensor,
+        clusters: int,
+        tokens: Tokens,
+        seed: int,
+        device: str,
+        supervision: Supervision | None = None,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.probe = Codes(clusters, FEATURES, 1 / clusters).to(device)
+        self.head = head.to(device).eval()
+        self.codes = codes.to(device)
+        self.grid = tokens.grid
+        self.supervision = supervision
+        self.leaks = supervision is not None and supervision.leaks
+        self.head.requires_grad_(self.leaks)
+        self.modules = {"probe": self.probe}
+        self.trained = list(self.probe.parameters())
+        if supervision is not None:
+            self.linear = nn.Linear(FEATURES, supervision.classes).to(device)
+            self.modules["linear"] = self.linear
+            self.trained += self.linear.parameters()
+        if self.leaks:
+            self.modules["head"] = self.head
+            self.trained += self.head.parameters()
+
+    def losses(
+        self, tokens: Tensor, views: NDArray[np.intp], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """See `Stage.losses`. The supervised loss reaches the head only if `leaks`."""
+        queries = self.codes[nearest_codes(tokens, self.codes)]
+        with torch.set_grad_enabled(self.leaks), arithmetic(tokens.device):
+            features = self.head(tokens, queries)
+        features = features.float()
+        positions = sample_grid(len(tokens), self.grid, generator).to(tokens.device)
+        sampled = take(features.detach(), positions)
+        losses = {"modularity": modularity_loss(sampled, self.probe.rows)}
+        if self.supervision is not None:
+            labels = self.supervision.labels_of(views).to(tokens.device)
+            seen = features if self.leaks else features.detach()
+            losses["linear_probe"] = supervised_loss(self.linear(seen), labels)
+        return losses
+
+
+def supervised_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of class scores [B, T, classes] against labels [B, T], -1: none."""
+    loss = functional.cross_entropy(
+        scores.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="sum"
+    )
+    return loss / (labels >= 0).sum().clamp(min=1)
+
+
+def fit_clusterbook(
+    crops: Sequence[Path],
+    output: Path,
+    losses: Path,
+    *,
+    codes: int,
+    course: Course,
+    device: str,
+) -> None:
+    """Train the clusterbook; write ``codes`` float32 [K, D], and the loss of every step.
+
+    Parameters
+    ----------
+    crops : sequence of Path
+        Token stores of all shards.
+    output, losses : Path
+    codes : int
+    course : Course
+    device : str
+    """
+    tokens = Tokens(crops)
+    stage = ClusterbookStage(codes, tokens, course.seed, device)
+    checkpoint = _checkpoint(output)
+    table = train(stage, tokens, course, checkpoint, about={"codes": codes}, device=device)
+    used = count_used(stage.codes.rows.detach(), tokens, device)
+    log.info("%d of %d codes are nearest to some token", used, codes)
+    write_losses(losses, table)
+    write_tensors(output, {"codes": stage.codes.rows}, {USED: str(used)})
+    checkpoint.unlink(missing_ok=True)
+
+
+def train_head(
+    crops: Sequence[Path],
+    clusterbook: Path,
+    output: Path,
+    losses: Path,
+    *,
+    head: HeadKind,
+    bank: int,
+    course: Course,
+    device: str,
+) -> None:
+    """Train the head; write the teacher's parameters, ``codes`` and the loss of every step.
+
+    Parameters
+    ----------
+    crops, clusterbook : sequence of Path, Path
+    output, losses : Path
+    head : {"mlp", "tr"}
+    bank : int
+        Projections of a concept that are kept.
+    course : Course
+    device : str
+    """
+    tokens = Tokens(crops)
+    codes = read_tensors(clusterbook)[0]["codes"]
+    stage = HeadStage(head, codes, bank, tokens, course.seed, device)
+    checkpoint = _checkpoint(output)
+    about = {"head": head, "bank": bank, "clusterbook": _digest(clusterbook)}
+    table = train(stage, tokens, course, checkpoint, about=about, device=device)
+    write_losses(losses, table)
+    state = {f"head.{name}": t for name, t in stage.teacher.head.state_dict().items()}
+    write_tensors(output, {**state, "codes": codes}, {})
+    checkpoint.unlink(missing_ok=True)
+
+
+def fit_probe(
+    crops: Sequence[Path],
+    head: Path,
+    classes_file: Path | None,
+    output: Path,
+    losses: Path,
+    palette: Path,
+    *,
+    about: Mapping[str, Any],
+    classes: int | Literal["auto"],
+    background: int | None,
+    start: Literal["uniform", "kmeans"],
+    restarts: int,
+    iterations: int,
+    course: Course,
+    device: str,
+    supervision: Callable[[Tokens], Supervision] | None = None,
+) -> None:
+    """Train the cluster probe; write all that segments: ``codes``, the head and ``probe`` [n, 90].
+
+    Parameters
+    ----------
+    crops, head : sequence of Path, Path
+    classes_file : Path or None
+        Its classes are as many as clusters, with ``classes="auto"``.
+    output, losses, palette : Path
+        The palette is written beside the output as well, for runs that adopt the probe.
+    about : mapping
+        ``framing``, ``size`` and ``images`` of `adoption.Trained`.
+    classes, background, restarts, iterations
+        See the configuration; the last two are of the k-means that the probe may start from.
+    start : {"uniform", "kmeans"}
+    course : Course
+    device : str
+    supervision : callable, optional
+        The labels for a linear probe of given tokens.
+    """
+    tokens = Tokens(crops)
+    network, codes, kind = read_head(head, device)
+    known = read_classes(classes_file) if classes_file is not None else None
+    clusters = number_of_clusters("cause", classes, known, background)
+    labels = supervision(tokens) if supervision is not None else None
+    stage = ProbeStage(network, codes, clusters, tokens, course.seed, device, labels)
+    if start == "kmeans":
+        fitted = fit_kmeans(
+            sampled_features(stage, tokens, device), clusters,
+            metric="spherical", restarts=restarts, iterations=iterations, seed=course.seed,
+        )  # fmt: skip
+        stage.probe.rows.data = torch.from_numpy(fitted.centroids).to(device)
+    checkpoint = _checkpoint(output)
+    identity = {
+        "clusters": clusters, "head": _digest(head), "start": [start, restarts, iterations],
+        "linear": None if labels is None else labels.leaks,
+    }  # fmt: skip
+    table = train(stage, tokens, course, checkpoint, about=identity, device=device)
+    write_losses(losses, table)
+    sizes = cluster_sizes(stage, tokens, device)
+    log.info("tokens in each cluster: %s", sizes)
+    for path in (palette, output.with_name(PALETTE)):
+        write_palette(path, [f"cluster {n}" for n in range(clusters)], sizes, "tokens")
+    state = {f"head.{name}": t for name, t in stage.head.state_dict().items()}
+    tensors = {**state, "codes": codes, "probe": stage.probe.rows}
+    trained = Trained(head=kind, weights=tokens.weights, supervised=stage.leaks, **about)
+    write_tensors(output, tensors, {ABOUT: trained.model_dump_json()})
+    checkpoint.unlink(missing_ok=True)
+
+
+def read_head(path: Path, device: str) -> tuple[nn.Module, Tensor, HeadKind]:
+    """Return a head without dropout, its clusterbook and its kind, from a file of a stage."""
+    tensors, _ = read_tensors(path)
+    codes, state = tensors["codes"].to(device), below(tensors, "head.")
+    kind: HeadKind = "tr" if "position" in state else "mlp"
+    count = len(state["position"]) if kind == "tr" else 0
+    head = build_head(kind, codes.shape[1], count)
+    head.load_state_dict(state)
+    return head.to(device).eval().requires_grad_(False), codes, kind
+
+
+@torch.inference_mode()
+def count_used(codes: Tensor, tokens: Tokens, device: str) -> int:
+    """Return how many codes are nearest to some token of at most `_LOOKED_AT` views."""
+    used = torch.zeros(len(codes), dtype=torch.bool, device=device)
+    for part in _some_views(tokens):
+        used[nearest_codes(tokens.read(part).to(device), codes)] = True
+    return int(used.sum())
+
+
+@torch.no_grad()
+def sampled_features(stage: ProbeStage, tokens: Tokens, device: str) -> NDArray[np.float32]:
+    """Return features, of unit length, of sampled tokens of at most `_LOOKED_AT` views: [n, 90]."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for part in _some_views(tokens):
+        batch = tokens.read(part).to(device)
+        features = stage.head(batch, stage.codes[nearest_codes(batch, stage.codes)])
+        positions = sample_grid(len(batch), tokens.grid, generator).to(device)
+        found.append(functional.normalize(take(features, positions), dim=-1).flatten(0, 1))
+    return torch.cat(found).cpu().numpy()
+
+
+@torch.inference_mode()
+def cluster_sizes(stage: ProbeStage, tokens: Tokens, device: str) -> list[int]:
+    """Return how many tokens of at most `_LOOKED_AT` views are nearest to each probe vector."""
+    sizes = torch.zeros(len(stage.probe.rows), dtype=torch.int64, device=device)
+    for part in _some_views(tokens):
+        batch = tokens.read(part).to(device)
+        features = stage.head(batch, stage.codes[nearest_codes(batch, stage.codes)])
+        nearest = nearest_codes(features, stage.probe.rows)
+        sizes += nearest.flatten().bincount(minlength=len(sizes))
+    return [int(size) for size in sizes]
+
+
+_LOOKED_AT = 512
+
+
+def _some_views(tokens: Tokens) -> list[NDArray[np.intp]]:
+    """Return views, evenly over all, in batches."""
+    views = np.linspace(0, tokens.count - 1, min(_LOOKED_AT, tokens.count)).astype(np.intp)
+    return np.array_split(views, -(-len(views) // 16))
+
+
+def _checkpoint(output: Path) -> Path:
+    """Return where the checkpoint of a result lies."""
+    return output.with_name(f"{output.stem}.checkpoint.safetensors")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,75 @@
+"""Checkpoints of a training: tensors and a line about them, in one safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn, optim
+
+from lightcluster.errors import StoreError
+from lightcluster.files import replacing
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write tensors of any device; `about` is kept beside them.
+
+    Of several entries the order, and so the bytes of the file, is not fixed.
+    """
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(ready, temporary, dict(about))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what `write_tensors` wrote.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise StoreError(f"{path}: damaged ({error}); delete it and start again") from None
+
+
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def training_state(
+    modules: Mapping[str, nn.Module], optimizer: optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return the parameters of modules and the moments of their optimiser by name."""
+    tensors = {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": moment for name, moment in moments.items()}
+    return tensors
+
+
+def restore_training(
+    tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimizer: optim.Optimizer
+) -> None:
+    """Put back what `training_state` returned."""
+    for name, module in modules.items():
+        module.load_state_dict(below(tensors, f"{name}."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in below(tensors, "optimizer.").items():
+        number, _, moment = name.partition(".")
+        state.setdefault(int(number), {})[moment] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

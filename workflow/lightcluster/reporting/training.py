@@ -1,0 +1,80 @@
+"""The training of a run, to look at: losses, codes in use, and the clusters of the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from lightcluster.cause.stages import USED
+from lightcluster.checkpoints import read_tensors
+from lightcluster.files import replacing
+from lightcluster.reporting.figures import read_table
+
+STAGES = {
+    "clusterbook": "negative modularity of tokens",
+    "head": "contrast (nats)",
+    "probe": "negative modularity of features",
+}
+"""What is trained, and what its first loss is."""
+
+_SMOOTHED = 50
+"""Points to which the steps are averaged."""
+
+
+def plot_training(run: Path, seeds: Sequence[int], output: Path) -> None:
+    """Draw the losses of the three stages over their steps, and the clusters by size.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run, with ``cause/seed-N/`` and ``segmentation/seed-N/classes.csv``.
+    seeds : sequence of int
+    output : Path
+        A PNG file.
+    """
+    figure = Figure(figsize=(13, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(STAGES) + 1)
+    colors = colormaps["viridis"](np.linspace(0, 0.85, len(seeds)))
+    for axes, (stage, label) in zip(panels, STAGES.items(), strict=False):
+        for seed, color in zip(seeds, colors, strict=True):
+            losses = read_table(run / "cause" / f"seed-{seed}" / f"{stage}.csv")
+            for column, style in zip(losses.columns[2:], ("-", ":"), strict=False):
+                steps, means = smooth(losses["step"], losses[column])
+                axes.plot(steps, means, style, color=color, linewidth=1)
+        axes.set(title=stage, xlabel="step", ylabel=label)
+    used = [_codes_used(run / "cause" / f"seed-{seed}") for seed in seeds]
+    panels[0].set_title(f"clusterbook: {_span(used)} codes in use", fontsize=10)
+    for seed, color in zip(seeds, colors, strict=True):
+        table = read_table(run / "segmentation" / f"seed-{seed}" / "classes.csv")
+        sizes = np.sort(table["tokens"].to_numpy())[::-1]
+        panels[-1].plot(
+            np.arange(1, len(sizes) + 1), 100 * sizes / sizes.sum(), ".-", color=color, linewidth=1,
+            label=f"seed {seed}: {(sizes > 0).sum()} of {len(sizes)} used",
+        )  # fmt: skip
+    panels[-1].set(title="clusters of the probe", xlabel="cluster, by size", ylabel="% of tokens")
+    panels[-1].legend(frameon=False, fontsize=7)
+    with replacing(output) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def smooth(steps: pd.Series, values: pd.Series) -> tuple[list[float], list[float]]:
+    """Return the means of up to `_SMOOTHED` stretches of equal length, and their last steps."""
+    parts = np.array_split(np.arange(len(steps)), min(_SMOOTHED, len(steps)))
+    return (
+        [float(steps.iloc[part[-1]]) for part in parts],
+        [float(values.iloc[part].mean()) for part in parts],
+    )
+
+
+def _codes_used(folder: Path) -> int:
+    return int(read_tensors(folder / "clusterbook.safetensors")[1][USED])
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,0 +1,246 @@
+# CAUSE: crops and windows to tokens, once; then three stages of training, each with each seed.
+
+TRAINING = f"{RUN}/cause/seed-{{seed}}"
+
+
+rule cache_crops:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        weights=lambda wildcards: LAYOUT.weights_file_of_tokens(wildcards.crops),
+    output:
+        directory(f"{DATASET}/crops/{{crops}}/{{shard}}.zarr"),
+    log:
+        f"{DATASET}/logs/cache_crops/{{crops}}/{{shard}}.log",
+    benchmark:
+        f"{DATASET}/benchmarks/cache_crops/{{crops}}/{{shard}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 480 * attempt,
+        gpu=1,
+        device="auto",
+        batch_size=8,
+    params:
+        settings=settings("cache_crops"),
+    shell:
+        "python -m lightcluster cache-crops {params.settings:q} --manifest {input.manifest} "
+        "--weights {input.weights} --output {output} --device {resources.device} "
+        "--batch-size {resources.batch_size} --threads {threads} > {log} 2>&1"
+
+
+rule cache_views:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        weights=lambda wildcards: LAYOUT.weights_file_of_tokens(wildcards.views),
+    output:
+        directory(f"{DATASET}/views/{{views}}/{{shard}}.zarr"),
+    log:
+        f"{DATASET}/logs/cache_views/{{views}}/{{shard}}.log",
+    benchmark:
+        f"{DATASET}/benchmarks/cache_views/{{views}}/{{shard}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=1,
+        device="auto",
+        batch_size=8,
+    params:
+        settings=settings("cache_views"),
+    shell:
+        "python -m lightcluster cache-views {params.settings:q} --manifest {input.manifest} "
+        "--weights {input.weights} --output {output} --device {resources.device} "
+        "--batch-size {resources.batch_size} --threads {threads} > {log} 2>&1"
+
+
+rule fit_clusterbook:
+    input:
+        crops_of,
+        f"{DATASET}/manifest.csv",  # fails if no image can be used
+    output:
+        codes=f"{TRAINING}/clusterbook.safetensors",
+        losses=f"{TRAINING}/clusterbook.csv",
+    log:
+        f"{RUN}/logs/fit_clusterbook/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/fit_clusterbook/seed-{{seed}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 1440 * attempt,
+        gpu=1,
+        device="auto",
+    params:
+        settings=settings("fit_clusterbook"),
+        shards=len(SHARDS),
+        crops=lambda wildcards: LAYOUT.crops_folder(wildcards.run),
+    shell:
+        "python -m lightcluster fit-clusterbook {params.settings:q} {params.shards} "
+        "--seed {wildcards.seed} --crops {params.crops} --output {output.codes} "
+        "--losses {output.losses} --device {resources.device} --threads {threads} > {log} 2>&1"
+
+
+rule train_head:
+    input:
+        crops_of,
+        codes=f"{TRAINING}/clusterbook.safetensors",
+    output:
+        head=f"{TRAINING}/head.safetensors",
+        losses=f"{TRAINING}/head.csv",
+    log:
+        f"{RUN}/logs/train_head/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/train_head/seed-{{seed}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 2880 * attempt,
+        gpu=1,
+        device="auto",
+    params:
+        settings=settings("train_head"),
+        shards=len(SHARDS),
+        crops=lambda wildcards: LAYOUT.crops_folder(wildcards.run),
+    shell:
+        "python -m lightcluster train-head {params.settings:q} {params.shards} "
+        "--seed {wildcards.seed} --crops {params.crops} --clusterbook {input.codes} "
+        "--output {output.head} --losses {output.losses} --device {resources.device} "
+        "--threads {threads} > {log} 2>&1"
+
+
+rule fit_probe:
+    input:
+        crops_of,
+        manifests=manifests_of_labels,
+        head=f"{TRAINING}/head.safetensors",
+        classes=CLASSES,
+    output:
+        probe=f"{TRAINING}/probe.safetensors",
+        losses=f"{TRAINING}/probe.csv",
+        beside=f"{TRAINING}/classes.csv",
+        palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    log:
+        f"{RUN}/logs/fit_probe/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/fit_probe/seed-{{seed}}.tsv"
+    wildcard_constraints:
+        run=runs_with("fit_probe"),
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 1440 * attempt,
+        gpu=1,
+        device="auto",
+    params:
+        settings=settings("fit_probe"),
+        shards=len(SHARDS),
+        crops=lambda wildcards: LAYOUT.crops_folder(wildcards.run),
+        manifests=f"{DATASET}/manifest",
+        images=LAYOUT.images_in_words,
+        classes=classes_option,
+    shell:
+        "python -m lightcluster fit-probe {params.settings:q} {params.shards} "
+        "--seed {wildcards.seed} --crops {params.crops} --head {input.head} "
+        "--manifests {params.manifests} --output {output.probe} --losses {output.losses} "
+        "--palette {output.palette} --images {params.images:q} {params.classes} "
+        "--device {resources.device} --threads {threads} > {log} 2>&1"
+
+
+rule adopt_probe:
+    input:
+        weights=weights_of,
+    output:
+        probe=f"{TRAINING}/probe.safetensors",
+        palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    log:
+        f"{RUN}/logs/adopt_probe/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/adopt_probe/seed-{{seed}}.tsv"
+    wildcard_constraints:
+        run=runs_with("adopt_probe"),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings=settings("adopt_probe"),
+        content=lambda wildcards: LAYOUT.probe_stamp(wildcards.run, wildcards.seed),
+    shell:
+        "python -m lightcluster adopt-probe {params.settings:q} --seed {wildcards.seed} "
+        "--weights {input.weights} --output {output.probe} --palette {output.palette} "
+        "> {log} 2>&1"
+
+
+rule paint_probe:
+    input:
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        views=lambda wildcards: f"{LAYOUT.views_folder(wildcards.run)}/{wildcards.shard}.zarr",
+        probe=f"{TRAINING}/probe.safetensors",
+    output:
+        directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+    log:
+        f"{RUN}/logs/paint_probe/seed-{{seed}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/paint_probe/seed-{{seed}}/{{shard}}.tsv"
+    wildcard_constraints:
+        run=runs_with("paint_probe"),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        settings=settings("paint_probe"),
+    shell:
+        "python -m lightcluster paint-probe {params.settings:q} --manifest {input.manifest} "
+        "--views {input.views} --probe {input.probe} --output {output} > {log} 2>&1"
+
+
+rule plot_training:
+    input:
+        each_seed(
+            [
+                f"{TRAINING}/clusterbook.csv",
+                f"{TRAINING}/clusterbook.safetensors",
+                f"{TRAINING}/head.csv",
+                f"{TRAINING}/probe.csv",
+                f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+            ]
+        ),
+    output:
+        report(
+            f"{RUN}/training.png",
+            caption="../report/analysis.rst",
+            category="Analysis",
+            subcategory="{run}",
+            labels={"figure": "training"},
+        ),
+    log:
+        f"{RUN}/logs/plot_training.log",
+    benchmark:
+        f"{RUN}/benchmarks/plot_training.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=settings("plot_training"),
+        run=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python -m lightcluster plot-training {params.settings:q} --run {params.run} "
+        "--output {output} > {log} 2>&1"
