@@ -28,7 +28,8 @@ from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.evaluation.confusion import Confusion, count_confusion
 from lightcluster.evaluation.scores import foreground_scores
 from lightcluster.features.backbone import Backbone, resolve_precision
-from lightcluster.features.extraction import ImageRow, extract_shard
+from lightcluster.features.extraction import extract_shard
+from lightcluster.features.images import ImageRow
 from lightcluster.features.step import open_backbone
 from lightcluster.features.weights import fetch_weights
 from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_masks

@@ -39,6 +39,7 @@ from lightcluster.cause.views import training_views
 from lightcluster.checkpoints import read_tensors, write_tensors
 from lightcluster.errors import LightClusterError, StoreError
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.reporting.training import plot_training, smooth
 
 DIM, SIDE = 16, 8
 COURSE = Course(epochs=1, least_steps=12, batch_size=4, learning_rate=1e-3, clip=1.0, seed=3)
@@ -507,3 +508,27 @@ def test_the_supervised_loss_leaves_out_what_has_no_label():
     slow = -(log[0, 0, 0] + log[0, 1, 1] + log[0, 3, 2] + log[1, 3, 1]) / 4
     torch.testing.assert_close(supervised_loss(scores, labels), slow)
     assert float(supervised_loss(scores, torch.full((2, 4), -1))) == 0
+
+
+# ---- the figure ---------------------------------------------------------------------------------
+
+
+def test_losses_are_averaged_over_stretches_of_steps():
+    steps = pd.Series(range(1, 101))
+    ends, means = smooth(steps, steps.astype(float))
+    assert ends == [float(step) for step in range(2, 101, 2)]
+    assert means == [step - 0.5 for step in ends]
+    assert smooth(steps.head(3), steps.head(3))[1] == [1, 2, 3]
+
+
+def test_the_figure_of_a_training_is_drawn_for_every_seed(crops, tmp_path):
+    for seed in (0, 3):
+        files = fit_all(crops, tmp_path / "cause" / f"seed-{seed}")
+        place = tmp_path / "segmentation" / f"seed-{seed}" / "classes.csv"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(files["probe"].with_name("classes.csv").read_bytes())
+    plot_training(tmp_path, [0, 3], tmp_path / "both.png")
+    plot_training(tmp_path, [0], tmp_path / "one.png")
+    with Image.open(tmp_path / "both.png") as both, Image.open(tmp_path / "one.png") as one:
+        assert both.width > 1000
+        assert both.tobytes() != one.tobytes()

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydensecrf import densecrf
 
+from lightcluster.cause.caching import cache_crops, cache_views
 from lightcluster.cause.heads import FEATURES, build_head, nearest_codes
 from lightcluster.cause.segmentation import paint_probe, paint_view, stitch, view_features
-from lightcluster.cause.tokens import Tokens, cache_crops, cache_views
+from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import View, evaluation_views, training_views
 from lightcluster.checkpoints import write_tensors
 from lightcluster.errors import ConfigError, ImageError

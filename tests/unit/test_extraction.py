@@ -12,8 +12,9 @@ from PIL import Image
 
 from lightcluster.errors import ImageError, LightClusterError
 from lightcluster.features.backbone import Backbone, build_architecture
-from lightcluster.features.extraction import ImageRow, extract_shard
+from lightcluster.features.extraction import extract_shard
 from lightcluster.features.images import (
+    ImageRow,
     open_image,
     patch_colors,
     prepare_image,

@@ -123,3 +123,25 @@ def test_mistakes_end_with_a_message_not_a_traceback(photographs):
     assert result.returncode == 1
     assert "features.layr: unknown key; did you mean features.layer?" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_of_cause_crops_and_windows_are_counted(photographs):
+    """Six images of 48 × 64: five crops of 8 × 8 patches, three windows of 12 × 12, twice."""
+    config = parse_config(
+        {
+            "dataset": {"format": "folder", "images": "images", "name": "mine"},
+            "backbone": {"model": "vit_tiny_patch16_224", "weights": "random"},
+            "method": "cause",
+            "cause": {"size": 184},
+        }
+    )["lightcluster"]
+    layout = Layout({"run": config})
+    size = measure(layout.all_entries(), config)
+    windows = 2 * 3
+    assert (size.images, size.tokens) == (6 * (5 + windows), 6 * (5 * 8**2 + windows * 12**2))
+    bank = 4 * 2048 * 100 * 2048
+    assert bank < peak_bytes(size, config) < 2 * bank
+    half = config.model_copy(update={"cause": config.cause.model_copy(update={"bank": 50})})
+    assert peak_bytes(size, half) < peak_bytes(size, config)
+    assert layout.count_jobs()["train_head"] == 5
+    assert "extract_features" not in layout.count_jobs()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import yaml
 
-from lightcluster.config import Benchmark
+from lightcluster.cause.views import training_views
+from lightcluster.config import Benchmark, parse_config, put_over
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.published import PUBLISHED, read_published
+from lightcluster.identity import training_size
 
 HEADER = "system,variant,backbone,dataset,protocol,metric,value,sd,source,hygiene"
 
@@ -120,3 +123,50 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str):
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(StoreError, match=r"none\.csv: cannot be used"):
         read_published("voc2012", tmp_path / "none.csv")
+
+
+PUBLISHED_SETTINGS = {
+    "coco_stuff27": ("coco_stuff27.yaml", 5, "crop", {"mlp": (1e-4, 0.1), "tr": (1e-4, 2.0)}),
+    "coco_stuff81": ("coco_stuff27.yaml", 20, "crop", {"mlp": (1e-4, 1.0), "tr": (1e-4, 1.0)}),
+    "coco_stuff171": ("coco_stuff27.yaml", 20, "crop", {"mlp": (1e-4, 1.0), "tr": (1e-4, 1.0)}),
+    "voc": ("voc.yaml", 50, "squash", {"mlp": (1e-4, 1.0), "tr": (1e-4, 1.0)}),
+    "cityscapes": ("cityscapes.yaml", 5, "crop", {"mlp": (0.0, 1.0), "tr": (0.0, 1.0)}),
+}
+"""Of CAUSE, by dataset: what it is put over, crops of an image, framing, and of each head the
+weight decay and the clipping."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED_SETTINGS)
+def test_configurations_of_cause_are_the_published_ones(name: str):
+    base, crops, framing, of_head = PUBLISHED_SETTINGS[name]
+    folder = PUBLISHED.parents[1] / "config"
+    raw: dict[str, Any] = {}
+    for path in (folder / base, folder / "cause" / f"{name}.yaml"):
+        raw = put_over(raw, yaml.safe_load(path.read_text(encoding="utf-8")))
+    configs = parse_config(raw)
+    full = name in ("coco_stuff27", "voc", "cityscapes")
+    assert [run.removeprefix("cause-") for run in configs] == (
+        ["s8-mlp", "s8-tr", "b8-mlp", "b8-tr", "dinov2-tr", "ibot-tr"]
+        if full
+        else ["s8-mlp", "s8-tr"]
+    )
+    for run, config in configs.items():
+        cause = config.cause
+        views = training_views(480, 640, cause.fractions, cause.mirrored, cause.framing)
+        assert (len(views), cause.framing, cause.head) == (crops, framing, run.rpartition("-")[2])
+        assert (cause.weight_decay, cause.clip) == of_head[cause.head]
+        patch = {"s8": 8, "b8": 8, "dinov2": 14, "ibot": 16}[run.split("-")[1]]
+        assert (cause.size, cause.size % patch) == (322 if patch == 14 else 320, 0)
+        assert training_size(cause.head, cause.size) == (224 if cause.head == "mlp" else cause.size)
+        assert (cause.codes, cause.bank, cause.batch_size) == (2048, 100, 16)
+        assert (cause.learning_rate, cause.probe_start, cause.linear_probe) == (
+            1e-3, "uniform", "none",
+        )  # fmt: skip
+        assert "stego" in config.evaluation.protocols
+        assert config.evaluation.stego_squash == (name == "voc")
+        assert config.comparison.published != "none"
+    transfer = yaml.safe_load((folder / "cause" / f"{name}_transfer.yaml").read_text("utf-8"))
+    for run, settings in transfer["runs"].items():
+        place = settings["fit"]["model"]
+        assert place == f"results/{configs[run].dataset.name}-train/{run}/cause"
+    assert transfer["runs"].keys() == configs.keys()

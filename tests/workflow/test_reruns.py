@@ -171,17 +171,19 @@ def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
     only = {kind: {name for name, step in STEPS.items() if step.kinds == (kind,)} for kind in KINDS}
     alone = {"choose_features", "score_images", "compare", "write_dataset_page"}
-    alone |= {"discover_parts"} | only["kmeans"] | only["cause"]
+    alone |= {"discover_parts", "cache_views", "paint_probe"} | only["kmeans"] | only["cause"]
+    applied = only["applied"] | only["cause-applied"]
     if key in THINGS_CHANGES:
-        return alone | only["applied"]
+        return alone | applied
     painted = {"paint_labels"}
-    if key in FOLDER_CHANGES | FIT_CHANGES:
-        kind = "lightcluster" if key in FIT_CHANGES else "applied"
-        return alone | painted | only[kind]
+    if key in FOLDER_CHANGES:
+        return alone | painted | applied
+    if key in FIT_CHANGES:
+        return alone | painted | only["lightcluster"] | only["cause-applied"]
     if key == "method":  # the other run of this method has made what is shared
         other = {name for name, step in STEPS.items() if CHANGES[key] not in step.kinds}
         return painted | other | {"cache_crops", "cache_views"}
-    return painted | only["applied"]
+    return painted | applied
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -369,7 +371,9 @@ def bumped(demo, things, checkout, dry_run, fast_config):
         return dict(zip(BUMPED, pool.map(run, BUMPED), strict=True))
 
 
-BUMPED = [name for name, step in STEPS.items() if step.kinds != ("applied",)]
+BUMPED = [
+    name for name, step in STEPS.items() if step.kinds not in (("applied",), ("cause-applied",))
+]
 """Steps that have a job in `DEMO` or `THINGS`."""
 
 

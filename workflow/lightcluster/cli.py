@@ -388,7 +388,7 @@ def cache_crops(
 ) -> None:  # fmt: skip
     """Run the backbone over the training crops of a shard and store their tokens."""
     _use_threads(threads)
-    from lightcluster.cause.tokens import cache_crops as step
+    from lightcluster.cause.caching import cache_crops as step
     from lightcluster.identity import training_size
 
     step(
@@ -409,7 +409,7 @@ def cache_views(
 ) -> None:  # fmt: skip
     """Run the backbone over the windows of a shard and store their tokens."""
     _use_threads(threads)
-    from lightcluster.cause.tokens import cache_views as step
+    from lightcluster.cause.caching import cache_views as step
 
     step(
         manifest, weights, output, mirrored=settings["cause.crf"],

@@ -469,7 +469,7 @@ class CauseSettings(Section):
     weight_decay: float = Field(1e-4, ge=0, description="Of the head.")
     clip: float = Field(1.0, gt=0, description="Norm to which the head's gradient is clipped.")
     least_steps: int = Field(
-        1000,
+        300,
         ge=1,
         description="Steps of each stage at least: a stage goes over the crops 1, 2 and 1 (`tr`: "
         "5) times, and more often where they are few.",

@@ -15,8 +15,7 @@ from rich.table import Table
 
 from lightcluster.cause.heads import FEATURES, PROJECTED
 from lightcluster.cause.modularity import BLOCK
-from lightcluster.cause.tokens import side_in_patches
-from lightcluster.cause.views import evaluation_views, training_views
+from lightcluster.cause.views import evaluation_views, side_in_patches, training_views
 from lightcluster.config import MEAN_COLOR, Config, DatasetSettings, parse_config, put_over
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.coco_things import Instances

@@ -17,7 +17,7 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import Framing, View, evaluation_views
 from lightcluster.checkpoints import read_tensors
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.features.extraction import ImageRow, open_row
+from lightcluster.features.images import ImageRow, open_row
 from lightcluster.files import replacing
 from lightcluster.masks.refinement import Crf, infer_crf
 from lightcluster.progress import progress

@@ -7,9 +7,8 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,7 +34,6 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.checkpoints import below, read_tensors, write_tensors
 from lightcluster.clustering.kmeans import fit_kmeans
 from lightcluster.datasets.labels import read_classes
-from lightcluster.features.backbone import autocast
 from lightcluster.regions.labelling import number_of_clusters
 from lightcluster.regions.palette import write_palette
 
@@ -65,16 +63,13 @@ class Codes(nn.Module):
         self.rows = nn.Parameter(torch.empty(count, dim).uniform_(-bound, bound))
 
 
-def arithmetic(device: torch.device) -> AbstractContextManager[None]:
+def arithmetic(device: torch.device) -> torch.autocast:
     """Return the context in which heads compute: bfloat16 on a GPU that has it, else float32.
 
     Losses are always computed in single precision, outside of it.
     """
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(False)
-    return cast(
-        "AbstractContextManager[None]",
-        autocast(device, torch.bfloat16 if half else torch.float32),
-    )
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 class ClusterbookStage(Stage):

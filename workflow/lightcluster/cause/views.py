@@ -104,3 +104,8 @@ def evaluation_views(height: int, width: int, framing: Framing) -> list[View]:
     starts = [*before, *after, middle]
     upright = height > width
     return [View(start if upright else 0, 0 if upright else start, side, side) for start in starts]
+
+
+def side_in_patches(pixels: int, patch: int) -> int:
+    """Return how many patches a side of so many pixels has, to the nearest; at least 1."""
+    return max(1, round(pixels / patch))

@@ -27,8 +27,8 @@ from lightcluster.clustering.sample import draw_images, draw_rows
 from lightcluster.clustering.superclasses import merge_small, number_of_superclasses
 from lightcluster.config import Config
 from lightcluster.features.backbone import FACETS, Backbone, Facet, Precision, resolve_precision
-from lightcluster.features.extraction import ImageRow, prepare_row
-from lightcluster.features.images import target_size
+from lightcluster.features.extraction import prepare_row
+from lightcluster.features.images import ImageRow, target_size
 from lightcluster.features.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.foreground import image_foreground, overlapping_clusters

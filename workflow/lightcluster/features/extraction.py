@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.errors import ImageError, LightClusterError
+from lightcluster.errors import LightClusterError
 from lightcluster.features.backbone import Backbone, Facet, Features
 from lightcluster.features.images import (
-    image_size,
-    open_image,
+    ImageRow,
+    open_row,
     patch_colors,
     prepare_image,
     resize_image,
@@ -39,15 +39,6 @@ from lightcluster.features.passes import compute_features, images_in_pass
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 
 _SECONDS_BETWEEN_LOG_LINES = 5.0
-
-
-class ImageRow(NamedTuple):
-    """One image of a manifest; height and width are those of the upright image."""
-
-    image_id: str
-    path: Path
-    height: int
-    width: int
 
 
 class PreparedImage(NamedTuple):
@@ -181,29 +172,6 @@ def _batches(plans: Sequence[_Plan], most: int) -> list[list[_Plan]]:
     """Split plans, in their order, into lists of one size of image each."""
     same = [list(group) for _, group in groupby(plans, lambda plan: plan.size)]
     return [group[start : start + most] for group in same for start in range(0, len(group), most)]
-
-
-def open_row(
-    row: ImageRow, max_pixels: int, draft_size: tuple[int, int] | None = None
-) -> NDArray[np.uint8]:
-    """Decode an image of a manifest; see :func:`.images.open_image`.
-
-    Raises
-    ------
-    ImageError
-        Naming the file, if it cannot be read or has changed since it was indexed.
-    """
-    try:
-        found = image_size(row.path, max_pixels)
-        if found != (row.height, row.width):
-            raise ImageError(
-                f"is {found[0]} × {found[1]} pixels (height × width) but was {row.height} × "
-                f"{row.width} when the dataset was indexed; index it again "
-                "(snakemake --forcerun index_dataset)"
-            )
-        return open_image(row.path, max_pixels, draft_size)
-    except ImageError as error:
-        raise ImageError(f"{row.path}: {error}") from error
 
 
 def prepare_row(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,15 @@ _DRAFT_MARGIN = 2
 
 COLORS_PER_SIDE = 2
 """Of a patch, down and across, that `patch_colors` keeps."""
+
+
+class ImageRow(NamedTuple):
+    """One image of a manifest; height and width are those of the upright image."""
+
+    image_id: str
+    path: Path
+    height: int
+    width: int
 
 
 def open_image(
@@ -86,6 +96,29 @@ def open_image(
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     return np.asarray(rgb)
+
+
+def open_row(
+    row: ImageRow, max_pixels: int, draft_size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Decode an image of a manifest; see :func:`open_image`.
+
+    Raises
+    ------
+    ImageError
+        Naming the file, if it cannot be read or has changed since it was indexed.
+    """
+    try:
+        found = image_size(row.path, max_pixels)
+        if found != (row.height, row.width):
+            raise ImageError(
+                f"is {found[0]} × {found[1]} pixels (height × width) but was {row.height} × "
+                f"{row.width} when the dataset was indexed; index it again "
+                "(snakemake --forcerun index_dataset)"
+            )
+        return open_image(row.path, max_pixels, draft_size)
+    except ImageError as error:
+        raise ImageError(f"{row.path}: {error}") from error
 
 
 def image_size(path: Path, max_pixels: int) -> tuple[int, int]:

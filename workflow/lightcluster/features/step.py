@@ -14,7 +14,8 @@ from lightcluster.features.backbone import (
     load_backbone,
     resolve_precision,
 )
-from lightcluster.features.extraction import ImageRow, extract_shard
+from lightcluster.features.extraction import extract_shard
+from lightcluster.features.images import ImageRow
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import read_record
 

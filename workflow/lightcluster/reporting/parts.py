@@ -23,8 +23,8 @@ from lightcluster.clustering.sample import draw_images
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.features.backbone import Backbone, Facet, Precision, resolve_precision
-from lightcluster.features.extraction import ImageRow, prepare_row
-from lightcluster.features.images import open_image, target_size
+from lightcluster.features.extraction import prepare_row
+from lightcluster.features.images import ImageRow, open_image, target_size
 from lightcluster.features.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.consistency import read_patch_masks

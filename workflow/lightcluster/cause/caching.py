@@ -1,0 +1,206 @@
+"""Tokens of views, computed once: the only steps of CAUSE that run the backbone."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.ahead import compute_ahead
+from lightcluster.cause.modularity import BLOCK
+from lightcluster.cause.views import (
+    Framing,
+    View,
+    evaluation_views,
+    side_in_patches,
+    training_views,
+)
+from lightcluster.datasets.manifest import read_manifest
+from lightcluster.errors import ConfigError
+from lightcluster.features.backbone import Backbone, Precision, resolve_precision
+from lightcluster.features.extraction import PreparedImage, each_image
+from lightcluster.features.images import ImageRow, open_row, patch_colors, prepare_image
+from lightcluster.features.passes import compute_features, images_in_pass
+from lightcluster.features.step import open_backbone
+from lightcluster.features.store import FeatureStoreWriter
+from lightcluster.features.weights import read_record
+from lightcluster.progress import progress
+
+log = logging.getLogger(__name__)
+
+
+LEAST_SIDE = 2 * BLOCK
+"""Patches at each side of a training crop: four tokens of it are compared at least."""
+
+
+class _Seen(NamedTuple):
+    """A view of an image of the manifest."""
+
+    row: ImageRow
+    view: View
+    name: str
+
+
+def cache_crops(
+    manifest: Path,
+    weights: Path,
+    output: Path,
+    *,
+    fractions: Sequence[float],
+    mirrored: bool,
+    framing: Framing,
+    **settings: Any,
+) -> None:
+    """Write the store of the tokens of the training crops of a shard.
+
+    Parameters
+    ----------
+    manifest, weights, output : Path
+    fractions, mirrored, framing
+        See `views.training_views`.
+    **settings
+        As of `cache_views`.
+
+    Raises
+    ------
+    ConfigError
+        If a view has fewer than `LEAST_SIDE` patches at a side.
+    """
+    seen = [
+        _Seen(row, view, f"{row.image_id}#{number}")
+        for row in _rows(manifest)
+        for number, view in enumerate(
+            training_views(row.height, row.width, fractions, mirrored, framing)
+        )
+    ]
+    _write(seen, weights, output, trained=True, **settings)
+
+
+def cache_views(
+    manifest: Path,
+    weights: Path,
+    output: Path,
+    *,
+    framing: Framing,
+    mirrored: bool,
+    **settings: Any,
+) -> None:
+    """Write the store of the tokens of the windows of a shard.
+
+    Parameters
+    ----------
+    manifest, weights, output : Path
+    framing : {"crop", "squash"}
+        See `views.evaluation_views`.
+    mirrored : bool
+        Whether each window is followed by its mirror image.
+    size : int
+        Side of a view in pixels, rounded to patches.
+    mean, std : sequence of float or None
+        Of the RGB channels; None: those of the weights.
+    max_pixels : int
+        Larger images are refused.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        Of the backbone.
+    device : str
+    batch_size : int
+        Views in a pass.
+    threads : int
+    """
+    seen = [
+        _Seen(row, View(v.top, v.left, v.height, v.width, mirror), f"{row.image_id}#{number}"
+              + "m" * mirror)
+        for row in _rows(manifest)
+        for number, v in enumerate(evaluation_views(row.height, row.width, framing))
+        for mirror in (False, True)[: 1 + mirrored]
+    ]  # fmt: skip
+    _write(seen, weights, output, **settings)
+
+
+def _rows(manifest: Path) -> list[ImageRow]:
+    return [
+        ImageRow(row.image_id, row.path, row.height, row.width) for row in read_manifest(manifest)
+    ]
+
+
+def _write(
+    seen: Sequence[_Seen],
+    weights: Path,
+    output: Path,
+    *,
+    trained: bool = False,
+    size: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    max_pixels: int,
+    precision: Precision,
+    device: str,
+    batch_size: int,
+    threads: int,
+) -> None:
+    """Compute the tokens of views, which may be `trained` on, and store them in their order."""
+    backbone = open_backbone(weights, device, mean, std)
+    if trained and side_in_patches(size, backbone.patch_size) < LEAST_SIDE:
+        raise ConfigError(
+            f"cause.size: crops are seen at {size} pixels, {size / backbone.patch_size:.1f} "
+            f"patches of {backbone.patch_size}; at least {LEAST_SIDE} are needed at each side"
+        )
+    record, dtype = read_record(weights), resolve_precision(precision, device)
+    side = side_in_patches(size, backbone.patch_size)
+    log.info("%d views of %d patches, %s on %s in %s", len(seen), side**2, record.model, device,
+             dtype)  # fmt: skip
+    shape = np.full((len(seen), 2), side, np.int32)
+    writer = FeatureStoreWriter(
+        output, grids=shape, sizes=shape * backbone.patch_size,
+        image_ids=[item.name for item in seen], facets=("token",), dim=backbone.dim,
+        attributes={
+            "model": record.model, "weights_sha256": record.sha256, "size": size,
+            "patch_size": backbone.patch_size, "mean": list(backbone.mean),
+            "std": list(backbone.std), "precision": str(dtype).removeprefix("torch."),
+        },
+    )  # fmt: skip
+    most = images_in_pass(batch_size, backbone.device)
+    batches = [seen[start : start + most] for start in range(0, len(seen), most)]
+    prepared = _prepare(seen, side, backbone, max_pixels, threads)
+    colors: deque[NDArray[np.uint8]] = deque()  # of the views on their way through the backbone
+
+    def stack(batch: Sequence[_Seen]) -> NDArray[np.float32]:
+        ready = [next(prepared) for _ in batch]
+        colors.extend(view.colors for view in ready)
+        return np.stack([view.pixels for view in ready])
+
+    computed = compute_features(
+        backbone, map(stack, batches), ("token",), precision=dtype, threads=threads
+    )
+    with writer:
+        views = zip(batches, computed, strict=True)
+        for batch, features in progress(views, output.name, len(batches), "pass"):
+            of_batch = [colors.popleft() for _ in batch]
+            paths = [item.row.path for item in batch]
+            for item, image in zip(batch, each_image(features, paths, of_batch), strict=True):
+                writer.append(item.name, image)
+
+
+def _prepare(
+    seen: Sequence[_Seen], side: int, backbone: Backbone, max_pixels: int, threads: int
+) -> Iterator[PreparedImage]:
+    """Yield the views as the backbone reads them; threads decode each image once, ahead."""
+    of_image: dict[ImageRow, list[View]] = {}
+    for item in seen:
+        of_image.setdefault(item.row, []).append(item.view)
+    pixels = side * backbone.patch_size
+
+    def cut(row: ImageRow) -> list[NDArray[np.uint8]]:
+        rgb = open_row(row, max_pixels)
+        return [view.cut(rgb, pixels) for view in of_image[row]]
+
+    workers = max(2, threads)
+    for views in compute_ahead(cut, of_image, workers=workers, most=2 * workers):
+        for rgb in views:
+            normalized = prepare_image(rgb, (pixels, pixels), backbone.mean, backbone.std)
+            yield PreparedImage(normalized, patch_colors(rgb, (side, side)))
