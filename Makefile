@@ -10,7 +10,8 @@ run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/unit tests/workflow
+	$(BIN)/python -m pytest -n 2 tests/unit
+	$(BIN)/python -m pytest tests/workflow
 
 test-cluster: $(VENV)/.installed-dev  ## on a SLURM of two nodes, started here; needs root
 	$(BIN)/python -m pytest tests/cluster

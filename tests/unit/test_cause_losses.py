@@ -154,7 +154,7 @@ def test_all_zeros_give_no_nan():
     codes = torch.rand(3, 4, requires_grad=True)
     loss = modularity_loss(torch.zeros(1, 5, 4), codes)
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
     assert torch.isfinite(codes.grad).all()
 
 

@@ -105,15 +105,16 @@ def test_costs_are_summed_by_step_in_the_order_of_the_workflow(tmp_path):
     write_benchmark(dataset / "extract_features" / "mine" / "0000.tsv", (9, "0:00:09", 700, 16))
     write_benchmark(dataset / "extract_features" / "other" / "0000.tsv", (1, "0:00:01", 1, 1))
     write_benchmark(dataset / "choose_features" / "mine.tsv", (5, "0:00:05", 600, 5))
+    write_benchmark(dataset / "cache_views" / "too" / "0000.tsv", (3, "0:00:03", 9, 3))
     write_benchmark(run / "evaluate.tsv", (1, "0:00:01", 60, 1))
-    found = read_costs(run, dataset, "mine")
+    found = read_costs(run, dataset, ["mine", "too"])
     assert [cost.step for cost in found] == [
-        "index_dataset", "choose_features", "extract_features", "refine_masks", "count_confusion",
-        "evaluate",
+        "index_dataset", "choose_features", "extract_features", "cache_views", "refine_masks",
+        "count_confusion", "evaluate",
     ]  # fmt: skip
-    assert found[3] == Cost("refine_masks", 2, 6.5, 4.0, 5.0, 100.0)
+    assert found[4] == Cost("refine_masks", 2, 6.5, 4.0, 5.0, 100.0)
     assert found[2].memory == 700
-    assert found[4] == Cost("count_confusion", 1, 1.0, 1.0, 0.0, 0.0)
+    assert found[5] == Cost("count_confusion", 1, 1.0, 1.0, 0.0, 0.0)
 
 
 def test_a_step_without_jobs_costs_nothing():

@@ -11,12 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightcluster.cause.adoption import (
-    WITH_LABELS,
-    WITHOUT_LABELS,
-    probe_of,
-    read_trained,
-)
 from lightcluster.config import PER_IMAGE, Config
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.listing import (
@@ -217,11 +211,20 @@ class Layout:
 
     def probe_stamp(self, run: str, seed: str) -> str:
         """Return a digest of the probe of a seed that a run applies."""
+        from lightcluster.cause.adoption import probe_of
+
         folder = self.configs[run].fit.model
         return "none" if folder is None else content_stamp(probe_of(folder, int(seed)))
 
     def fitted_on(self, run: str) -> str:
         """Return in words on which images a run is fitted."""
+        from lightcluster.cause.adoption import (
+            WITH_LABELS,
+            WITHOUT_LABELS,
+            probe_of,
+            read_trained,
+        )
+
         config = self.configs[run]
         if config.fit.model is not None and config.method == "cause":
             return read_trained(probe_of(config.fit.model, config.labelling.seeds[0])).fitted_on
