@@ -41,6 +41,8 @@ from lightcluster.errors import LightClusterError, StoreError
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.reporting.training import plot_training, smooth
 
+torch.set_num_threads(1)  # threads that wait for each other on a busy machine are slow
+
 DIM, SIDE = 16, 8
 COURSE = Course(epochs=1, least_steps=12, batch_size=4, learning_rate=1e-3, clip=1.0, seed=3)
 

@@ -33,7 +33,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # A copy lies where torch itself would put it: sums of memory at other boundaries round
+            # otherwise, and a resumed training would end with other weights.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete it and start again") from None

@@ -44,7 +44,14 @@ class Tokens:
     """
 
     def __init__(self, stores: Sequence[Path]) -> None:
-        self._stores = [FeatureStore.open(path) for path in stores]
+        self._stores: list[FeatureStore] = []
+        digest = hashlib.sha256()
+        for path in stores:
+            store = FeatureStore.open(path)
+            digest.update(repr(sorted(store.attributes.items())).encode())
+            digest.update(store.cls.tobytes())
+            store.cls = store.cls[:0]  # of all crops of a large dataset these are gigabytes
+            self._stores.append(store)
         filled = [store for store in self._stores if store.n_images]
         if not filled:
             raise StoreError(f"{stores[0].parent}: no tokens of any image")
@@ -62,9 +69,6 @@ class Tokens:
         self._starts = np.cumsum([0, *(store.n_images for store in self._stores)])
         self.count = int(self._starts[-1])
         self.names = [name for store in self._stores for name in store.image_id]
-        digest = hashlib.sha256(repr(sorted(first.attributes.items())).encode())
-        for store in self._stores:
-            digest.update(store.cls.tobytes())
         self.digest = digest.hexdigest()
 
     def read(self, views: NDArray[np.intp]) -> Tensor:
