@@ -26,6 +26,7 @@ from lightcluster.cause.heads import build_head
 from lightcluster.cause.stages import (
     USED,
     ClusterbookStage,
+    HeadStage,
     ProbeStage,
     fit_clusterbook,
     fit_probe,
@@ -360,6 +361,33 @@ def test_a_gradient_that_is_no_number_stops_as_well(crops, tmp_path, monkeypatch
     monkeypatch.setattr(stage, "losses", lambda *_: {k: loss() for k, loss in zero.items()})
     with pytest.raises(LightClusterError, match=r"step 1: .*gradient are no finite numbers"):
         train(stage, tokens, COURSE, tmp_path / "c", about={}, device="cpu", progress=False)
+
+
+# ---- mixed precision ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["mlp", "tr"])
+def test_heads_in_bfloat16_have_losses_in_single_precision_and_about_the_same(
+    crops, monkeypatch, head
+):
+    """As on a GPU, by the autocast of the CPU."""
+    tokens, losses = Tokens(crops), []
+    views = np.arange(8)
+    for half in (False, True):
+        monkeypatch.setattr(
+            stages, "arithmetic", lambda device, on=half: torch.autocast("cpu", torch.bfloat16, on)
+        )
+        codes = torch.randn(12, DIM, generator=torch.Generator().manual_seed(0))
+        stage = HeadStage(head, codes, 5, tokens, 0, "cpu")
+        torch.manual_seed(0)
+        found = stage.losses(tokens.read(views), views, torch.Generator().manual_seed(0))
+        (loss,) = found.values()
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert all(p.grad.dtype == torch.float32 for p in stage.trained if p.grad is not None)
+        losses.append(loss.item())
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 # ---- what is learnt -----------------------------------------------------------------------------
