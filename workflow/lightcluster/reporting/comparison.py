@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lightcluster.cause.adoption import WITH_LABELS
 from lightcluster.evaluation.comparison import (
     MEASURED,
     PUBLISHED,
@@ -142,6 +143,8 @@ def draw_rows(axes: Axes, rows: pd.DataFrame) -> None:
     several = rows.loc[~quoted, "fitted_on"].nunique() > 1
     for place, row in enumerate(rows.to_dict("records")):
         fitted = f"  fitted on {row['fitted_on']}" if several and not quoted[place] else ""
+        if WITH_LABELS in str(row["fitted_on"]):
+            fitted = f"  {WITH_LABELS}"
         axes.text(
             1.01, place, describe(row) + shorten(printable(fitted), 60),
             transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK,

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lightcluster.cause.adoption import WITH_LABELS
 from lightcluster.evaluation.counting import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.tables import seeds_of
@@ -114,12 +115,16 @@ def fallback_of(metrics: pd.DataFrame, matching: str) -> str:
 
 
 def describe_run(metrics: pd.DataFrame) -> str:
-    """Return dataset, run, protocol of the first row and number of images in one line."""
+    """Return dataset, run, protocol of the first row and number of images in one line.
+
+    What labels have had a part in says so.
+    """
     first = metrics.iloc[0]
     images = int(first["images"])
     return (
         f"{first['dataset']} · run {first['run']} · protocol {first['protocol']} · "
         f"{images:,} image{'s' * (images != 1)}"
+        + f" · {WITH_LABELS}" * (WITH_LABELS in str(first["fitted_on"]))
     )
 
 
