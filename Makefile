@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
+# Tests that stop runs at given moments, or that use all cores by themselves: nothing runs beside.
+TIMED := tests/workflow/test_interruptions.py tests/workflow/test_reruns.py
+
 .PHONY: run test test-cluster lint docs clean
 
 run: $(VENV)/.installed
@@ -11,7 +14,8 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 tests/unit
-	$(BIN)/python -m pytest tests/workflow
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/workflow $(TIMED:%=--ignore=%)
+	$(BIN)/python -m pytest $(TIMED)
 
 test-cluster: $(VENV)/.installed-dev  ## on a SLURM of two nodes, started here; needs root
 	$(BIN)/python -m pytest tests/cluster
