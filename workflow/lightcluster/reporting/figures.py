@@ -124,7 +124,8 @@ def describe_run(metrics: pd.DataFrame) -> str:
     return (
         f"{first['dataset']} · run {first['run']} · protocol {first['protocol']} · "
         f"{images:,} image{'s' * (images != 1)}"
-        + f" · {WITH_LABELS}" * (WITH_LABELS in str(first["fitted_on"]))
+        + f" · {WITH_LABELS}"
+        * (WITH_LABELS in str(first["fitted_on"]))
     )
 
 
