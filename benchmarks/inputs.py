@@ -29,7 +29,6 @@ from lightcluster.evaluation.confusion import Confusion, count_confusion
 from lightcluster.evaluation.scores import foreground_scores
 from lightcluster.features.backbone import Backbone, resolve_precision
 from lightcluster.features.extraction import extract_shard
-from lightcluster.features.images import ImageRow
 from lightcluster.features.step import open_backbone
 from lightcluster.features.weights import fetch_weights
 from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_masks
@@ -123,7 +122,7 @@ def extract(
     """Extract the features of all images into a store, as the step does."""
     features = SETTINGS.features
     extract_shard(
-        [ImageRow(row.image_id, row.path, row.height, row.width) for row in source.rows],
+        [row.image for row in source.rows],
         backbone, output, facets=(features.facet,), layer=features.layer,
         short_side=features.short_side, max_tokens=features.max_tokens,
         max_pixels=SETTINGS.dataset.max_pixels, precision=precision, batch_size=batch_size,

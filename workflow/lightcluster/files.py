@@ -109,6 +109,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, under a temporary name first."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def write_arrays(path: Path, *, compressed: bool = True, **arrays: NDArray[Any]) -> None:
     """Write arrays to a ``.npz`` file; the same arrays give the same bytes.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import safetensors
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lightcluster.errors import ModelError
-from lightcluster.files import replacing
+from lightcluster.files import copy_file
 
 ABOUT = "trained"
 """Name, in the header of a probe's file, under which `Trained` is kept."""
@@ -104,5 +103,4 @@ def adopt_probe(folder: Path, seed: int, weights: str, output: Path, palette: Pa
             f"{source}: trained on tokens of other weights than those that `backbone` names"
         )
     for origin, target in ((source, output), (source.with_name(PALETTE), palette)):
-        with replacing(target) as temporary:
-            shutil.copyfile(origin, temporary)
+        copy_file(origin, target)

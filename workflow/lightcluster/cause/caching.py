@@ -123,9 +123,7 @@ def cache_views(
 
 
 def _rows(manifest: Path) -> list[ImageRow]:
-    return [
-        ImageRow(row.image_id, row.path, row.height, row.width) for row in read_manifest(manifest)
-    ]
+    return [row.image for row in read_manifest(manifest)]
 
 
 def _write(

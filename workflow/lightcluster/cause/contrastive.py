@@ -70,7 +70,7 @@ def contrastive_loss(
     concepts : Tensor int64 [B, n]
         The code of each token.
     seen : Tensor float [B, n, 2048]
-        The teacher's projections of the same tokens.
+        The teacher's projections of the same tokens, of unit length.
     projection : nn.Linear
         Of the student.
     relations : Tensor int8 [K, K]
@@ -88,7 +88,7 @@ def contrastive_loss(
     What is as large as the bank is there for one image at a time, also on the way back.
     """
     lengths = projection(features).norm(dim=-1)
-    batch = Others(functional.normalize(seen.flatten(0, 1), dim=-1), concepts.flatten(), projection)
+    batch = Others(seen.flatten(0, 1), concepts.flatten(), projection)
     sets: list[tuple[Others, bool]] = [(batch, True)]
     if bank.written.any():
         sets.append((Others(*bank.contents(), projection), False))

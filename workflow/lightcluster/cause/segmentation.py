@@ -17,7 +17,7 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import Framing, View, evaluation_views
 from lightcluster.checkpoints import read_tensors
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.features.images import ImageRow, open_row
+from lightcluster.features.images import open_row
 from lightcluster.files import replacing
 from lightcluster.masks.refinement import Crf, infer_crf
 from lightcluster.progress import progress
@@ -114,7 +114,6 @@ def paint_probe(
     framing: Framing,
     crf: bool,
     max_pixels: int,
-    device: str = "cpu",
 ) -> None:
     """Write the segmentation of each image of a shard below the folder `output`.
 
@@ -131,12 +130,10 @@ def paint_probe(
         Whether to average with the mirror image and to refine by a CRF.
     max_pixels : int
         Larger images are refused.
-    device : str
     """
-    rows = [ImageRow(r.image_id, r.path, r.height, r.width) for r in read_manifest(manifest)]
-    outputs = [row.output for row in read_manifest(manifest)]
-    head, codes, _ = read_head(probe, device)
-    vectors = read_tensors(probe)[0]["probe"].to(device)
+    rows = read_manifest(manifest)
+    head, codes, _ = read_head(probe, "cpu")
+    vectors = read_tensors(probe)[0]["probe"]
     with replacing(output) as folder:
         folder.mkdir()
         if not rows:
@@ -144,16 +141,16 @@ def paint_probe(
         tokens = Tokens([store])
         side = tokens.grid[0] * tokens.patch_size
         number = 0
-        for row, name in progress(zip(rows, outputs, strict=True), "paint", len(rows)):
-            rgb = open_row(row, max_pixels)
+        for row in progress(rows, "paint"):
+            rgb = open_row(row.image, max_pixels)
             views = evaluation_views(row.height, row.width, framing)
             painted = []
             for view in views:
                 count = 1 + crf
-                batch = tokens.read(np.arange(number, number + count)).to(device)
+                batch = tokens.read(np.arange(number, number + count))
                 number += count
                 features = view_features(
                     head, codes, batch[0], batch[1] if crf else None, tokens.grid
                 )
                 painted.append(paint_view(features, vectors, view.cut(rgb, side), crf))
-            save_indexed(stitch(painted, views, (row.height, row.width)), folder / name)
+            save_indexed(stitch(painted, views, (row.height, row.width)), folder / row.output)

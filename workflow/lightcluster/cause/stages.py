@@ -136,9 +136,7 @@ class HeadStage(Stage):
     ) -> dict[str, Tensor]:
         """See `Stage.losses`."""
         positions = sample_grid(len(tokens), self.grid, generator).to(tokens.device)
-        if isinstance(
-            self.student.head, MlpHead
-        ):  # each token by itself: the others are not needed
+        if isinstance(self.student.head, MlpHead):  # which sees each token by itself
             tokens = take(tokens, positions)
             positions = torch.arange(positions.shape[1], device=tokens.device).expand_as(positions)
         nearest = nearest_codes(tokens, self.codes)

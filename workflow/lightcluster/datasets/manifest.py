@@ -19,7 +19,7 @@ from lightcluster.datasets.labels import (
 from lightcluster.datasets.listing import Entry, list_dataset, split_shards
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError, ImageError, StoreError
-from lightcluster.features.images import open_image
+from lightcluster.features.images import ImageRow, open_image
 from lightcluster.files import replacing
 from lightcluster.progress import progress
 
@@ -47,6 +47,11 @@ class Row:
     output: str
     height: int
     width: int
+
+    @property
+    def image(self) -> ImageRow:
+        """What a backbone needs to know of it."""
+        return ImageRow(self.image_id, self.path, self.height, self.width)
 
 
 @dataclass(frozen=True)

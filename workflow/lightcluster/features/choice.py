@@ -239,11 +239,7 @@ def choose_features(
     torch.set_num_threads(threads)
     facets = FACETS if facet == "auto" else (facet,)
     layers = range(backbone.depth) if layer == "auto" else [backbone.resolve_layer(layer)]
-    drawn = [
-        ImageRow(row.image_id, row.path, row.height, row.width)
-        for rows in draw_images(manifests, auto_images, SEED)
-        for row in rows
-    ]
+    drawn = [row.image for rows in draw_images(manifests, auto_images, SEED) for row in rows]
 
     def prepare(row: ImageRow) -> NDArray[np.float32]:
         size = target_size(row.height, row.width, short_side, backbone.patch_size, max_tokens)

@@ -15,7 +15,6 @@ from lightcluster.features.backbone import (
     resolve_precision,
 )
 from lightcluster.features.extraction import extract_shard
-from lightcluster.features.images import ImageRow
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import read_record
 
@@ -59,9 +58,7 @@ def extract_features(
     """Run the backbone over the images of a manifest and write their feature store."""
     backbone = open_backbone(weights, device, mean, std)
     record = read_record(weights)
-    rows = [
-        ImageRow(row.image_id, row.path, row.height, row.width) for row in read_manifest(manifest)
-    ]
+    rows = [row.image for row in read_manifest(manifest)]
     dtype = resolve_precision(precision, device)
     log.info("%d images, %s on %s in %s", len(rows), record.model, device, dtype)
     extract_shard(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from lightcluster.clustering.superclasses import assign_superclasses
 from lightcluster.errors import ModelError
-from lightcluster.files import read_arrays, replacing
+from lightcluster.files import copy_file, read_arrays
 from lightcluster.model.folder import (
     WEIGHTS,
     file_digest,
@@ -41,7 +40,7 @@ def adopt_fit(model: Path, weights: Path, outputs: list[Path]) -> None:
             f"leave that key out, or set it to {model / WEIGHTS}"
         )
     for output in outputs:
-        _copy(model / output.name, output)
+        copy_file(model / output.name, output)
 
 
 def adopt_superclasses(model: Path, stores: list[Path], output: Path) -> None:
@@ -65,10 +64,5 @@ def adopt_labelling(model: Path, seed: int, output: Path, palette: Path) -> None
         If the model cannot be used.
     """
     open_model(model)
-    _copy(model / labelling_of(seed), output)
-    _copy(model / palette_of(seed), palette)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+    copy_file(model / labelling_of(seed), output)
+    copy_file(model / palette_of(seed), palette)

@@ -24,7 +24,7 @@ from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.features.backbone import Backbone, Facet, Precision, resolve_precision
 from lightcluster.features.extraction import prepare_row
-from lightcluster.features.images import ImageRow, open_image, target_size
+from lightcluster.features.images import open_image, target_size
 from lightcluster.features.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.consistency import read_patch_masks
@@ -144,7 +144,7 @@ def read_foreground(
     """
 
     def prepare(one: Masked) -> NDArray[np.float32]:
-        row = ImageRow(one.row.image_id, one.row.path, one.row.height, one.row.width)
+        row = one.row.image
         size = target_size(row.height, row.width, short_side, backbone.patch_size, max_tokens)
         if (size[0] // backbone.patch_size, size[1] // backbone.patch_size) != one.foreground.shape:
             raise StoreError(
