@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,35 @@ def write_store(
             )
             writer.append(image_id, features)
     return path
+
+
+def write_tokens(path: Path, tokens: np.ndarray, names: list[str] | None = None) -> Path:
+    """Write the store of tokens [views, side * side, dim]."""
+    count, patches, dim = tokens.shape
+    grid = np.full((count, 2), math.isqrt(patches), np.int32)
+    names = names or [f"view#{number}" for number in range(count)]
+    attributes = {"patch_size": 4, "weights_sha256": "a"}
+    with FeatureStoreWriter(path, grid, grid * 4, names, ("token",), dim, attributes) as writer:
+        for name, image in zip(names, tokens, strict=True):
+            writer.append(
+                name,
+                ImageFeatures(
+                    cls=image.mean(0).astype(np.float32),
+                    cls_attention=np.zeros(patches, np.float16),
+                    colors=np.zeros((patches, 4, 3), np.uint8),
+                    facets={"token": image.astype(np.float16)},
+                ),
+            )
+    return path
+
+
+def groups_of_tokens(views: int, seed: int = 0, side: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Return tokens [views, side², 16] of three directions, one in each quarter, and their groups."""
+    rng = np.random.default_rng(seed)
+    row, column = np.indices((side, side)).reshape(2, -1) // (side // 2)
+    group = rng.integers(3, size=(views, 4))[:, 2 * row + column]
+    tokens = 3 * np.eye(3, 16)[group] + rng.normal(0, 0.3, (views, side * side, 16))
+    return tokens, group
 
 
 def write_classes(path: Path, classes: Mapping[int, str]) -> Path:

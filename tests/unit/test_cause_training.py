@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import write_classes, write_manifest, write_png
+from builders import groups_of_tokens, write_classes, write_manifest, write_png, write_tokens
 from PIL import Image
 
 from lightcluster.cause import course as course_module
@@ -44,40 +44,11 @@ from lightcluster.reporting.training import plot_training, smooth
 
 torch.set_num_threads(1)  # threads that wait for each other on a busy machine are slow
 
-DIM, SIDE = 16, 8
+DIM, SIDE = 16, 8  # as of groups_of_tokens
 COURSE = Course(epochs=1, least_steps=12, batch_size=4, learning_rate=1e-3, clip=1.0, seed=3)
 
 
 ABOUT = {"framing": "squash", "size": 32, "images": "train"}
-
-
-def write_tokens(path: Path, tokens: np.ndarray, names: list[str] | None = None) -> Path:
-    """Write the store of tokens [views, side * side, dim]."""
-    count, patches, dim = tokens.shape
-    grid = np.full((count, 2), math.isqrt(patches), np.int32)
-    names = names or [f"view#{number}" for number in range(count)]
-    attributes = {"patch_size": 4, "weights_sha256": "a"}
-    with FeatureStoreWriter(path, grid, grid * 4, names, ("token",), dim, attributes) as writer:
-        for name, image in zip(names, tokens, strict=True):
-            writer.append(
-                name,
-                ImageFeatures(
-                    cls=image.mean(0).astype(np.float32),
-                    cls_attention=np.zeros(patches, np.float16),
-                    colors=np.zeros((patches, 4, 3), np.uint8),
-                    facets={"token": image.astype(np.float16)},
-                ),
-            )
-    return path
-
-
-def groups_of_tokens(views: int, seed: int = 0, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Return tokens of three directions, one in each quarter of an image, and their groups."""
-    rng = np.random.default_rng(seed)
-    row, column = np.indices((side, side)).reshape(2, -1) // (side // 2)
-    group = rng.integers(3, size=(views, 4))[:, 2 * row + column]
-    tokens = 3 * np.eye(3, DIM)[group] + rng.normal(0, 0.3, (views, side * side, DIM))
-    return tokens, group
 
 
 @pytest.fixture

@@ -161,6 +161,7 @@ def _write(
             "patch_size": backbone.patch_size, "mean": list(backbone.mean),
             "std": list(backbone.std), "precision": str(dtype).removeprefix("torch."),
         },
+        chunk_rows=side**2,
     )  # fmt: skip
     most = images_in_pass(batch_size, backbone.device)
     batches = [seen[start : start + most] for start in range(0, len(seen), most)]

@@ -194,27 +194,19 @@ class Bank:
         concepts = concepts.cpu()
         shuffled = torch.randperm(len(concepts), generator=generator)
         order = shuffled[concepts[shuffled].argsort(stable=True)]
-        present, counts = torch.unique_consecutive(concepts[order], return_counts=True)
-        chosen: list[Tensor] = []
-        places: list[Tensor] = []
-        fresh = present[(counts > 1) & (self.queue[present] < 0)]
-        self._make_queues(fresh)
-        first = counts.cumsum(0) - counts
-        for concept, start, count in zip(
-            present.tolist(), first.tolist(), counts.tolist(), strict=True
-        ):
-            kept = min(count // 2, self.most)
-            if not kept:
-                continue
-            begin = int(self.written[concept])
-            place = (begin + torch.arange(kept)) % self.most
-            chosen.append(order[start : start + kept])
-            places.append(int(self.queue[concept]) * self.most + place)
-            self.written[concept] += kept
-        if chosen:
-            device = self.projections.device
-            rows = projections[torch.cat(chosen).to(device)]
-            self.projections[torch.cat(places).to(device)] = rows.to(self.projections.dtype)
+        present, group, counts = torch.unique_consecutive(
+            concepts[order], return_inverse=True, return_counts=True
+        )
+        kept = (counts // 2).clamp(max=self.most)
+        self._make_queues(present[(kept > 0) & (self.queue[present] < 0)])
+        rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[group]
+        chosen = rank < kept[group]
+        concept = concepts[order[chosen]]
+        place = (self.written[concept] + rank[chosen]) % self.most
+        self.written[present] += kept
+        device = self.projections.device
+        rows = projections[order[chosen].to(device)].to(self.projections.dtype)
+        self.projections[(self.queue[concept] * self.most + place).to(device)] = rows
 
     def _make_queues(self, concepts: Tensor) -> None:
         made = int((self.queue >= 0).sum())

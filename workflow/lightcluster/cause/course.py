@@ -196,12 +196,12 @@ def train(
         disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 15.0,
     )  # fmt: skip
     with bar:
-        for step, views, batch in _batches(tokens, course, stage.name, first, steps):
+        for step, views, batch in _batches(tokens, course, stage.name, first, steps, device):
             for group in optimizer.param_groups:
                 group["lr"] = course.rate(step, steps)
             generator = torch.Generator().manual_seed(_seed(course.seed, stage.name, "step", step))
             torch.manual_seed(_seed(course.seed, stage.name, "dropout", step))
-            losses = stage.losses(batch.to(device, non_blocking=True), views, generator)
+            losses = stage.losses(batch, views, generator)
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(stage.trained, course.clip)
@@ -252,13 +252,13 @@ def _seed(seed: int, stage: str, purpose: str, number: int) -> int:
 
 
 def _batches(
-    tokens: Tokens, course: Course, stage: str, first: int, steps: int
+    tokens: Tokens, course: Course, stage: str, first: int, steps: int, device: str
 ) -> Iterator[tuple[int, NDArray[np.intp], Tensor]]:
     """Yield the steps from `first` on with their views and tokens, some read ahead."""
 
     def read(step: int) -> tuple[int, NDArray[np.intp], Tensor]:
         views = views_of_step(tokens.count, course, stage, step)
-        return step, views, tokens.read(views)
+        return step, views, tokens.read(views, device)
 
     yield from compute_ahead(read, range(first, steps), workers=READERS, most=2 * READERS)
 

@@ -392,7 +392,7 @@ def count_used(codes: Tensor, tokens: Tokens, device: str) -> int:
     """Return how many codes are nearest to some token of at most `_LOOKED_AT` views."""
     used = torch.zeros(len(codes), dtype=torch.bool, device=device)
     for part in _some_views(tokens):
-        used[nearest_codes(tokens.read(part).to(device), codes)] = True
+        used[nearest_codes(tokens.read(part, device), codes)] = True
     return int(used.sum())
 
 
@@ -402,7 +402,7 @@ def sampled_features(stage: ProbeStage, tokens: Tokens, device: str) -> NDArray[
     generator = torch.Generator().manual_seed(0)
     found = []
     for part in _some_views(tokens):
-        batch = tokens.read(part).to(device)
+        batch = tokens.read(part, device)
         features = stage.head(batch, stage.codes[nearest_codes(batch, stage.codes)])
         positions = sample_grid(len(batch), tokens.grid, generator).to(device)
         found.append(functional.normalize(take(features, positions), dim=-1).flatten(0, 1))
@@ -414,7 +414,7 @@ def cluster_sizes(stage: ProbeStage, tokens: Tokens, device: str) -> list[int]:
     """Return how many tokens of at most `_LOOKED_AT` views are nearest to each probe vector."""
     sizes = torch.zeros(len(stage.probe.rows), dtype=torch.int64, device=device)
     for part in _some_views(tokens):
-        batch = tokens.read(part).to(device)
+        batch = tokens.read(part, device)
         features = stage.head(batch, stage.codes[nearest_codes(batch, stage.codes)])
         nearest = nearest_codes(features, stage.probe.rows)
         sizes += nearest.flatten().bincount(minlength=len(sizes))

@@ -71,12 +71,12 @@ class Tokens:
         self.names = [name for store in self._stores for name in store.image_id]
         self.digest = digest.hexdigest()
 
-    def read(self, views: NDArray[np.intp]) -> Tensor:
-        """Return the tokens of some views: float32 [views, T, D]."""
+    def read(self, views: NDArray[np.intp], device: str = "cpu") -> Tensor:
+        """Return the tokens of some views on a device: float32 [views, T, D]."""
         per_view = self.grid[0] * self.grid[1]
         rows = np.empty((len(views), per_view, self.dim), np.float16)
         for place, view in enumerate(views.tolist()):
             shard = int(np.searchsorted(self._starts, view, side="right")) - 1
             start = int(self._stores[shard].offset[view - self._starts[shard]])
             rows[place] = self._stores[shard].rows("token", start, start + per_view)
-        return torch.from_numpy(rows).float()
+        return torch.from_numpy(rows).to(device).float()

@@ -126,6 +126,9 @@ class FeatureStoreWriter:
         Features of a patch.
     attributes : mapping
         JSON types; compared by :meth:`FeatureStore.open`.
+    chunk_rows : int, optional
+        Rows of a facet that are read together: those of one image for who reads image by image in
+        no order. 4,096 by default.
 
     Raises
     ------
@@ -142,6 +145,7 @@ class FeatureStoreWriter:
         facets: Sequence[str],
         dim: int,
         attributes: Mapping[str, Any],
+        chunk_rows: int | None = None,
     ) -> None:
         count = len(image_ids)
         shapes = {grids.shape, sizes.shape}
@@ -155,6 +159,7 @@ class FeatureStoreWriter:
         self._image_ids = list(image_ids)
         self._facets = tuple(facets)
         self._dim = dim
+        self._chunk_rows = chunk_rows
         self._attributes = dict(attributes)
         self._offset = _offsets(self._grids)
         self._appended = 0
@@ -173,9 +178,9 @@ class FeatureStoreWriter:
             temporary, mode="w-", zarr_format=3, attributes=self._attributes | attributes
         )
         total = int(self._offset[-1])
+        facet = (total, self._dim), np.float16, self._chunk_rows
         self._flat = {
-            name: _BufferedArray(_create(self._group, name, (total, self._dim), np.float16))
-            for name in self._facets
+            name: _BufferedArray(_create(self._group, name, *facet)) for name in self._facets
         }
         for name, (shape, dtype) in _PER_PATCH.items():
             self._flat[name] = _BufferedArray(_create(self._group, name, (total, *shape), dtype))
@@ -254,6 +259,7 @@ class FeatureStore:
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
         self._group = group
+        self._arrays: dict[str, zarr.Array[Any]] = {}
         self.attributes: dict[str, Any] = dict(group.attrs)
         self.facets = tuple(cast("list[str]", self.attributes["facets"]))
         self.grid = cast("NDArray[np.int32]", self._whole("grid", np.int32))
@@ -319,7 +325,7 @@ class FeatureStore:
             )
         if not 0 <= start <= stop <= self.n_rows:
             raise ValueError(f"rows {start} to {stop} of a store with {self.n_rows}")
-        return self._read(name, slice(start, stop))
+        return self._read(name, start, stop)
 
     def facet(self, name: str, index: int) -> NDArray[np.float16]:
         """A facet of one image, float16 [T_i, D]; for many images see :meth:`iter_images`."""
@@ -387,43 +393,54 @@ class FeatureStore:
                 )
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        """An array of the store, none of whose files is missing."""
-        try:
-            array = self._group[name]
-            if not isinstance(array, zarr.Array):
-                raise TypeError(f"{name} is no array")
-            files = _chunk_files(self.path / name, array)
-        except Exception as error:  # zarr raises whatever damaged metadata leads it to
-            found = f"{self.path / name / 'zarr.json'}: missing or damaged ({error})"
-            raise StoreError(f"{found}; {_REMEDY}") from error
-        for file in files:
+        """An array of the store, opened once."""
+        if name not in self._arrays:
+            try:
+                array = self._group[name]
+                if not isinstance(array, zarr.Array):
+                    raise TypeError(f"{name} is no array")
+            except Exception as error:  # zarr raises whatever damaged metadata leads it to
+                found = f"{self.path / name / 'zarr.json'}: missing or damaged ({error})"
+                raise StoreError(f"{found}; {_REMEDY}") from error
+            self._arrays[name] = array
+        return self._arrays[name]
+
+    def _files(self, name: str, start: int, stop: int) -> Iterator[tuple[Path, int, int]]:
+        """Yield the files of a range of rows of an array, and the rows of the range in each."""
+        array = self._array(name)
+        height, *widths = array.shards or array.chunks
+        columns = [range(ceil(side / w)) for side, w in zip(array.shape[1:], widths, strict=True)]
+        for number in range(start // height, ceil(stop / height)):
+            rows = max(start, number * height), min(stop, (number + 1) * height)
+            for place in product(*columns):
+                key = array.metadata.encode_chunk_key((number, *place))
+                yield self.path / name / key, *rows
+
+    def _look_for_files(self, name: str, start: int, stop: int) -> None:
+        for file, *_ in self._files(name, start, stop):
             if not (file.is_file() and file.stat().st_size):
                 raise StoreError(f"{file}: missing or empty; {_REMEDY}")
-        return array
 
-    def _read(self, name: str, rows: slice) -> NDArray[Any]:
-        array = self._array(name)
+    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Read rows of an array from files none of which is missing."""
+        self._look_for_files(name, start, stop)
         try:
-            return np.asarray(array[rows])
+            return np.asarray(self._array(name)[start:stop])
         except Exception as error:  # codecs raise whatever damaged bytes lead them to
-            raise StoreError(f"{self._blame(name, rows)}: damaged ({error}); {_REMEDY}") from error
+            file = self._blame(name, start, stop)
+            raise StoreError(f"{file}: damaged ({error}); {_REMEDY}") from error
 
-    def _blame(self, name: str, rows: slice) -> Path:
+    def _blame(self, name: str, start: int, stop: int) -> Path:
         """The first file in which a range of rows cannot be read."""
-        array = self._array(name)
-        files = _chunk_files(self.path / name, array)
-        height = (array.shards or array.chunks)[0]
-        for number, file in enumerate(files):
-            start, stop = max(rows.start or 0, number * height), (number + 1) * height
-            stop = min(stop, array.shape[0] if rows.stop is None else rows.stop)
+        for file, first, end in self._files(name, start, stop):
             try:
-                array[start:stop]
+                self._array(name)[first:end]
             except Exception:
                 return file
         return self.path / name
 
     def _whole(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        values = self._read(name, slice(None))
+        values = self._read(name, 0, self._array(name).shape[0])
         if values.dtype != dtype:
             raise ValueError(f"{name} is {values.dtype}, expected {np.dtype(dtype)}")
         return values
@@ -450,6 +467,8 @@ class FeatureStore:
         for name, (found, expected) in shapes.items():
             if found != expected:
                 raise ValueError(f"{name} has the shape {found}, expected {expected}")
+        for name in (*_PER_PATCH, *self.facets):
+            self._look_for_files(name, 0, self.n_rows)
         if not np.array_equal(self.offset, _offsets(self.grid)):
             raise ValueError("offset and grid disagree")
 
@@ -487,13 +506,18 @@ class _BufferedArray:
 
 
 def _create(
-    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.typing.DTypeLike,
+    chunk_rows: int | None = None,
 ) -> zarr.Array[Any]:
     """A checksummed array, in as few files as the size of a write allows."""
     rows, *rest = shape
     row_bytes = np.dtype(dtype).itemsize * int(np.prod(rest))
-    chunks_per_file = max(1, _FILE_BYTES // (row_bytes * _CHUNK_ROWS))
-    chunk_rows = max(1, min(rows, _CHUNK_ROWS))
+    most = chunk_rows or _CHUNK_ROWS
+    chunks_per_file = max(1, _FILE_BYTES // (row_bytes * most))
+    chunk_rows = max(1, min(rows, most))
     file_rows = chunk_rows * max(1, min(ceil(rows / chunk_rows), chunks_per_file))
     return group.create_array(
         name,
@@ -507,14 +531,6 @@ def _create(
         fill_value=0,
         config={"write_empty_chunks": True},
     )
-
-
-def _chunk_files(folder: Path, array: zarr.Array[Any]) -> list[Path]:
-    """The files that must exist, in the order of the rows."""
-    whole = array.shards or array.chunks
-    counts = [ceil(side / step) for side, step in zip(array.shape, whole, strict=True)]
-    keys = product(*(range(count) for count in counts))
-    return [folder / array.metadata.encode_chunk_key(key) for key in keys]
 
 
 def _offsets(grids: NDArray[np.int32]) -> NDArray[np.int64]:
