@@ -4,7 +4,8 @@ What is compared, on the same windows of the same images and painted by the same
 the backbone's tokens; k-means of the features of a trained head; and the head's cluster probe, from
 the published start and from that of k-means. Why: the three stages of CAUSE are trained without
 labels, so each can be held against doing without it. Scores are of the protocol `stego`, squashed;
-every seed trains all three stages anew; labels are looked at by the scores alone.
+every seed trains all three stages anew; labels are looked at by the scores alone. What is trained
+can be kept, and painted later, also on another machine: a head trained on a GPU, refined on a CPU.
 
 The second part needs no labels: seconds of an epoch of the head from the cache against the same
 epoch with the backbone run in every step, as the published program does; and the peak memory of the
@@ -41,8 +42,9 @@ from inputs import (
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightcluster.ahead import compute_ahead
 from lightcluster.cause.caching import cache_crops, cache_views
-from lightcluster.cause.course import course_of, views_of_step
+from lightcluster.cause.course import READERS, course_of, views_of_step
 from lightcluster.cause.segmentation import paint_view, view_features
 from lightcluster.cause.stages import (
     USED,
@@ -53,7 +55,7 @@ from lightcluster.cause.stages import (
     train_head,
 )
 from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import View, side_in_patches, training_views
+from lightcluster.cause.views import View, training_views
 from lightcluster.checkpoints import read_tensors
 from lightcluster.clustering.kmeans import fit_kmeans
 from lightcluster.config import CauseSettings
@@ -62,6 +64,7 @@ from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.confusion import count_confusion
 from lightcluster.evaluation.protocols import to_frame
 from lightcluster.evaluation.scores import score_classes
+from lightcluster.features.backbone import Backbone, resolve_precision
 from lightcluster.features.images import open_image, prepare_image
 from lightcluster.identity import training_size
 
@@ -94,23 +97,26 @@ class Labelled:
 
 def k_means(maps: list[Tensor], clusters: int, seed: int) -> Tensor:
     """Return the centroids of feature maps [C, rows, columns], by cosine."""
-    rows = torch.cat([functional.normalize(m.flatten(1).T, dim=1) for m in maps]).numpy()
+    rows = torch.cat([functional.normalize(m.flatten(1).T, dim=1) for m in maps]).cpu().numpy()
     chosen = np.random.default_rng(seed).permutation(len(rows))[:SAMPLED]
     fitted = fit_kmeans(
         rows[chosen], clusters, metric="spherical", restarts=4, iterations=25, seed=seed
     )
-    return torch.from_numpy(fitted.centroids)
+    return torch.from_numpy(fitted.centroids).to(maps[0].device)
 
 
 class Training:
     """The caches of some images, and all that is trained on them with one seed."""
 
-    def __init__(self, source: Input, folder: Path, size: int, settings: CauseSettings) -> None:
+    def __init__(
+        self, source: Input, folder: Path, size: int, settings: CauseSettings, device: str
+    ) -> None:
         self.source, self.settings, self.size = source, settings, size
+        self.device = device
         self.crops, self.views = folder / "crops.zarr", folder / "views.zarr"
         common = {
             "framing": "squash", "mean": None, "std": None, "max_pixels": 10**9,
-            "precision": "auto", "device": "cpu", "batch_size": 8,
+            "precision": "auto", "device": device, "batch_size": 8,
             "threads": torch.get_num_threads(),
         }  # fmt: skip
         self.train_size = training_size(settings.head, size)
@@ -127,7 +133,7 @@ class Training:
 
     def token_maps(self, index: int) -> Tensor:
         """Return the tokens of an image and of its mirror image: [2, T, D]."""
-        return self.tokens.read(np.arange(2 * index, 2 * index + 2))
+        return self.tokens.read(np.arange(2 * index, 2 * index + 2), self.device)
 
     def plain(self, maps: list[Tensor], vectors: Tensor) -> Iterator[NDArray[np.uint16]]:
         """Paint all images without a CRF."""
@@ -143,16 +149,18 @@ class Training:
     def train(self, seed: int, folder: Path) -> tuple[Path, dict[str, float]]:
         """Train clusterbook and head; return the head's file, seconds and codes in use."""
         book, head, settings = folder / "book.safetensors", folder / "head.safetensors", {}
+        if head.exists():
+            return head, {}
         settings["clusterbook, s"] = timed(
             lambda: fit_clusterbook(
                 [self.crops], book, folder / "b.csv", codes=self.settings.codes,
-                course=self.course("clusterbook", seed), device="cpu",
+                course=self.course("clusterbook", seed), device=self.device,
             )
         ).elapsed  # fmt: skip
         settings["head, s"] = timed(
             lambda: train_head(
                 [self.crops], book, head, folder / "h.csv", head=self.settings.head,
-                bank=self.settings.bank, course=self.course("head", seed), device="cpu",
+                bank=self.settings.bank, course=self.course("head", seed), device=self.device,
             )
         ).elapsed  # fmt: skip
         return head, {**settings, "codes in use": float(read_tensors(book)[1][USED])}
@@ -161,23 +169,33 @@ class Training:
         self, head: Path, labelled: Labelled, start: Any, seed: int, folder: Path
     ) -> tuple[Tensor, float, float]:
         """Fit a probe; return its vectors, seconds, and its mean loss over the last tenth."""
-        probe, losses = folder / "p.safetensors", folder / "p.csv"
+        losses = folder / f"{labelled.file.stem}-{start}.csv"
+        probe = losses.with_suffix(".safetensors")
         about = {"framing": "squash", "size": self.size, "images": "the benchmark's"}
-        seconds = timed(
+        seconds = 0.0 if probe.exists() else timed(
             lambda: fit_probe(
                 [self.crops], head, labelled.file, probe, losses, folder / "c.csv", about=about,
                 classes="auto", background=0 if 0 in labelled.classes.ids else None, start=start,
-                restarts=4, iterations=25, course=self.course("probe", seed), device="cpu",
+                restarts=4, iterations=25, course=self.course("probe", seed), device=self.device,
             )
         ).elapsed  # fmt: skip
         table = pd.read_csv(losses)["modularity"]
-        return read_tensors(probe)[0]["probe"], seconds, float(table.tail(len(table) // 10).mean())
+        return (
+            read_tensors(probe)[0]["probe"].to(self.device),
+            seconds,
+            float(table.tail(len(table) // 10).mean()),
+        )
 
 
 def learn(
-    training: Training, sets: dict[str, Labelled], seeds: int, crf: bool, report: Report
+    training: Training,
+    sets: dict[str, Labelled],
+    seeds: int,
+    crf: bool,
+    kept: Path,
+    report: Report,
 ) -> None:
-    """Add the scores of all contestants, each over the seeds."""
+    """Add the scores of all contestants, each over the seeds; what is trained is below `kept`."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     indices = range(len(training.source.rows))
     raw = [training.token_maps(i)[0].T.unflatten(1, training.tokens.grid) for i in indices]
@@ -188,68 +206,82 @@ def learn(
         console.print(f"[dim]{name}: {scores}[/dim]")
 
     for seed in range(seeds):
-        with TemporaryDirectory() as name:
-            folder = Path(name)
-            head, facts = training.train(seed, folder)
-            for fact, value in facts.items():
-                found[fact, ""].append(value)
-            network, codes, _ = read_head(head, "cpu")
-            maps = [
-                view_features(network, codes, *training.token_maps(i), training.tokens.grid)
-                for i in indices
-            ]
-            for label, labelled in sets.items():
-                clusters = len(labelled.classes.ids)
-                baseline = k_means(raw, clusters, seed)
-                keep(f"{label}: k-means of tokens", labelled.score(training.plain(raw, baseline)))
-                if crf:
-                    scores = labelled.score(training.refined(raw, baseline))
-                    keep(f"{label}: k-means of tokens, CRF", scores)
-                on_head = k_means(maps, clusters, seed)
-                scores = labelled.score(training.plain(maps, on_head))
-                keep(f"{label}: k-means of the head's features", scores)
-                for start in ("uniform", "kmeans"):
-                    vectors, seconds, loss = training.probe(head, labelled, start, seed, folder)
-                    what = f"{label}: CAUSE, {start} start"
-                    keep(what, labelled.score(training.plain(maps, vectors)))
-                    found[what, "probe's loss"].append(loss)
+        folder = kept / f"seed{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        head, facts = training.train(seed, folder)
+        for fact, value in facts.items():
+            found[fact, ""].append(value)
+        network, codes, _ = read_head(head, training.device)
+        maps = [
+            view_features(network, codes, *training.token_maps(i), training.tokens.grid)
+            for i in indices
+        ]
+        for label, labelled in sets.items():
+            clusters = len(labelled.classes.ids)
+            baseline = k_means(raw, clusters, seed)
+            keep(f"{label}: k-means of tokens", labelled.score(training.plain(raw, baseline)))
+            if crf:
+                scores = labelled.score(training.refined(raw, baseline))
+                keep(f"{label}: k-means of tokens, CRF", scores)
+            on_head = k_means(maps, clusters, seed)
+            scores = labelled.score(training.plain(maps, on_head))
+            keep(f"{label}: k-means of the head's features", scores)
+            for start in ("uniform", "kmeans"):
+                vectors, seconds, loss = training.probe(head, labelled, start, seed, folder)
+                what = f"{label}: CAUSE, {start} start"
+                keep(what, labelled.score(training.plain(maps, vectors)))
+                found[what, "probe's loss"].append(loss)
+                if seconds:
                     found[what, "probe, s"].append(seconds)
-                    if crf and start == "kmeans":
-                        keep(f"{what}, CRF", labelled.score(training.refined(maps, vectors)))
+                if crf and start == "kmeans":
+                    keep(f"{what}, CRF", labelled.score(training.refined(maps, vectors)))
     for (name, unit), values in found.items():
         spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
         console.print(f"{name} {unit}: {mean(values):.2f}{spread} ({len(values)} seeds)")
         report.add(name, unit or name.rpartition(", ")[2], values)
 
 
-def epoch_from_cache(training: Training, codes: Tensor, steps: int, run_backbone: bool) -> None:
-    """Take `steps` steps of the head, from the cache or with the backbone run for each batch."""
-    tokens, settings = Tokens([training.crops]), training.settings
-    stage = HeadStage(settings.head, codes, settings.bank, tokens, 0, "cpu")
+def part_of_epoch(training: Training, codes: Tensor, steps: int, backbone: Backbone | None) -> None:
+    """Take `steps` steps of the head, from the cache or with the backbone run for each batch.
+
+    What is read from disk, tokens or images, is read ahead by as many threads.
+    """
+    tokens, settings, device = Tokens([training.crops]), training.settings, training.device
+    stage = HeadStage(settings.head, codes, settings.bank, tokens, 0, device)
     optimizer, course = torch.optim.Adam(stage.trained, lr=1e-3), training.course("head", 0)
-    backbone = training.source.backbone()
-    side = side_in_patches(training.train_size, backbone.patch_size) * backbone.patch_size
+    precision = resolve_precision("auto", device)
+    side = tokens.grid[0] * tokens.patch_size
     rows = {row.image_id: row for row in training.source.rows}
 
-    def compute(views: NDArray[np.intp]) -> Tensor:
+    def views_of(step: int) -> NDArray[np.intp]:
+        return views_of_step(tokens.count, course, "head", step)
+
+    def read_tokens(step: int) -> Tensor:
+        return tokens.read(views_of(step), device)
+
+    def read_pixels(step: int) -> Tensor:
+        assert backbone is not None
         pixels = []
-        for number in views.tolist():
+        for number in views_of(step).tolist():
             image_id, _, crop = tokens.names[number].rpartition("#")
             row = rows[image_id]
             box = training_views(row.height, row.width, FRACTIONS, False, "squash")[int(crop)]
             rgb = box.cut(open_image(row.path, 10**9), side)
             pixels.append(prepare_image(rgb, (side, side), backbone.mean, backbone.std))
-        return backbone.forward(torch.from_numpy(np.stack(pixels)), ("token",)).facets["token"]
+        return torch.from_numpy(np.stack(pixels)).to(device)
 
-    for step in range(steps):
-        views = views_of_step(tokens.count, course, "head", step)
-        batch = compute(views).clone() if run_backbone else tokens.read(views)
+    read = read_tokens if backbone is None else read_pixels
+    ready = compute_ahead(read, range(steps), workers=READERS, most=2 * READERS)
+    for step, batch in enumerate(ready):
+        if backbone is not None:
+            batch = backbone.forward(batch, ("token",), precision=precision).facets["token"].clone()
         generator = torch.Generator().manual_seed(step)
-        (loss,) = stage.losses(batch, views, generator).values()
+        (loss,) = stage.losses(batch.float(), views_of(step), generator).values()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         stage.after_step(generator)
+        loss.item()  # as the training does, which waits for the device
 
 
 MEMORY = """
@@ -285,30 +317,37 @@ def main(
     head: Annotated[str, typer.Option(help="`cause.head`.")] = "mlp",
     seeds: Annotated[int, typer.Option(min=0, help="0: costs alone.")] = 3,
     crf: bool = False,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for what is trained; what is there is not trained.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     turns: TurnsOption = 3,
 ) -> None:
     """Compare CAUSE with k-means of tokens, and its cost with that of doing without a cache."""
-    use_one_thread()
+    if device == "cpu":
+        use_one_thread()
     settings = CauseSettings.model_validate({"head": head, "size": size})
     with TemporaryDirectory() as name:
         source = prepare_input(
             Path(name), count, images=images, model=model, weights=weights,
         )  # fmt: skip
-        training = Training(source, Path(name), size, settings)
-        subject = f"{source.subject}, {head} at {size}, {settings.least_steps} steps"
+        training = Training(source, Path(name), size, settings, device)
+        where = "" if device == "cpu" else f", on {torch.cuda.get_device_name()}"
+        subject = f"{source.subject}, {head} at {size}, {settings.least_steps} steps{where}"
         report = Report("cause", subject)
         sets = {
             folder.name: Labelled(source, folder, table)
             for folder, table in zip(labels or [], classes or [], strict=True)
         }
         if seeds and sets:
-            learn(training, sets, seeds, crf, report)
+            learn(training, sets, seeds, crf, keep or Path(name) / "trained", report)
         codes = torch.randn(settings.codes, training.tokens.dim)
-        steps = 10
+        steps = 10 if device == "cpu" else 100
+        backbone = source.backbone(device)
         timings = take_turns(
             {
-                "from the cache": lambda: epoch_from_cache(training, codes, steps, False),
-                "with the backbone": lambda: epoch_from_cache(training, codes, steps, True),
+                "from the cache": lambda: part_of_epoch(training, codes, steps, None),
+                "with the backbone": lambda: part_of_epoch(training, codes, steps, backbone),
             },
             turns,
         )
@@ -320,11 +359,12 @@ def main(
             "with the backbone / from the cache", "ratio", ratios(*reversed(elapsed.values())),
             ">= 1",
         )  # fmt: skip
-        shape = (16, 100, 2048, 384)
-        chunked, naive = (modularity_memory(how, *shape) for how in ("chunked", "naive"))
-        report.add("modularity loss, 16 x 100 tokens, 2,048 codes, in chunks", "MiB", chunked)
-        report.add("the same with the tensor of all products", "MiB", naive)
-        report.add("naive / chunked", "ratio", naive / chunked, ">= 5")
+        if device == "cpu":
+            shape = (16, 100, 2048, 384)
+            chunked, naive = (modularity_memory(how, *shape) for how in ("chunked", "naive"))
+            report.add("modularity loss, 16 x 100 tokens, 2,048 codes, in chunks", "MiB", chunked)
+            report.add("the same with the tensor of all products", "MiB", naive)
+            report.add("naive / chunked", "ratio", naive / chunked, ">= 5")
         report.finish()
 
 

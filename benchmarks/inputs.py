@@ -23,7 +23,7 @@ from lightcluster.clustering.sample import sample_features
 from lightcluster.clustering.superclasses import group_images
 from lightcluster.config import BackboneSettings, Config, DatasetSettings
 from lightcluster.datasets.labels import background_index, read_classes, read_label, to_indices
-from lightcluster.datasets.manifest import Row, index_dataset, read_manifest
+from lightcluster.datasets.manifest import Row, index_dataset, read_manifest, write_rows
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.evaluation.confusion import Confusion, count_confusion
 from lightcluster.evaluation.scores import foreground_scores
@@ -73,9 +73,9 @@ class Input:
     classes: Path | None
     subject: str
 
-    def backbone(self) -> Backbone:
-        """Load the backbone, on the CPU."""
-        return open_backbone(self.weights, "cpu", None, None)
+    def backbone(self, device: str = "cpu") -> Backbone:
+        """Load the backbone, on the CPU by default."""
+        return open_backbone(self.weights, device, None, None)
 
 
 def prepare_input(
@@ -109,6 +109,7 @@ def prepare_input(
     manifest = folder / "manifest.csv"
     index_dataset(dataset, folder, 0, 1, classes, manifest, folder / "rejected.csv")
     rows = read_manifest(manifest)[:count]
+    write_rows(manifest, rows, Row)
     verified = folder / "weights.safetensors"
     fetch_weights(model, "file" if weights else "random", weights, 0, verified)
     trained = "given" if weights else "random"

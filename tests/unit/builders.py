@@ -73,7 +73,7 @@ def write_tokens(path: Path, tokens: np.ndarray, names: list[str] | None = None)
 
 
 def groups_of_tokens(views: int, seed: int = 0, side: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Return tokens [views, side², 16] of three directions, one in each quarter, and their groups."""
+    """Return tokens [views, side², 16] of three directions, one in each quarter; their groups."""
     rng = np.random.default_rng(seed)
     row, column = np.indices((side, side)).reshape(2, -1) // (side // 2)
     group = rng.integers(3, size=(views, 4))[:, 2 * row + column]
