@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from harness import Report
+from harness import Report, console
 from inputs import CountOption, ImagesOption, WeightsOption, prepare_input
 from numpy.typing import NDArray
 from torch import nn
@@ -32,6 +32,15 @@ from lightcluster.cause.tokens import Tokens
 
 FRACTIONS = (0.5,)
 CODES, BANK, CLUSTERS = 2048, 100, 27
+
+
+class Telling(Report):
+    """A report that prints each figure when it is measured, for the processor takes its time."""
+
+    def add(self, name: str, unit: str, values: list[float] | float, goal: str = "") -> None:
+        """Add a figure, and print it."""
+        super().add(name, unit, values, goal)
+        console.print(f"[dim]{name}: {self.figures[-1].quartiles[1]:.4g} {unit}[/dim]")
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,10 @@ class Bench:
 def main(
     images: ImagesOption = None,
     model: Annotated[str, typer.Option(help="A Vision Transformer of timm.")] = (
-        "vit_base_patch8_224"
+        "vit_small_patch8_224"
     ),
     weights: WeightsOption = None,
-    count: CountOption = 16,
+    count: CountOption = 8,
     size: Annotated[int, typer.Option(help="Side at which crops are seen.")] = 320,
     steps: Annotated[int, typer.Option(min=5, help="On the processor.")] = 5,
     gpu_steps: Annotated[int, typer.Option(min=5, help="On the GPU, for its speed.")] = 100,
@@ -101,7 +110,7 @@ def main(
     with TemporaryDirectory() as name:
         folder = Path(name)
         source = prepare_input(folder, count, images=images, model=model, weights=weights)
-        report = Report(
+        report = Telling(
             "devices", f"{source.subject}, crops at {size}, {torch.cuda.get_device_name()}"
         )
         for device in ("cpu", "cuda"):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lightcluster.cause import modularity
+from lightcluster.cause import contrastive, modularity
 from lightcluster.cause.contrastive import (
     Bank,
     Others,
@@ -279,23 +279,31 @@ def scene():
     return projection, codes, features, seen, concepts
 
 
-@pytest.mark.parametrize("own", [None, 7])
-def test_the_contrast_of_an_image_is_the_sum_of_the_specification(scene, own):
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("own", [False, True])
+def test_the_contrast_of_images_is_the_sum_of_the_specification(scene, first, own):
     projection, codes, features, seen, concepts = scene
-    others = Others(seen.flatten(0, 1), concepts.flatten(), projection)
+    others, images = Others(seen.flatten(0, 1), concepts.flatten(), projection), slice(first, 2)
     found = contrast(
-        features[1], projection(features[1]).norm(dim=1), concepts[1], others.seen, others.shift,
-        others.concepts, concept_relations(codes), own,
+        features[images], projection(features[images]).norm(dim=-1), concepts[images], others.seen,
+        others.shift, others.concepts, concept_relations(codes), 7 * first if own else None,
     )  # fmt: skip
-    slow = slow_contrast(
-        projection(features[1]), concepts[1].tolist(), seen.flatten(0, 1),
-        concepts.flatten().tolist(), codes, own,
-    )  # fmt: skip
-    assert float(found) == pytest.approx(slow, rel=1e-9)
+    slow = [
+        slow_contrast(
+            projection(features[image]), concepts[image].tolist(), seen.flatten(0, 1),
+            concepts.flatten().tolist(), codes, 7 * image if own else None,
+        )
+        for image in range(first, 2)
+    ]  # fmt: skip
+    assert found.tolist() == pytest.approx(slow, rel=1e-9)
 
 
+@pytest.mark.parametrize("at_once", [0, 10**6])
 @pytest.mark.parametrize("banked", [False, True])
-def test_the_loss_is_the_mean_of_all_terms_with_the_gradient_of_plain_projections(scene, banked):
+def test_the_loss_is_the_mean_of_all_terms_with_the_gradient_of_plain_projections(
+    scene, monkeypatch, banked, at_once
+):
+    monkeypatch.setitem(contrastive._PAIRS, "cpu", at_once)
     projection, codes, features, seen, concepts = scene
     bank = Bank(5, 30, 4, torch.device("cpu"))
     bank.projections = bank.projections.double()

@@ -19,6 +19,10 @@ TEMPERATURE = 0.07
 POSITIVE, NEGATIVE = 0.3, 0.1
 """Concepts of a larger cosine than the first are alike, of a smaller one than the second unlike."""
 
+_PAIRS = {"cpu": 0, "cuda": 2**27}
+"""Pairs of an anchor and another token that are compared at a time; an image's at least. On a GPU
+that is 0.5 GiB for each of about ten tensors."""
+
 
 def concept_relations(codes: Tensor) -> Tensor:
     """Return whether concepts are alike (1), unlike (-1) or neither (0): int8 [K, K]."""
@@ -85,23 +89,28 @@ def contrastive_loss(
 
     Notes
     -----
-    What is as large as the bank is there for one image at a time, also on the way back.
+    What is as large as the bank is there for a few images at a time, also on the way back: on a
+    processor for one, and on a GPU for as many as keep it busy.
     """
+    images, count = concepts.shape
     lengths = projection(features).norm(dim=-1)
     batch = Others(seen.flatten(0, 1), concepts.flatten(), projection)
     sets: list[tuple[Others, bool]] = [(batch, True)]
     if bank.written.any():
         sets.append((Others(*bank.contents(), projection), False))
-    terms = [
-        checkpoint(
-            contrast, features[image], lengths[image], concepts[image], others.seen, others.shift,
-            others.concepts, relations, image * features.shape[1] if own else None,
-            use_reentrant=False, preserve_rng_state=False,
-        )
-        for others, own in sets
-        for image in range(len(features))
-    ]  # fmt: skip
-    return torch.stack(terms).mean()
+    terms = []
+    for others, own in sets:
+        group = max(1, _PAIRS[features.device.type] // (count * len(others.concepts)))
+        for first in range(0, images, group):
+            part = slice(first, first + group)
+            terms.append(
+                checkpoint(
+                    contrast, features[part], lengths[part], concepts[part], others.seen,
+                    others.shift, others.concepts, relations, first * count if own else None,
+                    use_reentrant=False, preserve_rng_state=False,
+                )
+            )  # fmt: skip
+    return torch.cat(terms).mean()
 
 
 def contrast(
@@ -114,15 +123,15 @@ def contrast(
     relations: Tensor,
     own: int | None,
 ) -> Tensor:
-    """Return the contrastive loss of the tokens of one image as anchors.
+    """Return the contrastive loss of each of some images, whose tokens are the anchors.
 
     Parameters
     ----------
-    features : Tensor [n, 90]
+    features : Tensor [b, n, 90]
         Of the student.
-    lengths : Tensor [n]
+    lengths : Tensor [b, n]
         Of the student's projections.
-    concepts : Tensor int64 [n]
+    concepts : Tensor int64 [b, n]
         The code of each anchor.
     seen, shift, others : Tensor [m, 90], Tensor [m], Tensor int64 [m]
         See `Others`; the last are their concepts.
@@ -133,22 +142,24 @@ def contrast(
 
     Returns
     -------
-    Tensor, scalar
+    Tensor [b]
         Mean over anchors of the mean over positives of ``-s + log(sum of exp s over positives and
         negatives)``, with s the cosine over the temperature. Anchors without positives are left
         out; 0 if none has any.
     """
-    similar = (features @ seen.T + shift) / lengths.unsqueeze(1) / TEMPERATURE
-    relation = relations[concepts][:, others.clamp(min=0)] * (others >= 0)
+    anchors = features.flatten(0, 1)
+    similar = (anchors @ seen.T + shift) / lengths.reshape(-1, 1) / TEMPERATURE
+    relation = relations[concepts.flatten()][:, others.clamp(min=0)] * (others >= 0)
     if own is not None:
-        index = torch.arange(len(features), device=features.device)
+        index = torch.arange(len(anchors), device=anchors.device)
         relation[index, own + index] = 0
     positive = relation > 0
     count = positive.sum(1)
     total = similar.masked_fill(relation == 0, -torch.inf).logsumexp(1)
     mean = (similar * positive).sum(1) / count.clamp(min=1)
-    counted = count > 0
-    return torch.where(counted, total - mean, 0.0).sum() / counted.sum().clamp(min=1)
+    counted = (count > 0).view_as(concepts)
+    loss = torch.where(counted, (total - mean).view_as(concepts), 0.0).sum(1)
+    return loss / counted.sum(1).clamp(min=1)
 
 
 class Bank:
@@ -176,6 +187,7 @@ class Bank:
     def __init__(self, concepts: int, dim: int, most: int, device: torch.device) -> None:
         self.most = most
         self.projections = torch.zeros(0, dim, device=device)
+        self._concepts = torch.zeros(0, dtype=torch.int64, device=device)  # of each row
         self.queue = torch.full((concepts,), -1, dtype=torch.int64)
         self.written = torch.zeros(concepts, dtype=torch.int64)
 
@@ -205,37 +217,37 @@ class Bank:
         place = (self.written[concept] + rank[chosen]) % self.most
         self.written[present] += kept
         device = self.projections.device
-        rows = projections[order[chosen].to(device)].to(self.projections.dtype)
-        self.projections[(self.queue[concept] * self.most + place).to(device)] = rows
+        row = (self.queue[concept] * self.most + place).to(device)
+        kept_rows = projections[order[chosen].to(device)]
+        self.projections[row] = kept_rows.to(self.projections.dtype)
+        self._concepts[row] = concept.to(device)
 
     def _make_queues(self, concepts: Tensor) -> None:
         made = int((self.queue >= 0).sum())
-        if not len(concepts):
-            return
         self.queue[concepts] = made + torch.arange(len(concepts))
-        needed = (made + len(concepts)) * self.most
-        if needed > len(self.projections):  # by half as much again, so that few copies are made
-            rows = min(max(needed, 3 * len(self.projections) // 2), len(self.queue) * self.most)
+        if self._used() > len(self.projections):  # by half again, so that few copies are made
+            held = len(self.projections)
+            rows = min(max(self._used(), 3 * held // 2), len(self.queue) * self.most)
             larger = self.projections.new_zeros(rows, self.projections.shape[1])
-            larger[: len(self.projections)] = self.projections
+            larger[:held] = self.projections
             self.projections = larger
+            self._concepts = functional.pad(self._concepts, (0, rows - held), value=-1)
 
     def contents(self) -> tuple[Tensor, Tensor]:
         """Return all queues [queues * most, dim], and the concept of each row, -1 if it is empty.
 
-        The projections are the bank's own: no copy.
+        Both are the bank's own: no copies.
         """
-        concept = (self.queue >= 0).nonzero().squeeze(1)
-        concept = concept[self.queue[concept].argsort()]
-        held = self.written[concept].clamp(max=self.most)
-        empty = torch.arange(self.most) >= held.unsqueeze(1)
-        rows = concept.unsqueeze(1).expand(-1, self.most).masked_fill(empty, -1).flatten()
-        return self.projections[: len(rows)], rows.to(self.projections.device)
+        return self.projections[: self._used()], self._concepts[: self._used()]
+
+    def _used(self) -> int:
+        """Return the number of rows of all queues, empty places included."""
+        return int((self.queue >= 0).sum()) * self.most
 
     def state(self) -> dict[str, Tensor]:
         """Return what `restore` puts back."""
         return {
-            "projections": self.projections[: self.contents()[1].shape[0]],
+            "projections": self.projections[: self._used()],
             "queue": self.queue,
             "written": self.written,
         }
@@ -244,3 +256,9 @@ class Bank:
         """Become the bank whose state this was."""
         self.projections = tensors["projections"].to(self.projections.device)
         self.queue, self.written = tensors["queue"], tensors["written"]
+        concept = (self.queue >= 0).nonzero().squeeze(1)
+        concept = concept[self.queue[concept].argsort()]
+        held = self.written[concept].clamp(max=self.most)
+        empty = torch.arange(self.most) >= held.unsqueeze(1)
+        rows = concept.unsqueeze(1).expand(-1, self.most).masked_fill(empty, -1).flatten()
+        self._concepts = rows.to(self.projections.device)
