@@ -334,13 +334,16 @@ def main(
         training = Training(source, Path(name), size, settings, device)
         where = "" if device == "cpu" else f", on {torch.cuda.get_device_name()}"
         subject = f"{source.subject}, {head} at {size}, {settings.least_steps} steps{where}"
+        kept = keep or Path(name) / "trained"
+        if any(kept.glob("seed*/head.safetensors")):
+            subject += ", trained before"
         report = Report("cause", subject)
         sets = {
             folder.name: Labelled(source, folder, table)
             for folder, table in zip(labels or [], classes or [], strict=True)
         }
         if seeds and sets:
-            learn(training, sets, seeds, crf, keep or Path(name) / "trained", report)
+            learn(training, sets, seeds, crf, kept, report)
         codes = torch.randn(settings.codes, training.tokens.dim)
         steps = 10 if device == "cpu" else 100
         backbone = source.backbone(device)

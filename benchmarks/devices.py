@@ -104,7 +104,7 @@ def main(
     count: CountOption = 8,
     size: Annotated[int, typer.Option(help="Side at which crops are seen.")] = 320,
     steps: Annotated[int, typer.Option(min=5, help="On the processor.")] = 5,
-    gpu_steps: Annotated[int, typer.Option(min=5, help="On the GPU, for its speed.")] = 100,
+    gpu_steps: Annotated[int, typer.Option(min=5, help="On the GPU, for its speed.")] = 60,
 ) -> None:
     """Train every stage on the processor and on the GPU."""
     with TemporaryDirectory() as name:

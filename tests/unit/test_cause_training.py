@@ -290,6 +290,18 @@ def test_long_epochs_have_checkpoints_within(crops, tmp_path, kill, monkeypatch,
     assert "goes on after step 6" in caplog.text
 
 
+def test_checkpoints_take_no_more_than_their_share_of_the_time(crops, tmp_path, kill, monkeypatch):
+    monkeypatch.setattr(course_module, "CHECKPOINT_SLACK", 0.0)
+    monkeypatch.setattr(course_module, "CHECKPOINT_SHARE", 0.0)
+    kill("clusterbook", 10)
+    with pytest.raises(Kill):
+        fit_clusterbook(
+            crops, tmp_path / "c.safetensors", tmp_path / "c.csv", codes=12, course=COURSE,
+            device="cpu",
+        )  # fmt: skip
+    assert not list(tmp_path.glob("*.checkpoint.*"))
+
+
 def test_another_seed_ends_with_other_weights(crops, tmp_path):
     files = []
     for seed in (0, 1):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -207,6 +208,52 @@ def test_damaged_metadata_never_changes_the_data(tmp_path: Path) -> None:
         file.unlink()
         with pytest.raises(StoreError, match=r"s\.zarr"):
             read_all(path)
+        file.write_bytes(good)
+
+
+def test_a_chunk_for_each_image_is_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows as by Zarr; damage costs the images it lies in, or all of its file."""
+    monkeypatch.setattr(module, "_FILE_BYTES", 3 * 20 * DIM * 2)  # three images in a file
+    path, grids = tmp_path / "s.zarr", np.array([[4, 5]] * 7)
+    features = images([(4, 5)] * 7)
+    ids = [str(number) for number in range(7)]
+    with FeatureStoreWriter(path, grids, grids, ids, ["key"], DIM, {}, 20) as writer:
+        for name, image in zip(ids, features, strict=True):
+            writer.append(name, image)
+    assert len([name for name in files(path) if name.startswith("key/c/")]) == 3
+    store = FeatureStore.open(path)
+    for index in (6, 0, 3, 2, 5):
+        found = store.key(index)
+        assert np.array_equal(found, features[index].facets["key"])
+        found += 1  # may be written
+    by_zarr = zarr.open_group(path, mode="r")["key"][20:40]
+    assert np.array_equal(store.key(1), by_zarr)
+    file = path / "key" / "c" / "1" / "0"
+    good = file.read_bytes()
+    chunk = 20 * DIM * 2 + 4
+    assert len(good) == 3 * chunk + 3 * 16 + 4
+    for position, lost in [
+        (0, {3}), (chunk - 1, {3}), (chunk, {4}), (3 * chunk - 1, {5}),
+        (3 * chunk, {3, 4, 5}), (len(good) - 1, {3, 4, 5}),
+    ]:  # fmt: skip
+        bad = bytearray(good)
+        bad[position] ^= 4
+        file.write_bytes(bad)
+        for index in range(7):
+            if index in lost:
+                with pytest.raises(StoreError, match="key/c/1/0: damaged"):
+                    store.key(index)
+            else:
+                assert np.array_equal(store.key(index), features[index].facets["key"])
+    for bad in (good[:-1], good[:10], b"", None):
+        file.unlink()
+        if bad is not None:
+            file.write_bytes(bad)
+        for index in (3, 4, 5):
+            with pytest.raises(StoreError, match=r"key/c/1/0: (damaged|missing or empty)"):
+                store.key(index)
         file.write_bytes(good)
 
 

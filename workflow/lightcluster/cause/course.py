@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY = 500
 """Steps after which a checkpoint is written where an epoch is longer than that."""
+
+CHECKPOINT_SHARE, CHECKPOINT_SLACK = 0.1, 1.0
+"""Checkpoints may take this share of the time, and so many seconds: where epochs are short and the
+bank is large, not every one ends with a checkpoint."""
 
 READERS = 4
 """Threads that read batches ahead."""
@@ -163,8 +168,9 @@ def train(
     tokens : Tokens
     course : Course
     checkpoint : Path
-        Written at the end of each epoch, and every `CHECKPOINT_EVERY` steps; deleted by the caller
-        once the result is written. One of other settings or data, and a damaged one, is not used.
+        Written at the end of each epoch, and every `CHECKPOINT_EVERY` steps, unless that would take
+        more than `CHECKPOINT_SHARE` of the time; deleted by the caller once the result is written.
+        One of other settings or data, and a damaged one, is not used.
     about : mapping
         What decides the result beside course and tokens, in JSON types.
     device : str
@@ -191,6 +197,7 @@ def train(
         {"stage": stage.name, "tokens": tokens.digest, **asdict(course), **about}, sort_keys=True
     )
     first, rows = _resume(checkpoint, stage, optimizer, identity)
+    begin, spent = time.monotonic(), 0.0  # of which on checkpoints
     bar = tqdm(
         total=steps, initial=first, unit="step", desc=stage.name, file=sys.stderr,
         disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 15.0,
@@ -214,8 +221,11 @@ def train(
             bar.update()
             bar.set_postfix_str(f"loss {sum(found.values()):.4f}", refresh=False)
             ends = (step + 1) % epoch == 0 or (step + 1) % CHECKPOINT_EVERY == 0
-            if ends and step + 1 < steps:
+            now = time.monotonic()
+            may_take = CHECKPOINT_SLACK + CHECKPOINT_SHARE * (now - begin)
+            if ends and step + 1 < steps and spent < may_take:
                 _save(checkpoint, stage, optimizer, identity, step + 1, rows)
+                spent += time.monotonic() - now
     return pd.DataFrame(rows)
 
 

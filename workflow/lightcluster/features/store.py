@@ -31,6 +31,8 @@ Bytes depend on the contents alone; there are no time stamps.
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -317,6 +320,11 @@ class FeatureStore:
             If the store has no such facet, or the file they lie in is damaged.
         ValueError
             If the range leaves the store.
+
+        Notes
+        -----
+        A whole chunk is read from its file without Zarr, whose event loop takes half a millisecond
+        of Python for it, in which no other thread of Python runs.
         """
         if name not in (*self.facets, *_PER_PATCH):
             raise StoreError(
@@ -424,8 +432,14 @@ class FeatureStore:
     def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows of an array from files none of which is missing."""
         self._look_for_files(name, start, stop)
+        array = self._array(name)
         try:
-            return np.asarray(self._array(name)[start:stop])
+            if array.shards and stop - start == array.chunks[0] and start % array.chunks[0] == 0:
+                file, *_ = next(self._files(name, start, stop))
+                per_file = array.shards[0] // array.chunks[0]
+                data = _read_chunk(file, start // array.chunks[0] % per_file, per_file)
+                return np.frombuffer(data, array.dtype).reshape(array.chunks).copy()
+            return np.asarray(array[start:stop])
         except Exception as error:  # codecs raise whatever damaged bytes lead them to
             file = self._blame(name, start, stop)
             raise StoreError(f"{file}: damaged ({error}); {_REMEDY}") from error
@@ -531,6 +545,38 @@ def _create(
         fill_value=0,
         config={"write_empty_chunks": True},
     )
+
+
+def _read_chunk(file: Path, number: int, chunks: int) -> memoryview:
+    """Return the bytes of a chunk of a file of the sharding codec.
+
+    Parameters
+    ----------
+    file : Path
+        The chunks, each with its CRC-32C, and at the end an index with its own: offset and length
+        of each chunk.
+    number : int
+        Which chunk.
+    chunks : int
+        That the file has.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is not what was written.
+    """
+    with file.open("rb", buffering=0) as opened:
+
+        def read(offset: int, length: int) -> memoryview:
+            data = os.pread(opened.fileno(), length, offset)
+            checksum = int.from_bytes(data[-4:], "little")
+            if len(data) != length or google_crc32c.value(data[:-4]) != checksum:
+                raise ValueError("a checksum is wrong")
+            return memoryview(data)[:-4]
+
+        index_length = chunks * 2 * 8 + 4
+        index = read(os.fstat(opened.fileno()).st_size - index_length, index_length)
+        return read(*struct.unpack_from("<QQ", index, number * 2 * 8))
 
 
 def _offsets(grids: NDArray[np.int32]) -> NDArray[np.int64]:
