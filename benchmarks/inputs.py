@@ -127,7 +127,7 @@ def extract(
         backbone, output, facets=(features.facet,), layer=features.layer,
         short_side=features.short_side, max_tokens=features.max_tokens,
         max_pixels=SETTINGS.dataset.max_pixels, precision=precision, batch_size=batch_size,
-        threads=torch.get_num_threads(), attributes={}, progress=False,
+        threads=torch.get_num_threads(), attributes={},
     )  # fmt: skip
 
 

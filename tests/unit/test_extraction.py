@@ -31,7 +31,6 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 4,
     "threads": 2,
     "attributes": {"weights": "abc"},
-    "progress": False,
 } | POLICY
 SIZES = [(60, 80), (80, 60), (1, 1), (10, 400)]
 
@@ -126,7 +125,7 @@ def test_features_beyond_float16(rows: list[ImageRow], tmp_path: Path) -> None:
 def test_progress_goes_to_standard_error(
     rows: list[ImageRow], backbone: Backbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extract_shard(rows[:4], backbone, tmp_path / "0003.zarr", **SETTINGS | {"progress": True})
+    extract_shard(rows[:4], backbone, tmp_path / "0003.zarr", **SETTINGS)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "0003.zarr: 100%" in captured.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +22,9 @@ from lightcluster.cause.views import (
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import ConfigError
 from lightcluster.features.backbone import Backbone, Precision, resolve_precision
-from lightcluster.features.extraction import PreparedImage, each_image
+from lightcluster.features.extraction import PreparedImage, compute_images
 from lightcluster.features.images import ImageRow, open_row, patch_colors, prepare_image
-from lightcluster.features.passes import compute_features, images_in_pass
+from lightcluster.features.passes import images_in_pass
 from lightcluster.features.step import open_backbone
 from lightcluster.features.store import FeatureStoreWriter
 from lightcluster.features.weights import read_record
@@ -164,25 +163,15 @@ def _write(
         chunk_rows=side**2,
     )  # fmt: skip
     most = images_in_pass(batch_size, backbone.device)
-    batches = [seen[start : start + most] for start in range(0, len(seen), most)]
-    prepared = _prepare(seen, side, backbone, max_pixels, threads)
-    colors: deque[NDArray[np.uint8]] = deque()  # of the views on their way through the backbone
-
-    def stack(batch: Sequence[_Seen]) -> NDArray[np.float32]:
-        ready = [next(prepared) for _ in batch]
-        colors.extend(view.colors for view in ready)
-        return np.stack([view.pixels for view in ready])
-
-    computed = compute_features(
-        backbone, map(stack, batches), ("token",), precision=dtype, threads=threads
-    )
+    names = [(item.name, item.row.path) for item in seen]
+    computed = compute_images(
+        backbone, [names[start : start + most] for start in range(0, len(names), most)],
+        _prepare(seen, side, backbone, max_pixels, threads), ("token",),
+        precision=dtype, threads=threads,
+    )  # fmt: skip
     with writer:
-        views = zip(batches, computed, strict=True)
-        for batch, features in progress(views, output.name, len(batches), "pass"):
-            of_batch = [colors.popleft() for _ in batch]
-            paths = [item.row.path for item in batch]
-            for item, image in zip(batch, each_image(features, paths, of_batch), strict=True):
-                writer.append(item.name, image)
+        for name, view in progress(computed, output.name, len(seen), "view"):
+            writer.append(name, view)
 
 
 def _prepare(

@@ -12,7 +12,6 @@ store are the same, whatever the threads.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -22,11 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.errors import LightClusterError
-from lightcluster.features.backbone import Backbone, Facet, Features
+from lightcluster.features.backbone import Backbone, Facet
 from lightcluster.features.images import (
     ImageRow,
     open_row,
@@ -37,8 +35,7 @@ from lightcluster.features.images import (
 )
 from lightcluster.features.passes import compute_features, images_in_pass
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
-
-_SECONDS_BETWEEN_LOG_LINES = 5.0
+from lightcluster.progress import progress
 
 
 class PreparedImage(NamedTuple):
@@ -77,7 +74,6 @@ def extract_shard(
     batch_size: int,
     threads: int,
     attributes: Mapping[str, Any],
-    progress: bool = True,
 ) -> None:
     """Write the feature store of one shard.
 
@@ -103,8 +99,6 @@ def extract_shard(
         That compute, on a CPU, and as many, but at least two, that decode images.
     attributes : mapping
         Recorded in the store: all that decides the features, in JSON types.
-    progress : bool
-        Whether to draw a progress bar on standard error.
 
     Raises
     ------
@@ -128,44 +122,85 @@ def extract_shard(
         dim=backbone.dim,
         attributes=attributes,
     )
-    bar = tqdm(
-        total=len(plans),
-        unit="image",
-        desc=output.name,
-        file=sys.stderr,
-        disable=not progress,
-        mininterval=0.5 if sys.stderr.isatty() else _SECONDS_BETWEEN_LOG_LINES,
-    )
     batches = _batches(plans, images_in_pass(batch_size, backbone.device))
     decoders = max(2, threads)
-    images = compute_ahead(
+    prepared = compute_ahead(
         lambda plan: prepare_row(*plan, backbone, max_pixels),
         plans,
         workers=decoders,
         most=2 * batch_size + decoders,
     )
-    colors: deque[NDArray[np.uint8]] = deque()  # of the images on their way through the backbone
-
-    def stack(batch: Sequence[_Plan]) -> NDArray[np.float32]:
-        prepared = [next(images) for _ in batch]
-        colors.extend(image.colors for image in prepared)
-        return np.stack([image.pixels for image in prepared])
-
-    computed = compute_features(
+    computed = compute_images(
         backbone,
-        map(stack, batches),
+        [[(plan.row.image_id, plan.row.path) for plan in batch] for batch in batches],
+        prepared,
         facets,
         layer,
         precision=precision,
         threads=threads,
     )
-    with writer, bar:
-        for batch, features in zip(batches, computed, strict=True):
-            of_batch = [colors.popleft() for _ in batch]
-            paths = [plan.row.path for plan in batch]
-            for plan, image in zip(batch, each_image(features, paths, of_batch), strict=True):
-                writer.append(plan.row.image_id, image)
-            bar.update(len(batch))
+    with writer:
+        for image_id, image in progress(computed, output.name, len(plans)):
+            writer.append(image_id, image)
+
+
+def compute_images(
+    backbone: Backbone,
+    batches: Sequence[Sequence[tuple[str, Path]]],
+    prepared: Iterator[PreparedImage],
+    facets: Sequence[Facet],
+    layer: int = -1,
+    *,
+    precision: torch.dtype,
+    threads: int,
+) -> Iterator[tuple[str, ImageFeatures]]:
+    """Yield images, or views of some, with their features, in order, computed in batches.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    batches : sequence of sequences of (str, Path)
+        Name and file of each image; those of a batch have the same shape.
+    prepared : iterator of PreparedImage
+        In the order of the batches.
+    facets, layer, precision
+        See :meth:`.backbone.Backbone.forward`.
+    threads : int
+        See :func:`.passes.compute_features`.
+
+    Raises
+    ------
+    LightClusterError
+        If the float16 of the store cannot hold the features.
+    """
+    colors: deque[NDArray[np.uint8]] = deque()  # of the images on their way through the backbone
+
+    def stack(batch: Sequence[tuple[str, Path]]) -> NDArray[np.float32]:
+        ready = [next(prepared) for _ in batch]
+        colors.extend(image.colors for image in ready)
+        return np.stack([image.pixels for image in ready])
+
+    computed = compute_features(
+        backbone, map(stack, batches), facets, layer, precision=precision, threads=threads
+    )
+    for batch, features in zip(batches, computed, strict=True):
+        halves = {name: facet.half().cpu().numpy() for name, facet in features.facets.items()}
+        cls = features.cls.cpu().numpy()
+        attention = features.cls_attention.half().cpu().numpy()
+        for index, (name, path) in enumerate(batch):
+            image = ImageFeatures(
+                cls=cls[index],
+                cls_attention=attention[index],
+                colors=colors.popleft(),
+                facets={facet: values[index] for facet, values in halves.items()},
+            )
+            arrays: list[NDArray[Any]] = [image.cls, image.cls_attention, *image.facets.values()]
+            if not all(np.isfinite(array).all() for array in arrays):
+                raise LightClusterError(
+                    f"{path}: features that are not finite numbers of float16; "
+                    "set `precision: float32`, and check the weights if that does not help"
+                )
+            yield name, image
 
 
 def _batches(plans: Sequence[_Plan], most: int) -> list[list[_Plan]]:
@@ -188,40 +223,3 @@ def prepare_row(
     grid = (size[0] // backbone.patch_size, size[1] // backbone.patch_size)
     pixels = prepare_image(rgb, size, backbone.mean, backbone.std)
     return PreparedImage(pixels, patch_colors(rgb, grid))
-
-
-def each_image(
-    features: Features, paths: Sequence[Path], colors: Sequence[NDArray[np.uint8]]
-) -> Iterator[ImageFeatures]:
-    """The features of each image of a batch as the store keeps them.
-
-    Parameters
-    ----------
-    features : Features
-    paths : sequence of Path
-        File of each image, for the message.
-    colors : sequence of uint8 array
-        See :func:`.images.patch_colors`.
-
-    Raises
-    ------
-    LightClusterError
-        If the float16 of the store cannot hold them.
-    """
-    halves = {name: facet.half().cpu().numpy() for name, facet in features.facets.items()}
-    cls = features.cls.cpu().numpy()
-    attention = features.cls_attention.half().cpu().numpy()
-    for index, path in enumerate(paths):
-        image = ImageFeatures(
-            cls=cls[index],
-            cls_attention=attention[index],
-            colors=colors[index],
-            facets={name: facet[index] for name, facet in halves.items()},
-        )
-        arrays: list[NDArray[Any]] = [image.cls, image.cls_attention, *image.facets.values()]
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise LightClusterError(
-                f"{path}: features that are not finite numbers of float16; "
-                "set `precision: float32`, and check the weights if that does not help"
-            )
-        yield image

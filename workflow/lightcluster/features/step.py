@@ -64,7 +64,7 @@ def extract_features(
     extract_shard(
         rows, backbone, output, facets=(facet,), layer=layer, short_side=short_side,
         max_tokens=max_tokens, max_pixels=max_pixels, precision=dtype, batch_size=batch_size,
-        threads=threads, progress=True,
+        threads=threads,
         attributes={
             "model": record.model,
             "weights_sha256": record.sha256,
