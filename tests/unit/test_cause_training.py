@@ -537,13 +537,21 @@ def test_losses_are_averaged_over_stretches_of_steps():
 
 
 def test_the_figure_of_a_training_is_drawn_for_every_seed(crops, tmp_path):
+    clusterbooks, heads = tmp_path / "clusterbooks", tmp_path / "heads"
     for seed in (0, 3):
-        files = fit_all(crops, tmp_path / "cause" / f"seed-{seed}")
-        place = tmp_path / "segmentation" / f"seed-{seed}" / "classes.csv"
-        place.parent.mkdir(parents=True)
-        place.write_bytes(files["probe"].with_name("classes.csv").read_bytes())
-    plot_training(tmp_path, [0, 3], tmp_path / "both.png")
-    plot_training(tmp_path, [0], tmp_path / "one.png")
+        folder = tmp_path / "cause" / f"seed-{seed}"
+        fit_all(crops, folder)
+        for name, place in (
+            ("clusterbook.csv", clusterbooks / f"seed-{seed}.csv"),
+            ("clusterbook.safetensors", clusterbooks / f"seed-{seed}.safetensors"),
+            ("head.csv", heads / f"seed-{seed}.csv"),
+            ("classes.csv", tmp_path / "segmentation" / f"seed-{seed}" / "classes.csv"),
+        ):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).rename(place)
+    folders = tmp_path, clusterbooks, heads
+    plot_training(*folders, [0, 3], tmp_path / "both.png")
+    plot_training(*folders, [0], tmp_path / "one.png")
     with Image.open(tmp_path / "both.png") as both, Image.open(tmp_path / "one.png") as one:
         assert both.width > 1000
         assert both.tobytes() != one.tobytes()

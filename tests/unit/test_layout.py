@@ -56,6 +56,46 @@ def test_how_many_images_auto_looks_at_matters_to_auto_alone():
     assert "choose_features" not in Layout(configs(a={}, b={"features": few})).count_jobs()
 
 
+@pytest.mark.parametrize(
+    ("changes", "shared"),
+    [
+        ({"cause": {"probe_start": "uniform", "crf": False, "linear_probe": "detached"}}, 3),
+        ({"labelling": {"classes": 5}, "evaluation": {"protocols": ["foreground"]}}, 3),
+        ({"cause": {"bank": 7}}, 2),
+        ({"cause": {"clip": 7}}, 2),
+        ({"cause": {"codes": 7}}, 1),
+        ({"cause": {"learning_rate": 0.5}}, 1),
+        ({"cause": {"mirrored": True}}, 0),
+        ({"cause": {"head": "tr"}}, 0),
+    ],
+)
+def test_runs_share_as_much_of_a_training_as_their_settings_have_in_common(changes, shared):
+    cause = {"method": "cause"}
+    layout = Layout(configs(a=cause, b={**cause, **changes}))
+    folders = {
+        "crops": layout.crops_folder,
+        "clusterbook": layout.clusterbooks_folder,
+        "head": layout.heads_folder,
+    }
+    assert sum(folder("a") == folder("b") for folder in folders.values()) == shared
+    for wildcard, folder in folders.items():
+        of_b = SimpleNamespace(**{wildcard: folder("b").rpartition("/")[2]})
+        assert folder(layout.run_of(of_b)) == folder("b")
+    jobs = layout.count_jobs()
+    assert (jobs["fit_clusterbook"], jobs["train_head"]) == (2 - (shared > 1), 2 - (shared > 2))
+
+
+def test_runs_share_the_trainings_of_the_seeds_that_both_have():
+    layout = Layout(
+        configs(
+            a={"method": "cause", "labelling": {"seeds": [0, 1]}},
+            b={"method": "cause", "labelling": {"seeds": [1, 2, 3]}},
+        )
+    )
+    jobs = layout.count_jobs()
+    assert (jobs["fit_clusterbook"], jobs["train_head"], jobs["fit_probe"]) == (4, 4, 5)
+
+
 def test_names_are_readable_and_safe():
     config = configs(
         a={

@@ -182,7 +182,7 @@ def without_a_job(key: str) -> set[str]:
         return alone | painted | only["lightcluster"] | only["cause-applied"]
     if key == "method":  # the other run of this method has made what is shared
         other = {name for name, step in STEPS.items() if CHANGES[key] not in step.kinds}
-        return painted | other | {"cache_crops", "cache_views"}
+        return painted | other | {"cache_crops", "cache_views", "fit_clusterbook", "train_head"}
     return painted | applied
 
 

@@ -524,12 +524,14 @@ def paint_probe(
 def plot_training(
     settings: Settings,
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    clusterbooks: Annotated[Path, typer.Option()],
+    heads: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
 ) -> None:
     """Draw the losses of a training, and how many tokens each cluster has."""
     from lightcluster.reporting.training import plot_training as step
 
-    step(run, settings["labelling.seeds"], output)
+    step(run, clusterbooks, heads, settings["labelling.seeds"], output)
 
 
 @app.command(rich_help_panel=STEP_PANEL)

@@ -615,7 +615,8 @@ class Config(Section):
 
 
 RESERVED_RUNS = (
-    "features", "crops", "views", "images", "labels", "manifest", "logs", "comparison",
+    "features", "crops", "views", "clusterbooks", "heads", "images", "labels", "manifest", "logs",
+    "comparison",
 )  # fmt: skip
 SHARED_SECTIONS = ("dataset", "comparison")
 """Sections in which runs cannot differ."""

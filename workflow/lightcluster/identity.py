@@ -1,6 +1,6 @@
-"""Readable names of what runs share: backbone weights and features.
+"""Readable names of what runs share: backbone weights, features, and trained heads.
 
-Two runs whose settings lead to the same features have the same name, and so share the files.
+Two runs whose settings lead to the same files have the same name for them, and so share them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lightcluster.config import EMBEDDED, MEAN_COLOR, BackboneSettings, Config
+from lightcluster.config import EMBEDDED, MEAN_COLOR, BackboneSettings, Config, lookup
+from lightcluster.steps import STEPS
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / f"{EMBEDDED}.safetensors"
 """The weights that ship with the project; ``resources/README.md`` is their model card."""
@@ -66,6 +67,22 @@ def views_id(config: Config) -> str:
     """Return a folder name for the tokens that images are segmented by, likewise."""
     cause = config.cause
     return _tokens_id(config, cause.size, [cause.size, cause.framing, cause.crf])
+
+
+def clusterbook_id(config: Config) -> str:
+    """Return a folder name for the clusterbooks, one of each seed, likewise."""
+    content = [crops_id(config), *_read_by("fit_clusterbook", config)]
+    return f"{config.cause.codes}-{_digest(content)}"
+
+
+def head_id(config: Config) -> str:
+    """Return a folder name for the trained heads, one of each seed, likewise."""
+    content = [clusterbook_id(config), *_read_by("train_head", config)]
+    return f"{config.cause.head}-{_digest(content)}"
+
+
+def _read_by(step: str, config: Config) -> list[Any]:
+    return [lookup(config, key) for key in STEPS[step].reads]
 
 
 _SHARE_OF_MLP = 224 / 320

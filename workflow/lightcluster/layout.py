@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from lightcluster.datasets.listing import (
     split_shards,
 )
 from lightcluster.identity import (
+    clusterbook_id,
     content_stamp,
     crops_id,
     features_id,
+    head_id,
     local_weights,
     views_id,
     weights_id,
@@ -131,12 +133,26 @@ class Layout:
         """Return the folder of the tokens that a trained run segments by."""
         return f"{self.dataset_folder}/views/{views_id(self.configs[run])}"
 
-    def shared_names(self, run: str) -> list[str]:
+    def clusterbooks_folder(self, run: str) -> str:
+        """Return the folder of the clusterbooks of a trained run, one of each seed."""
+        return f"{self.dataset_folder}/clusterbooks/{clusterbook_id(self.configs[run])}"
+
+    def heads_folder(self, run: str) -> str:
+        """Return the folder of the heads of a trained run, one of each seed."""
+        return f"{self.dataset_folder}/heads/{head_id(self.configs[run])}"
+
+    def features_names(self, run: str) -> list[str]:
         """Return the names of what a run computes with its backbone, and may share with others."""
         config = self.configs[run]
         if self.kind(run) in CAUSE:
             return [*[crops_id(config)] * (self.kind(run) in TRAINED), views_id(config)]
         return [features_id(config)]
+
+    def shared_names(self, run: str) -> list[str]:
+        """Return the names of all that a run may share with others, weights excepted."""
+        config, trained = self.configs[run], self.kind(run) in TRAINED
+        trainings = [clusterbook_id(config), head_id(config)] if trained else []
+        return self.features_names(run) + trainings
 
     def weights_file(self, run: str) -> str:
         """Return the verified weights of a run."""
@@ -155,16 +171,16 @@ class Layout:
         return {views_id(self.configs[run]): run for run in self.runs_of(*CAUSE)}
 
     @cached_property
+    def _run_of_clusterbook(self) -> dict[str, str]:
+        return {clusterbook_id(self.configs[run]): run for run in self.runs_of(*TRAINED)}
+
+    @cached_property
+    def _run_of_head(self) -> dict[str, str]:
+        return {head_id(self.configs[run]): run for run in self.runs_of(*TRAINED)}
+
+    @cached_property
     def _run_of_weights(self) -> dict[str, str]:
         return {weights_id(config.backbone): run for run, config in self.configs.items()}
-
-    def weights_file_of_features(self, features: str) -> str:
-        """Return the verified weights that features are extracted with."""
-        return self.weights_file(self._run_of_features[features])
-
-    def weights_file_of_tokens(self, tokens: str) -> str:
-        """Return the verified weights that tokens of crops, or of views, are computed with."""
-        return self.weights_file({**self._run_of_crops, **self._run_of_views}[tokens])
 
     def is_chosen(self, features: str) -> bool:
         """Tell whether the facet or the layer of these features is chosen by a step."""
@@ -251,30 +267,37 @@ class Layout:
         """Return the runs of some kinds."""
         return [run for run in self.configs if self.kind(run) in kinds]
 
-    def settings(self, step: str, wildcards: Any) -> str:
-        """Return what a job of `step` reads of the configuration, as JSON.
+    def run_of(self, wildcards: Any) -> str:
+        """Return a run to which the files of a job belong, which it may share with others.
 
         Parameters
         ----------
-        step : str
         wildcards : object
-            With the attribute ``run``, ``features``, ``crops``, ``views`` or ``weights``, or none
-            of them.
+            With the attribute ``run``, ``features``, ``crops``, ``views``, ``clusterbook``,
+            ``head`` or ``weights``, or none of them: the files of the dataset, which belong to all.
         """
         names = {
             "run": {run: run for run in self.configs},
             "features": self._run_of_features,
             "crops": self._run_of_crops,
             "views": self._run_of_views,
+            "clusterbook": self._run_of_clusterbook,
+            "head": self._run_of_head,
             "weights": self._run_of_weights,
         }
         for wildcard, runs in names.items():
             if hasattr(wildcards, wildcard):
-                config = self.configs[runs[getattr(wildcards, wildcard)]]
-                break
-        else:
-            config = next(iter(self.configs.values()))
-        return json.dumps(settings_of(step, config))
+                return runs[getattr(wildcards, wildcard)]
+        return next(iter(self.configs))
+
+    def settings(self, step: str, wildcards: Any) -> str:
+        """Return what a job of `step` reads of the configuration, as JSON; see `run_of`."""
+        return json.dumps(settings_of(step, self.configs[self.run_of(wildcards)]))
+
+    def _count_trainings(self, id_of: Callable[[Config], str]) -> int:
+        """Return the number of trainings of one kind: runs share those of the same seed."""
+        configs = [self.configs[run] for run in self.runs_of(*TRAINED)]
+        return len({(id_of(config), seed) for config in configs for seed in config.labelling.seeds})
 
     def count_jobs(self) -> dict[str, int]:
         """Return the number of jobs of each step when nothing is finished yet."""
@@ -291,6 +314,8 @@ class Layout:
                 "features shard": len(self._run_of_features) * shards,
                 "crops shard": len(self._run_of_crops) * shards,
                 "views shard": len(self._run_of_views) * shards,
+                "clusterbook and seed": self._count_trainings(clusterbook_id),
+                "head and seed": self._count_trainings(head_id),
                 "run": len(configs),
                 "shard": len(configs) * shards,
                 "seed": seeds,

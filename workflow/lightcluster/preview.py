@@ -289,7 +289,7 @@ def print_plan(configfiles: Sequence[Path]) -> None:
     table = Table("run", "seen", "patches", "features", "gather jobs", "features shared as")
     sizes: dict[str, Size] = {}
     for run, config in layout.configs.items():
-        name = " and ".join(layout.shared_names(run))
+        name = " and ".join(layout.features_names(run))
         if layout.dataset.format == "demo" and not Path(layout.scenes).is_dir():
             console.print("the demo's scenes are not generated yet: 240 x 320 pixels are assumed")
             entries = []

@@ -18,7 +18,8 @@ Kind = Literal["lightcluster", "applied", "kmeans", "cause", "cause-applied"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "crops shard",
-               "views shard", "run", "shard", "seed", "shard and seed", "all runs"]  # fmt: skip
+               "views shard", "clusterbook and seed", "head and seed", "run", "shard", "seed",
+               "shard and seed", "all runs"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ STEPS: dict[str, Step] = {
         after=("index_dataset", "fetch_weights"),
     ),
     "fit_clusterbook": Step(
-        unit="seed",
+        unit="clusterbook and seed",
         kinds=TRAINED,
         reads=(
             "cause.codes",
@@ -205,11 +206,11 @@ STEPS: dict[str, Step] = {
             "cause.learning_rate",
             "cause.least_steps",
         ),
-        places=("labelling.seeds",),
+        places=("method", "labelling.seeds"),
         after=("gather_manifest", "cache_crops"),
     ),
     "train_head": Step(
-        unit="seed",
+        unit="head and seed",
         kinds=TRAINED,
         reads=(
             "cause.head",
@@ -220,7 +221,7 @@ STEPS: dict[str, Step] = {
             "cause.clip",
             "cause.least_steps",
         ),
-        places=("labelling.seeds",),
+        places=("method", "labelling.seeds"),
         after=("cache_crops", "fit_clusterbook"),
     ),
     "fit_probe": Step(

@@ -1,4 +1,5 @@
-# CAUSE: crops and windows to tokens, once; then three stages of training, each with each seed.
+# CAUSE: crops and windows to tokens, once; then three stages of training, each with each seed. Runs
+# that differ in the probe alone share clusterbook and head.
 
 TRAINING = f"{RUN}/cause/seed-{{seed}}"
 
@@ -6,7 +7,7 @@ TRAINING = f"{RUN}/cause/seed-{{seed}}"
 rule cache_crops:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
-        weights=lambda wildcards: LAYOUT.weights_file_of_tokens(wildcards.crops),
+        weights=weights_of,
     output:
         directory(f"{DATASET}/crops/{{crops}}/{{shard}}.zarr"),
     log:
@@ -33,7 +34,7 @@ rule cache_crops:
 rule cache_views:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
-        weights=lambda wildcards: LAYOUT.weights_file_of_tokens(wildcards.views),
+        weights=weights_of,
     output:
         directory(f"{DATASET}/views/{{views}}/{{shard}}.zarr"),
     log:
@@ -62,12 +63,12 @@ rule fit_clusterbook:
         crops_of,
         f"{DATASET}/manifest.csv",  # fails if no image can be used
     output:
-        codes=f"{TRAINING}/clusterbook.safetensors",
-        losses=f"{TRAINING}/clusterbook.csv",
+        codes=f"{DATASET}/clusterbooks/{{clusterbook}}/seed-{{seed}}.safetensors",
+        losses=f"{DATASET}/clusterbooks/{{clusterbook}}/seed-{{seed}}.csv",
     log:
-        f"{RUN}/logs/fit_clusterbook/seed-{{seed}}.log",
+        f"{DATASET}/logs/fit_clusterbook/{{clusterbook}}/seed-{{seed}}.log",
     benchmark:
-        f"{RUN}/benchmarks/fit_clusterbook/seed-{{seed}}.tsv"
+        f"{DATASET}/benchmarks/fit_clusterbook/{{clusterbook}}/seed-{{seed}}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 8
@@ -79,7 +80,7 @@ rule fit_clusterbook:
     params:
         settings=settings("fit_clusterbook"),
         shards=len(SHARDS),
-        crops=lambda wildcards: LAYOUT.crops_folder(wildcards.run),
+        crops=crops_folder,
     shell:
         "python -m lightcluster fit-clusterbook {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --crops {params.crops} --output {output.codes} "
@@ -89,14 +90,14 @@ rule fit_clusterbook:
 rule train_head:
     input:
         crops_of,
-        codes=f"{TRAINING}/clusterbook.safetensors",
+        codes=clusterbook_of,
     output:
-        head=f"{TRAINING}/head.safetensors",
-        losses=f"{TRAINING}/head.csv",
+        head=f"{DATASET}/heads/{{head}}/seed-{{seed}}.safetensors",
+        losses=f"{DATASET}/heads/{{head}}/seed-{{seed}}.csv",
     log:
-        f"{RUN}/logs/train_head/seed-{{seed}}.log",
+        f"{DATASET}/logs/train_head/{{head}}/seed-{{seed}}.log",
     benchmark:
-        f"{RUN}/benchmarks/train_head/seed-{{seed}}.tsv"
+        f"{DATASET}/benchmarks/train_head/{{head}}/seed-{{seed}}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 8
@@ -108,7 +109,7 @@ rule train_head:
     params:
         settings=settings("train_head"),
         shards=len(SHARDS),
-        crops=lambda wildcards: LAYOUT.crops_folder(wildcards.run),
+        crops=crops_folder,
     shell:
         "python -m lightcluster train-head {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --crops {params.crops} --clusterbook {input.codes} "
@@ -120,7 +121,7 @@ rule fit_probe:
     input:
         crops_of,
         manifests=manifests_of_labels,
-        head=f"{TRAINING}/head.safetensors",
+        head=head_of,
         classes=CLASSES,
     output:
         probe=f"{TRAINING}/probe.safetensors",
@@ -144,7 +145,7 @@ rule fit_probe:
     params:
         settings=settings("fit_probe"),
         shards=len(SHARDS),
-        crops=lambda wildcards: LAYOUT.crops_folder(wildcards.run),
+        crops=crops_folder,
         manifests=f"{DATASET}/manifest",
         images=LAYOUT.images_in_words,
         classes=classes_option,
@@ -211,15 +212,7 @@ rule paint_probe:
 
 rule plot_training:
     input:
-        each_seed(
-            [
-                f"{TRAINING}/clusterbook.csv",
-                f"{TRAINING}/clusterbook.safetensors",
-                f"{TRAINING}/head.csv",
-                f"{TRAINING}/probe.csv",
-                f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
-            ]
-        ),
+        training_files,
     output:
         report(
             f"{RUN}/training.png",
@@ -241,6 +234,9 @@ rule plot_training:
     params:
         settings=settings("plot_training"),
         run=lambda wildcards, output: Path(output[0]).parent,
+        clusterbooks=lambda wildcards: LAYOUT.clusterbooks_folder(wildcards.run),
+        heads=lambda wildcards: LAYOUT.heads_folder(wildcards.run),
     shell:
         "python -m lightcluster plot-training {params.settings:q} --run {params.run} "
-        "--output {output} > {log} 2>&1"
+        "--clusterbooks {params.clusterbooks} --heads {params.heads} --output {output} "
+        "> {log} 2>&1"

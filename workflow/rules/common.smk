@@ -50,6 +50,8 @@ wildcard_constraints:
     features=r"[^/]+",
     crops=r"[^/]+",
     views=r"[^/]+",
+    clusterbook=r"[^/]+",
+    head=r"[^/]+",
 
 
 def runs_with(step):
@@ -83,7 +85,37 @@ def stores_of(wildcards):
 
 def crops_of(wildcards):
     """Return the tokens of the training crops of all shards."""
-    return expand(f"{LAYOUT.crops_folder(wildcards.run)}/{{shard}}.zarr", shard=SHARDS)
+    return expand(f"{crops_folder(wildcards)}/{{shard}}.zarr", shard=SHARDS)
+
+
+def crops_folder(wildcards):
+    """Return the folder of the tokens of the training crops."""
+    return LAYOUT.crops_folder(LAYOUT.run_of(wildcards))
+
+
+def clusterbook_of(wildcards):
+    """Return the clusterbook that a head is trained with."""
+    folder = LAYOUT.clusterbooks_folder(LAYOUT.run_of(wildcards))
+    return f"{folder}/seed-{wildcards.seed}.safetensors"
+
+
+def head_of(wildcards):
+    """Return the head that a probe is trained on."""
+    return f"{LAYOUT.heads_folder(wildcards.run)}/seed-{wildcards.seed}.safetensors"
+
+
+def training_files(wildcards):
+    """Return the losses of what a run is trained by, and what else is drawn, for each seed."""
+    clusterbooks = LAYOUT.clusterbooks_folder(wildcards.run)
+    return each_seed(
+        [
+            f"{clusterbooks}/seed-{{seed}}.csv",
+            f"{clusterbooks}/seed-{{seed}}.safetensors",
+            f"{LAYOUT.heads_folder(wildcards.run)}/seed-{{seed}}.csv",
+            f"{RUN}/cause/seed-{{seed}}/probe.csv",
+            f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+        ]
+    )(wildcards)
 
 
 def manifests_of_labels(wildcards):
@@ -113,8 +145,8 @@ def choice_of_run(wildcards):
 
 
 def weights_of(wildcards):
-    """Return the backbone weights of a run."""
-    return LAYOUT.weights_file(wildcards.run)
+    """Return the backbone weights of a run, or of features that runs share."""
+    return LAYOUT.weights_file(LAYOUT.run_of(wildcards))
 
 
 def classes_source(wildcards):

@@ -23,7 +23,7 @@ rule choose_features:
     input:
         per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
         f"{DATASET}/manifest.csv",  # fails if no image can be used
-        weights=lambda wildcards: LAYOUT.weights_file_of_features(wildcards.features),
+        weights=weights_of,
     output:
         f"{DATASET}/features/{{features}}/choice.csv",
     log:
@@ -51,7 +51,7 @@ rule choose_features:
 rule extract_features:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
-        weights=lambda wildcards: LAYOUT.weights_file_of_features(wildcards.features),
+        weights=weights_of,
         choice=choice_of,
     output:
         directory(f"{DATASET}/features/{{features}}/{{shard}}.zarr"),

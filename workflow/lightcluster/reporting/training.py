@@ -26,13 +26,17 @@ _SMOOTHED = 50
 """Points to which the steps are averaged."""
 
 
-def plot_training(run: Path, seeds: Sequence[int], output: Path) -> None:
+def plot_training(
+    run: Path, clusterbooks: Path, heads: Path, seeds: Sequence[int], output: Path
+) -> None:
     """Draw the losses of the three stages over their steps, and the clusters by size.
 
     Parameters
     ----------
     run : Path
-        Folder of the run, with ``cause/seed-N/`` and ``segmentation/seed-N/classes.csv``.
+        Folder of the run, with ``cause/seed-N/probe.csv`` and ``segmentation/seed-N/classes.csv``.
+    clusterbooks, heads : Path
+        Folders of the stages before, with ``seed-N.csv``; beside the former the clusterbooks.
     seeds : sequence of int
     output : Path
         A PNG file.
@@ -42,12 +46,17 @@ def plot_training(run: Path, seeds: Sequence[int], output: Path) -> None:
     colors = colormaps["viridis"](np.linspace(0, 0.85, len(seeds)))
     for axes, (stage, label) in zip(panels, STAGES.items(), strict=False):
         for seed, color in zip(seeds, colors, strict=True):
-            losses = read_table(run / "cause" / f"seed-{seed}" / f"{stage}.csv")
+            tables = {
+                "clusterbook": clusterbooks / f"seed-{seed}.csv",
+                "head": heads / f"seed-{seed}.csv",
+                "probe": run / "cause" / f"seed-{seed}" / "probe.csv",
+            }
+            losses = read_table(tables[stage])
             for column, style in zip(losses.columns[2:], ("-", ":"), strict=False):
                 steps, means = smooth(losses["step"], losses[column])
                 axes.plot(steps, means, style, color=color, linewidth=1)
         axes.set(title=stage, xlabel="step", ylabel=label)
-    used = [_codes_used(run / "cause" / f"seed-{seed}") for seed in seeds]
+    used = [_codes_used(clusterbooks / f"seed-{seed}.safetensors") for seed in seeds]
     panels[0].set_title(f"clusterbook: {_span(used)} codes in use", fontsize=10)
     for seed, color in zip(seeds, colors, strict=True):
         table = read_table(run / "segmentation" / f"seed-{seed}" / "classes.csv")
@@ -71,8 +80,8 @@ def smooth(steps: pd.Series, values: pd.Series) -> tuple[list[float], list[float
     )
 
 
-def _codes_used(folder: Path) -> int:
-    return int(read_tensors(folder / "clusterbook.safetensors")[1][USED])
+def _codes_used(clusterbook: Path) -> int:
+    return int(read_tensors(clusterbook)[1][USED])
 
 
 def _span(numbers: Sequence[int]) -> str:
