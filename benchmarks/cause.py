@@ -211,7 +211,7 @@ def learn(
         head, facts = training.train(seed, folder)
         for fact, value in facts.items():
             found[fact, ""].append(value)
-        network, codes, _ = read_head(head, training.device)
+        network, codes, *_ = read_head(head, training.device)
         maps = [
             view_features(network, codes, *training.token_maps(i), training.tokens.grid)
             for i in indices

@@ -395,11 +395,11 @@ def test_separate_groups_of_tokens_become_the_clusters(tmp_path):
     for name in "chp":
         losses = pd.read_csv(tmp_path / f"{name}.csv").iloc[:, 2]
         assert losses.tail(10).mean() < losses.head(10).mean()
-    network, codes, kind = read_head(probe, "cpu")
+    network, codes, kind, vectors = read_head(probe, "cpu")
     assert kind == "mlp"
     found = Tokens(crops).read(np.arange(40))
     features = network(found, codes[stages.nearest_codes(found, codes)])
-    clusters = stages.nearest_codes(features, read_tensors(probe)[0]["probe"]).numpy()
+    clusters = stages.nearest_codes(features, vectors).numpy()
     for number in range(3):
         share = np.bincount(clusters[group == number], minlength=3) / (group == number).sum()
         assert share.max() > 0.99

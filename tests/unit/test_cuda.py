@@ -208,8 +208,8 @@ def test_what_a_gpu_trained_segments_alike_on_a_cpu(crops, tmp_path):
     files, tokens = fit_all(crops, tmp_path, "cuda"), Tokens(crops)
     rgb, painted = np.zeros((32, 32, 3), np.uint8), []
     for device in DEVICES:
-        head, codes, _ = read_head(files["probe"], device)
-        vectors = read_tensors(files["probe"])[0]["probe"].to(device)
+        head, codes, _, vectors = read_head(files["probe"], device)
+        assert vectors is not None
         one, other = tokens.read(np.arange(2), device)
         features = view_features(head, codes, one, other, tokens.grid)
         painted.append(paint_view(features, vectors, rgb, crf=False))

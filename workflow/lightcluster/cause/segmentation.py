@@ -15,8 +15,8 @@ from lightcluster.cause.heads import nearest_codes
 from lightcluster.cause.stages import read_head
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import Framing, View, evaluation_views
-from lightcluster.checkpoints import read_tensors
 from lightcluster.datasets.manifest import read_manifest
+from lightcluster.errors import StoreError
 from lightcluster.features.images import open_row
 from lightcluster.files import replacing
 from lightcluster.masks.refinement import Crf, infer_crf
@@ -130,10 +130,16 @@ def paint_probe(
         Whether to average with the mirror image and to refine by a CRF.
     max_pixels : int
         Larger images are refused.
+
+    Raises
+    ------
+    StoreError
+        If the file of the probe has none.
     """
     rows = read_manifest(manifest)
-    head, codes, _ = read_head(probe, "cpu")
-    vectors = read_tensors(probe)[0]["probe"]
+    trained = read_head(probe, "cpu")
+    if trained.probe is None:
+        raise StoreError(f"{probe}: a head, but no probe")
     with replacing(output) as folder:
         folder.mkdir()
         if not rows:
@@ -150,7 +156,8 @@ def paint_probe(
                 batch = tokens.read(np.arange(number, number + count))
                 number += count
                 features = view_features(
-                    head, codes, batch[0], batch[1] if crf else None, tokens.grid
-                )
-                painted.append(paint_view(features, vectors, view.cut(rgb, side), crf))
+                    trained.network, trained.codes, batch[0], batch[1] if crf else None,
+                    tokens.grid,
+                )  # fmt: skip
+                painted.append(paint_view(features, trained.probe, view.cut(rgb, side), crf))
             save_indexed(stitch(painted, views, (row.height, row.width)), folder / row.output)

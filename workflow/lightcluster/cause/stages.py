@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -347,11 +347,13 @@ def fit_probe(
         The labels for a linear probe of given tokens.
     """
     tokens = Tokens(crops)
-    network, codes, kind = read_head(head, device)
+    trained = read_head(head, device)
     known = read_classes(classes_file) if classes_file is not None else None
     clusters = number_of_clusters("cause", classes, known, background)
     labels = supervision(tokens) if supervision is not None else None
-    stage = ProbeStage(network, codes, clusters, tokens, course.seed, device, labels)
+    stage = ProbeStage(
+        trained.network, trained.codes, clusters, tokens, course.seed, device, labels
+    )
     if start == "kmeans":
         fitted = fit_kmeans(
             sampled_features(stage, tokens, device), clusters,
@@ -370,21 +372,42 @@ def fit_probe(
     for path in (palette, output.with_name(PALETTE)):
         write_palette(path, [f"cluster {n}" for n in range(clusters)], sizes, "tokens")
     state = {f"head.{name}": t for name, t in stage.head.state_dict().items()}
-    tensors = {**state, "codes": codes, "probe": stage.probe.rows}
-    trained = Trained(head=kind, weights=tokens.weights, supervised=stage.leaks, **about)
-    write_tensors(output, tensors, {ABOUT: trained.model_dump_json()})
+    tensors = {**state, "codes": trained.codes, "probe": stage.probe.rows}
+    described = Trained(head=trained.kind, weights=tokens.weights, supervised=stage.leaks, **about)
+    write_tensors(output, tensors, {ABOUT: described.model_dump_json()})
     checkpoint.unlink(missing_ok=True)
 
 
-def read_head(path: Path, device: str) -> tuple[nn.Module, Tensor, HeadKind]:
-    """Return a head without dropout, its clusterbook and its kind, from a file of a stage."""
+class TrainedHead(NamedTuple):
+    """What the stages after the clusterbook write.
+
+    Attributes
+    ----------
+    network : nn.Module
+        The head, without dropout.
+    codes : Tensor [K, D]
+        The clusterbook that it was trained with.
+    kind : {"mlp", "tr"}
+    probe : Tensor [n, 90] or None
+        None before the last stage.
+    """
+
+    network: nn.Module
+    codes: Tensor
+    kind: HeadKind
+    probe: Tensor | None
+
+
+def read_head(path: Path, device: str) -> TrainedHead:
+    """Return what `train_head` or `fit_probe` has written, on a device."""
     tensors, _ = read_tensors(path)
     codes, state = tensors["codes"].to(device), below(tensors, "head.")
     kind: HeadKind = "tr" if "position" in state else "mlp"
     count = len(state["position"]) if kind == "tr" else 0
     head = build_head(kind, codes.shape[1], count)
     head.load_state_dict(state)
-    return head.to(device).eval().requires_grad_(False), codes, kind
+    probe = tensors["probe"].to(device) if "probe" in tensors else None
+    return TrainedHead(head.to(device).eval().requires_grad_(False), codes, kind, probe)
 
 
 @torch.inference_mode()
