@@ -15,7 +15,7 @@ from lightcluster.features.weights import fetch_weights
 from lightcluster.files import read_arrays, write_arrays
 from lightcluster.layout import Layout
 from lightcluster.model.adoption import adopt_fit, adopt_labelling
-from lightcluster.model.folder import APPLIED, ARRAYS, export_model, open_model
+from lightcluster.model.folder import APPLIED_STEPS, ARRAYS, export_model, open_model
 from lightcluster.model.segmentation import RECORD, segment
 from lightcluster.regions.palette import write_palette
 from lightcluster.steps import STEPS, settings_of
@@ -103,7 +103,11 @@ def test_a_missing_or_changed_file_is_named(folder: Path, name: str):
         ({"more": 1}, "more: Extra inputs are not permitted"),
         ({"steps": {}}, "version None of the step extract_features"),
         (
-            {"steps": {name: STEPS[name].version + (name == "refine_masks") for name in APPLIED}},
+            {
+                "steps": {
+                    name: STEPS[name].version + (name == "refine_masks") for name in APPLIED_STEPS
+                }
+            },
             "of the step refine_masks, which is at version",
         ),
     ],

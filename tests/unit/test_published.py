@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lightcluster.cause.views import training_views
-from lightcluster.config import Benchmark, parse_config, put_over
+from lightcluster.config import BenchmarkName, parse_config, put_over
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.published import PUBLISHED, read_published
 from lightcluster.identity import training_size
@@ -22,10 +22,10 @@ def of(dataset: str) -> dict[tuple[str, str], float]:
 
 
 def test_every_benchmark_has_figures_and_none_has_none():
-    for name in get_args(Benchmark):
+    for name in get_args(BenchmarkName):
         assert bool(read_published(name)) == (name != "none")
     lines = PUBLISHED.read_text(encoding="utf-8").splitlines()
-    assert sum(len(read_published(name)) for name in get_args(Benchmark)) == len(lines) - 1
+    assert sum(len(read_published(name)) for name in get_args(BenchmarkName)) == len(lines) - 1
 
 
 def test_figures_of_voc():
@@ -88,7 +88,7 @@ def test_figures_of_cityscapes():
 
 
 def test_every_figure_of_cause_is_marked():
-    figures = [f for name in get_args(Benchmark) for f in read_published(name)]
+    figures = [f for name in get_args(BenchmarkName) for f in read_published(name)]
     of_cause = [figure for figure in figures if figure.system == "CAUSE"]
     assert len(of_cause) == 12 + 12 + 8 + 4 + 2
     for figure in of_cause:

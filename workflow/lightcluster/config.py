@@ -535,13 +535,13 @@ class EvaluationSettings(Section):
         return names
 
 
-Benchmark = Literal["none", "voc2012", "coco_stuff_27", "coco_81", "coco_171", "cityscapes"]
+BenchmarkName = Literal["none", "voc2012", "coco_stuff_27", "coco_81", "coco_171", "cityscapes"]
 
 
 class ComparisonSettings(Section):
     """The runs beside each other, and beside published figures."""
 
-    published: Benchmark = Field(
+    published: BenchmarkName = Field(
         "none",
         description="The benchmark that the dataset is; its published figures "
         "(`resources/published.csv`) are put below those measured here.",

@@ -99,6 +99,11 @@ def _tokens_id(config: Config, size: int, own: list[Any]) -> str:
     return f"{weights_id(backbone).rpartition('-')[0]}-{size}-{_digest(content)}"
 
 
+def with_split(images: str, split: str | None) -> str:
+    """Return a name of images, with their split if they have one."""
+    return f"{images} (split {split})" if split else images
+
+
 def content_stamp(path: Path) -> str:
     """Return a digest of a file's length, beginning and end: cheap, and untouched by ``touch``.
 

@@ -30,6 +30,7 @@ from lightcluster.identity import (
     views_id,
     weights_id,
     weights_source,
+    with_split,
 )
 from lightcluster.steps import (
     CAUSE,
@@ -248,15 +249,13 @@ class Layout:
             from lightcluster.model.folder import read_model
 
             return f"{read_model(config.fit.model).images}, {WITHOUT_LABELS}"
-        split = f" (split {self.dataset.split})" if self.dataset.split else ""
         labels = WITH_LABELS if self.learns_from_labels(run) else WITHOUT_LABELS
-        return f"the evaluated images{split}, {labels}"
+        return f"{with_split('the evaluated images', self.dataset.split)}, {labels}"
 
     @property
     def images_in_words(self) -> str:
         """The images of this dataset, as another run that applies what it fitted names them."""
-        split = f" (split {self.dataset.split})" if self.dataset.split else ""
-        return f"{self.dataset.name}{split}"
+        return with_split(self.dataset.name, self.dataset.split)
 
     def learns_from_labels(self, run: str) -> bool:
         """Tell whether labels change what a run is evaluated by; see `cause.linear_probe`."""

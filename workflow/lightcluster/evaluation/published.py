@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lightcluster.config import Benchmark
+from lightcluster.config import BenchmarkName
 from lightcluster.errors import StoreError
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "resources" / "published.csv"
@@ -30,7 +30,7 @@ class PublishedFigure(BaseModel):
     variant : str
         Which of the system's figures, where there are several.
     backbone : str
-    dataset : Benchmark
+    dataset : BenchmarkName
     protocol : {"maskcontrast", "stego", "coco_things", ""}
     metric : {"miou", "pixel_accuracy"}
     value : float
@@ -47,7 +47,7 @@ class PublishedFigure(BaseModel):
     system: str = Field(min_length=1)
     variant: str
     backbone: str
-    dataset: Benchmark
+    dataset: BenchmarkName
     protocol: Literal["maskcontrast", "stego", "coco_things", ""]
     metric: Literal["miou", "pixel_accuracy"]
     value: float = Field(gt=0, le=100)
@@ -78,7 +78,7 @@ def read_published(dataset: str, path: Path = PUBLISHED) -> list[PublishedFigure
     Parameters
     ----------
     dataset : str
-        A `config.Benchmark`; for ``none`` there are none.
+        A `config.BenchmarkName`; for ``none`` there are none.
     path : Path
 
     Returns

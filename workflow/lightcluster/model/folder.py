@@ -34,12 +34,12 @@ from lightcluster import __version__
 from lightcluster.config import METHOD, Config, DatasetSettings, nest
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
-from lightcluster.identity import weights_source
+from lightcluster.identity import weights_source, with_split
 from lightcluster.steps import STEPS, settings_of
 
 DESCRIPTION = "model.json"
 
-APPLIED = (
+APPLIED_STEPS = (
     "extract_features", "cluster_image", "merge_levels", "score_patches", "refine_masks",
     "embed_regions", "paint_segmentation", "paint_masks",
 )  # fmt: skip
@@ -89,7 +89,7 @@ class Model(BaseModel):
     config : Config
         Of the run, without the places of its images.
     steps : dict of str to int
-        Version of each step in `APPLIED`.
+        Version of each step in `APPLIED_STEPS`.
     files : dict of str to str
         SHA-256 of every other file.
     """
@@ -108,14 +108,14 @@ class Model(BaseModel):
     layer: int
     config: Config
     steps: dict[str, int] = Field(
-        default_factory=lambda: {name: STEPS[name].version for name in APPLIED}
+        default_factory=lambda: {name: STEPS[name].version for name in APPLIED_STEPS}
     )
     files: dict[str, str]
 
     @property
     def images(self) -> str:
         """In words, the images that it was fitted on."""
-        return self.dataset + (f" (split {self.split})" if self.split else "")
+        return with_split(self.dataset, self.split)
 
     def method_settings(self, folder: Path) -> dict[str, Any]:
         """Return what a run must set to apply this model, by dotted key.
@@ -264,7 +264,7 @@ def read_model(folder: Path) -> Model:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ModelError(f"{path}: {where}: {first['msg']} ({first['input']!r})") from None
-    for step in APPLIED:
+    for step in APPLIED_STEPS:
         found, own = model.steps.get(step), STEPS[step].version
         if found != own:
             raise ModelError(
