@@ -114,9 +114,9 @@ def modularity_loss(tokens: Tensor, codes: Tensor) -> Tensor:
 def max_product(closeness: Tensor) -> Tensor:
     """Return ``max_k c_ik c_jk`` of each image, [B, N, N], of a tensor [B, N, K] ≥ 0.
 
-    Only a chunk of the products is in memory at a time, and of the symmetric result only a half is
-    computed. The gradient is that of the full tensor:
-    it goes to the first code that attains the maximum.
+    Only a chunk of the products is in memory at a time, and of the symmetric result little more
+    than a half is computed. The gradient is that of the full tensor: it goes to the first code that
+    attains the maximum.
     """
     result: Tensor = _MaxProduct.apply(closeness)  # type: ignore[no-untyped-call]
     return result
@@ -131,7 +131,7 @@ class _MaxProduct(torch.autograd.Function):
         largest = closeness.new_empty(images, count, count)
         attained = torch.empty(images, count, count, dtype=torch.int64, device=closeness.device)
         at_once = _CHUNK_NUMBERS[closeness.device.type] // max(1, count * codes)
-        rows = min(max(1, at_once), -(-count // 4))  # no more: half of a single block is known
+        rows = min(max(1, at_once), -(-count // 4))  # few: what is below a block is known from it
         group = max(1, at_once // rows)
         for first in range(0, images, group):
             batch, here = slice(first, first + group), closeness[first : first + group]
