@@ -1,7 +1,8 @@
 """CAUSE against k-means of the same tokens, and what its training costs.
 
 What is compared, on the same windows of the same images and painted by the same code: k-means of
-the backbone's tokens; k-means of the features of a trained head; and the head's cluster probe, from
+the backbone's tokens, as they are and averaged with those of the mirror image, as the features of a
+head always are; k-means of the features of a trained head; and the head's cluster probe, from
 the published start and from that of k-means. Why: the three stages of CAUSE are trained without
 labels, so each can be held against doing without it. Scores are of the protocol `stego`, squashed;
 every seed trains all three stages anew; labels are looked at by the scores alone. What is trained
@@ -198,7 +199,10 @@ def learn(
     """Add the scores of all contestants, each over the seeds; what is trained is below `kept`."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     indices = range(len(training.source.rows))
-    raw = [training.token_maps(i)[0].T.unflatten(1, training.tokens.grid) for i in indices]
+    pairs = [training.token_maps(i).transpose(1, 2).unflatten(2, training.tokens.grid)
+             for i in indices]  # fmt: skip
+    raw = [pair[0] for pair in pairs]
+    averaged = [(pair[0] + pair[1].flip(-1)) / 2 for pair in pairs]  # as the head's features are
 
     def keep(name: str, scores: tuple[float, float, int]) -> None:
         for unit, value in zip(("mIoU", "pixel accuracy", "clusters used"), scores, strict=True):
@@ -218,11 +222,13 @@ def learn(
         ]
         for label, labelled in sets.items():
             clusters = len(labelled.classes.ids)
-            baseline = k_means(raw, clusters, seed)
-            keep(f"{label}: k-means of tokens", labelled.score(training.plain(raw, baseline)))
-            if crf:
-                scores = labelled.score(training.refined(raw, baseline))
-                keep(f"{label}: k-means of tokens, CRF", scores)
+            for what, tokens in (("tokens", raw), ("averaged tokens", averaged)):
+                baseline = k_means(tokens, clusters, seed)
+                scores = labelled.score(training.plain(tokens, baseline))
+                keep(f"{label}: k-means of {what}", scores)
+                if crf:
+                    scores = labelled.score(training.refined(tokens, baseline))
+                    keep(f"{label}: k-means of {what}, CRF", scores)
             on_head = k_means(maps, clusters, seed)
             scores = labelled.score(training.plain(maps, on_head))
             keep(f"{label}: k-means of the head's features", scores)
