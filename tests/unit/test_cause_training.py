@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ import pytest
 import torch
 from builders import groups_of_tokens, write_classes, write_manifest, write_png, write_tokens
 from PIL import Image
+from trainings import ABOUT, COURSE, fit_all
 
 from lightcluster.cause import course as course_module
 from lightcluster.cause import stages
@@ -45,10 +45,6 @@ from lightcluster.reporting.training import plot_training, smooth
 torch.set_num_threads(1)  # threads that wait for each other on a busy machine are slow
 
 DIM, SIDE = 16, 8  # as of groups_of_tokens
-COURSE = Course(epochs=1, least_steps=12, batch_size=4, learning_rate=1e-3, clip=1.0, seed=3)
-
-
-ABOUT = {"framing": "squash", "size": 32, "images": "train"}
 
 
 @pytest.fixture
@@ -157,25 +153,6 @@ def test_published_epochs():
 
 
 # ---- resuming -----------------------------------------------------------------------------------
-
-
-def fit_all(crops, folder: Path, head: str = "mlp") -> dict[str, Path]:
-    """Train all three stages below `folder`."""
-    files = {name: folder / f"{name}.safetensors" for name in ("clusterbook", "head", "probe")}
-    losses = {name: folder / f"{name}.csv" for name in files}
-    fit_clusterbook(
-        crops, files["clusterbook"], losses["clusterbook"], codes=12, course=COURSE, device="cpu"
-    )
-    train_head(
-        crops, files["clusterbook"], files["head"], losses["head"], head=head, bank=5,
-        course=COURSE, device="cpu",
-    )  # fmt: skip
-    fit_probe(
-        crops, files["head"], None, files["probe"], losses["probe"], folder / "classes.csv",
-        classes=3, background=None, about=ABOUT, start="uniform", restarts=1, iterations=5,
-        course=COURSE, device="cpu",
-    )  # fmt: skip
-    return files
 
 
 def test_a_training_that_is_killed_goes_on_from_its_last_epoch(crops, tmp_path):

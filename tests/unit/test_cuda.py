@@ -11,11 +11,12 @@ import pytest
 import torch
 from builders import groups_of_tokens, write_tokens
 from torch import nn
+from trainings import COURSE, fit_all
 
 from lightcluster.cause import course as course_module
 from lightcluster.cause import modularity, stages
 from lightcluster.cause.contrastive import Bank, concept_relations, contrastive_loss
-from lightcluster.cause.course import Course, Stage, train
+from lightcluster.cause.course import Stage, train
 from lightcluster.cause.heads import build_head
 from lightcluster.cause.modularity import modularity_loss
 from lightcluster.cause.segmentation import paint_view, view_features
@@ -23,10 +24,7 @@ from lightcluster.cause.stages import (
     ClusterbookStage,
     HeadStage,
     ProbeStage,
-    fit_clusterbook,
-    fit_probe,
     read_head,
-    train_head,
 )
 from lightcluster.cause.tokens import Tokens
 from lightcluster.checkpoints import read_tensors
@@ -36,7 +34,6 @@ from lightcluster.features.weights import fetch_weights
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 DEVICES = ("cpu", "cuda")
-COURSE = Course(epochs=1, least_steps=12, batch_size=4, learning_rate=1e-3, clip=1.0, seed=3)
 STAGES = ("clusterbook", "mlp", "tr", "probe")
 
 
@@ -157,30 +154,12 @@ def test_the_losses_of_a_training(crops, tmp_path, monkeypatch, name, half, tole
     assert np.abs(curves[1] / curves[0] - 1).max() < tolerance
 
 
-def fit_all(crops: list[Path], folder: Path, device: str) -> dict[str, Path]:
-    """Train all three stages below `folder`."""
-    names = ("clusterbook", "head", "probe")
-    files = {name: folder / f"{name}.safetensors" for name in names}
-    losses = {name: folder / f"{name}.csv" for name in names}
-    common = {"course": COURSE, "device": device}
-    fit_clusterbook(crops, files["clusterbook"], losses["clusterbook"], codes=12, **common)
-    train_head(
-        crops, files["clusterbook"], files["head"], losses["head"], head="tr", bank=5, **common
-    )
-    fit_probe(
-        crops, files["head"], None, files["probe"], losses["probe"], folder / "classes.csv",
-        classes=3, background=None, about={"framing": "squash", "size": 32, "images": "train"},
-        start="kmeans", restarts=1, iterations=5, **common,
-    )  # fmt: skip
-    return files
-
-
 @pytest.mark.parametrize("stage", ["clusterbook", "head", "probe"])
 def test_a_killed_training_ends_about_as_an_undisturbed_one(
     crops, tmp_path, monkeypatch, caplog, stage
 ):
     """About: a GPU adds in an order of its own."""
-    undisturbed = fit_all(crops, tmp_path / "one", "cuda")
+    undisturbed = fit_all(crops, tmp_path / "one", "tr", "kmeans", "cuda")
     original = course_module.views_of_step
 
     def killed(count, course, name, number):
@@ -190,10 +169,10 @@ def test_a_killed_training_ends_about_as_an_undisturbed_one(
 
     monkeypatch.setattr(course_module, "views_of_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        fit_all(crops, tmp_path / "two", "cuda")
+        fit_all(crops, tmp_path / "two", "tr", "kmeans", "cuda")
     monkeypatch.setattr(course_module, "views_of_step", original)
     with caplog.at_level(logging.INFO):
-        resumed = fit_all(crops, tmp_path / "two", "cuda")
+        resumed = fit_all(crops, tmp_path / "two", "tr", "kmeans", "cuda")
     assert f"{stage}.checkpoint.safetensors: goes on after step 8" in caplog.text
     curves = [pd.read_csv(path.parent / f"{stage}.csv") for path in (undisturbed[stage],
               resumed[stage])]  # fmt: skip
@@ -205,7 +184,7 @@ def test_a_killed_training_ends_about_as_an_undisturbed_one(
 
 
 def test_what_a_gpu_trained_segments_alike_on_a_cpu(crops, tmp_path):
-    files, tokens = fit_all(crops, tmp_path, "cuda"), Tokens(crops)
+    files, tokens = fit_all(crops, tmp_path, "tr", "kmeans", "cuda"), Tokens(crops)
     rgb, painted = np.zeros((32, 32, 3), np.uint8), []
     for device in DEVICES:
         head, codes, _, vectors = read_head(files["probe"], device)

@@ -35,6 +35,7 @@ from lightcluster.identity import (
 from lightcluster.steps import (
     CAUSE,
     FITTED,
+    KINDS,
     OURS,
     STEPS,
     TRAINED,
@@ -160,32 +161,25 @@ class Layout:
         return f"{self.weights_folder}/{weights_id(self.configs[run].backbone)}.safetensors"
 
     @cached_property
-    def _run_of_features(self) -> dict[str, str]:
-        return {features_id(self.configs[run]): run for run in self.runs_of(*WITHOUT_TRAINING)}
-
-    @cached_property
-    def _run_of_crops(self) -> dict[str, str]:
-        return {crops_id(self.configs[run]): run for run in self.runs_of(*TRAINED)}
-
-    @cached_property
-    def _run_of_views(self) -> dict[str, str]:
-        return {views_id(self.configs[run]): run for run in self.runs_of(*CAUSE)}
-
-    @cached_property
-    def _run_of_clusterbook(self) -> dict[str, str]:
-        return {clusterbook_id(self.configs[run]): run for run in self.runs_of(*TRAINED)}
-
-    @cached_property
-    def _run_of_head(self) -> dict[str, str]:
-        return {head_id(self.configs[run]): run for run in self.runs_of(*TRAINED)}
-
-    @cached_property
-    def _run_of_weights(self) -> dict[str, str]:
-        return {weights_id(config.backbone): run for run, config in self.configs.items()}
+    def _runs(self) -> dict[str, dict[str, str]]:
+        """For each wildcard that names files, what it may be, and a run to which they belong."""
+        names: dict[str, tuple[Callable[[Config], str], tuple[Kind, ...]]] = {
+            "features": (features_id, WITHOUT_TRAINING),
+            "crops": (crops_id, TRAINED),
+            "views": (views_id, CAUSE),
+            "clusterbook": (clusterbook_id, TRAINED),
+            "head": (head_id, TRAINED),
+            "weights": (lambda config: weights_id(config.backbone), KINDS),
+        }
+        shared = {
+            wildcard: {name_of(self.configs[run]): run for run in self.runs_of(*kinds)}
+            for wildcard, (name_of, kinds) in names.items()
+        }
+        return {"run": {run: run for run in self.configs}, **shared}
 
     def is_chosen(self, features: str) -> bool:
         """Tell whether the facet or the layer of these features is chosen by a step."""
-        return self.configs[self._run_of_features[features]].features.automatic
+        return self.configs[self._runs["features"][features]].features.automatic
 
     def scores_images(self, run: str) -> bool:
         """Tell whether a run is also scored image by image."""
@@ -208,7 +202,7 @@ class Layout:
 
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
-        backbone = self.configs[self._run_of_weights[weights]].backbone
+        backbone = self.configs[self._runs["weights"][weights]].backbone
         file = local_weights(backbone)
         return content_stamp(file) if file else weights_source(backbone)
 
@@ -275,16 +269,7 @@ class Layout:
             With the attribute ``run``, ``features``, ``crops``, ``views``, ``clusterbook``,
             ``head`` or ``weights``, or none of them: the files of the dataset, which belong to all.
         """
-        names = {
-            "run": {run: run for run in self.configs},
-            "features": self._run_of_features,
-            "crops": self._run_of_crops,
-            "views": self._run_of_views,
-            "clusterbook": self._run_of_clusterbook,
-            "head": self._run_of_head,
-            "weights": self._run_of_weights,
-        }
-        for wildcard, runs in names.items():
+        for wildcard, runs in self._runs.items():
             if hasattr(wildcards, wildcard):
                 return runs[getattr(wildcards, wildcard)]
         return next(iter(self.configs))
@@ -308,11 +293,11 @@ class Layout:
             return {
                 "dataset": 1,
                 "dataset shard": shards,
-                "weights": len(self._run_of_weights),
-                "features": sum(map(self.is_chosen, self._run_of_features)),
-                "features shard": len(self._run_of_features) * shards,
-                "crops shard": len(self._run_of_crops) * shards,
-                "views shard": len(self._run_of_views) * shards,
+                "weights": len(self._runs["weights"]),
+                "features": sum(map(self.is_chosen, self._runs["features"])),
+                "features shard": len(self._runs["features"]) * shards,
+                "crops shard": len(self._runs["crops"]) * shards,
+                "views shard": len(self._runs["views"]) * shards,
                 "clusterbook and seed": self._count_trainings(clusterbook_id),
                 "head and seed": self._count_trainings(head_id),
                 "run": len(configs),

@@ -44,14 +44,14 @@ def plot_training(
     figure = Figure(figsize=(13, 3.2), layout="constrained")
     panels = figure.subplots(1, len(STAGES) + 1)
     colors = colormaps["viridis"](np.linspace(0, 0.85, len(seeds)))
+    tables = {
+        "clusterbook": [clusterbooks / f"seed-{seed}.csv" for seed in seeds],
+        "head": [heads / f"seed-{seed}.csv" for seed in seeds],
+        "probe": [run / "cause" / f"seed-{seed}" / "probe.csv" for seed in seeds],
+    }
     for axes, (stage, label) in zip(panels, STAGES.items(), strict=False):
-        for seed, color in zip(seeds, colors, strict=True):
-            tables = {
-                "clusterbook": clusterbooks / f"seed-{seed}.csv",
-                "head": heads / f"seed-{seed}.csv",
-                "probe": run / "cause" / f"seed-{seed}" / "probe.csv",
-            }
-            losses = read_table(tables[stage])
+        for table, color in zip(tables[stage], colors, strict=True):
+            losses = read_table(table)
             for column, style in zip(losses.columns[2:], ("-", ":"), strict=False):
                 steps, means = smooth(losses["step"], losses[column])
                 axes.plot(steps, means, style, color=color, linewidth=1)
@@ -59,8 +59,8 @@ def plot_training(
     used = [_codes_used(clusterbooks / f"seed-{seed}.safetensors") for seed in seeds]
     panels[0].set_title(f"clusterbook: {_span(used)} codes in use", fontsize=10)
     for seed, color in zip(seeds, colors, strict=True):
-        table = read_table(run / "segmentation" / f"seed-{seed}" / "classes.csv")
-        sizes = np.sort(table["tokens"].to_numpy())[::-1]
+        palette = read_table(run / "segmentation" / f"seed-{seed}" / "classes.csv")
+        sizes = np.sort(palette["tokens"].to_numpy())[::-1]
         panels[-1].plot(
             np.arange(1, len(sizes) + 1), 100 * sizes / sizes.sum(), ".-", color=color, linewidth=1,
             label=f"seed {seed}: {(sizes > 0).sum()} of {len(sizes)} used",
