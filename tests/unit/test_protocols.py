@@ -103,7 +103,7 @@ def scores_of(pixels: Pixels, classes: list[int], n_classes: int, absent: str) -
     for true in range(n_classes):
         predicted = {i for i, (c, _) in enumerate(pixels) if classes[c] == true}
         actual = {i for i, (_, t) in enumerate(pixels) if t == true}
-        if actual:
+        if predicted | actual:
             ious.append(len(predicted & actual) / len(predicted | actual))
         elif absent == "zero":
             ious.append(0.0)
@@ -229,12 +229,18 @@ def by_protocol(counts: list[list[int]]) -> dict[str, ClassScores]:
     }
 
 
-def test_an_absent_class_counts_zero_or_is_left_out() -> None:
+def test_an_absent_class_that_is_predicted_counts_zero_everywhere() -> None:
     """Class 2 is nowhere true; cluster 2 has 5 pixels of class 1, and no other class is free."""
     scores = by_protocol([[10, 0, 0], [0, 5, 0], [0, 5, 0]])
-    assert scores["maskcontrast"].mean_iou == scores["coco_things"].mean_iou == (1 + 0.5 + 0) / 3
-    assert scores["stego"].mean_iou == (1 + 0.5) / 2
+    assert {one.mean_iou for one in scores.values()} == {(1 + 0.5 + 0) / 3}
     assert {one.pixel_accuracy for one in scores.values()} == {15 / 20}
+
+
+def test_a_class_that_is_nowhere_counts_zero_or_is_left_out() -> None:
+    scores = by_protocol([[10, 0, 0], [5, 5, 0], [0, 0, 0]])
+    assert scores["maskcontrast"].mean_iou == pytest.approx((10 / 15 + 5 / 10) / 3)
+    assert scores["coco_things"].mean_iou == scores["maskcontrast"].mean_iou
+    assert scores["stego"].mean_iou == pytest.approx((10 / 15 + 5 / 10) / 2)
 
 
 def test_ties_score_the_same_whichever_is_taken() -> None:

@@ -98,10 +98,8 @@ def test_iou_of_each_kind_of_class() -> None:
     )
     iou = iou_per_class(matched)
     np.testing.assert_array_equal(iou, [6 / (8 + 10 - 6), 0.0, 0.0, np.nan, 1.0])
-    present = matched.sum(axis=0) > 0
-    assert present.tolist() == [True, True, False, False, True]
-    assert mean_iou(iou, present, "zero") == pytest.approx((0.5 + 0 + 0 + 0 + 1) / 5)
-    assert mean_iou(iou, present, "skip") == pytest.approx((0.5 + 0 + 1) / 3)
+    assert mean_iou(iou, "zero") == pytest.approx((0.5 + 0 + 0 + 0 + 1) / 5)
+    assert mean_iou(iou, "skip") == pytest.approx((0.5 + 0 + 0 + 1) / 4)
     assert pixel_accuracy(matched) == 11 / 18
 
 
@@ -114,17 +112,17 @@ def test_unmatched_pixels_lower_the_iou_of_their_true_class() -> None:
 
 
 def test_the_mean_of_nothing_is_nan_and_warns_of_nothing() -> None:
-    iou, nobody = np.array([np.nan, np.nan]), np.array([False, False])
+    iou = np.array([np.nan, np.nan])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert math.isnan(mean_iou(iou, nobody, "zero"))
-        assert math.isnan(mean_iou(iou, nobody, "skip"))
+        assert math.isnan(mean_iou(iou, "zero"))
+        assert math.isnan(mean_iou(iou, "skip"))
         assert math.isnan(pixel_accuracy(np.zeros((3, 2), np.int64)))
 
 
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ValueError, match="allowed are zero, skip"):
-        mean_iou(np.ones(1), np.ones(1, bool), "nan")  # type: ignore[arg-type]
+        mean_iou(np.ones(1), "nan")  # type: ignore[arg-type]
 
 
 # ---- everything together -------------------------------------------------------------------
@@ -142,13 +140,22 @@ def test_a_dataset_by_hand() -> None:
     assert scores.pixel_accuracy == 14 / 19
 
 
-def test_an_absent_class_counts_zero_or_not_at_all() -> None:
+def test_a_class_that_is_nowhere_counts_zero_or_not_at_all() -> None:
     counts = np.array([[9, 0, 0], [1, 10, 0], [0, 0, 0]])
     zero = score_classes(counts, names(3), "iou_hungarian", "zero")
     skip = score_classes(counts, names(3), "count_hungarian", "skip")
     np.testing.assert_array_equal(zero.iou, [9 / 10, 10 / 11, np.nan])
     assert zero.mean_iou == pytest.approx((9 / 10 + 10 / 11) / 3)
     assert skip.mean_iou == pytest.approx((9 / 10 + 10 / 11) / 2)
+
+
+def test_a_stray_pixel_of_an_absent_class_counts() -> None:
+    """Truth is {0, 1}; one pixel of class 0 is predicted as class 2, which occurs nowhere."""
+    counts = np.array([[7, 0, 0], [0, 8, 0], [1, 0, 0]])
+    skip = score_classes(counts, names(3), "count_hungarian", "skip")
+    assert skip.iou.tolist() == [7 / 8, 1, 0]
+    assert skip.mean_iou == 0.625
+    assert score_classes(counts, names(3), "iou_hungarian", "zero").mean_iou == 0.625
 
 
 def test_a_class_beyond_the_clusters_scores_zero() -> None:

@@ -154,21 +154,21 @@ def test_pixels_without_a_class_lower_the_ceiling() -> None:
     assert value_of(tables, metric="miou", **where) == pytest.approx(2 / 3)
 
 
-def test_a_class_that_is_nowhere_true_counts_zero() -> None:
+def test_a_class_that_is_nowhere_true_counts_zero_unless_it_is_not_predicted_either() -> None:
     without = np.asarray([1, 1, 0])
     segmentation, random, oracle, ignored = class_counts(0)
     oracle = oracle * without
-    oracle[2] = 0  # nor is it predicted anywhere: it has no IoU at all
+    oracle[2] = 0  # here it is not predicted either, so that it has no IoU at all
     counts = ImageCounts(segmentation * without, random * without, oracle, ignored)
     protocols = ["maskcontrast", "coco_things", "stego"]
     tables = make_tables(
         BY_IMAGE, {"original": {0: counts}, "centre": {0: counts}}, 4, NAMES, 0,
         conditions(*protocols),
     )  # fmt: skip
-    for protocol, divisor in zip(protocols, (3, 3, 2), strict=True):
-        for array, stage, matching in (
-            ("oracle", "oracle_labels", "none"),
-            ("segmentation", "segmentation", PROTOCOLS[protocol].matchings[0]),
+    for protocol, of_oracle in zip(protocols, (3, 3, 2), strict=True):
+        for array, stage, matching, divisor in (
+            ("oracle", "oracle_labels", "none", of_oracle),
+            ("segmentation", "segmentation", PROTOCOLS[protocol].matchings[0], 3),
         ):
             table = getattr(counts, array)
             expected = (iou_of(table, 0) + iou_of(table, 1)) / divisor

@@ -512,9 +512,10 @@ class EvaluationSettings(Section):
         ("maskcontrast",),
         min_length=1,
         description="`maskcontrast`: original size, IoU-Hungarian and its variants, absent classes "
-        "count 0; `stego`: 320 x 320, count-Hungarian, mean over the classes that occur; "
-        "`coco_things`: original size, IoU-Hungarian, absent classes count 0; `per_image`: each "
-        "image matched by itself, a diagnostic with tables of its own. The first is the one drawn.",
+        "count 0; `stego`: 320 x 320, count-Hungarian, mean over the classes that occur or are "
+        "predicted; `coco_things`: original size, IoU-Hungarian, absent classes count 0; "
+        "`per_image`: each image matched by itself, a diagnostic with tables of its own. The first "
+        "is the one drawn.",
     )
     stego_squash: bool = Field(
         False,

@@ -448,7 +448,7 @@ STEPS: dict[str, Step] = {
             "method",
         ),
         after=("read_classes", "count_masks", "count_confusion"),
-        version=2,
+        version=3,
     ),
     "score_images": Step(
         reads=(
@@ -501,6 +501,7 @@ STEPS: dict[str, Step] = {
         unit="all runs",
         reads=("comparison",),
         after=("count_masks", "count_confusion", "evaluate"),
+        version=2,
     ),
     "report": Step(
         reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),

@@ -2,13 +2,13 @@
 
 Three incompatible things are called "unsupervised mIoU"; a figure compares inside one protocol.
 
-================  ===================  ======================  ==============================
-protocol          counted at           matched by              absent classes
-================  ===================  ======================  ==============================
+================  ===================  ======================  ==================================
+protocol          counted at           matched by              classes without a true pixel
+================  ===================  ======================  ==================================
 ``maskcontrast``  the label's size     IoU-Hungarian           count 0
-``stego``         320 x 320            count-Hungarian         are left out of the mean
+``stego``         320 x 320            count-Hungarian         count 0 if predicted, else left out
 ``coco_things``   the label's size     IoU-Hungarian           count 0
-================  ===================  ======================  ==============================
+================  ===================  ======================  ==================================
 
 (MaskContrast, arXiv 2102.06191; STEGO, arXiv 2203.08414.) ``per_image`` matches each image by
 itself and is in `per_image`. All are computed from the same stored segmentations: for ``stego``
@@ -59,7 +59,7 @@ class Protocol:
     matchings : tuple of How
         Its own, and then variants of it that are reported beside.
     absent : Absent
-        What a class without true pixels adds to the mean IoU.
+        What a class that neither occurs nor is predicted adds to the mean IoU.
     """
 
     matchings: tuple[How, ...]

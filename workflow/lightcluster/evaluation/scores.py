@@ -95,7 +95,7 @@ def score_classes(
     how : {"iou_hungarian", "count_hungarian", "background_fixed", "majority"}
         The matching, as in `matching.match`.
     absent : {"zero", "skip"}
-        What a class without true pixels adds to the mean, as in `mean_iou`.
+        What a class that neither occurs nor is predicted adds to the mean, as in `mean_iou`.
     background : int or None
         Class id of the background, needed by ``background_fixed`` alone.
 
@@ -124,7 +124,7 @@ def score_classes(
         matching=matching,
         matched=matched,
         iou=iou,
-        mean_iou=mean_iou(iou, present=matched.sum(axis=0) > 0, absent=absent),
+        mean_iou=mean_iou(iou, absent),
         pixel_accuracy=pixel_accuracy(matched),
     )
 
@@ -183,37 +183,34 @@ def iou_per_class(matched: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return iou_matrix(matched).diagonal().copy()
 
 
-def mean_iou(iou: npt.NDArray[np.float64], present: npt.NDArray[np.bool_], absent: Absent) -> float:
+def mean_iou(iou: npt.NDArray[np.float64], absent: Absent) -> float:
     """Average the IoUs over the classes.
 
-    A class is *present* if it has at least one true pixel. Where all are, the rules agree:
+    The rules differ in classes that have no true pixel. One that is predicted all the same has an
+    IoU of 0, and counts 0 by either rule; one that is not predicted either has no IoU, and
 
-    - ``zero`` (protocol ``maskcontrast``): the mean over all classes; an absent one counts 0,
-      whether it was predicted or not.
-    - ``skip`` (protocol ``stego``): the mean over the present classes. What is predicted as an
-      absent class is not forgotten, since it is missed in its true class. Presence is a matter
-      of the truth alone, so that all predictions are averaged over the same classes; STEGO's
-      own code also drops an absent class only if it was not predicted either.
+    - ``zero`` (protocol ``maskcontrast``): counts 0, too; the mean is over all classes.
+    - ``skip`` (protocol ``stego``): is left out of the mean, as in STEGO's program
+      (``iou[~isnan(iou)].mean()``).
 
     Parameters
     ----------
     iou : float64 [n_classes]
-        IoU of each class; NaN is allowed for absent ones.
-    present : bool [n_classes]
-        Whether the class has true pixels.
+        IoU of each class, from `iou_per_class`: NaN if it is neither predicted nor true anywhere.
     absent : {"zero", "skip"}
-        What an absent class adds.
+        What a class without an IoU adds.
 
     Returns
     -------
     float
-        The mean; NaN if no class is present, since there is nothing to score.
+        The mean; NaN if no class has an IoU, since there is nothing to score.
     """
     if absent not in get_args(Absent):
         raise ValueError(f"absent={absent!r}; allowed are {', '.join(get_args(Absent))}")
-    if not present.any():
+    scored = ~np.isnan(iou)
+    if not scored.any():
         return float("nan")
-    averaged = iou[present] if absent == "skip" else np.where(present, iou, 0.0)
+    averaged = iou[scored] if absent == "skip" else np.where(scored, iou, 0.0)
     return float(averaged.mean())
 
 
