@@ -5,8 +5,9 @@ the backbone's tokens, as they are and averaged with those of the mirror image, 
 head always are; k-means of the features of a trained head; and the head's cluster probe, from
 the published start and from that of k-means. Why: the three stages of CAUSE are trained without
 labels, so each can be held against doing without it. Scores are of the protocol `stego`, squashed;
-every seed trains all three stages anew; labels are looked at by the scores alone. What is trained
-can be kept, and painted later, also on another machine: a head trained on a GPU, refined on a CPU.
+every seed trains all three stages anew; labels are looked at by the scores alone. Tokens, what is
+trained and the counts of pixels can be kept: a run that was stopped goes on, scores are computed
+anew from the counts, and a head that was trained on a GPU is refined on a CPU.
 
 The second part needs no labels: seconds of an epoch of the head from the cache against the same
 epoch with the backbone run in every step, as the published program does; and the peak memory of the
@@ -84,13 +85,24 @@ class Labelled:
             ids = to_indices(read_label(file, (row.height, row.width)), self.classes, 255)
             self.truth.append(to_frame(ids, "squashed"))
 
-    def score(self, painted: Iterator[NDArray[np.uint16]]) -> tuple[float, float, int]:
-        """Return mIoU and accuracy in per cent, and the number of clusters that occur."""
+    def score(
+        self, painted: Iterator[NDArray[np.uint16]], counted: Path
+    ) -> tuple[float, float, int]:
+        """Return mIoU and accuracy in per cent, and the number of clusters that occur.
+
+        The pixels by cluster and class are written to `counted`, and read from there the next time.
+        """
         count = len(self.classes.ids)
-        table = np.zeros((count, count), np.int64)
-        for labels, truth in zip(painted, self.truth, strict=True):
-            frame = to_frame(labels, "squashed").astype(np.uint16)
-            table += count_confusion(frame, truth.astype(np.uint16), count, count, IGNORED).counts
+        if not counted.exists():
+            table = np.zeros((count, count), np.int64)
+            for labels, truth in zip(painted, self.truth, strict=True):
+                frame = to_frame(labels, "squashed").astype(np.uint16)
+                table += count_confusion(
+                    frame, truth.astype(np.uint16), count, count, IGNORED
+                ).counts
+            counted.parent.mkdir(exist_ok=True)
+            np.savetxt(counted, table, "%d", ",")
+        table = np.loadtxt(counted, np.int64, delimiter=",")
         scores = score_classes(table, self.classes.names, "count_hungarian", "skip", None)
         used = int((table.sum(axis=1) > 0).sum())
         return 100 * scores.mean_iou, 100 * scores.pixel_accuracy, used
@@ -121,11 +133,15 @@ class Training:
             "threads": torch.get_num_threads(),
         }  # fmt: skip
         self.train_size = training_size(settings.head, size)
-        cache_crops(
-            source.manifest, source.weights, self.crops, fractions=FRACTIONS, mirrored=False,
-            size=self.train_size, **common,
-        )  # fmt: skip
-        cache_views(source.manifest, source.weights, self.views, size=size, mirrored=True, **common)
+        if not self.crops.exists():
+            cache_crops(
+                source.manifest, source.weights, self.crops, fractions=FRACTIONS, mirrored=False,
+                size=self.train_size, **common,
+            )  # fmt: skip
+        if not self.views.exists():
+            cache_views(
+                source.manifest, source.weights, self.views, size=size, mirrored=True, **common
+            )
         self.tokens = Tokens([self.views])
 
     def course(self, stage: str, seed: int) -> Any:
@@ -193,6 +209,7 @@ def learn(
     sets: dict[str, Labelled],
     seeds: int,
     crf: bool,
+    without_head: bool,
     kept: Path,
     report: Report,
 ) -> None:
@@ -204,7 +221,9 @@ def learn(
     raw = [pair[0] for pair in pairs]
     averaged = [(pair[0] + pair[1].flip(-1)) / 2 for pair in pairs]  # as the head's features are
 
-    def keep(name: str, scores: tuple[float, float, int]) -> None:
+    def keep(labelled: Labelled, name: str, painted: Iterator[NDArray[np.uint16]]) -> None:
+        place = folder / "counts" / f"{name.replace(': ', ' ')}.csv"
+        scores = labelled.score(painted, place)
         for unit, value in zip(("mIoU", "pixel accuracy", "clusters used"), scores, strict=True):
             found[name, unit].append(value)
         console.print(f"[dim]{name}: {scores}[/dim]")
@@ -223,24 +242,24 @@ def learn(
         for label, labelled in sets.items():
             clusters = len(labelled.classes.ids)
             for what, tokens in (("tokens", raw), ("averaged tokens", averaged)):
-                baseline = k_means(tokens, clusters, seed)
-                scores = labelled.score(training.plain(tokens, baseline))
-                keep(f"{label}: k-means of {what}", scores)
+                if not without_head:
+                    break
+                baseline, name = k_means(tokens, clusters, seed), f"{label}: k-means of {what}"
+                keep(labelled, name, training.plain(tokens, baseline))
                 if crf:
-                    scores = labelled.score(training.refined(tokens, baseline))
-                    keep(f"{label}: k-means of {what}, CRF", scores)
+                    keep(labelled, f"{name}, CRF", training.refined(tokens, baseline))
             on_head = k_means(maps, clusters, seed)
-            scores = labelled.score(training.plain(maps, on_head))
-            keep(f"{label}: k-means of the head's features", scores)
+            name = f"{label}: k-means of the head's features"
+            keep(labelled, name, training.plain(maps, on_head))
             for start in ("uniform", "kmeans"):
                 vectors, seconds, loss = training.probe(head, labelled, start, seed, folder)
                 what = f"{label}: CAUSE, {start} start"
-                keep(what, labelled.score(training.plain(maps, vectors)))
+                keep(labelled, what, training.plain(maps, vectors))
                 found[what, "probe's loss"].append(loss)
                 if seconds:
                     found[what, "probe, s"].append(seconds)
                 if crf and start == "kmeans":
-                    keep(f"{what}, CRF", labelled.score(training.refined(maps, vectors)))
+                    keep(labelled, f"{what}, CRF", training.refined(maps, vectors))
     for (name, unit), values in found.items():
         spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
         console.print(f"{name} {unit}: {mean(values):.2f}{spread} ({len(values)} seeds)")
@@ -312,6 +331,33 @@ def modularity_memory(how: str, images: int, count: int, codes: int, dim: int) -
     return int(found.stdout) / 1024
 
 
+def measure_costs(training: Training, backbone: Backbone, turns: int, report: Report) -> None:
+    """Add the seconds of an epoch of the head, and the memory of the modularity loss."""
+    codes = torch.randn(training.settings.codes, training.tokens.dim)
+    steps = 10 if training.device == "cpu" else 100
+    timings = take_turns(
+        {
+            "from the cache": lambda: part_of_epoch(training, codes, steps, None),
+            "with the backbone": lambda: part_of_epoch(training, codes, steps, backbone),
+        },
+        turns,
+    )
+    elapsed = {name: [t.elapsed for t in series] for name, series in timings.items()}
+    epoch = training.course("head", 0).steps_of_epoch(Tokens([training.crops]).count)
+    for name, seconds in elapsed.items():
+        report.add(f"epoch of the head {name}", "s", [s * epoch / steps for s in seconds])
+    report.add(
+        "with the backbone / from the cache", "ratio", ratios(*reversed(elapsed.values())),
+        ">= 1",
+    )  # fmt: skip
+    if training.device == "cpu":
+        shape = (16, 100, 2048, 384)
+        chunked, naive = (modularity_memory(how, *shape) for how in ("chunked", "naive"))
+        report.add("modularity loss, 16 x 100 tokens, 2,048 codes, in chunks", "MiB", chunked)
+        report.add("the same with the tensor of all products", "MiB", naive)
+        report.add("naive / chunked", "ratio", naive / chunked, ">= 5")
+
+
 def main(
     images: ImagesOption = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Folders of label PNGs.")] = None,
@@ -324,8 +370,10 @@ def main(
     seeds: Annotated[int, typer.Option(min=0, help="0: costs alone.")] = 3,
     crf: bool = False,
     keep: Annotated[
-        Path | None, typer.Option(help="Folder for what is trained; what is there is not trained.")
+        Path | None, typer.Option(help="Folder for all that is made; what is there is not made.")
     ] = None,
+    without_head: Annotated[bool, typer.Option(help="k-means of tokens, too.")] = True,
+    costs: Annotated[bool, typer.Option(help="The second part, too.")] = True,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     turns: TurnsOption = 3,
 ) -> None:
@@ -337,11 +385,13 @@ def main(
         source = prepare_input(
             Path(name), count, images=images, model=model, weights=weights,
         )  # fmt: skip
-        training = Training(source, Path(name), size, settings, device)
+        kept = keep or Path(name)
+        kept.mkdir(parents=True, exist_ok=True)
+        trained_before = any(kept.glob("seed*/head.safetensors"))
+        training = Training(source, kept, size, settings, device)
         where = "" if device == "cpu" else f", on {torch.cuda.get_device_name()}"
         subject = f"{source.subject}, {head} at {size}, {settings.least_steps} steps{where}"
-        kept = keep or Path(name) / "trained"
-        if any(kept.glob("seed*/head.safetensors")):
+        if trained_before:
             subject += ", trained before"
         report = Report("cause", subject)
         sets = {
@@ -349,31 +399,9 @@ def main(
             for folder, table in zip(labels or [], classes or [], strict=True)
         }
         if seeds and sets:
-            learn(training, sets, seeds, crf, kept, report)
-        codes = torch.randn(settings.codes, training.tokens.dim)
-        steps = 10 if device == "cpu" else 100
-        backbone = source.backbone(device)
-        timings = take_turns(
-            {
-                "from the cache": lambda: part_of_epoch(training, codes, steps, None),
-                "with the backbone": lambda: part_of_epoch(training, codes, steps, backbone),
-            },
-            turns,
-        )
-        elapsed = {name: [t.elapsed for t in series] for name, series in timings.items()}
-        epoch = training.course("head", 0).steps_of_epoch(Tokens([training.crops]).count)
-        for name, seconds in elapsed.items():
-            report.add(f"epoch of the head {name}", "s", [s * epoch / steps for s in seconds])
-        report.add(
-            "with the backbone / from the cache", "ratio", ratios(*reversed(elapsed.values())),
-            ">= 1",
-        )  # fmt: skip
-        if device == "cpu":
-            shape = (16, 100, 2048, 384)
-            chunked, naive = (modularity_memory(how, *shape) for how in ("chunked", "naive"))
-            report.add("modularity loss, 16 x 100 tokens, 2,048 codes, in chunks", "MiB", chunked)
-            report.add("the same with the tensor of all products", "MiB", naive)
-            report.add("naive / chunked", "ratio", naive / chunked, ">= 5")
+            learn(training, sets, seeds, crf, without_head, kept, report)
+        if costs:
+            measure_costs(training, source.backbone(device), turns, report)
         report.finish()
 
 

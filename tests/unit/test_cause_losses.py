@@ -249,22 +249,25 @@ def test_concepts_are_alike_above_03_and_unlike_below_01():
 
 
 def slow_contrast(student, anchors, teacher, others, codes, own):
-    """The loss of one image from projections, by the sums of the specification."""
-    losses = []
+    """The loss of one image from projections, by the sums of the specification.
+
+    Plain loops over tensors, so that it can be differentiated as well.
+    """
+    pairs = []
     for i, (z, a) in enumerate(zip(student, anchors, strict=True)):
         positive, related = [], []
         for j, (w, b) in enumerate(zip(teacher, others, strict=True)):
             if b < 0 or (own is not None and j == own + i):
                 continue
-            s, c = cosine(z, w) / 0.07, cosine(codes[a], codes[b])
+            s, c = z @ w / (z.norm() * w.norm()) / 0.07, cosine(codes[a], codes[b])
             if c > 0.3:
                 positive.append(s)
             if c > 0.3 or c < 0.1:
                 related.append(s)
         if positive:
-            log = math.log(sum(math.exp(s) for s in related))
-            losses.append(np.mean([-s + log for s in positive]))
-    return np.mean(losses) if losses else 0.0
+            log = torch.stack(related).exp().sum().log()
+            pairs += [-s + log for s in positive]
+    return torch.stack(pairs).mean() if pairs else 0 * student.sum()
 
 
 @pytest.fixture
@@ -295,7 +298,7 @@ def test_the_contrast_of_images_is_the_sum_of_the_specification(scene, first, ow
         )
         for image in range(first, 2)
     ]  # fmt: skip
-    assert found.tolist() == pytest.approx(slow, rel=1e-9)
+    assert found.tolist() == pytest.approx([float(loss) for loss in slow], rel=1e-9)
 
 
 @pytest.mark.parametrize("at_once", [0, 10**6])
@@ -313,37 +316,51 @@ def test_the_loss_is_the_mean_of_all_terms_with_the_gradient_of_plain_projection
         bank.append(kept, torch.tensor([0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 4, 4]), torch.Generator())
         terms.append((*bank.contents(), False))
     found = contrastive_loss(features, concepts, seen, projection, concept_relations(codes), bank)
-    slow = [
+    slow = torch.stack([
         slow_contrast(
             projection(features[image]), concepts[image].tolist(), others, own.tolist(), codes,
             7 * image if itself else None,
         )
         for others, own, itself in terms
         for image in range(2)
-    ]  # fmt: skip
-    assert float(found) == pytest.approx(np.mean(slow), rel=1e-9)
-
-    def plain(features, weight, bias):
-        """The same with whole projections, in operations that torch differentiates itself."""
-        total = []
-        relations = concept_relations(codes)
-        for others, own, itself in terms:
-            for image in range(2):
-                z = functional.normalize(features[image] @ weight.T + bias, dim=-1)
-                s = z @ others.T / 0.07
-                relation = relations[concepts[image]][:, own.clamp(min=0)] * (own >= 0)
-                if itself:
-                    relation[torch.arange(7), 7 * image + torch.arange(7)] = 0
-                kept = (relation > 0).any(1)
-                log = s.exp().mul(relation != 0).sum(1).log()
-                mean = (s * (relation > 0)).sum(1)[kept] / (relation > 0).sum(1)[kept]
-                total.append((log[kept] - mean).mean())
-        return torch.stack(total).mean()
-
+    ]).mean()  # fmt: skip
+    assert float(found) == pytest.approx(float(slow), rel=1e-9)
     wanted = (features, projection.weight, projection.bias)
-    expected = torch.autograd.grad(plain(*wanted), wanted)
+    expected = torch.autograd.grad(slow, wanted)
     for own, other in zip(torch.autograd.grad(found, wanted), expected, strict=True):
         torch.testing.assert_close(own, other)
+
+
+def test_an_anchor_with_many_positives_weighs_more():
+    """Three tokens of one concept and two of another, unlike: six positive pairs and two."""
+    torch.manual_seed(0)
+    projection, features = nn.Linear(6, 30).double(), torch.randn(1, 5, 6).double()
+    seen = functional.normalize(torch.randn(1, 5, 30).double(), dim=-1)
+    concepts = torch.tensor([[0, 0, 0, 1, 1]])
+    found = contrastive_loss(
+        features, concepts, seen, projection, concept_relations(torch.eye(2)),
+        Bank(2, 30, 4, torch.device("cpu")),
+    )  # fmt: skip
+    s = functional.normalize(projection(features[0]), dim=1) @ seen[0].T / 0.07
+    s.fill_diagonal_(-torch.inf)
+    terms = s.logsumexp(1, keepdim=True) - s
+    of_three = terms[:3, :3][~torch.eye(3, dtype=torch.bool)]
+    of_two = terms[3:, 3:][~torch.eye(2, dtype=torch.bool)]
+    assert float(found) == pytest.approx(float((of_three.sum() + of_two.sum()) / 8))
+    by_anchor = (3 * of_three.mean() + 2 * of_two.mean()) / 5
+    assert float(found) != pytest.approx(float(by_anchor), rel=1e-3)
+
+
+def test_an_image_without_a_positive_pair_counts_0(scene):
+    projection, _, features, seen, _ = scene
+    codes = torch.eye(9, dtype=torch.double)
+    concepts = torch.tensor([[0] * 7, range(1, 8)])  # all alike, all unlike
+    empty = Bank(9, 30, 4, torch.device("cpu"))
+    found = contrastive_loss(features, concepts, seen, projection, concept_relations(codes), empty)
+    first = slow_contrast(
+        projection(features[0]), [0] * 7, seen.flatten(0, 1), concepts.flatten().tolist(), codes, 0
+    )
+    assert float(found) == pytest.approx(float(first) / 2)
 
 
 def test_anchors_without_positives_leave_no_nan_behind(scene):

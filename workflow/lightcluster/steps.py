@@ -223,6 +223,7 @@ STEPS: dict[str, Step] = {
         ),
         places=("method", "labelling.seeds"),
         after=("cache_crops", "fit_clusterbook"),
+        version=2,
     ),
     "fit_probe": Step(
         unit="seed",

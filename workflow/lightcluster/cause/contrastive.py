@@ -143,9 +143,9 @@ def contrast(
     Returns
     -------
     Tensor [b]
-        Mean over anchors of the mean over positives of ``-s + log(sum of exp s over positives and
-        negatives)``, with s the cosine over the temperature. Anchors without positives are left
-        out; 0 if none has any.
+        One mean over all positive pairs (i, j) of ``-s_ij + log(sum of exp s_ik over the positives
+        and negatives k of i)``, with s the cosine over the temperature: an anchor with many
+        positives weighs more. 0 if there is no such pair.
     """
     anchors = features.flatten(0, 1)
     similar = (anchors @ seen.T + shift) / lengths.reshape(-1, 1) / TEMPERATURE
@@ -156,10 +156,8 @@ def contrast(
     positive = relation > 0
     count = positive.sum(1)
     total = similar.masked_fill(relation == 0, -torch.inf).logsumexp(1)
-    mean = (similar * positive).sum(1) / count.clamp(min=1)
-    counted = (count > 0).view_as(concepts)
-    loss = torch.where(counted, (total - mean).view_as(concepts), 0.0).sum(1)
-    return loss / counted.sum(1).clamp(min=1)
+    loss = torch.where(count > 0, count * total - (similar * positive).sum(1), 0.0)
+    return loss.view_as(concepts).sum(1) / count.view_as(concepts).sum(1).clamp(min=1)
 
 
 class Bank:
