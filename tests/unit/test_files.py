@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import resource
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,15 @@ from hypothesis import strategies as st
 
 from lightcluster.errors import StoreError
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
-from lightcluster.files import decode_names, encode_names, read_arrays, replacing, write_arrays
+from lightcluster.files import (
+    copy_file,
+    decode_names,
+    encode_names,
+    read_arrays,
+    replacing,
+    require_file,
+    write_arrays,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -348,3 +357,50 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path / ".a.npz.77.tmp").write_text("of another file")
     write_arrays(tmp_path / "[a].npz", a=np.zeros(3))
     assert names_in(tmp_path) == [".a.npz.77.tmp", "[a].npz"]
+
+
+# ---- what is no file -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe into which nobody writes: whoever opens it waits for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_pipes_devices_and_folders_are_not_opened(tmp_path, pipe, linked, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the address of a socket is a short path
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+    for path, said in {
+        pipe: "is a pipe, not a file",
+        tmp_path / "socket": "is a socket, not a file",
+        Path("/dev/zero"): "is a device, not a file",
+        tmp_path: "Is a directory",
+    }.items():
+        place = tmp_path / f"link-{path.name}" if linked else path
+        if linked:
+            place.symlink_to(path)
+        with pytest.raises(OSError, match=f"{said}: .*{place.name}"):
+            require_file(place)
+
+
+def test_files_and_links_to_files_may_be_opened(tmp_path):
+    (tmp_path / "file").write_text("here")
+    (tmp_path / "link").symlink_to("file")
+    assert require_file(tmp_path / "link").read_text() == "here"
+    (tmp_path / "nothing").symlink_to("nowhere")
+    (tmp_path / "itself").symlink_to("itself")
+    for name in ("nothing", "itself", "missing"):
+        with pytest.raises(OSError, match=name):
+            require_file(tmp_path / name)
+
+
+def test_a_pipe_is_neither_copied_nor_read(tmp_path, pipe):
+    with pytest.raises(OSError, match="is a pipe"):
+        copy_file(pipe, tmp_path / "copy")
+    with pytest.raises(StoreError, match="is a pipe"):
+        read_arrays(pipe)
+    assert names_in(tmp_path) == ["pipe"]

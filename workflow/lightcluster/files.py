@@ -11,6 +11,7 @@ import glob
 import json
 import os
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -109,10 +110,38 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_file(path: Path) -> Path:
+    """Return `path` if it may be opened for reading: if it, or what it links to, is a file.
+
+    A pipe or a device could keep its reader waiting for ever. Ask before every opening of a file
+    that this package did not write: ``Image.open(require_file(path))``.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError if there is nothing, IsADirectoryError if it is a folder, and one that
+        says what it is if it is something else.
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind == stat.S_IFREG:
+        return path
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, f"is {_KINDS.get(kind, 'a special file')}, not a file", str(path))
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file, under a temporary name first."""
     with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+        shutil.copyfile(require_file(source), temporary)
 
 
 def write_arrays(path: Path, *, compressed: bool = True, **arrays: NDArray[Any]) -> None:
@@ -135,7 +164,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     """
     remedy = "delete it and run snakemake again"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(require_file(path), allow_pickle=False) as file:
             if missing := [name for name in names if name not in file.files]:
                 raise KeyError(", ".join(map(repr, missing)))
             return {name: file[name] for name in names or file.files}
