@@ -16,11 +16,12 @@ from typing import Any, Protocol
 import pytest
 import yaml
 
+from forked import dry_run
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
 TIMEOUT = 600
 TIMINGS = re.compile(rb"<h2>Time and memory</h2>.*?</table>", re.S)
-
 FAST: dict[str, dict[str, Any]] = {
     "backbone": {"model": "vit_tiny_patch16_224", "weights": "random"},
     "features": {"short_side": 96, "precision": "float32"},
@@ -106,11 +107,13 @@ def _run(
         ``result.returncode == 0, result.stdout``.
     """
     link_project(folder)
-    command = [*within, sys.executable, "-m", "snakemake", "--cores", str(cores), *args]
+    arguments = ["--cores", str(cores), *args]
     if config is not None:
-        command += ["--configfile", write_settings(folder, config)]
+        arguments += ["--configfile", write_settings(folder, config)]
+    if "--dry-run" in args and not within:
+        return dry_run(folder, arguments, environment(), TIMEOUT)
     return subprocess.run(
-        command,
+        [*within, sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
