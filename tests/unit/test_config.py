@@ -39,11 +39,10 @@ def test_all_mistakes_are_reported_at_once_with_key_value_and_what_is_allowed():
     )
     assert len(found) == 5
     text = "\n".join(found)
-    assert "features.short_side = 1: input should be greater than or equal to 16" in text
-    assert "features.layer = 'x'" in text
-    assert "clustering.metric = 'manhattan': input should be 'spherical' or 'euclidean'" in text
-    assert "labelling.classes = 'many'" in text
-    assert "'auto'" in text
+    assert "features.short_side = 1: must be a whole number from 16 to 4096" in text
+    assert "features.layer = 'x': must be a whole number or `auto`" in text
+    assert "clustering.metric = 'manhattan': must be `spherical` or `euclidean`" in text
+    assert "labelling.classes = 'many': must be a whole number from 1 to 10000 or `auto`" in text
 
 
 @pytest.mark.parametrize(
@@ -61,18 +60,18 @@ def test_unknown_keys_suggest_the_nearest_name(raw, suggestion):
     assert suggestion in line
 
 
-def test_a_list_of_wrong_items_is_reported_by_item_only():
-    (line,) = mistakes({"labelling": {"seeds": [-1]}})
-    assert "labelling.seeds.0 = -1" in line
+def test_a_list_of_wrong_items_names_them():
+    (line,) = mistakes({"labelling": {"seeds": [0, -1, -2]}})
+    assert "labelling.seeds = [0, -1, -2]: -1 and -2 are not allowed; must be a list" in line
 
 
 @pytest.mark.parametrize(
     ("protocols", "message"),
     [
-        ([], "at least 1 item"),
+        ([], "must be a list of one or more of `maskcontrast`, `stego`"),
         (["per_image"], "per_image is a diagnostic; at least one other"),
-        (["stego", "stego"], "each protocol may stand there once"),
-        (["miou"], "should be 'maskcontrast', 'stego'"),
+        (["stego", "stego"], "'stego' is given more than once"),
+        (["miou"], "'miou' is not allowed; must be"),
     ],
 )
 def test_the_protocols_must_be_known_different_and_of_the_dataset(protocols, message):
@@ -141,7 +140,7 @@ def test_mistakes_of_runs_name_the_run():
                 "runs": {
                     "a b": {},
                     "features": {},
-                    "c": None,
+                    "c": 3,
                     "d": {"clustering": {"k_image": 1}},
                     "e": {"dataset": {"name": "x"}, "comparison": {"seed": 1}},
                 }
@@ -149,8 +148,8 @@ def test_mistakes_of_runs_name_the_run():
         )
     )
     assert "'a b'" in found
-    assert "'features' is reserved" in found
-    assert "runs.c = None" in found
+    assert "runs.features: 'features' in the folder of a dataset is the workflow's own" in found
+    assert "runs.c = 3: must be the settings in which the run differs" in found
     assert "runs.d.clustering.k_image = 1" in found
     assert "runs.e.dataset" in found
     assert "runs.e.comparison" in found
@@ -218,7 +217,8 @@ def test_mistakes_of_the_grid_are_reported_with_the_others():
     ]  # fmt: skip
     assert "did you mean features.layer?" in found[0]
     assert mistakes({"grid": 3}) == [
-        "  - grid = 3: must be a mapping from keys, such as `features.layer`, to lists of values"
+        "  - grid = 3: must be keys with lists of values, such as "
+        "`grid: {features.layer: [-1, -3]}`"
     ]
     both = {"runs": {"rule-any": {}}, "grid": {"consistency.rule": ["any"]}}
     assert "also the name of a run of `grid`" in mistakes(both)[0]

@@ -501,8 +501,8 @@ def mistakes(**dataset) -> list[str]:
 
 def test_mistakes_of_a_dataset_of_the_field_are_reported_together():
     assert mistakes(format="voc", split=None, images="i", labels="l", ignore=254) == [
-        "dataset.root = None: `format: voc` needs the folder of the dataset",
-        "dataset.split = None: `format: voc` needs the name of a split",
+        "dataset.root = none: `format: voc` needs the folder of the dataset",
+        "dataset.split = none: `format: voc` needs the name of a split",
         "dataset.images = 'i': `format: voc` finds its own below `root`; `images` is for "
         "`format: folder`",
         "dataset.labels = 'l': `format: voc` finds its own below `root`; `labels` is for "

@@ -243,3 +243,11 @@ def test_no_normalisation_only_changes_the_type() -> None:
     raw = normalize(rows, "none")
     np.testing.assert_array_equal(raw, rows)
     assert raw.dtype == np.float32
+
+
+def test_every_seed_of_the_configuration_is_one_of_its_own():
+    """faiss takes seeds of 31 bits; the configuration, of 32."""
+    points = normal(400, 8, 0)
+    seeds = (0, 1, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1)
+    fits = [fit_kmeans(points, 9, restarts=1, iterations=2, seed=seed) for seed in seeds]
+    assert len({fit.centroids.tobytes() for fit in fits}) == len(seeds)

@@ -18,7 +18,9 @@ from PIL import Image
 
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, render_scene
+from lightcluster.errors import ConfigError
 from lightcluster.files import decode_names, read_arrays
+from lightcluster.preview import read_configs
 
 STYLE = SceneStyle(height=72, width=96)
 IMAGES = "photos of 'me' ; $(touch pwned) {x} \"ü\""
@@ -340,6 +342,35 @@ def test_classes_that_cannot_be_used_are_named(tmp_path, run_snakemake, fast_con
     assert result.returncode != 0
     assert "classes.csv: needs a header line `id,name`" in result.stdout
     assert "Traceback" not in result.stdout
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+WRONG = """
+dataset: {name: mine, images: /my/photos}
+features.layer: 9
+labelling: {features: cls}
+clustering: {seed: 4294967296}
+backbone: {std: [0, 0, 0]}
+runs: {scenes: , benchmarks: {}}
+"""
+TWICE = "labelling: {classes: 3}\nlabelling: {classes: 5}\n"
+
+
+def test_mistakes_in_settings_read_the_same_from_the_workflow_and_from_check(
+    tmp_path, run_snakemake, monkeypatch
+):
+    for text, mistakes in ((WRONG, 8), (TWICE, 1)):
+        (tmp_path / "mine.yaml").write_text(text)
+        result = run_snakemake(tmp_path, "-n", "--configfile", "mine.yaml")
+        assert result.returncode != 0
+        assert "Traceback" not in result.stdout
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ConfigError) as caught:
+            read_configs([Path("mine.yaml")])
+        assert str(caught.value) in result.stdout
+        assert len(str(caught.value).splitlines()) == mistakes
+    assert "mine.yaml, line 2: `labelling` is given again (first in line 1)" in result.stdout
 
 
 # ---- shards without images -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from lightcluster.errors import LightClusterError
 
@@ -29,7 +30,12 @@ app = typer.Typer(
 )
 Configs = Annotated[
     list[Path] | None,
-    typer.Option("--configfile", help="As for snakemake: put over config/config.yaml, in order."),
+    typer.Option(
+        "--configfile",
+        "--configfiles",
+        metavar="FILE...",
+        help="As for snakemake: one or more files, put over config/config.yaml in their order.",
+    ),
 ]
 Settings = Annotated[
     dict[str, Any], typer.Argument(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
@@ -67,7 +73,38 @@ def _device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@app.command()
+class TakesConfigfiles(TyperCommand):
+    """A command that takes several files after ``--configfile``, as snakemake does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option for each file that follows it."""
+        return super().parse_args(ctx, _repeat_configfile(args))
+
+
+def _repeat_configfile(args: list[str]) -> list[str]:
+    """Return ``--configfile A B`` as ``--configfile A --configfile B``."""
+    repeated: list[str] = []
+    place, options = 0, 0  # where the files of an option begin, while it takes files
+    for arg in args:
+        name, sign, _ = arg.partition("=")
+        if name in ("--configfile", "--configfiles"):
+            options += 1
+            repeated.append(arg)
+            place = 0 if sign else len(repeated)
+        elif arg.startswith("-"):
+            repeated.append(arg)
+            place = 0
+        else:
+            repeated += [repeated[place - 1]] if 0 < place < len(repeated) else []
+            repeated.append(arg)
+    if options > 1:
+        raise typer.BadParameter(
+            "give all files after one --configfile: of several, snakemake reads the last alone"
+        )
+    return repeated
+
+
+@app.command(cls=TakesConfigfiles)
 def check(configfile: Configs = None) -> None:
     """Check a configuration, its dataset and its weights; print what there is."""
     from lightcluster.preview import check_all
@@ -75,7 +112,7 @@ def check(configfile: Configs = None) -> None:
     raise typer.Exit(check_all(configfile or []))
 
 
-@app.command()
+@app.command(cls=TakesConfigfiles)
 def plan(configfile: Configs = None) -> None:
     """Print the size of a run: images, patches, bytes of features, peak memory, jobs."""
     from lightcluster.preview import print_plan

@@ -6,37 +6,47 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
+import math
 import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from lightcluster import places
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.taxonomy import IGNORE, TAXONOMIES
 from lightcluster.errors import ConfigError, LightClusterError
+from lightcluster.sections import (
+    A_NAME,
+    Name,
+    Section,
+    find_mistakes,
+    is_name,
+    show,
+    show_yaml,
+    suggest,
+    tidy,
+    walk,
+)
 
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
-]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Of numpy, torch and faiss: what all of them take."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+Spread = Annotated[float, Field(ge=0.001, le=1)]
+"""A standard deviation of values in [0, 1], which they are divided by."""
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 EMBEDDED = "vit_mini_patch8_80"
 """The `backbone.model` that this project trained itself; its weights are in ``resources/``."""
@@ -60,17 +70,11 @@ METHOD = (
 """Sections that say how images are segmented, and nothing about which."""
 
 
-class Section(BaseModel):
-    """A group of settings; unknown keys are mistakes and values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class DemoSettings(Section):
     """Scenes drawn by the program itself (`format: demo`)."""
 
     scenes: int = Field(96, ge=1, le=100_000, description="Number of scenes.")
-    seed: int = Field(0, ge=0, description="Seed of the scenes; scene i depends only on it and i.")
+    seed: Seed = Field(0, description="Seed of the scenes; scene i depends only on it and i.")
 
 
 class DatasetSettings(Section):
@@ -129,7 +133,10 @@ class DatasetSettings(Section):
         description="`record`: list it in `rejected.csv` and go on; `stop`: end with its message.",
     )
     max_pixels: int = Field(
-        150_000_000, ge=1, description="Images of more pixels are refused (decompression bombs)."
+        150_000_000,
+        ge=1,
+        le=100_000_000_000,
+        description="Images of more pixels are refused (decompression bombs).",
     )
     shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
         "auto",
@@ -167,22 +174,22 @@ class FitSettings(Section):
 class BackboneSettings(Section):
     """The frozen Vision Transformer."""
 
-    model: str = Field(
+    model: Word = Field(
         EMBEDDED,
         description="Name of a timm Vision Transformer; "
         f"or `{MEAN_COLOR}`, a baseline that knows nothing but the mean colour of each patch.",
     )
-    weights: str = Field(
+    weights: Word = Field(
         "embedded",
         description="`embedded` (of the model above, in `resources/`: for the demo and tests), "
         "`hub` (timm downloads them), `random` (untrained), or the path of a safetensors file or "
         "torch checkpoint.",
     )
-    seed: int = Field(0, ge=0, description="Seed of `random` weights.")
-    mean: tuple[float, float, float] | None = Field(
+    seed: Seed = Field(0, description="Seed of `random` weights.")
+    mean: tuple[Share, Share, Share] | None = Field(
         None, description="Mean of the RGB values in [0, 1]; none: as timm states for the model."
     )
-    std: tuple[float, float, float] | None = Field(
+    std: tuple[Spread, Spread, Spread] | None = Field(
         None, description="Standard deviation, likewise."
     )
 
@@ -252,7 +259,7 @@ class ClusteringSettings(Section):
         description="The same at the image level, where more of them cost most and change nothing.",
     )
     iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations of each start.")
-    seed: int = Field(0, ge=0, description="Seed of the sample and of every k-means but labelling.")
+    seed: Seed = Field(0, description="Seed of the sample and of every k-means but labelling.")
 
 
 class SuperclassSettings(Section):
@@ -415,7 +422,7 @@ class LabellingSettings(Section):
     )
     restarts: int = Field(50, ge=1, le=1000, description="k-means++ starts.")
     iterations: int = Field(50, ge=1, le=1000, description="Lloyd iterations of each start.")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         (0, 1, 2, 3, 4),
         min_length=1,
         description="The labelling is repeated with each of these; scores are mean ± sd.",
@@ -490,13 +497,6 @@ class CauseSettings(Section):
         True, description="Average with the mirror image, and refine by a CRF; else neither."
     )
 
-    @field_validator("fractions")
-    @classmethod
-    def _each_once(cls, fractions: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(fractions)) < len(fractions):
-            raise PydanticCustomError("repeated", "each fraction may stand there once")
-        return fractions
-
 
 ProtocolName = Literal["maskcontrast", "stego", "coco_things", "per_image"]
 """The protocols of `evaluation.protocols`; what each does is in `evaluation.protocols`."""
@@ -526,9 +526,7 @@ class EvaluationSettings(Section):
     @field_validator("protocols")
     @classmethod
     def _one_is_of_the_dataset(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse names that stand twice, and `per_image` by itself."""
-        if len(set(names)) < len(names):
-            raise PydanticCustomError("repeated", "each protocol may stand there once")
+        """Refuse `per_image` by itself."""
         if set(names) == {PER_IMAGE}:
             raise PydanticCustomError(
                 "diagnostic", "per_image is a diagnostic; at least one other protocol is needed"
@@ -553,14 +551,14 @@ class ComparisonSettings(Section):
         le=100_000,
         description="Resamples of the images, for the intervals of the differences between runs.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the resamples.")
+    seed: Seed = Field(0, description="Seed of the resamples.")
 
 
 class ReportSettings(Section):
     """Contact sheets and figures."""
 
     samples: int = Field(16, ge=1, le=200, description="Images of the contact sheet.")
-    seed: int = Field(0, ge=0, description="Seed of their choice.")
+    seed: Seed = Field(0, description="Seed of their choice.")
     failures: int = Field(
         8,
         ge=0,
@@ -615,10 +613,6 @@ class Config(Section):
         return put_over(EMBEDDED_SIZES, raw) if model == EMBEDDED else raw
 
 
-RESERVED_RUNS = (
-    "features", "crops", "views", "clusterbooks", "heads", "images", "labels", "manifest", "logs",
-    "comparison",
-)  # fmt: skip
 SHARED_SECTIONS = ("dataset", "comparison")
 """Sections in which runs cannot differ."""
 
@@ -647,28 +641,28 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     ConfigError
         Lists all mistakes, each with its key, the value found and what is allowed.
     """
-    raw = dict(raw)
-    runs, grid = raw.pop("runs", None) or {}, raw.pop("grid", None) or {}
+    rest = dict(raw)
     problems: list[str] = []
-    if not isinstance(runs, Mapping):
-        problems.append(f"runs = {runs!r}: must be a mapping from run name to settings")
-        runs = {}
-    if mistakes := list(_grid_problems(grid)):
-        problems += mistakes
-        grid = {}
+    runs = _named_runs(rest.pop("runs", None), problems)
+    grid = _sound_grid(rest.pop("grid", None), problems)
     expanded = expand_grid(grid)
     problems += [
         f"runs.{name}: is also the name of a run of `grid`" for name in runs if name in expanded
     ]
     runs = {**runs, **expanded} or {DEFAULT_RUN: {}}
-    invalid = _problems(raw, prefix="")
-    problems += invalid or _dataset_contradictions(Config.model_validate(raw))
+    problems += _name_problems(runs)
+    rest = tidy(rest, Config)
+    invalid = find_mistakes(rest, Config)
+    problems += invalid
+    of_dataset = {key: value for key, value in rest.items() if key == "dataset"}
+    if not find_mistakes(of_dataset, Config):
+        problems += _dataset_contradictions(Config.model_validate(of_dataset).dataset)
     configs: dict[str, Config] = {}
     for name, overrides in runs.items():
-        found = _run_problems(name, overrides, f"runs.{name}.")
+        found = _run_problems(overrides, f"runs.{name}.")
         problems += found
         if not invalid and not found:
-            merged = put_over(raw, overrides)
+            merged = put_over(rest, tidy(overrides, Config))
             config = Config.model_validate(merged)
             if config.fit.model is not None:
                 config, found = _adopt_fit(config, merged, f"runs.{name}.")
@@ -688,23 +682,50 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     return configs
 
 
-def _run_problems(name: object, overrides: object, prefix: str) -> list[str]:
-    """Return the mistakes of one entry of ``runs``."""
-    problems = []
-    try:
-        _RunName.model_validate({"name": name})
-    except ValidationError:
-        problems.append(f"runs: name {name!r}: only letters, digits, '_', '.' and '-' are allowed")
-    if name in RESERVED_RUNS:
-        problems.append(f"runs: name {name!r} is reserved; so are {', '.join(RESERVED_RUNS)}")
-    if overrides is None or not isinstance(overrides, Mapping):
-        problems.append(f"{prefix[:-1]} = {overrides!r}: must be a mapping, {{}} for no changes")
-        return problems
-    problems += [
+def _named_runs(runs: object, problems: list[str]) -> dict[str, Mapping[Any, Any]]:
+    """Return the runs that have a name and settings; add a line to `problems` for all others."""
+    if runs is None:
+        return {}
+    if not isinstance(runs, Mapping):
+        problems.append(
+            f"runs = {show(runs)}: must be names of runs with their settings, such as "
+            "`runs: {mine: {features: {layer: -2}}}`"
+        )
+        return {}
+    sound: dict[str, Mapping[Any, Any]] = {}
+    for name, overrides in runs.items():
+        if not is_name(name):
+            quoted = "" if isinstance(name, str) else ", in quotes if it reads as a number"
+            problems.append(f"runs: {show(name)} is no name of a run; it must be {A_NAME}{quoted}")
+        elif overrides is not None and not isinstance(overrides, Mapping):
+            problems.append(
+                f"runs.{name} = {show(overrides)}: must be the settings in which the run differs, "
+                "or {} if there are none"
+            )
+        else:
+            sound[name] = overrides or {}
+    return sound
+
+
+def _name_problems(runs: Iterable[str]) -> Iterator[str]:
+    """Yield the mistake of each name that no run can have here."""
+    for name in runs:
+        if place := places.taken(name, places.OF_DATASET):
+            yield (
+                f"runs.{name}: {place!r} in the folder of a dataset is the workflow's own; choose "
+                "another name for the run"
+            )
+    for one, other in places.twins(runs):
+        yield f"runs.{other}: differs from {one!r} in case alone, which many disks do not see"
+
+
+def _run_problems(overrides: Mapping[Any, Any], prefix: str) -> list[str]:
+    """Return the mistakes in the settings of one entry of ``runs``."""
+    shared = [
         f"{prefix}{section}: {_SHARED}" for section in SHARED_SECTIONS if section in overrides
     ]
     own = {key: value for key, value in overrides.items() if key not in SHARED_SECTIONS}
-    return problems + _problems(own, prefix)
+    return shared + find_mistakes(own, Config, prefix)
 
 
 def _adopt_fit(config: Config, raw: Mapping[str, Any], prefix: str) -> tuple[Config, list[str]]:
@@ -764,27 +785,49 @@ def _untrained(config: Config, prefix: str) -> Iterator[str]:
 _SHARED = "all runs of a configuration share one dataset, and are compared in one way"
 
 
-def _grid_problems(grid: object) -> Iterator[str]:
-    """Yield the mistakes of ``grid``."""
+def _sound_grid(grid: object, problems: list[str]) -> dict[str, list[Any]]:
+    """Return ``grid`` if nothing is wrong with it; else no grid, and a line for each mistake."""
+    if grid is None:
+        return {}
     if not isinstance(grid, Mapping):
-        yield (
-            f"grid = {grid!r}: must be a mapping from keys, such as `features.layer`, to lists of "
-            "values"
+        problems.append(
+            f"grid = {show(grid)}: must be keys with lists of values, such as "
+            "`grid: {features.layer: [-1, -3]}`"
         )
-        return
-    known = {key for key, _ in walk_keys()}
-    for key, values in grid.items():
-        if key not in known:
-            yield f"grid.{key}: unknown key{_suggestion(str(key))}"
-        elif key.partition(".")[0] in SHARED_SECTIONS:
-            yield f"grid.{key}: {_SHARED}"
-        elif not isinstance(values, list) or not values:
-            yield f"grid.{key} = {values!r}: must be a list of at least one value"
-        elif len({json.dumps(value, default=str) for value in values}) < len(values):
-            yield f"grid.{key} = {values!r}: each value may stand there once"
-        else:
-            for value in values:
-                yield from _problems(nest({key: value}), "grid.")
+        return {}
+    mistakes = [mistake for key, values in grid.items() for mistake in _grid_mistakes(key, values)]
+    if not mistakes and (runs := math.prod(len(values) for values in grid.values())) > _MOST_RUNS:
+        mistakes = [f"grid: makes {runs:,} runs; at most {_MOST_RUNS:,} are allowed"]
+    problems += mistakes
+    return {} if mistakes else {str(key): list(values) for key, values in grid.items()}
+
+
+_MOST_RUNS = 10_000
+
+
+def _grid_mistakes(key: object, values: object) -> Iterator[str]:
+    """Yield the mistakes of one key of ``grid``."""
+    known = {name for name, _ in walk_keys()}
+    if not isinstance(key, str) or key not in known:
+        name = key if isinstance(key, str) else show(key)
+        inner = values if isinstance(values, Mapping) else {}
+        dotted = next((f"{key}.{last}" for last in inner if f"{key}.{last}" in known), None)
+        meant = f"; write `{dotted}: [...]`" if dotted else suggest(name, values, Config)
+        yield f"grid.{name}: unknown key{meant}"
+    elif key.partition(".")[0] in SHARED_SECTIONS:
+        yield f"grid.{key}: {_SHARED}"
+    elif not isinstance(values, list) or not values:
+        plain = values is not None and not isinstance(values, list | Mapping)
+        example = f", such as [{show_yaml(values)}]" if plain else ""
+        yield f"grid.{key} = {show(values)}: must be a list of at least one value{example}"
+    else:
+        choices = [nest({key: value}) for value in values]
+        mistakes = [line for raw in choices for line in find_mistakes(raw, Config, "grid.")]
+        yield from mistakes
+        if not mistakes:
+            taken = [lookup(Config.model_validate(raw), key) for raw in choices]
+            if len({json.dumps(value) for value in taken}) < len(taken):
+                yield f"grid.{key} = {show(values)}: each value may stand there once"
 
 
 def expand_grid(grid: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
@@ -834,34 +877,37 @@ def _describe_choice(choice: Mapping[str, Any]) -> str:
     return "_".join(parts)
 
 
-class _RunName(Section):
-    name: Name
-
-
-def _problems(raw: Mapping[str, Any], prefix: str) -> list[str]:
-    """Return one line for every mistake in `raw`."""
-    try:
-        Config.model_validate(raw)
-    except ValidationError as error:
-        return _describe(error, prefix)
-    return []
-
-
-def _dataset_contradictions(config: Config) -> Iterator[str]:
-    """Yield mistakes that lie between two keys of the dataset, which all runs share."""
-    dataset = config.dataset
+def _dataset_contradictions(dataset: DatasetSettings) -> Iterator[str]:
+    """Yield mistakes of the dataset's name, and those that lie between two of its keys."""
+    if place := places.taken(dataset.name, places.OF_RESULTS):
+        yield (
+            f"dataset.name = {dataset.name!r}: 'results/{place}' is the workflow's own; choose "
+            "another name"
+        )
     if dataset.format == "folder" and dataset.images is None:
-        yield "dataset.images = None: `format: folder` needs the folder of the images"
+        yield "dataset.images = none: `format: folder` needs the folder of the images"
+    if dataset.background is not None and dataset.background == dataset.ignore:
+        yield (
+            f"dataset.ignore = {dataset.ignore}: is also dataset.background, so that no background "
+            "would be scored; choose another value for one of the two"
+        )
     if dataset.format in BENCHMARKS:
         yield from _benchmark_contradictions(dataset)
         return
-    if dataset.labels is not None and dataset.classes is None:
-        yield "dataset.classes = None: `labels` need a classes.csv with the columns id,name"
+    if dataset.format == "demo":
+        for key in ("images", "labels", "classes"):
+            if (value := getattr(dataset, key)) is not None:
+                yield (
+                    f"dataset.{key} = {str(value)!r}: the demo draws its own; for your own images "
+                    "write `format: folder` beside it, in `dataset`"
+                )
+    elif dataset.labels is not None and dataset.classes is None:
+        yield "dataset.classes = none: `labels` need a classes.csv with the columns id,name"
     for key in ("root", "split", "image_list"):
         if (value := getattr(dataset, key)) is not None:
             yield (
                 f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` has none; it is for "
-                f"{', '.join(BENCHMARKS)}"
+                f"{', '.join(BENCHMARKS)}, one of which is to be `format` in `dataset`"
             )
 
 
@@ -870,12 +916,13 @@ def _benchmark_contradictions(dataset: DatasetSettings) -> Iterator[str]:
     wanted = {"root": "the folder of the dataset", "split": "the name of a split"}
     for key, what in wanted.items():
         if getattr(dataset, key) is None:
-            yield f"dataset.{key} = None: `format: {dataset.format}` needs {what}"
-    for key in ("images", "labels"):
+            yield f"dataset.{key} = none: `format: {dataset.format}` needs {what}"
+    for key, where in {"images": "below `root`", "labels": "below `root`", "classes": ""}.items():
         if (value := getattr(dataset, key)) is not None:
+            found = f"finds its own {where}" if where else "has classes of its own"
             yield (
-                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` finds its own below "
-                f"`root`; `{key}` is for `format: folder`"
+                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` {found}; `{key}` is "
+                "for `format: folder`"
             )
     if dataset.ignore != IGNORE:
         yield (
@@ -908,51 +955,19 @@ def _cause_contradictions(config: Config) -> Iterator[str]:
         yield f"method = 'cause': needs the tokens of a network, and {MEAN_COLOR} is none"
 
 
-def _describe(error: ValidationError, prefix: str) -> list[str]:
-    """Return a line for each key at fault: its name, the value found and what is allowed."""
-    unknown, found, allowed = [], dict[str, object](), dict[str, list[str]]()
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"] if not _is_branch(part))
-        if item["type"] == "extra_forbidden":
-            unknown.append(f"{prefix}{key}: unknown key{_suggestion(key)}")
-        elif not (item["type"] == "too_short" and any(name.startswith(key) for name in found)):
-            found[key] = item["input"]
-            allowed.setdefault(key, []).append(item["msg"][:1].lower() + item["msg"][1:])
-    wrong = [f"{prefix}{key} = {found[key]!r}: {' or '.join(allowed[key])}" for key in found]
-    return wrong + unknown
-
-
-def _is_branch(part: object) -> bool:
-    """Tell whether pydantic put `part` into a location to name a branch of a union."""
-    return isinstance(part, str) and (
-        part.startswith(("constrained-", "literal[")) or part == "int"
-    )
-
-
-def _suggestion(key: str) -> str:
-    """Return the nearest known key as a question, or the keys allowed in its place."""
-    known = [name for name, _ in walk_keys()] + list(Config.model_fields)
-    section, _, last = key.rpartition(".")
-    siblings = {
-        name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section
-    }
-    everywhere = {name.rpartition(".")[2]: name for name in known}
-    if last in everywhere:
-        return f"; did you mean {everywhere[last]}?"
-    for names in (siblings, everywhere):
-        near = difflib.get_close_matches(last, names, n=1, cutoff=0.6)
-        if near:
-            return f"; did you mean {names[near[0]]}?"
-    return f"; allowed here: {', '.join(siblings)}"
-
-
 def put_over(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the nested values of `overrides` put over it."""
+    """Return `base` with the nested values of `overrides` put over it.
+
+    None in the place of nested values, as of a section whose lines are all comments, changes
+    nothing.
+    """
     result = dict(base)
     for key, value in overrides.items():
         old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = put_over(old, value) if both else value  # type: ignore[arg-type]
+        if not isinstance(old, Mapping):
+            result[key] = value
+        elif value is not None:
+            result[key] = put_over(old, value) if isinstance(value, Mapping) else value
     return result
 
 
@@ -960,12 +975,7 @@ def walk_keys(
     model: type[BaseModel] = Config, prefix: str = ""
 ) -> Iterator[tuple[str, typing.Any]]:
     """Yield every key of the configuration as a dotted name with its pydantic field."""
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield from walk_keys(annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
+    return walk(model, prefix)
 
 
 def describe_type(annotation: object) -> str:

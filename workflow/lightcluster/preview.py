@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from lightcluster.cause.heads import FEATURES, PROJECTED
 from lightcluster.cause.modularity import BLOCK
 from lightcluster.cause.views import evaluation_views, side_in_patches, training_views
-from lightcluster.config import MEAN_COLOR, Config, DatasetSettings, parse_config, put_over
+from lightcluster.config import MEAN_COLOR, Config, DatasetSettings, parse_config
+from lightcluster.configfiles import merge_files
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.coco_things import Instances
 from lightcluster.datasets.labels import Classes, built_in_classes, check_classes, read_classes
 from lightcluster.datasets.listing import Entry, annotations_file
 from lightcluster.datasets.manifest import index_entries
-from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
+from lightcluster.errors import DatasetError, ImageError, LightClusterError
 from lightcluster.features.backbone import build_architecture
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
 from lightcluster.features.mean_color import MeanColor
@@ -47,18 +46,10 @@ def read_configs(configfiles: Sequence[Path]) -> dict[str, Config]:
     Raises
     ------
     ConfigError
-        If a file cannot be read, is no mapping, or holds mistakes.
+        If a file cannot be read, gives a key twice, or holds mistakes.
     """
-    raw: dict[str, Any] = {}
-    for path in [DEFAULT_CONFIG, *configfiles]:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read ({error})") from None
-        if not isinstance(content, Mapping):
-            raise ConfigError(f"{path}: must be a mapping of sections, found {content!r}")
-        raw = put_over(raw, content)
-    return parse_config(raw)
+    default = [DEFAULT_CONFIG] if DEFAULT_CONFIG.exists() or not configfiles else []
+    return parse_config(merge_files([*default, *configfiles]))
 
 
 def check_all(configfiles: Sequence[Path]) -> int:

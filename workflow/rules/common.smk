@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from lightcluster.config import parse_config
+from lightcluster.configfiles import as_written
 from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
 from lightcluster.layout import Layout, prepare_environment, summary, unfinished
@@ -16,8 +17,13 @@ from lightcluster.steps import FITTED, OURS, STEPS, TRAINED
 
 prepare_environment(WORKFLOW)
 
+GIVEN = workflow.overwrite_configfiles  # which are put over the workflow's own
+CONFIGFILES = [Path(file) for file in workflow.configfiles if file not in GIVEN]
+if workflow.config_settings.replace_workflow_config:
+    CONFIGFILES = []
+
 try:
-    LAYOUT = Layout(parse_config(config))
+    LAYOUT = Layout(parse_config(as_written(config, [*CONFIGFILES, *GIVEN])))
 except LightClusterError as error:
     raise WorkflowError(str(error)) from None
 

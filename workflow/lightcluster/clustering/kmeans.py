@@ -93,7 +93,7 @@ def fit_kmeans(
         niter=iterations,
         nredo=restarts,
         spherical=metric == "spherical",
-        seed=seed,
+        seed=_of_31_bits(seed),
         min_points_per_centroid=1,
         max_points_per_centroid=len(fitted),
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
@@ -104,6 +104,13 @@ def fit_kmeans(
     assert trainer.obj is not None  # that of the best start, iteration by iteration
     centroids = np.ascontiguousarray(trainer.centroids, np.float32)
     return KMeans(centroids, assign(points, centroids, metric), float(trainer.obj[-1]))
+
+
+def _of_31_bits(seed: int) -> int:
+    """Return a seed as faiss takes it: itself where it fits, else one drawn from it."""
+    if seed < 2**31:
+        return seed
+    return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
 
 
 def assign(

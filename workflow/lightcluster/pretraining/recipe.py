@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from lightcluster.config import EMBEDDED, Section
+from lightcluster.config import EMBEDDED
+from lightcluster.configfiles import read_file
 from lightcluster.errors import ConfigError
+from lightcluster.sections import Section, find_mistakes
 
 
 class Recipe(Section):
@@ -77,14 +78,7 @@ def read_recipe(path: Path | None) -> Recipe:
     """
     if path is None:
         return Recipe()
-    try:
-        changes = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return Recipe.model_validate(changes)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except ValidationError as error:
-        problems = [
-            f"  - {'.'.join(map(str, item['loc'])) or 'recipe'} = {item['input']!r}: {item['msg']}"
-            for item in error.errors()
-        ]
-        raise ConfigError("\n".join([f"{path}: not a recipe:", *problems])) from None
+    changes = read_file(path)
+    if problems := find_mistakes(changes, Recipe):
+        raise ConfigError("\n".join([f"{path}: not a recipe:", *(f"  - {x}" for x in problems)]))
+    return Recipe.model_validate(changes)

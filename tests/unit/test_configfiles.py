@@ -1,0 +1,216 @@
+"""Files of settings: what is read of them, and what would be lost in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
+from typer.testing import CliRunner
+
+from lightcluster import cli
+from lightcluster.configfiles import as_written, merge_files, read_file
+from lightcluster.errors import ConfigError
+
+
+def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def as_snakemake(*paths: Path) -> dict:
+    merged: dict = {}
+    for path in paths:
+        update_config(merged, load_configfile(path))
+    return merged
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("labelling: {classes: 3}\nlabelling: {classes: 5}\n", ["2: `labelling`*1"]),
+        ("labelling:\n  classes: 3\n  pca: 0\n  classes: 5\n", ["4: `labelling.classes`*2"]),
+        ("labelling: {classes: 3, classes: 3}\n", ["1: `labelling.classes`*1"]),
+        ("a: 1\n'a': 2\n\"a\": 3\n", ["2: `a`*1", "3: `a`*1"]),
+        ("runs:\n  x: {}\n  y: {}\n  x: {features: {layer: 1}}\n", ["4: `runs.x`*2"]),
+        ("a: [{b: 1, b: 2}]\n", ["1: `a.b`*1"]),
+        ("yes: 1\ntrue: 2\n", ["2: `true`*1"]),
+        ("1: 1\n0x1: 2\n", ["2: `0x1`*1"]),
+        ('{"a": 1,\n\t"b": {"c": 1,\n\t"c": 2}}', ["3: `b.c`*2"]),
+        ("x: &x {a: 1, a: 2}\ny: *x\n", ["1: `x.a`*1"]),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text, lines):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        read_file(path)
+    expected = []
+    for line in lines:
+        what, _, first = line.partition("*")
+        expected.append(
+            f"{path}, line {what} is given again (first in line {first}); keep one of the two"
+        )
+    assert str(caught.value).splitlines() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base: &base {layer: 3, facet: key}\nfeatures:\n  <<: *base\n  layer: 4\n",
+        "a: &a {x: 1}\nb: &b {y: 2}\nc: {<<: [*a, *b], x: 3}\n",
+        "a: &a [1, 2]\nb: *a\nc: {d: *a}\n",
+        "a: {x: 1}\nb: {x: 1}\n",
+        "runs:\n  a: {features: {layer: 1}}\n  b: {features: {layer: 1}}\n",
+        '{"a": 1e-3,\n\t"b": [true, null]}',
+        "a: 1e-3\nb: .nan\n",
+        "{}",
+    ],
+)
+def test_other_files_are_read_as_snakemake_reads_them(tmp_path, text):
+    path = write(tmp_path, text)
+    assert repr(read_file(path)) == repr(dict(load_configfile(path)))
+
+
+def test_a_bomb_of_anchors_is_read_at_once_and_one_that_holds_itself_refused(tmp_path):
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
+    assert len(read_file(write(tmp_path, "\n".join(lines)))) == 40
+    path = write(tmp_path, "a: 1\nb: &b\n  c: *b\n")
+    with pytest.raises(ConfigError, match="line 2: an anchor must not contain itself"):
+        read_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "a.yaml: must hold keys with their values, found nothing but comments"),
+        (b"# features:\n", "found nothing but comments"),
+        (b"- a\n- b\n", "a.yaml: must hold keys with their values, found ['a', 'b']"),
+        (b"features\n", "found 'features'"),
+        (b"a: 1\n b: 2\n", "a.yaml, line 2: is not YAML"),
+        (b"a:\n\tb: 1\n", "a.yaml, line 2: is not YAML (a tab; indent with spaces)"),
+        (b"a: [1, 2\n", "is not YAML"),
+        (b"a: 1\n---\nb: 2\n", "is not YAML"),
+        (b"\xff\xfe\x00", "a.yaml: is no text in UTF-8"),
+        (b"a: !!python/object:os.system {}\n", "a.yaml, line 1: is not YAML"),
+        (b"a: 2020-13-45\n", "is not YAML"),
+        (b"[" * 20_000, "a.yaml: is nested too deeply"),
+    ],
+)
+def test_what_is_no_file_of_settings_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_file(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read_file(path)
+
+
+def test_later_files_are_put_over_earlier_ones(tmp_path):
+    first = write(tmp_path, "features: {layer: 3, facet: key}\nlabelling: {classes: 4}\n")
+    second = write(tmp_path, "features: {layer: 5}\nreport: {samples: 2}\n", "b.yaml")
+    merged = merge_files([first, second])
+    assert merged == as_snakemake(first, second)
+    assert merged["features"] == {"layer": 5, "facet": "key"}
+    assert as_written(merged, [first, second]) == merged
+
+
+def test_a_section_whose_lines_are_comments_takes_nothing_away(tmp_path):
+    first = write(
+        tmp_path,
+        "features: {layer: 3}\nruns: {a: {report: {seed: 1}}, b: {}}\n"
+        "dataset: {demo: {scenes: 9}}\n",
+    )
+    second = write(
+        tmp_path,
+        "features:\n  # layer: 5\nlabelling:\nruns: {a: , b: {report: }}\ndataset: {demo: }\n",
+        "b.yaml",
+    )
+    expected = {
+        "features": {"layer": 3},
+        "labelling": None,
+        "runs": {"a": {"report": {"seed": 1}}, "b": {"report": None}},
+        "dataset": {"demo": {"scenes": 9}},
+    }
+    assert merge_files([first, second]) == expected
+    snakemake = as_snakemake(first, second)
+    assert snakemake["features"] is None
+    assert as_written(snakemake, [first, second]) == expected
+    assert as_written({**snakemake, "features": {"layer": 7}}, [first, second]) == {
+        **expected,
+        "features": {"layer": 7},
+    }
+
+
+def test_pipes_are_not_read_again(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert as_written({"features": None}, [tmp_path / "pipe"]) == {"features": None}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with the workflow's own settings and two more files."""
+    (tmp_path / "config").mkdir()
+    write(tmp_path / "config", json.dumps({"dataset": {"demo": {"scenes": 5}}}), "config.yaml")
+    write(tmp_path, "dataset: {demo: {scenes: 7, seed: 3}}\n", "a.yaml")
+    write(tmp_path, "dataset: {demo: {scenes: 6}}\n", "b.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ([], []),
+        (["--configfile", "a.yaml"], ["a.yaml"]),
+        (["--configfile", "a.yaml", "b.yaml"], ["a.yaml", "b.yaml"]),
+        (["--configfiles", "b.yaml", "a.yaml"], ["b.yaml", "a.yaml"]),
+        (["--configfile=b.yaml"], ["b.yaml"]),
+    ],
+)
+def test_configfiles_are_given_as_to_snakemake(monkeypatch, command, arguments, read):
+    given = []
+    name = {"check": "check_all", "plan": "print_plan"}[command]
+    monkeypatch.setattr(f"lightcluster.preview.{name}", lambda files: given.extend(files) or 0)
+    result = CliRunner().invoke(cli.app, [command, *arguments])
+    assert result.exit_code == 0, result.output
+    assert given == [Path(path) for path in read]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--configfile"], "requires an argument"),
+        (["a.yaml"], "unexpected extra argument"),
+        (["--configfile=a.yaml", "b.yaml"], "unexpected extra argument"),
+        (["--configfile", "a.yaml", "--configfile", "b.yaml"], "all files after one --configfile"),
+    ],
+)
+def test_other_ways_to_give_them_are_refused(arguments, message):
+    result = CliRunner().invoke(cli.app, ["check", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_the_last_of_several_files_counts(folder, capsys):
+    from lightcluster.preview import read_configs
+
+    files = [Path("a.yaml"), Path("b.yaml")]
+    demo = read_configs(files)["lightcluster"].dataset.demo
+    assert (demo.scenes, demo.seed) == (6, 3)
+    assert read_configs([])["lightcluster"].dataset.demo.scenes == 5
+    (folder / "config" / "config.yaml").unlink()
+    assert read_configs(files)["lightcluster"].dataset.demo.scenes == 6
+    with pytest.raises(ConfigError, match=r"config/config\.yaml: cannot be read"):
+        read_configs([])

@@ -1,0 +1,409 @@
+"""Groups of settings, and in plain words what is wrong with those that somebody wrote.
+
+What is allowed for a key is said from its declaration, so that each key is explained alike and no
+word of a library reaches the user.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ErrorType
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+"""Of a folder: no separator, no hidden file, and nothing that a shell would read."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+
+A_NAME = "a name of at most 80 letters, digits, '_', '.' and '-' that begins with a letter or digit"
+
+LARGEST, SMALLEST = 10**9, 1e-12
+"""Of numbers, but 0, whose declaration says nothing else: no setting makes sense beyond."""
+
+_NOTHING = ("null", "Null", "NULL", "~")
+"""YAML's words for none, which Snakemake's ``--config`` hands on as text."""
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are mistakes and values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, info: Any) -> Any:
+        """Take YAML's words for none; refuse true and false for numbers, and impossible paths."""
+        kinds = set(_leaves(cls.model_fields[info.field_name].annotation))
+        if type(None) in kinds and isinstance(value, str) and value in _NOTHING:
+            return None
+        given = value if isinstance(value, list | tuple) else [value]
+        foreign = (bytes, bytearray) if bool in kinds else (bytes, bytearray, bool)
+        switched = any(isinstance(item, foreign) for item in given)
+        nowhere = Path in kinds and isinstance(value, str) and not _could_exist(value)
+        if switched or nowhere or (isinstance(value, str) and "\0" in value):
+            raise PydanticCustomError(_PLAIN, "")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _in_reach(cls, value: Any, info: Any) -> Any:
+        """Refuse numbers out of all proportion where the declaration has no limit."""
+        field = cls.model_fields[info.field_name]
+        limits = _limits(field.metadata, field.annotation)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, int | float):
+                continue
+            if abs(number) > LARGEST and not {"le", "lt"} & set(limits):
+                raise PydanticCustomError("large", f"at most {LARGEST:,} is allowed")
+            if 0 < abs(number) < SMALLEST:
+                raise PydanticCustomError("small", f"at least {SMALLEST} is allowed")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _each_once(cls, value: Any, info: Any) -> Any:
+        """Refuse repeated entries in a list of any length: all of them are sets."""
+        if isinstance(value, tuple) and _item_of_list(cls.model_fields[info.field_name].annotation):
+            for item in value:
+                if value.count(item) > 1:
+                    raise PydanticCustomError(
+                        "repeated",
+                        "{item} is given more than once",
+                        {"item": show(item)},
+                    )
+        return value
+
+
+def _could_exist(path: str) -> bool:
+    """Tell whether a path is one that file systems can have."""
+    parts = path.encode(errors="surrogateescape").split(b"/")
+    return bool(path.strip()) and len(path) < 4096 and max(map(len, parts)) < 256
+
+
+_PLAIN = "plain"
+"""Type of an error that is explained by what is allowed."""
+
+
+def is_name(value: object) -> bool:
+    """Tell whether a value is a `Name`."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def section_of(field: Any) -> type[BaseModel] | None:
+    """Return the model of a field that is a group of settings; None for any other field."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key of a model as a dotted name with its pydantic field."""
+    for name, field in model.model_fields.items():
+        if inner := section_of(field):
+            yield from walk(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def tidy(raw: Mapping[Any, Any], model: type[BaseModel]) -> dict[Any, Any]:
+    """Return settings with ``{}`` for each section that is empty, as if nothing were changed.
+
+    Parameters
+    ----------
+    raw : mapping
+        As read from YAML, where a section of which every line is a comment is None.
+    model : type of Section
+
+    Returns
+    -------
+    dict
+    """
+    tidied = dict(raw)
+    for name, field in model.model_fields.items():
+        if (inner := section_of(field)) and name in tidied:
+            value = {} if tidied[name] is None else tidied[name]
+            tidied[name] = tidy(value, inner) if isinstance(value, Mapping) else value
+    return tidied
+
+
+def find_mistakes(raw: Mapping[Any, Any], model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return one line for every mistake in settings.
+
+    Parameters
+    ----------
+    raw : mapping
+        As read from YAML.
+    model : type of Section
+        What they should be.
+    prefix : str
+        Put before each key, such as ``runs.mine.``.
+
+    Returns
+    -------
+    list of str
+        Each with its key, the value found and what is allowed.
+    """
+    problems: list[str] = []
+    sound = _known_keys(tidy(raw, model), model, model, "", prefix, problems)
+    try:
+        model.model_validate(sound)
+    except ValidationError as error:
+        return [*_explain(error, sound, model, prefix), *problems]
+    return problems
+
+
+def _known_keys(
+    raw: Mapping[Any, Any],
+    section: type[BaseModel],
+    model: type[BaseModel],
+    place: str,
+    prefix: str,
+    problems: list[str],
+) -> dict[str, Any]:
+    """Return what has a place in the model; add a line to `problems` for all else."""
+    sound: dict[str, Any] = {}
+    for key, value in raw.items():
+        field = section.model_fields.get(key) if isinstance(key, str) else None
+        full = f"{place}{key}" if isinstance(key, str) else f"{place}{show(key)}"
+        if field is None:
+            hint = suggest(full, value, model) if isinstance(key, str) else "; keys are words"
+            problems.append(f"{prefix}{_short(full)}: unknown key{hint}")
+        elif not (inner := section_of(field)):
+            sound[key] = value
+        elif isinstance(value, Mapping):
+            sound[key] = _known_keys(value, inner, model, f"{full}.", prefix, problems)
+        else:
+            example = next(iter(inner.model_fields))
+            problems.append(
+                f"{prefix}{full} = {show(value)}: must be a group of keys with their values, such "
+                f"as `{full.rpartition('.')[2]}: {{{example}: …}}`"
+            )
+    return sound
+
+
+def suggest(key: str, value: object, model: type[BaseModel]) -> str:
+    """Return what may be meant by an unknown key: how to nest it, the nearest, or all allowed."""
+    known = [name for name, _ in walk(model)] + list(model.model_fields)
+    section, _, last = key.rpartition(".")
+    if key in known:  # a name with dots in the place of a key in its section
+        return f"; write it below its section, as {_nested(key, value)}"
+    if near := _nearest(section, last, known):
+        return f"; did you mean {near}?"
+    here = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section]
+    return f"; allowed here: {', '.join(dict.fromkeys(here))}" if here else ""
+
+
+def _nearest(section: str, last: str, known: list[str]) -> str | None:
+    """Return the known key that is most like another one."""
+    siblings = {
+        name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section
+    }
+    everywhere = {name.rpartition(".")[2]: name for name in known}
+    if last in everywhere:
+        return everywhere[last]
+    for names in (siblings, everywhere):
+        if near := difflib.get_close_matches(last, names, n=1, cutoff=0.6):
+            return names[near[0]]
+    return None
+
+
+def _nested(key: str, value: object) -> str:
+    """Return a dotted key and its value as YAML below its sections."""
+    text = show_yaml(value)
+    for part in reversed(key.split(".")):
+        text = f"{{{part}: {text}}}"
+    return f"`{text[1:-1]}`"
+
+
+def _explain(
+    error: ValidationError, raw: Mapping[str, Any], model: type[BaseModel], prefix: str
+) -> list[str]:
+    """Return a line for each key at fault: its name, the value found and what is allowed."""
+    built_in = {*typing.get_args(ErrorType), "path_type", _PLAIN}
+    reasons: dict[str, list[str]] = {}
+    culprits: dict[str, list[object]] = {}
+    for item in error.errors():
+        key, rest = _split_location(item["loc"], model)
+        reasons.setdefault(key, [])
+        if item["type"] == "value_error":
+            reasons[key].append(str(item["ctx"]["error"]))
+        elif item["type"] not in built_in:
+            reasons[key].append(item["msg"])
+        elif any(isinstance(part, int) for part in rest) and item["type"] != "missing":
+            culprits.setdefault(key, []).append(item["input"])
+    lines = []
+    fields = dict(walk(model))
+    for key, own in reasons.items():
+        found = _look_up(raw, key)
+        if key not in fields:  # of a section as a whole
+            lines += [f"{prefix}{key}: {reason}" for reason in own]
+            continue
+        if own:
+            lines.append(f"{prefix}{key} = {show(found)}: {' and '.join(dict.fromkeys(own))}")
+            continue
+        wrong = dict.fromkeys(show(item) for item in culprits.get(key, []))
+        within = f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} not allowed; " * bool(
+            wrong
+        )
+        empty = ", or left out for its default" if found is None else ""
+        lines.append(
+            f"{prefix}{key} = {show(found)}: {within}must be {allowed(fields[key])}{empty}"
+        )
+    return lines
+
+
+def _split_location(
+    location: tuple[int | str, ...], model: type[BaseModel]
+) -> tuple[str, tuple[int | str, ...]]:
+    """Return the dotted key of a location, and what pydantic says of the place in its value."""
+    section, names = model, list[str]()
+    for depth, part in enumerate(location):
+        field = section.model_fields.get(str(part))
+        if field is None:
+            return ".".join(names), location[depth:]
+        names.append(str(part))
+        inner = section_of(field)
+        if inner is None:
+            return ".".join(names), location[depth + 1 :]
+        section = inner
+    return ".".join(names), ()
+
+
+def _look_up(raw: Any, key: str) -> Any:
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, Mapping) else None
+    return raw
+
+
+# ---- what is allowed, in words ---------------------------------------------------------------
+
+
+def allowed(field: Any) -> str:
+    """Return in words what a key may be, from its declaration."""
+    text = _in_words(field.annotation, field.metadata)
+    if isinstance(field.default, tuple) and field.default:
+        text += f", such as {show_yaml(list(field.default))}"
+    return text
+
+
+def _in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    limits = _limits(metadata)
+    if origin is Annotated:
+        return _in_words(arguments[0], [*metadata, *arguments[1:]])
+    if origin is Literal:
+        return _either(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        kinds = sorted(arguments, key=lambda kind: kind is type(None))
+        return _either(_in_words(kind, metadata) for kind in kinds)
+    if item := _item_of_list(annotation):
+        return f"a list of one or more {_plural(_in_words(item))}"
+    if origin is tuple:
+        return f"a list of {len(arguments)} {_plural(_in_words(arguments[0]))}"
+    if annotation in (int, float):
+        number = "a whole number" if annotation is int else "a number"
+        return f"{number}{_range(limits)}"
+    if annotation is str:
+        return A_NAME if "pattern" in limits else "text (in quotes if it reads as a number)"
+    return _WORDS.get(annotation, "of another kind")
+
+
+_WORDS: dict[Any, str] = {bool: "true or false", Path: "a path", type(None): "none"}
+
+
+def _plural(words: str) -> str:
+    """Return what the entries of a list may be."""
+    singular = re.fullmatch(r"an? ((?:whole )?number|path)(.*)", words)
+    return f"{singular[1]}s{singular[2]}" if singular else f"of {' and '.join(words.split(' or '))}"
+
+
+def _either(parts: Iterable[str]) -> str:
+    *others, last = parts
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _range(limits: Mapping[str, Any]) -> str:
+    """Return the limits of a number in words."""
+    if "ge" in limits and "le" in limits:
+        return f" from {limits['ge']} to {limits['le']}"
+    words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+    parts = [f"{word} {limits[sign]}" for sign, word in words.items() if sign in limits]
+    return f" {' and '.join(parts)}" if parts else ""
+
+
+def _limits(metadata: Iterable[Any], annotation: Any = None) -> dict[str, Any]:
+    """Return the limits among the metadata of a field, and those within its annotation."""
+    found: dict[str, Any] = {}
+    for limit in metadata:
+        found |= _limits(limit.metadata) if hasattr(limit, "metadata") else {}
+        for name in ("ge", "gt", "le", "lt", "min_length", "pattern"):
+            if getattr(limit, name, None) is not None:
+                found[name] = getattr(limit, name)
+    if typing.get_origin(annotation) is Annotated:
+        inner, *more = typing.get_args(annotation)
+        return found | _limits(more, inner)
+    for part in typing.get_args(annotation):
+        found |= _limits((), part)
+    return found
+
+
+def _item_of_list(annotation: Any) -> Any:
+    """Return the type of the entries of a list of any length; None for what is no such list."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple and len(arguments) == 2 and arguments[1] is ...:
+        return arguments[0]
+    return None
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the plain types that a value, or an entry of a list, may have."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        yield from _leaves(arguments[0])
+    elif origin is Literal:
+        yield from map(type, arguments)
+    elif origin is not None:
+        for part in arguments:
+            yield from _leaves(part)
+    else:
+        yield annotation
+
+
+# ---- values as they are shown ----------------------------------------------------------------
+
+_repr = reprlib.Repr()
+_repr.maxstring, _repr.maxother, _repr.maxlong = 100, 100, 40
+_repr.maxlist, _repr.maxdict, _repr.maxlevel = 8, 4, 3
+
+
+def show(value: object) -> str:
+    """Return a value in one short line, in the words of YAML."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    text = _repr.repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 120 else f"{text[:120]}…"
+
+
+def show_yaml(value: object) -> str:
+    """Return a value as one short line of YAML."""
+    try:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    except yaml.YAMLError:
+        return show(value)
+    text = re.sub(r"\n\.\.\.\n$", "", text).strip()
+    return text if len(text) <= 60 and "\n" not in text else "…"
+
+
+def _short(key: str) -> str:
+    """Return a key that may be of any length and hold anything."""
+    shown = key if key.isprintable() else repr(key)
+    return shown if len(shown) <= 120 else f"{shown[:120]}…"
