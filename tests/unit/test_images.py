@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -34,6 +35,9 @@ def check(path: Path, expected: np.ndarray, tolerance: int = 0) -> None:
     found = open_image(path, LIMIT)
     assert found.dtype == np.uint8
     assert found.shape == expected.shape == (*image_size(path, LIMIT), 3)
+    content = path.read_bytes()
+    assert image_size(content, LIMIT) == found.shape[:2]
+    assert np.array_equal(open_image(content, LIMIT), found)
     assert np.abs(found.astype(int) - expected).max() <= tolerance
 
 
@@ -165,11 +169,14 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("I am a photograph")
     (tmp_path / "code.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n")
     (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe.jpg").symlink_to("pipe")  # opening it would wait for ever
     for name, reason in (
         ("empty.jpg", "empty"),
         ("text.jpg", "not an image"),
         ("code.jpg", "not an image"),
         ("folder.jpg", "not an image"),
+        ("pipe.jpg", "not an image"),
         ("absent.jpg", "does not exist"),
     ):
         for read in (open_image, image_size):

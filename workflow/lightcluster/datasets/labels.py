@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError, ImageError
-from lightcluster.features.images import FORMATS
 from lightcluster.files import replacing
+from lightcluster.images.recognition import NoImageError, open_plain
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     """
     values = TAXONOMIES[label.taxonomy].values if label.taxonomy else None
     try:
-        with Image.open(label.path, formats=FORMATS) as image:
+        with open_plain(label.path) as image:
             if (image.height, image.width) != tuple(size):
                 raise ImageError(
                     f"label is {image.height} x {image.width}, its image {size[0]} x {size[1]} "
@@ -165,6 +164,8 @@ def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
                 raise ImageError(f"label has mode {image.mode}; it must have a single channel")
             image.load()
             ids = np.asarray(image)
+    except NoImageError as error:
+        raise ImageError(f"label cannot be read ({error})") from None
     except ImageError:
         raise
     except FileNotFoundError:

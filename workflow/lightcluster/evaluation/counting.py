@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightcluster.datasets.labels import (
     IGNORED,
@@ -26,6 +25,7 @@ from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.evaluation.confusion import count_confusion as count
 from lightcluster.evaluation.protocols import FrameName, frames_of, to_frame
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
+from lightcluster.images.recognition import open_plain
 from lightcluster.masks.consistency import LEVELS, read_patch_masks
 from lightcluster.masks.refinement import read_pixel_masks
 from lightcluster.masks.upsampling import upsample
@@ -229,7 +229,7 @@ def count_confusion(
     cells: dict[str, list[NDArray[np.int64]]] = {frame: [] for frame in frames}
     image_ids: list[str] = []
     for number, row, truth in _labelled(image_order, rows, names, ignore):
-        with Image.open(segmentation / row.output) as image:
+        with open_plain(segmentation / row.output) as image:
             predicted = np.asarray(image)
         if masks is None:
             label = find_segments(predicted)

@@ -9,27 +9,27 @@ Photographs come as Pillow's eight bits per channel and everything else is broug
   stretched from minimum to maximum if none does.
 - Of several frames or pages the first is taken.
 
-Only the formats in ``FORMATS`` are tried: Pillow also opens some that run other programs.
-
-Pillow's own limit on the number of pixels is one global for the process and is switched off
-here; each function checks the header against its ``max_pixels`` before anything is decoded.
+Each function checks the header against its ``max_pixels`` before anything is decoded. Formats are
+known by the first bytes, see `images.recognition`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from lightcluster.errors import ConfigError, ImageError
+from lightcluster.images.recognition import DECODERS, open_header
 
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
-
-Image.MAX_IMAGE_PIXELS = None
+FORMATS = tuple(DECODERS)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,13 +56,14 @@ class ImageRow(NamedTuple):
 
 
 def open_image(
-    path: Path, max_pixels: int, draft_size: tuple[int, int] | None = None
+    source: Path | bytes, max_pixels: int, draft_size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
     """Decode an image file into eight-bit RGB.
 
     Parameters
     ----------
-    path : Path
+    source : Path or bytes
+        Where the file is, or its whole content.
     max_pixels : int
         Larger images are refused by their header.
     draft_size : (height, width), optional
@@ -81,7 +82,7 @@ def open_image(
         If the file is missing, empty, no image, too large or damaged. The message does not
         name the file.
     """
-    with _open_header(path, max_pixels) as image:
+    with _open_header(source, max_pixels) as image:
         orientation = _orientation(image)
         try:
             if draft_size is not None:
@@ -121,15 +122,21 @@ def open_row(
         raise ImageError(f"{row.path}: {error}") from error
 
 
-def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
+def image_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:
     """Height and width of the upright image, from the header alone.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        Where the file is, or its whole content.
+    max_pixels : int
 
     Raises
     ------
     ImageError
         If the file is missing, empty, no image or has more than ``max_pixels`` pixels.
     """
-    with _open_header(path, max_pixels) as image:
+    with _open_header(source, max_pixels) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
@@ -239,22 +246,30 @@ def prepare_image(
     return prepared
 
 
-def _open_header(path: Path, max_pixels: int) -> Image.Image:
+def _open_file(source: Path | bytes) -> BinaryIO:
+    if isinstance(source, bytes):
+        return BytesIO(source)
     try:
-        if path.stat().st_size == 0:
-            raise ImageError("the file is empty")
-        image = Image.open(path, formats=FORMATS)
+        if not stat.S_ISREG(source.stat().st_mode):  # opening a FIFO waits, perhaps for ever
+            raise ImageError("a folder or a special file, not an image")
+        return source.open("rb")
     except FileNotFoundError as error:
         raise ImageError("the file does not exist") from error
-    except ImageError:
-        raise
-    except Exception as error:  # header parsers raise whatever a damaged file leads them to
-        raise ImageError(f"not an image in a format among {', '.join(FORMATS)}") from error
-    width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise ImageError(f"{width} × {height} pixels; at most {max_pixels} are allowed")
-    return image
+    except OSError as error:
+        raise ImageError(f"the file cannot be opened ({error.strerror})") from error
+
+
+@contextmanager
+def _open_header(source: Path | bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """Give an image whose header is read, and whose size is allowed."""
+    with _open_file(source) as file:
+        if not file.read(1):
+            raise ImageError("the file is empty")
+        image = open_header(file)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError(f"{width} × {height} pixels; at most {max_pixels} are allowed")
+        yield image
 
 
 def _orientation(image: Image.Image) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 from pydensecrf import densecrf
 
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.features.images import open_image
+from lightcluster.features.images import open_row
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.masks.guided import Guided, refine_guided
@@ -207,7 +207,7 @@ def refine_masks(
     patches = read_patch_masks(patch_masks)
     packed, sizes = [], []
     for number, image_id in enumerate(progress(patches.image_id, "refine")):
-        image = open_image(rows[image_id].path, max_pixels)
+        image = open_row(rows[image_id].image, max_pixels)
         mask = refine_mask(
             patches.score_of(number),
             image,

@@ -17,7 +17,7 @@ from PIL import Image
 from lightcluster.ahead import compute_ahead
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.backbone import Backbone, resolve_precision
-from lightcluster.features.images import open_image, prepare_image
+from lightcluster.features.images import open_row, prepare_image
 from lightcluster.features.passes import compute_features, images_in_pass
 from lightcluster.features.step import open_backbone
 from lightcluster.files import encode_names, write_arrays
@@ -178,7 +178,7 @@ def embed_regions(
     image_of, boxes, areas = [], [], []
 
     def prepare(number: int) -> list[tuple[Crop, NDArray[np.float32]]]:
-        image = open_image(rows[masks.image_id[number]].path, max_pixels)
+        image = open_row(rows[masks.image_id[number]].image, max_pixels)
         found = crop_regions(
             image, masks.mask_of(number), min_area=min_area, margin=margin, masked=masked
         )

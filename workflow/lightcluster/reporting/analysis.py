@@ -18,7 +18,7 @@ from lightcluster.clustering.superclasses import superclasses_of_shard
 from lightcluster.datasets.labels import IGNORED, Classes, read_classes, read_label, to_indices
 from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.errors import ImageError
-from lightcluster.features.images import open_image
+from lightcluster.features.images import open_row
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import decode_names, read_arrays, replacing
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
@@ -122,7 +122,7 @@ def typical_regions(regions: Mapping[str, Path], labelling: Path) -> Nearest:
 
 def cut_tile(tile: Tile, row: Row, max_pixels: int, margin: float) -> Image.Image:
     """Return the picture of a tile: the image, or the box of a region, shrunk to fit."""
-    pixels = open_image(row.path, max_pixels)
+    pixels = open_row(row.image, max_pixels)
     if tile.box is not None:
         top, left, bottom, right = grow_box(np.asarray(tile.box), margin, pixels.shape[:2])
         pixels = pixels[top:bottom, left:right]

@@ -24,6 +24,7 @@ from skimage import measure
 from lightcluster import __version__
 from lightcluster.errors import StoreError
 from lightcluster.files import replacing
+from lightcluster.images.recognition import open_plain
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import Sample, iter_manifest
 
@@ -135,7 +136,7 @@ def iter_segmentations(
         sharded = segmentation / sample.shard / sample.row.output
         path = sharded if sharded.is_file() else segmentation / sample.row.output
         try:
-            with Image.open(path, formats=("PNG",)) as image:
+            with open_plain(path) as image:
                 classes = np.asarray(image)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             raise StoreError(f"{path}: cannot be read ({error}); make it again") from None

@@ -24,7 +24,7 @@ from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.features.backbone import Backbone, Facet, Precision, resolve_precision
 from lightcluster.features.extraction import prepare_row
-from lightcluster.features.images import open_image, target_size
+from lightcluster.features.images import open_row, target_size
 from lightcluster.features.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.consistency import read_patch_masks
@@ -267,5 +267,5 @@ def draw_parts(one: Masked, maps: Mapping[Facet, NDArray[np.int64]], max_pixels:
     """Return an image beside its parts."""
     key = ColourKey(None, np.arange(max(int(found.max()) for found in maps.values()) + 1), "")
     segmentations = {f"parts by {facet}": (found, key) for facet, found in maps.items()}
-    image = open_image(one.row.path, max_pixels, draft_size=CELL)
+    image = open_row(one.row.image, max_pixels, draft_size=CELL)
     return make_strip(one.row, image, {}, segmentations, None)

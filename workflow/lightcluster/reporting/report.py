@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
 from lightcluster.datasets.manifest import Row
@@ -23,8 +22,9 @@ from lightcluster.evaluation.counting import STAGES, iter_images, read_class_cou
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.protocols import FrameName, frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of
-from lightcluster.features.images import open_image
+from lightcluster.features.images import open_row
 from lightcluster.files import replacing
+from lightcluster.images.recognition import open_plain
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
 from lightcluster.masks.refinement import PixelMasks, read_pixel_masks
 from lightcluster.progress import progress
@@ -393,8 +393,8 @@ def read_image(
     ImageError
         If one of them can no longer be read.
     """
+    image = open_row(row.image, max_pixels, draft_size=box)
     try:
-        image = open_image(row.path, max_pixels, draft_size=box)
         if row.label is None or classes is None:
             return image, None
         label = read_label(row.label, (row.height, row.width))
@@ -412,9 +412,9 @@ def read_segmentation(path: Path) -> NDArray[np.integer]:
         If it is missing or damaged.
     """
     try:
-        with Image.open(path) as image:
+        with open_plain(path) as image:
             return np.asarray(image)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ImageError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 
 
