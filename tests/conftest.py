@@ -21,6 +21,7 @@ from forked import dry_run
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
 TIMEOUT = 600
+_ASIDE = {"logs", "benchmarks", ".snakemake_timestamp", ".lock", ".publishing"}
 TIMINGS = re.compile(rb"<h2>Time and memory</h2>.*?</table>", re.S)
 FAST: dict[str, dict[str, Any]] = {
     "backbone": {"model": "vit_tiny_patch16_224", "weights": "random"},
@@ -140,7 +141,7 @@ def _digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted((folder / "results").rglob("*")):
         place = path.relative_to(folder)
-        aside = {"logs", "benchmarks", ".snakemake_timestamp", ".lock"} & set(place.parts)
+        aside = _ASIDE & set(place.parts)
         if path.is_file() and not aside:
             content = path.read_bytes()
             if path.suffix == ".html":
@@ -165,6 +166,12 @@ def settings_file():
 def fast_config():
     """``fast_config(*changes)``: `FAST` with `changes` put over it, one after another."""
     return lambda *changes: functools.reduce(merge, changes, FAST)
+
+
+@pytest.fixture(scope="session", name="merge")
+def _merge():
+    """``merge(config, changes)``: nested settings put over others."""
+    return merge
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from lightcluster.config import BackboneSettings
+from lightcluster.identity import weights_id
+
 DEMO = {
     "dataset": {"demo": {"scenes": 8}, "shard_size": 4},
     "clustering": {"restarts": 1, "iterations": 3},
@@ -211,6 +214,74 @@ def test_a_job_that_dies_costs_its_shard_alone(
     assert result.returncode == 0, result.stdout
     assert digests(new_folder).items() <= digests(finished[0]).items()
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+# ---- snakemake killed alone ------------------------------------------------------------------
+
+
+@pytest.fixture
+def outlive(new_folder, settings_file):
+    """``outlive(config, until)``: kill snakemake while a step is at work; return the step, stopped.
+
+    The step is a process that would go on, as after ``kill -9`` of snakemake alone.
+    """
+    left: list[int] = []
+
+    def kill_alone(config, until: str, *targets: str) -> int:
+        process = start(new_folder, config, settings_file, *targets, "--until", until)
+        words = f"lightcluster\0{until.replace('_', '-')}"
+        while not (found := pids_of(new_folder, words)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        (step,) = found
+        os.kill(step, signal.SIGSTOP)
+        left.append(step)
+        process.kill()
+        process.wait()
+        return step
+
+    yield kill_alone
+    for step in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(step, signal.SIGKILL)
+
+
+def let_go(step: int) -> None:
+    """Let a stopped process go on to its end."""
+    os.kill(step, signal.SIGCONT)
+    while Path(f"/proc/{step}/cwd").exists():
+        time.sleep(0.05)
+
+
+def test_a_step_that_outlives_its_run_does_not_replace_a_newer_result(
+    outlive, new_folder, run_snakemake, config, digests, merge
+):
+    until = "generate_demo"
+    older, newer = (merge(config, {"dataset": {"demo": {"seed": seed}}}) for seed in (1, 2))
+    step = outlive(older, until)
+    result = run_snakemake(new_folder, "--until", until, config=newer)
+    assert result.returncode == 0, result.stdout
+    before = digests(new_folder)
+    let_go(step)
+    assert digests(new_folder) == before
+    assert not list((new_folder / "results").rglob("*.tmp"))
+    look = run_snakemake(new_folder, "--dry-run", "--until", until, config=newer)
+    assert re.search(r"^total +0$", look.stdout, re.MULTILINE), look.stdout
+
+
+def test_no_unlocking_though_it_was_the_weights_that_were_being_made(
+    outlive, new_folder, run_snakemake, config
+):
+    name = weights_id(BackboneSettings(**config["backbone"]))
+    target = f"results/weights/{name}.safetensors"
+    step = outlive(config, "fetch_weights", target)
+    (note,) = (new_folder / ".snakemake" / "locks").iterdir()
+    assert target in note.read_text()
+    result = run_snakemake(new_folder, target, config=config)
+    assert result.returncode == 0, result.stdout
+    made = (new_folder / target).stat()
+    let_go(step)
+    assert (new_folder / target).stat() == made
 
 
 # ---- two runs at once ------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from lightcluster.commission import end_with_the_run
 from lightcluster.errors import LightClusterError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("faiss").setLevel(logging.WARNING)
     try:
+        end_with_the_run()
         app()
     except LightClusterError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)

@@ -33,3 +33,7 @@ class ModelError(LightClusterError):
 
 class StoreError(LightClusterError):
     """A file written by an earlier step that is missing, damaged or of another version."""
+
+
+class OutlivedError(LightClusterError):
+    """A step whose run is at work no more, and which may leave no result."""

@@ -1,42 +1,39 @@
 """One run at a time in a folder of results; a killed one leaves nothing to clear away.
 
 Snakemake notes the files that it is about to make in ``.snakemake/locks`` and refuses to start
-while they are noted, which they still are after a ``kill -9`` or a power loss. Beside them stands
-a lock of the operating system here, which ends with the process that holds it and so tells
-notes of the living from notes of the dead.
+while they are noted, which they still are after a ``kill -9`` or a power loss. Locks that end with
+their process tell notes of the living from notes of the dead.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
-import socket
+import secrets
 import time
 from pathlib import Path
+from typing import Any
 
+from lightcluster.commission import LOCK, PUBLISHING, environment
 from lightcluster.errors import LightClusterError
+from lightcluster.locks import EXCLUSIVE, Lock, try_lock
+
+_PATIENCE = 10.0
+"""Seconds that a run waits for a step of an earlier one to put a result in its place."""
 
 
-class RunLock:
+class RunLock(Lock):
     """The lock of a folder of results.
 
     Parameters
     ----------
     folder : Path
         Of the results of one dataset; made when the lock is taken.
-
-    Notes
-    -----
-    On a file system without such locks (``flock``) nobody ever seems to be at work, and only
-    Snakemake's own notes guard the folder.
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder / LOCK)
         self.folder = folder
-        self.file = folder / ".lock"
-        self._held: int | None = None
 
     def obstacle(self) -> str | None:
         """Return why a run could not start in the folder now; None if it could."""
@@ -46,69 +43,48 @@ class RunLock:
             return self._denial("it is read-only")
         return None
 
-    def holder(self) -> str | None:
-        """Return which run is at work in the folder now, in words; None if there is none."""
-        try:
-            descriptor = os.open(self.file, os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _describe(descriptor)
-        except OSError:
-            return None
-        finally:
-            os.close(descriptor)
-        return None
-
-    def acquire(self) -> None:
+    def acquire(self) -> dict[str, str]:
         """Take the lock until this process ends.
+
+        Returns
+        -------
+        dict of str to str
+            The environment of the steps of this run, see `commission`.
 
         Raises
         ------
         LightClusterError
             If another run holds it, or the folder cannot be written to.
         """
+        token = secrets.token_hex(8)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+            taken = self.take(token)
         except OSError as error:
             raise LightClusterError(self._denial(error.strerror)) from None
+        if not taken:
+            raise LightClusterError(self._refusal(self.holder() or "another run"))
+        return environment(self.folder, token)
+
+    def _write(self, descriptor: int, note: dict[str, Any]) -> None:
+        """Write the token while no step of an earlier run is putting a result in its place."""
+        publishing = os.open(self.folder / PUBLISHING, os.O_RDWR | os.O_CREAT, 0o666)
+        end = time.monotonic() + _PATIENCE
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _describe(descriptor)
-            os.close(descriptor)
-            raise LightClusterError(self._refusal(holder)) from None
-        except OSError:  # a file system without locks
-            os.close(descriptor)
-            return
-        note = {"process": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}
-        os.truncate(descriptor, 0)
-        os.write(descriptor, json.dumps(note).encode())
-        self._held = descriptor
-
-    def forget_the_dead(self, notes: Path) -> None:
-        """Remove the notes of runs that made files in this folder and are no more.
-
-        Parameters
-        ----------
-        notes : Path
-            ``.snakemake/locks``. Notes of runs on other datasets are left alone.
-        """
-        if self.holder() is not None:
-            return
-        for note in notes.glob("*.lock"):
-            with contextlib.suppress(OSError):
-                lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
-                if any(Path(line).is_relative_to(self.folder) for line in lines):
-                    note.unlink()
+            while try_lock(publishing, EXCLUSIVE) is False:
+                if time.monotonic() > end:
+                    raise LightClusterError(
+                        f"{self.folder}: a step of an earlier run is still writing there; end its "
+                        "processes, then start again"
+                    )
+                time.sleep(0.05)
+            super()._write(descriptor, note)
+        finally:
+            os.close(publishing)
 
     def _refusal(self, holder: str) -> str:
         return (
             f"{self.folder}: {holder} is at work there; let it finish, or end it, then start again "
-            "(a dry run, `snakemake -n`, disturbs nobody)"
+            f"(a dry run, `snakemake -n`, disturbs nobody). If it is no more, delete {self.file}"
         )
 
     def _denial(self, reason: str | None) -> str:
@@ -118,10 +94,59 @@ class RunLock:
         )
 
 
-def _describe(descriptor: int) -> str:
-    """Put what a lock's holder wrote into it into words."""
-    try:
-        note = json.loads(os.pread(descriptor, 1000, 0))
-        return f"process {note['process']} on {note['host']} (since {note['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "another run"
+class Notes:
+    """Snakemake's notes of the files that runs are about to make.
+
+    A run that has its lock signs its notes with it. Until then, from before its notes are there, it
+    holds a lock for the start of a run: a note that is not signed, while nobody starts, is of the
+    dead.
+
+    Parameters
+    ----------
+    folder : Path
+        ``.snakemake``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "locks"
+        self._start = Lock(folder / "lightcluster.start")
+        self._found: set[Path] = set()
+
+    def begin(self, results: Path, wait: float = 5.0) -> None:
+        """Remove the notes of the dead, and let nobody else start before `sign` or the end.
+
+        Parameters
+        ----------
+        results : Path
+            The folder that the folders of all runs are in, as notes name it.
+        wait : float
+            Seconds to wait for another that is starting; while it is, only notes that are signed
+            are known to be of the dead.
+        """
+        alone = False
+        with contextlib.suppress(OSError):
+            alone = self._start.take(wait=wait)
+        for note in self._all():
+            with contextlib.suppress(OSError):
+                signed, places = _runs_of(note, results)
+                if (alone or signed) and not any(RunLock(place).holder() for place in places):
+                    note.unlink()
+        self._found = set(self._all())
+
+    def sign(self, lock: RunLock) -> None:
+        """Sign the notes of this run with its lock; others may start now."""
+        for note in set(self._all()) - self._found:
+            with contextlib.suppress(OSError), note.open("a", encoding="utf-8") as file:
+                file.write(f"{lock.file}\n")
+        self._start.release()
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("*.lock"))
+
+
+def _runs_of(note: Path, results: Path) -> tuple[bool, set[Path]]:
+    """Return whether a note is signed, and the folder of its run: all that it may be, if not."""
+    lines = [Path(line) for line in note.read_text("utf-8", errors="replace").splitlines()]
+    signatures = {line.parent for line in lines if line.name == LOCK}
+    inside = (line.relative_to(results).parts for line in lines if line.is_relative_to(results))
+    return bool(signatures), signatures or {results / parts[0] for parts in inside if parts}

@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -7,12 +8,13 @@ sys.path.insert(0, str(WORKFLOW))
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from lightcluster.commission import VARIABLE
 from lightcluster.config import parse_config
 from lightcluster.configfiles import as_written
 from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
-from lightcluster.layout import Layout, prepare_environment, summary, unfinished
-from lightcluster.runlock import RunLock
+from lightcluster.layout import RESULTS, Layout, prepare_environment, summary, unfinished
+from lightcluster.runlock import Notes, RunLock
 from lightcluster.steps import FITTED, OURS, STEPS, TRAINED
 
 prepare_environment(WORKFLOW)
@@ -34,12 +36,13 @@ LABELLED = LAYOUT.labelled
 CLASSES = [f"{DATASET}/classes.csv"] if LAYOUT.has_classes else []
 RUN = f"{DATASET}/{{run}}"
 LOCK = RunLock(Path(DATASET))
+NOTES = Notes(Path(".snakemake"))
 
 if workflow.is_main_process:
+    os.environ.pop(VARIABLE, None)
     if obstacle := LOCK.obstacle():
         logger.warning(obstacle)
-    else:
-        LOCK.forget_the_dead(Path(".snakemake", "locks"))
+    NOTES.begin(Path(RESULTS))
 
 
 def any_of(runs):
@@ -258,11 +261,12 @@ def comparison_targets():
 
 
 def take_lock():
-    """Keep other runs out of the folder of results until this process ends."""
+    """Keep other runs out of the folder of results until this process ends; tell the steps."""
     try:
-        LOCK.acquire()
+        os.environ.update(LOCK.acquire())
     except LightClusterError as error:
         raise WorkflowError(str(error)) from None
+    NOTES.sign(LOCK)
 
 
 def last_words(lines):
