@@ -359,6 +359,67 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert names_in(tmp_path) == [".a.npz.77.tmp", "[a].npz"]
 
 
+# ---- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127 + "a", "日" * 85])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name, is_folder):
+    for _ in range(2):
+        with replacing(tmp_path / name) as temporary:
+            write_folder(temporary, "new") if is_folder else temporary.write_text("new")
+    assert names_in(tmp_path) == [name]
+
+
+def test_another_file_whose_name_begins_alike_is_not_disturbed(tmp_path):
+    with replacing(tmp_path / "a.json") as temporary:
+        temporary.write_text("half")
+        with replacing(tmp_path / "a") as other:
+            other.write_text("whole")
+        assert temporary.read_text() == "half"
+    assert names_in(tmp_path) == ["a", "a.json"]
+
+
+# ---- what reaches the disk -----------------------------------------------------------------------
+
+
+def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A loss of power after the renaming finds whole files; in which order they came is kept."""
+    happened: list[str] = []
+    sync, rename = os.fsync, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        happened.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    def note_rename(source: Path, target: Path) -> None:
+        happened.append(f"renamed to {target.name}")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    with replacing(tmp_path / "folder") as temporary:
+        (temporary / "sub").mkdir(parents=True)
+        (temporary / "a").write_text("a")
+        (temporary / "sub" / "b").write_text("b")
+    assert sorted(happened[:4]) == sorted(["a", "b", "sub", temporary.name])
+    assert happened[4:] == ["renamed to folder", tmp_path.name]
+    happened.clear()
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_text("a")
+    assert happened == [temporary.name, "renamed to file", tmp_path.name]
+
+
+def test_a_disk_that_is_full_only_when_it_is_written_to_is_noticed(tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="file: cannot be written"):
+        write_arrays(tmp_path / "file", a=np.zeros(3))
+    assert names_in(tmp_path) == []
+
+
 # ---- what is no file -----------------------------------------------------------------------------
 
 

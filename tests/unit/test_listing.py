@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
@@ -241,6 +242,44 @@ def test_outputs_are_unique_on_any_file_system_and_in_the_folder_of_their_image(
         assert name.endswith(".png")
         assert PurePosixPath(name).parent == PurePosixPath(image_id).parent
         assert PurePosixPath(name).name.startswith(PurePosixPath(image_id).stem)
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "é" * 125, "日" * 83, "\udcff" * 251, "a\u0301" * 83])
+def test_outputs_of_long_names_can_be_written(tmp_path, stem):
+    ids = [
+        f"{folder}{stem}{suffix}" for folder in ("", "b/") for suffix in (".jpg", ".png", ".JPG")
+    ]
+    names = output_names(ids)
+    assert len(set(names)) == len(ids)
+    for image_id, name in zip(ids, names, strict=True):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        assert name.endswith(".png")
+        assert len(os.fsencode(path.name)) <= 255
+        assert PurePosixPath(name).parent == PurePosixPath(image_id).parent
+        assert path.name[:50] == PurePosixPath(image_id).name[:50]
+    assert output_names([f"{stem}.jpg"]) == [f"{stem}.png"]
+
+
+def test_outputs_whose_accents_alone_differ_are_two_on_any_file_system():
+    names = output_names(["caf\u00e9.jpg", "cafe\u0301.jpg", "CAFE\u0301.jpg"])
+    assert len({normalize("NFC", name).casefold() for name in names}) == 3
+
+
+def test_an_output_that_is_named_like_the_digest_of_another():
+    ids = ["a.jpg", "A.jpg"]
+    ids += [f"{name.removesuffix('.png')}.bmp" for name in output_names(ids)]
+    assert len({name.casefold() for name in output_names(ids)}) == 4
+
+
+def test_pipes_are_listed_so_that_they_are_rejected_by_name(images):
+    write(images, "a.jpg")
+    os.mkfifo(images / "b.jpg")
+    (images / "c.jpg").symlink_to("b.jpg")
+    (images / "d.jpg").symlink_to("/dev/zero")
+    entries = list_dataset(DatasetSettings(format="folder", images=images), images)
+    assert [entry.image_id for entry in entries] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 
 
 @settings(deadline=None)

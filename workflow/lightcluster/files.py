@@ -7,7 +7,6 @@ so a damaged file is an error that names it; nothing in it is ever unpickled.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from lightcluster.commission import publishing
 from lightcluster.errors import StoreError
+from lightcluster.names import LONGEST, shortened
 
 _REMEDIES = {
     errno.ENOSPC: "make room",
@@ -77,7 +77,7 @@ def replacing(path: Path) -> Iterator[Path]:
     OutlivedError
         If the run that started this step is at work no more; see `commission`.
     """
-    stem = shortened(path.name, _LONGEST - len(f"..{os.getpid()}.tmp"))
+    stem = shortened(path.name, LONGEST - len(f"..{os.getpid()}.tmp"))
     temporary, aside = (
         path.with_name(f".{stem}.{os.getpid()}.{ending}") for ending in ("tmp", "old")
     )
@@ -139,19 +139,6 @@ def _flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-_LONGEST = 255
-"""Bytes of the name of a file or folder at most, on nearly every file system."""
-
-
-def shortened(name: str, most: int = _LONGEST) -> str:
-    """Return a name of at most `most` bytes: itself, or its beginning and a digest of it all."""
-    whole = os.fsencode(name)
-    if len(whole) <= most:
-        return name
-    digest = hashlib.blake2b(whole, digest_size=4).hexdigest()
-    return f"{whole[: most - len(digest) - 1].decode('utf-8', 'ignore')}.{digest}"
 
 
 def _remove(path: Path) -> None:

@@ -10,16 +10,18 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from posixpath import splitext
 from typing import Literal
+from unicodedata import normalize
 
 from lightcluster.config import DatasetSettings
 from lightcluster.datasets.benchmarks import BENCHMARKS, Benchmark
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError
+from lightcluster.names import LONGEST, cut, fits
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -355,7 +357,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, int]]:
     """Yield the path below `folder` and the size in bytes of all files.
 
     Hidden files and folders are skipped, links followed, but not to a folder that they are in.
-    Links to nothing are yielded, so that they are named as bad images rather than overlooked.
+    Links to nothing, pipes and the like are yielded, too, so that they are named as bad images
+    rather than overlooked.
     """
     pending = [("", frozenset({os.path.realpath(folder)}))]
     while pending:
@@ -374,37 +377,51 @@ def _walk(folder: Path) -> Iterator[tuple[str, int]]:
                 inside = os.path.realpath(item.path)
                 if inside not in above:
                     pending.append((f"{below}{item.name}/", above | {inside}))
-            elif is_file:
-                yield below + item.name, item.stat().st_size
-            elif item.is_symlink():
-                yield below + item.name, item.stat(follow_symlinks=False).st_size
+            else:
+                yield below + item.name, item.stat(follow_symlinks=is_file).st_size
 
 
 def output_names(image_ids: list[str]) -> list[str]:
     """Return a unique ``.png`` path for each image: its own with the suffix replaced.
 
-    Images of one folder that differ in the suffix alone keep it (``a.jpg.png``, ``a.tif.png``);
-    upper and lower case are not told apart, as on some file systems. No name is that of a folder.
+    Images of one folder that differ in the suffix alone keep it (``a.jpg.png``, ``a.tif.png``), and
+    get a digest where that does not help. Upper and lower case are not told apart, nor are ways to
+    encode an accent, as on some file systems. No name is that of a folder, and none is longer than
+    255 bytes: a longer one is cut, and gets a digest too.
     """
     holding = {image_id.rpartition("/")[0] for image_id in image_ids} - {""}
     folders = {
-        str(folder).casefold()
+        _folded(str(folder))
         for deepest in holding
         for folder in (PurePosixPath(deepest), *PurePosixPath(deepest).parents)
     }
-    plain = [f"{splitext(image_id)[0]}.png" for image_id in image_ids]
-    taken = Counter(name.casefold() for name in (*plain, *folders))
-    names = [
-        name if taken[name.casefold()] == 1 else f"{image_id}.png"
-        for image_id, name in zip(image_ids, plain, strict=True)
-    ]
-    taken = Counter(name.casefold() for name in (*names, *folders))
-    return [
-        name
-        if taken[name.casefold()] == 1
-        else f"{name.removesuffix('.png')}.{_digest(image_id)[:8]}.png"
-        for image_id, name in zip(image_ids, names, strict=True)
-    ]
+    names = [f"{splitext(image_id)[0]}.png" for image_id in image_ids]
+    others: tuple[Callable[[str, str], str], ...] = (
+        lambda name, image_id: f"{image_id}.png",
+        lambda name, image_id: _with_digest(name, _digest(image_id)[:8]),
+        lambda name, image_id: _with_digest(name, _digest(image_id)),
+    )
+    for other in others:
+        keys = [_folded(name) for name in names]
+        taken = Counter([*keys, *folders])
+        names = [
+            name if taken[key] == 1 and fits(name) else other(name, image_id)
+            for name, key, image_id in zip(names, keys, image_ids, strict=True)
+        ]
+    return names
+
+
+def _with_digest(name: str, digest: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    ending = f".{digest}.png"
+    return f"{folder}{slash}{cut(last.removesuffix('.png'), LONGEST - len(ending))}{ending}"
+
+
+def _folded(name: str) -> str:
+    """Return what names that some file systems take for the same have in common."""
+    if name.isascii():
+        return name.lower()
+    return normalize("NFD", normalize("NFD", name).casefold())
 
 
 def count_shards(images: int, shard_size: int | Literal["auto"]) -> int:
