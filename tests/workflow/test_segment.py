@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from lightcluster.datasets.scenes import SceneStyle, render_scene
+from lightcluster.locks import Lock
 from lightcluster.model import segment
 
 NAMES = [f"scene {index}.png" for index in range(5)]
@@ -88,18 +90,27 @@ def test_new_images_twice_from_python(model, tmp_path, read_rows):
     (images / "broken.jpg").write_bytes(b"no image")
     (images / "sub").mkdir()
     (images / "deep.png").rename(images / "sub" / "c 'é;.png")
+    for suffix in (".jpg", ".png"):  # as long as names can be, and the same but for the suffix
+        with Image.open(images / "a.png") as image:
+            image.save(images / f"{'n' * 251}{suffix}")
+    os.mkfifo(images / "pipe")
+    (images / "pipe.png").symlink_to("pipe")
     killed = tmp_path / "out" / ".lightcluster-1234"
     killed.mkdir(parents=True)
     (tmp_path / "out" / "segment.json").write_text("{}")
+    (tmp_path / "out" / ".lock").write_text('{"process": 1}')  # of a call that was killed
     first = segment([images], model, tmp_path / "out")
     assert not killed.exists()
     before = pngs(first)
-    assert sorted(before) == ["a.png", "b.png", "sub/c 'é;.png"]
+    long = [name for name in before if name.startswith("n" * 240)]
+    assert sorted(set(before) - set(long)) == ["a.png", "b.png", "sub/c 'é;.png"]
+    assert len(long) == 2
+    assert pngs(tmp_path / "out" / "masks").keys() == before.keys()
     with Image.open(first / "b.png") as image:
         assert image.size == (72, 96)
         assert int(np.asarray(image).max()) <= 3
-    (rejected,) = read_rows(tmp_path / "out" / "rejected.csv")
-    assert rejected["image_id"] == "broken.jpg"
+    rejected = read_rows(tmp_path / "out" / "rejected.csv")
+    assert [row["image_id"] for row in rejected] == ["broken.jpg", "pipe.png"]
     assert (tmp_path / "out" / "report" / "contact_sheet_1.png").is_file()
     (images / "a.png").unlink()
     assert segment([images / "b.png", images / "sub"], str(model), str(tmp_path / "out")) == first
@@ -108,6 +119,22 @@ def test_new_images_twice_from_python(model, tmp_path, read_rows):
     assert all(again[name] == before[name] for name in again)
     record = json.loads((tmp_path / "out" / "segment.json").read_text())
     assert record["fitted_on"] == "photos, run lightcluster, labelling seed 3"
+
+
+def test_a_second_call_into_the_same_folder_refuses(model, tmp_path):
+    images, out = draw(tmp_path / "new", 9, {"a.png": (72, 96)}), tmp_path / "out"
+    first = Lock(out / ".lock")
+    assert first.take()
+    work = out / ".lightcluster-1234"
+    work.mkdir()
+    (out / "segment.json").write_text("{}")
+    done = command("segment", images, "--model", model, "--out", out)
+    assert done.returncode == 1
+    said = f"Error: {out}: process {os.getpid()} on "
+    assert said in done.stderr
+    assert "is segmenting into it; let it finish or choose another folder" in done.stderr
+    assert work.is_dir()
+    first.release()
 
 
 def test_mistakes_end_with_a_message(model, tmp_path):

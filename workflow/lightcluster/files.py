@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 
 from lightcluster.commission import publishing
 from lightcluster.errors import StoreError
-from lightcluster.names import LONGEST, shortened
+from lightcluster.paths import LONGEST, shortened
+from lightcluster.paths import require_file as require_file
 
 _REMEDIES = {
     errno.ENOSPC: "make room",
@@ -147,34 +147,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
-
-def require_file(path: Path) -> Path:
-    """Return `path` if it may be opened for reading: if it, or what it links to, is a file.
-
-    A pipe or a device could keep its reader waiting for ever. Ask before every opening of a file
-    that this package did not write: ``Image.open(require_file(path))``.
-
-    Raises
-    ------
-    OSError
-        FileNotFoundError if there is nothing, IsADirectoryError if it is a folder, and one that
-        says what it is if it is something else.
-    """
-    kind = stat.S_IFMT(path.stat().st_mode)
-    if kind == stat.S_IFREG:
-        return path
-    if kind == stat.S_IFDIR:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, f"is {_KINDS.get(kind, 'a special file')}, not a file", str(path))
 
 
 def copy_file(source: Path, target: Path) -> None:

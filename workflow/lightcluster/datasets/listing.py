@@ -21,7 +21,7 @@ from lightcluster.config import DatasetSettings
 from lightcluster.datasets.benchmarks import BENCHMARKS, Benchmark
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError
-from lightcluster.names import LONGEST, cut, fits
+from lightcluster.paths import LONGEST, cut, fits, require_file
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -326,7 +326,7 @@ def read_ids(path: Path, key: str) -> list[str]:
         If it cannot be read, holds no id, or a line is none: ids have no folder and no spaces.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = require_file(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{key}: {str(path)!r} cannot be read ({error})") from None
     ids: dict[str, None] = {}

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 
 from lightcluster import __version__, cli
 from lightcluster.clustering.kmeans import set_threads
+from lightcluster.commission import LOCK
 from lightcluster.config import METHOD
-from lightcluster.datasets.listing import count_shards, list_paths, split_shards
+from lightcluster.datasets.listing import Entry, count_shards, list_paths, split_shards
 from lightcluster.datasets.manifest import (
     Rejection,
     Row,
@@ -29,6 +30,7 @@ from lightcluster.datasets.manifest import (
 )
 from lightcluster.errors import DatasetError
 from lightcluster.files import explaining, replacing
+from lightcluster.locks import Lock
 from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
 from lightcluster.reporting.report import report
@@ -80,43 +82,62 @@ def segment(
     ModelError
         If `model` cannot be used.
     DatasetError
-        If a path does not exist, not one image can be used, or `output` holds something else or
-        is searched for images itself.
+        If a path does not exist, not one image can be used, `output` holds something else or is
+        searched for images itself, or another call is writing there.
     """
     folder, output = Path(model), Path(output)
     fitted = open_model(folder)
     given = [Path(path) for path in paths]
     _check_output(output, given)
     entries = list_paths(given)
-    shards = split_shards(entries, count_shards(len(entries), "auto"))
     log.info("%d images, model of run %s of %s", len(entries), fitted.run, fitted.dataset)
     set_threads(1)
+    lock = Lock(output / LOCK)
     with explaining(output):
-        output.mkdir(parents=True, exist_ok=True)
-        for stale in output.glob(f"{WORK}*"):  # of a call that was killed
-            shutil.rmtree(stale)
-        _record(folder, fitted, output)
-        with TemporaryDirectory(prefix=WORK, dir=output) as name:
-            work = Path(name)
-            for shard, members in enumerate(shards):
-                rows, rejections = index_entries(
-                    members, None, ignore=255, max_pixels=fitted.config.dataset.max_pixels
-                )
-                write_rows(work / f"manifest/{shard:04d}.csv", rows, Row)
-                write_rows(work / f"manifest/{shard:04d}.rejected.csv", rejections, Rejection)
-            rejected = output / "rejected.csv"
-            try:
-                gather_manifest(work / "manifest", len(shards), work / "manifest.csv", rejected)
-            except DatasetError:
-                raise DatasetError(f"no image can be used; {rejected} says why") from None
-            for shard in range(len(shards)):
-                _segment_shard(
-                    folder, fitted, work, f"{shard:04d}",
-                    device=device, threads=threads, batch_size=batch_size,
-                )  # fmt: skip
-            _draw_report(fitted, work)
-            _hand_over(folder / palette_of(fitted.seeds[0]), work, output)
+        if not lock.take():
+            raise DatasetError(
+                f"{output}: {lock.holder() or 'another call'} is segmenting into it; let it finish "
+                f"or choose another folder. If it is no more, delete {lock.file}"
+            )
+        try:
+            _segment_entries(
+                entries, fitted, folder, output,
+                device=device, threads=threads, batch_size=batch_size,
+            )  # fmt: skip
+        finally:
+            lock.release(remove=True)
     return output / "segmentation"
+
+
+def _segment_entries(
+    entries: list[Entry], fitted: Model, folder: Path, output: Path, *, device: str, threads: int,
+    batch_size: int,
+) -> None:  # fmt: skip
+    """Do all that `segment` does, in a folder that is held."""
+    shards = split_shards(entries, count_shards(len(entries), "auto"))
+    for stale in output.glob(f"{WORK}*"):  # of a call that was killed
+        shutil.rmtree(stale)
+    _record(folder, fitted, output)
+    with TemporaryDirectory(prefix=WORK, dir=output) as name:
+        work = Path(name)
+        for shard, members in enumerate(shards):
+            rows, rejections = index_entries(
+                members, None, ignore=255, max_pixels=fitted.config.dataset.max_pixels
+            )
+            write_rows(work / f"manifest/{shard:04d}.csv", rows, Row)
+            write_rows(work / f"manifest/{shard:04d}.rejected.csv", rejections, Rejection)
+        rejected = output / "rejected.csv"
+        try:
+            gather_manifest(work / "manifest", len(shards), work / "manifest.csv", rejected)
+        except DatasetError:
+            raise DatasetError(f"no image can be used; {rejected} says why") from None
+        for shard in range(len(shards)):
+            _segment_shard(
+                folder, fitted, work, f"{shard:04d}",
+                device=device, threads=threads, batch_size=batch_size,
+            )  # fmt: skip
+        _draw_report(fitted, work)
+        _hand_over(folder / palette_of(fitted.seeds[0]), work, output)
 
 
 def _segment_shard(
@@ -178,7 +199,8 @@ def _check_output(output: Path, paths: Sequence[Path]) -> None:
             )
     if output.exists() and not output.is_dir():
         raise DatasetError(f"{output}: is a file; a folder is needed")
-    if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
+    there = [path for path in output.iterdir() if path.name != LOCK] if output.is_dir() else []
+    if there and not (output / RECORD).is_file():
         raise DatasetError(f"{output}: is not empty, and not the output of an earlier `segment`")
 
 
@@ -209,14 +231,12 @@ def _draw_report(model: Model, work: Path) -> None:
 def _hand_over(palette: Path, work: Path, output: Path) -> None:
     """Move what is wanted to its place; shards are of no interest there."""
     for kind in ("segmentation", "masks"):
-        gathered = work / f"{kind}.gathered"
-        gathered.mkdir()
-        for shard in (work / kind).iterdir():
-            shutil.copytree(shard, gathered, dirs_exist_ok=True, copy_function=shutil.move)
-        if kind == "segmentation":
-            shutil.copyfile(palette, gathered / "classes.csv")
-        shutil.rmtree(output / kind, ignore_errors=True)
-        os.replace(gathered, output / kind)
-    shutil.rmtree(output / "report", ignore_errors=True)
-    os.replace(work / "report", output / "report")
-    os.replace(work / "manifest.csv", output / "manifest.csv")
+        with replacing(output / kind) as gathered:
+            gathered.mkdir()
+            for shard in (work / kind).iterdir():
+                shutil.copytree(shard, gathered, dirs_exist_ok=True, copy_function=shutil.move)
+            if kind == "segmentation":
+                shutil.copyfile(palette, gathered / "classes.csv")
+    for name in ("report", "manifest.csv"):
+        with replacing(output / name) as whole:
+            os.replace(work / name, whole)
