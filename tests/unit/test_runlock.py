@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -227,11 +228,11 @@ def test_notes_of_the_dead_are_removed_whatever_was_being_made(flock):
     note("0.output.lock", "results/demo/manifest.csv", "results/weights/a")
     note("1.output.lock", "results/photos/manifest.csv")
     note("2.output.lock", "results/weights/a.safetensors")
-    note("3.input.lock", "/photos/image.jpg")
-    note("4.output.lock")
-    note("5.output.lock", "results/demo/x", "results/photos/.lock")
+    note("3.output.lock", "results/demo/x", "results/photos/.lock")
+    note("4.output.lock", "/elsewhere/x", "results/photos/.lock")
+    other = note("5.output.lock", "of/another/workflow")
     notes = begin()
-    assert list(Path(".snakemake/locks").iterdir()) == []
+    assert list(Path(".snakemake/locks").iterdir()) == [other]
     notes.sign(RunLock(DEMO))
     Notes(Path("nowhere")).begin(RESULTS)
 
@@ -272,6 +273,32 @@ def test_while_another_is_starting_only_signed_notes_are_known_to_be_dead(start)
     kill(starting)
     begin().sign(RunLock(DEMO))
     assert not unsigned.exists()
+
+
+def test_weights_that_are_made_can_be_used_while_their_run_goes_on(start):
+    """Though it notes them until its end: it will not touch them again."""
+    maker, weights = start(PHOTOS), RESULTS / "weights/a.safetensors"
+    weights.parent.mkdir()
+    weights.write_text("of an earlier run, to be made again")
+    noted = note("0.output.lock", "results/photos/x", str(weights), "results/photos/.lock")
+    began = noted.stat().st_mtime_ns
+    os.utime(weights, ns=(began - 10**9, began - 10**9))
+    marker = Path(".snakemake/incomplete", base64.urlsafe_b64encode(bytes(weights)).decode())
+    marker.parent.mkdir()
+
+    def said() -> str:
+        return "".join(begin().share([weights, RESULTS / "weights/b"], RESULTS))
+
+    waits = f"a.safetensors: the run of results/photos (process {maker.pid} on "
+    assert waits in said()
+    marker.touch()  # it is being made
+    os.utime(weights, ns=(began + 10**9, began + 10**9))
+    assert waits in said()
+    assert str(weights) in noted.read_text()
+    marker.unlink()
+    assert said() == ""
+    assert noted.read_text() == "results/photos/x\nresults/photos/.lock\n"
+    assert noted.stat().st_mtime_ns == began
 
 
 def test_a_stopped_holder_still_holds(start):

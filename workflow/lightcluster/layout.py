@@ -160,6 +160,12 @@ class Layout:
         """Return the verified weights of a run."""
         return f"{self.weights_folder}/{weights_id(self.configs[run].backbone)}.safetensors"
 
+    @property
+    def all_weights(self) -> list[Path]:
+        """Return the weights of all runs, and their records: other datasets may share them."""
+        files = sorted({Path(self.weights_file(run)) for run in self.configs})
+        return [path for file in files for path in (file, file.with_suffix(".json"))]
+
     @cached_property
     def _runs(self) -> dict[str, dict[str, str]]:
         """For each wildcard that names files, what it may be, and a run to which they belong."""

@@ -7,10 +7,12 @@ their process tell notes of the living from notes of the dead.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import secrets
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +131,52 @@ class Notes:
         for note in self._all():
             with contextlib.suppress(OSError):
                 signed, places = _runs_of(note, results)
-                if (alone or signed) and not any(RunLock(place).holder() for place in places):
+                known = signed or (
+                    alone and places
+                )  # without a place it may be of another workflow
+                if known and not any(RunLock(place).holder() for place in places):
                     note.unlink()
         self._found = set(self._all())
+
+    def share(self, files: Iterable[Path], results: Path) -> Iterator[str]:
+        """Let a file that runs share be used once it is made, though the run that made it goes on.
+
+        Parameters
+        ----------
+        files : iterable of Path
+            As notes name them.
+        results : Path
+            As for `begin`.
+
+        Yields
+        ------
+        str
+            For a file that another run is to make, or is making: what to do.
+        """
+        for note in self.folder.glob("*.output.lock"):
+            with contextlib.suppress(OSError):
+                lines, began = note.read_text("utf-8").splitlines(), note.stat().st_mtime_ns
+                noted = [file for file in files if str(file) in lines]
+                made = {str(file) for file in noted if self._is_made(file, began)}
+                if made:
+                    left = note.with_suffix(".new")
+                    left.write_text("".join(f"{line}\n" for line in lines if line not in made))
+                    os.utime(left, ns=(began, began))
+                    os.replace(left, note)
+                places = sorted(_runs_of(note, results)[1])
+                makers = [f"{place} ({RunLock(place).holder() or 'starting'})" for place in places]
+                for file in noted:
+                    if str(file) not in made:
+                        yield (
+                            f"{file}: the run of {' or '.join(makers)} is to make it; start again "
+                            "when it is there (do not unlock)"
+                        )
+
+    def _is_made(self, file: Path, began: int) -> bool:
+        """Tell whether Snakemake has completed a file since a run began."""
+        name = base64.urlsafe_b64encode(str(file).encode()).decode()
+        marked = (self.folder.with_name("incomplete") / name).exists()
+        return file.exists() and file.stat().st_mtime_ns >= began and not marked
 
     def sign(self, lock: RunLock) -> None:
         """Sign the notes of this run with its lock; others may start now."""

@@ -13,7 +13,13 @@ from lightcluster.config import parse_config
 from lightcluster.configfiles import as_written
 from lightcluster.datasets.listing import fingerprint
 from lightcluster.errors import LightClusterError
-from lightcluster.layout import RESULTS, Layout, prepare_environment, summary, unfinished
+from lightcluster.layout import (
+    RESULTS,
+    Layout,
+    prepare_environment,
+    summary,
+    unfinished,
+)
 from lightcluster.runlock import Notes, RunLock
 from lightcluster.steps import FITTED, OURS, STEPS, TRAINED
 
@@ -43,6 +49,8 @@ if workflow.is_main_process:
     if obstacle := LOCK.obstacle():
         logger.warning(obstacle)
     NOTES.begin(Path(RESULTS))
+    for made_elsewhere in NOTES.share(LAYOUT.all_weights, Path(RESULTS)):
+        logger.warning(made_elsewhere)
 
 
 def any_of(runs):
