@@ -163,6 +163,9 @@ def test_who_cannot_be_looked_for_is_believed_to_live(flock):
         lock.acquire()
     lock.file.unlink()
     lock.acquire()
+    assert lock.remedy() == (
+        "" if flock == "with" else f". If that process is no more, delete {lock.file}"
+    )
     lock.release()
 
 

@@ -45,6 +45,16 @@ class Lock:
         finally:
             os.close(descriptor)
 
+    def remedy(self) -> str:
+        """Return what to do if the holder is no more, where only its note says that it is not."""
+        try:
+            with self.file.open("rb") as file:
+                note = read_note(file.fileno())
+        except OSError:
+            return ""
+        certain = note is None or note.get("flock", True)
+        return "" if certain else f". If that process is no more, delete {self.file}"
+
     def take(self, token: str = "", wait: float = 1.0) -> bool:
         """Take the lock until this process ends, or `release` is called.
 

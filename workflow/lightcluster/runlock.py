@@ -86,7 +86,7 @@ class RunLock(Lock):
     def _refusal(self, holder: str) -> str:
         return (
             f"{self.folder}: {holder} is at work there; let it finish, or end it, then start again "
-            f"(a dry run, `snakemake -n`, disturbs nobody). If it is no more, delete {self.file}"
+            f"(a dry run, `snakemake -n`, disturbs nobody){self.remedy()}"
         )
 
     def _denial(self, reason: str | None) -> str:

@@ -97,7 +97,7 @@ def segment(
         if not lock.take():
             raise DatasetError(
                 f"{output}: {lock.holder() or 'another call'} is segmenting into it; let it finish "
-                f"or choose another folder. If it is no more, delete {lock.file}"
+                f"or choose another folder{lock.remedy()}"
             )
         try:
             _segment_entries(
