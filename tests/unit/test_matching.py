@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from fractions import Fraction
+from itertools import permutations, product
 from typing import get_args
 
 import numpy as np
@@ -14,14 +15,15 @@ from hypothesis.extra import numpy as hnp
 
 from lightcluster.evaluation.confusion import iou_matrix
 from lightcluster.evaluation.matching import (
-    EXTRA_BY_MAJORITY,
-    MAJORITY,
+    BY_IOU,
+    EXTRA_BY_PIXELS,
     How,
     match,
     match_background_fixed,
+    match_count_majority,
     match_counts,
     match_iou,
-    match_majority,
+    match_iou_majority,
 )
 
 Counts = npt.NDArray[np.int64]
@@ -98,20 +100,38 @@ def test_fixed_background_uses_the_ious_of_whole_clusters() -> None:
     assert match_background_fixed(counts).cluster_to_class.tolist() == [0, 2, 1]
 
 
-def test_majority_shares_classes_and_breaks_ties_downwards() -> None:
+def test_votes_by_iou_and_by_pixels_differ() -> None:
+    """Cluster 1 has 30 of 1,030 pixels of class 0, an IoU of 30/1050, and all 20 of class 1, 20/50.
+
+    What spills over the edge of an object is the object by IoU, and background by pixels.
+    """
+    counts = np.array([[1000, 0], [30, 20], [0, 0]])
+    by_iou, by_pixels = match_iou_majority(counts), match_count_majority(counts)
+    assert by_iou.cluster_to_class.tolist() == [0, 1, -1]
+    assert by_pixels.cluster_to_class.tolist() == [0, 0, -1]
+    assert (by_iou.name, by_pixels.name) == ("iou_majority", "count_majority")
+    assert by_iou.fallback is by_pixels.fallback is None
+
+
+def test_votes_share_classes_and_break_ties_downwards() -> None:
+    """By IoU: row 0 has 5/11, 5/23, 1/15; row 1 has 0, 3/20, 3/8; row 2 has 0, 9/18, 1/14."""
     counts = np.array([[5, 5, 1], [0, 3, 3], [0, 9, 1], [0, 0, 0]])
-    result = match_majority(counts)
-    assert result.cluster_to_class.tolist() == [0, 1, 1, -1]
-    assert (result.name, result.fallback) == ("majority", None)
+    assert match_count_majority(counts).cluster_to_class.tolist() == [0, 1, 1, -1]
+    assert match_iou_majority(counts).cluster_to_class.tolist() == [0, 2, 1, -1]
+    tied = np.array([[2, 2], [4, 4]])  # 2/10 and 4/10 with either class
+    for vote in (match_count_majority, match_iou_majority):
+        assert vote(tied).cluster_to_class.tolist() == [0, 0]
+    unlike = np.array([[4, 2], [6, 0]])  # 4/12 and 2/6, of different numbers
+    assert match_iou_majority(unlike).cluster_to_class.tolist() == [0, 0]
+    assert match_iou_majority(unlike[:, ::-1].copy()).cluster_to_class.tolist() == [0, 1]
 
 
-def test_extra_clusters_go_to_their_majority_class() -> None:
+def test_extra_clusters_go_to_the_class_of_most_of_their_pixels() -> None:
     counts = np.array([[50, 0], [7, 3], [0, 40], [1, 2], [0, 0]])
-    for one_to_one in (match_counts, match_iou):
-        result = one_to_one(counts)
-        assert result.cluster_to_class.tolist() == [0, 0, 1, 1, -1]
-        assert result.fallback == EXTRA_BY_MAJORITY
-    assert match(counts, "count_hungarian").fallback == EXTRA_BY_MAJORITY
+    result = match_counts(counts)
+    assert result.cluster_to_class.tolist() == [0, 0, 1, 1, -1]
+    assert result.fallback == EXTRA_BY_PIXELS
+    assert match(counts, "count_hungarian").fallback == EXTRA_BY_PIXELS
 
 
 def test_with_fewer_clusters_some_classes_stay_unmatched() -> None:
@@ -124,20 +144,21 @@ def test_with_fewer_clusters_some_classes_stay_unmatched() -> None:
 @pytest.mark.parametrize(
     "counts", [np.array([[9, 8], [0, 7], [0, 6]]), np.array([[9, 8, 0], [7, 6, 0]])]
 )
-def test_iou_matching_of_a_rectangle_is_the_majority_vote_and_says_so(counts: Counts) -> None:
+def test_iou_matching_of_a_rectangle_is_the_vote_by_iou_and_says_so(counts: Counts) -> None:
     result = match(counts, "iou_hungarian")
-    assert np.array_equal(result.cluster_to_class, match_majority(counts).cluster_to_class)
-    assert (result.name, result.fallback) == ("iou_hungarian", MAJORITY)
+    assert np.array_equal(result.cluster_to_class, match_iou_majority(counts).cluster_to_class)
+    assert (result.name, result.fallback) == ("iou_hungarian", BY_IOU)
 
 
 def test_fixed_background_of_a_rectangle_votes_among_the_objects_only() -> None:
+    """The IoUs of cluster 1 with the objects are 9/117 and 8/118, with the background 99/364."""
     counts = np.array([[1, 0, 50], [9, 8, 99], [0, 2, 99], [0, 0, 99]])
-    result = match(counts, "background_fixed", background=2)
-    assert result.cluster_to_class.tolist() == [2, 0, 1, -1]
-    assert (result.name, result.fallback) == ("background_fixed", MAJORITY)
-    direct = match_background_fixed(counts, background=2)
-    assert direct.cluster_to_class.tolist() == [2, 0, 1, -1]
-    assert direct.fallback == EXTRA_BY_MAJORITY
+    for result in (
+        match(counts, "background_fixed", background=2),
+        match_background_fixed(counts, background=2),
+    ):
+        assert result.cluster_to_class.tolist() == [2, 0, 1, -1]
+        assert (result.name, result.fallback) == ("background_fixed", BY_IOU)
 
 
 def test_background_alone() -> None:
@@ -189,7 +210,7 @@ def test_extra_clusters_join_a_best_of_all(counts: Counts) -> None:
         extra = int(np.delete(counts, chosen, axis=0).max(axis=1).sum())
         by_matched.setdefault(matched, set()).add(matched + extra)
     result = match_counts(counts)
-    assert result.fallback == EXTRA_BY_MAJORITY
+    assert result.fallback == EXTRA_BY_PIXELS
     achieved = gained(counts.astype(np.float64), result.cluster_to_class)
     assert achieved in by_matched[max(by_matched)]
 
@@ -220,12 +241,49 @@ def test_fixed_background_is_the_best_of_all_that_fix_it(
     assert gained(gain, classes) == pytest.approx(best)
 
 
-@given(matrices(st.integers(1, 6), st.integers(1, 4)))
-def test_majority_is_the_best_many_to_one(counts: Counts) -> None:
-    classes = match_majority(counts).cluster_to_class
-    for row, chosen in zip(counts, classes, strict=True):
-        assert (row.sum() == 0) if chosen == -1 else (row[chosen] == row.max() > 0)
-        assert chosen == -1 or all(row[:chosen] < row[chosen])
+def slow_vote(counts: Counts, by_iou: bool) -> list[int]:
+    """Both votes, pixel by pixel: sets of the places where a cluster and where a class is."""
+    pixels = [
+        (cluster, true)
+        for cluster, row in enumerate(counts.tolist())
+        for true, number in enumerate(row)
+        for _ in range(number)
+    ]
+    classes = []
+    for cluster in range(counts.shape[0]):
+        predicted = {place for place, (c, _) in enumerate(pixels) if c == cluster}
+        best, chosen = Fraction(0), -1
+        for true in range(counts.shape[1]):
+            actual = {place for place, (_, t) in enumerate(pixels) if t == true}
+            votes = Fraction(len(predicted & actual))
+            if by_iou and votes:
+                votes /= len(predicted | actual)
+            if votes > best:
+                best, chosen = votes, true
+        classes.append(chosen)
+    return classes
+
+
+FEW = st.tuples(st.integers(1, 6), st.integers(1, 4)).flatmap(
+    lambda shape: hnp.arrays(np.int64, shape, elements=st.integers(0, 9))
+)
+
+
+@given(FEW)
+def test_votes_are_those_of_sets_of_pixels(counts: Counts) -> None:
+    assert match_count_majority(counts).cluster_to_class.tolist() == slow_vote(counts, False)
+    assert match_iou_majority(counts).cluster_to_class.tolist() == slow_vote(counts, True)
+
+
+@given(matrices(st.integers(1, 3), st.integers(1, 3)))
+def test_no_matching_gets_more_pixels_right_than_the_vote_by_pixels(counts: Counts) -> None:
+    n_clusters, n_classes = counts.shape
+    classes = match_count_majority(counts).cluster_to_class
+    best = max(
+        sum(counts[cluster, true] for cluster, true in enumerate(chosen))
+        for chosen in product(range(n_classes), repeat=n_clusters)
+    )
+    assert gained(counts.astype(np.float64), classes) == best
 
 
 # ---- properties ----------------------------------------------------------------------------
@@ -249,7 +307,7 @@ def test_same_counts_same_matching_and_no_pixels_lost(counts: Counts, how: How) 
     assert first.name == how
     assert first.cluster_to_class.min() >= -1
     assert first.cluster_to_class.max() < counts.shape[1]
-    one_to_one = first.fallback is None and how != "majority"
+    one_to_one = first.fallback is None and not how.endswith("majority")
     used = first.cluster_to_class[first.cluster_to_class >= 0]
     assert not one_to_one or len(set(used)) == len(used) == min(counts.shape)
     unmatched = counts[first.cluster_to_class == -1]

@@ -97,6 +97,11 @@ def vote(pixels: Pixels, cluster: int, n_classes: int) -> int:
     return votes.index(max(votes)) if any(votes) else -1
 
 
+def vote_by_iou(pixels: Pixels, cluster: int, n_classes: int) -> int:
+    votes = [pair_iou(pixels, cluster, true) for true in range(n_classes)]
+    return votes.index(max(votes)) if any(votes) else -1
+
+
 def scores_of(pixels: Pixels, classes: list[int], n_classes: int, absent: str) -> tuple[float, Any]:
     """The mean IoU and the accuracy of clusters that have these classes."""
     ious = []
@@ -162,8 +167,8 @@ def test_iou_protocols(case: tuple[NDArray[Any], NDArray[Any], int, int], protoc
         assert result.mean_iou == pytest.approx(max(gains) / n_classes)
         assert result.matching.fallback is None
     else:
-        assert classes == [vote(pixels, c, n_classes) for c in range(n_clusters)]
-        assert result.matching.fallback == "majority"
+        assert classes == [vote_by_iou(pixels, c, n_classes) for c in range(n_clusters)]
+        assert result.matching.fallback == "majority vote by IoU"
     expected = scores_of(pixels, classes, n_classes, "zero")
     assert (result.mean_iou, result.pixel_accuracy) == pytest.approx(expected)
 
@@ -193,7 +198,7 @@ def test_stego(case: tuple[NDArray[Any], NDArray[Any], int, int]) -> None:
             and classes == [v if m == -1 else m for m, v in zip(matched, votes, strict=True)]
             for matched in one_to_one(n_clusters, n_classes)
         )
-        assert result.matching.fallback == "extra clusters by majority"
+        assert result.matching.fallback == "extra clusters by majority of pixels"
     expected = scores_of(pixels, classes, n_classes, "skip")
     assert (result.mean_iou, result.pixel_accuracy) == pytest.approx(expected)
 
@@ -253,19 +258,19 @@ def test_ties_score_the_same_whichever_is_taken() -> None:
 
 
 def test_extra_clusters() -> None:
-    """Cluster 2 has 3 pixels of class 0 and 1 of class 1."""
+    """Cluster 2 has 3 pixels of class 0 and 1 of class 1, its IoUs are 3/10 and 1/8."""
     scores = by_protocol([[6, 0], [0, 4], [3, 1]])
     for name in ("maskcontrast", "stego"):
         assert scores[name].matching.cluster_to_class.tolist() == [0, 1, 0]
         assert scores[name].mean_iou == pytest.approx((9 / 10 + 4 / 5) / 2)
-    assert scores["maskcontrast"].matching.fallback == "majority"
-    assert scores["stego"].matching.fallback == "extra clusters by majority"
+    assert scores["maskcontrast"].matching.fallback == "majority vote by IoU"
+    assert scores["stego"].matching.fallback == "extra clusters by majority of pixels"
     image = score_image(np.asarray([[6, 0], [0, 4], [3, 1]]))
     assert image.mean_iou == pytest.approx((6 / 9 + 4 / 5) / 2)
 
 
 def test_fewer_clusters() -> None:
-    """A class without a cluster has IoU 0; the majority vote has both clusters in class 0."""
+    """A class without a cluster has IoU 0. Cluster 1 has IoUs of 4/12 and 2/6: a tie."""
     counts = [[6, 0, 0], [4, 0, 2]]
     scores = by_protocol(counts)
     assert scores["maskcontrast"].matching.cluster_to_class.tolist() == [0, 0]

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import count_confusion
-from lightcluster.evaluation.matching import EXTRA_BY_MAJORITY, MAJORITY, How, Matching
+from lightcluster.evaluation.matching import BY_IOU, EXTRA_BY_PIXELS, How, Matching
 from lightcluster.evaluation.scores import (
     Absent,
     apply_matching,
@@ -32,7 +32,8 @@ PROTOCOLS: list[tuple[How, Absent]] = [
     ("iou_hungarian", "zero"),
     ("count_hungarian", "skip"),
     ("background_fixed", "zero"),
-    ("majority", "skip"),
+    ("iou_majority", "zero"),
+    ("count_majority", "skip"),
 ]
 
 
@@ -41,7 +42,7 @@ def names(n: int) -> list[str]:
 
 
 def to_classes(*classes: int) -> Matching:
-    return Matching(np.array(classes, dtype=np.int64), "majority")
+    return Matching(np.array(classes, dtype=np.int64), "count_majority")
 
 
 def count_matrices(smallest: int = 2) -> st.SearchStrategy[Counts]:
@@ -64,7 +65,7 @@ def test_clusters_of_a_class_are_added_and_unmatched_ones_kept() -> None:
 def test_no_pixel_changes_its_true_class(counts: Counts, data: st.DataObject) -> None:
     n_clusters, n_classes = counts.shape
     classes = data.draw(hnp.arrays(np.int64, n_clusters, elements=st.integers(-1, n_classes - 1)))
-    matched = apply_matching(counts, Matching(classes, "majority"), n_classes)
+    matched = apply_matching(counts, Matching(classes, "count_majority"), n_classes)
     assert matched.shape == (n_classes + 1, n_classes)
     assert np.array_equal(matched.sum(axis=0), counts.sum(axis=0))
     assert np.array_equal(matched[-1], counts[classes == -1].sum(axis=0))
@@ -167,9 +168,9 @@ def test_a_class_beyond_the_clusters_scores_zero() -> None:
 
 def test_the_fallback_is_reported() -> None:
     counts = np.array([[9, 0], [0, 9], [1, 3]])
-    assert score_classes(counts, names(2), "iou_hungarian", "zero").matching.fallback == MAJORITY
+    assert score_classes(counts, names(2), "iou_hungarian", "zero").matching.fallback == BY_IOU
     extra = score_classes(counts, names(2), "count_hungarian", "skip")
-    assert extra.matching.fallback == EXTRA_BY_MAJORITY
+    assert extra.matching.fallback == EXTRA_BY_PIXELS
     assert extra.iou == pytest.approx([9 / 10, 12 / 13])
 
 
@@ -185,7 +186,7 @@ def test_everything_ignored_has_no_score(how: How, absent: Absent) -> None:
 
 def test_counts_of_another_dataset_are_refused() -> None:
     with pytest.raises(StoreError, match=r"2 classes but the dataset has 3 \(a, b, c\)"):
-        score_classes(np.eye(2, dtype=np.int64), ["a", "b", "c"], "majority", "skip")
+        score_classes(np.eye(2, dtype=np.int64), ["a", "b", "c"], "count_majority", "skip")
 
 
 @pytest.mark.parametrize(("how", "absent"), PROTOCOLS)

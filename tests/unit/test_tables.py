@@ -74,8 +74,8 @@ def test_tables_are_tidy() -> None:
     assert list(metrics.columns) == COLUMNS
     key = ["protocol", "stage", "matching", "seed", "metric"]
     assert not metrics.duplicated(key).any()
-    # 6 stages x 4; (2 variants x 4 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
-    assert len(metrics) == len(STAGES) * 4 + 9 * 2 * 5
+    # 6 stages x 4; (2 variants x 5 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
+    assert len(metrics) == len(STAGES) * 4 + 11 * 2 * 5
     varying = [*key, "value", "fallback", "crf", "seeds"]
     constant = metrics.drop(columns=varying).drop_duplicates()
     assert constant.to_dict("records") == [
@@ -262,7 +262,7 @@ def test_the_matching_names_the_class_and_the_pixels_of_each_cluster() -> None:
     assert set(tables.matching["stage"]) == {"segmentation"}
 
 
-def test_another_number_of_clusters_is_matched_by_majority_and_said_so() -> None:
+def test_another_number_of_clusters_is_matched_by_votes_and_said_so() -> None:
     more = np.asarray([[0, 0, 8], [0, 0, 0]])
     segmentation, random, oracle, ignored = class_counts(0)
     counts = ImageCounts(
@@ -271,14 +271,15 @@ def test_another_number_of_clusters_is_matched_by_majority_and_said_so() -> None
     tables = tables_from({0: counts, 1: counts})
     fallback = tables.metrics.query("stage == 'segmentation'").groupby("matching")["fallback"]
     assert {matching: set(values) for matching, values in fallback} == {
-        "iou_hungarian": {"majority"},
-        "count_hungarian": {"extra clusters by majority"},
-        "background_fixed": {"majority"},
-        "majority": {""},
+        "iou_hungarian": {"majority vote by IoU"},
+        "count_hungarian": {"extra clusters by majority of pixels"},
+        "background_fixed": {"majority vote by IoU"},
+        "iou_majority": {""},
+        "count_majority": {""},
     }
     assert (tables.metrics["clusters"] == 5).all()
-    rows = tables.matching.query("matching == 'majority' and seed == '0'")
-    assert rows["class"].tolist() == ["ground", "cat", "dog", "dog", ""]
+    rows = tables.matching.query("matching.str.endswith('_majority') and seed == '0'")
+    assert rows["class"].tolist() == 2 * ["ground", "cat", "dog", "dog", ""]
 
 
 def test_without_a_background_there_are_no_foreground_scores() -> None:
@@ -287,7 +288,7 @@ def test_without_a_background_there_are_no_foreground_scores() -> None:
     assert list(metrics.columns) == COLUMNS
     assert set(metrics["stage"]) == {"segmentation", "random_labels", "oracle_labels"}
     assert set(metrics["matching"]) == {*MATCHINGS, "none"} - {"background_fixed"}
-    assert len(metrics) == 7 * 2 * 4
+    assert len(metrics) == 9 * 2 * 4
     assert "background_fixed" not in set(tables.per_class["matching"])
     assert "background_fixed" not in set(tables.matching["matching"])
 

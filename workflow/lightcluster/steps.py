@@ -449,7 +449,7 @@ STEPS: dict[str, Step] = {
             "method",
         ),
         after=("read_classes", "count_masks", "count_confusion"),
-        version=3,
+        version=4,
     ),
     "score_images": Step(
         reads=(
@@ -502,7 +502,7 @@ STEPS: dict[str, Step] = {
         unit="all runs",
         reads=("comparison",),
         after=("count_masks", "count_confusion", "evaluate"),
-        version=2,
+        version=3,
     ),
     "report": Step(
         reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),

@@ -8,15 +8,21 @@ iou_hungarian       one-to-one, largest sum of IoUs, background matched like any
                     cluster (MaskContrast; protocols ``maskcontrast`` and ``coco_things``)
 count_hungarian     one-to-one, most matched pixels (STEGO; protocol ``stego``)
 background_fixed    cluster 0 is the background; the others as in iou_hungarian
-majority            every cluster to the class most of its pixels are of; many-to-one
+iou_majority        every cluster to the class it has the largest IoU with; many-to-one
+                    (the "majority vote" of MaskContrast's and DeepSpectral's programs)
+count_majority      every cluster to the class most of its pixels are of; many-to-one
 ==================  ======================================================================
+
+The two votes differ where classes differ in size: a cluster that lies on a small object and on
+more of the background around it goes to the object by IoU, to the background by pixels.
 
 Where the clusters are not as many as the classes, one-to-one is impossible and `match` says in
 `Matching.fallback` what it did instead. No pixel is lost by any of them: what stays without a
 class is kept by `scores.apply_matching` in a row of its own.
 
-Ties are broken the same way every time: the majority goes to the lowest class id, and between
-equally good one-to-one matchings scipy's solver, which is deterministic, decides.
+Ties are broken the same way every time: votes go to the lowest class id, and between equally good
+one-to-one matchings scipy's solver, which is deterministic, decides. (So it does in the programs
+of MaskContrast and STEGO.)
 """
 
 from __future__ import annotations
@@ -30,13 +36,15 @@ from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped,
 
 from lightcluster.evaluation.confusion import iou_matrix, require_counts
 
-How = Literal["iou_hungarian", "count_hungarian", "background_fixed", "majority"]
+How = Literal[
+    "iou_hungarian", "count_hungarian", "background_fixed", "iou_majority", "count_majority"
+]
 
 UNMATCHED = -1
 """In place of a class: the cluster belongs to none."""
 
-MAJORITY = "majority"
-EXTRA_BY_MAJORITY = "extra clusters by majority"
+BY_IOU = "majority vote by IoU"
+EXTRA_BY_PIXELS = "extra clusters by majority of pixels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +70,17 @@ class Matching:
 def match(counts: npt.NDArray[np.int64], how: How, background: int | None = None) -> Matching:
     """Match clusters with classes by the rules of a protocol, whatever their numbers.
 
-    Where clusters and classes differ in number, ``iou_hungarian`` becomes the majority vote
-    (protocol ``maskcontrast``: "with K != 20: majority vote"), and so does ``background_fixed``
-    for the object clusters among the object classes. ``count_hungarian`` gives extra clusters
-    to the class most of their pixels belong to, and leaves extra classes unmatched (protocol
-    ``stego``).
+    Where clusters and classes differ in number, ``iou_hungarian`` becomes the vote by IoU
+    (protocol ``maskcontrast``), and so does ``background_fixed`` for the object clusters among
+    the object classes. ``count_hungarian`` gives extra clusters to the class most of their pixels
+    belong to, and leaves extra classes unmatched (protocol ``stego``).
 
     Parameters
     ----------
     counts : int64 [n_clusters, n_classes]
         Pixels by predicted cluster and true class.
-    how : {"iou_hungarian", "count_hungarian", "background_fixed", "majority"}
+    how : {"iou_hungarian", "count_hungarian", "background_fixed", "iou_majority", \
+"count_majority"}
         The matching.
     background : int or None
         Class id of the background; needed, and used, by ``background_fixed`` alone.
@@ -80,34 +88,30 @@ def match(counts: npt.NDArray[np.int64], how: How, background: int | None = None
     Returns
     -------
     Matching
-        Named `how`, with `fallback` set to `MAJORITY` or `EXTRA_BY_MAJORITY` where one was used.
+        Named `how`, with `fallback` set to `BY_IOU` or `EXTRA_BY_PIXELS` where one was
+        used.
     """
     if how not in get_args(How):
         raise ValueError(f"matching {how!r}; allowed are {', '.join(get_args(How))}")
-    require_counts(counts)
-    square = counts.shape[0] == counts.shape[1]
-    if how == "majority":
-        return match_majority(counts)
+    if how == "iou_majority":
+        return match_iou_majority(counts)
+    if how == "count_majority":
+        return match_count_majority(counts)
     if how == "count_hungarian":
         return match_counts(counts)
     if how == "iou_hungarian":
-        if square:
-            return match_iou(counts)
-        return Matching(_majority(counts), how, MAJORITY)
+        return match_iou(counts)
+    require_counts(counts)
     if background is None:
         raise ValueError("matching 'background_fixed' needs the class id of the background")
-    if square:
-        return match_background_fixed(counts, background)
-    others = _classes_beside(background, counts)
-    return _with_background(background, others, _majority(counts[1:, others]), MAJORITY)
+    return match_background_fixed(counts, background)
 
 
 def match_iou(counts: npt.NDArray[np.int64]) -> Matching:
     """Match one-to-one with the largest sum of IoUs; the background is not fixed.
 
-    The protocol of MaskContrast, defined for as many clusters as classes. With more clusters,
-    those left over go to the class most of their pixels belong to; with fewer, some classes
-    stay unmatched. (`match` takes the majority vote in both cases, as the protocol does.)
+    The protocol of MaskContrast, defined for as many clusters as classes. With more or fewer, the
+    clusters vote by IoU, as in its program.
 
     Parameters
     ----------
@@ -120,7 +124,7 @@ def match_iou(counts: npt.NDArray[np.int64]) -> Matching:
         Named ``iou_hungarian``.
     """
     require_counts(counts)
-    classes, fallback = _hungarian(iou_matrix(counts), counts)
+    classes, fallback = _one_to_one_or_vote(iou_matrix(counts), counts)
     return Matching(classes, "iou_hungarian", fallback)
 
 
@@ -142,8 +146,12 @@ def match_counts(counts: npt.NDArray[np.int64]) -> Matching:
         Named ``count_hungarian``.
     """
     require_counts(counts)
-    classes, fallback = _hungarian(counts.astype(np.float64), counts)
-    return Matching(classes, "count_hungarian", fallback)
+    gain = counts.astype(np.float64)
+    classes = _hungarian(gain)
+    if len(classes) <= counts.shape[1]:
+        return Matching(classes, "count_hungarian")
+    classes = np.where(classes == UNMATCHED, _vote(gain, counts), classes)
+    return Matching(classes, "count_hungarian", EXTRA_BY_PIXELS)
 
 
 def match_background_fixed(counts: npt.NDArray[np.int64], background: int = 0) -> Matching:
@@ -163,22 +171,28 @@ def match_background_fixed(counts: npt.NDArray[np.int64], background: int = 0) -
     Returns
     -------
     Matching
-        Named ``background_fixed``. An extra cluster that meets no class but the background is
-        unmatched.
+        Named ``background_fixed``. Where the clusters vote, one that meets no class but the
+        background is unmatched.
     """
     require_counts(counts)
-    others = _classes_beside(background, counts)
-    object_classes, fallback = _hungarian(iou_matrix(counts)[1:, others], counts[1:, others])
-    return _with_background(background, others, object_classes, fallback)
+    n_classes = counts.shape[1]
+    if n_classes < 2 or not 0 <= background < n_classes:
+        raise ValueError(
+            f"background class {background} of {n_classes} classes; allowed is one of the "
+            "classes, with at least one other beside it"
+        )
+    others = np.delete(np.arange(n_classes), background)
+    found, fallback = _one_to_one_or_vote(iou_matrix(counts)[1:, others], counts[1:, others])
+    objects = np.where(found == UNMATCHED, UNMATCHED, others[found])
+    return Matching(np.concatenate([[background], objects]), "background_fixed", fallback)
 
 
-def match_majority(counts: npt.NDArray[np.int64]) -> Matching:
-    """Match every cluster with the class most of its pixels belong to.
+def match_iou_majority(counts: npt.NDArray[np.int64]) -> Matching:
+    """Match every cluster with the class it has the largest IoU with.
 
-    Many-to-one: several clusters may share a class, and a class may get none. It flatters
-    over-clustering, so that figures of different numbers of clusters are not comparable. The
-    vote is by pixels; the function of that name in the code of MaskContrast takes the class of
-    the largest IoU instead.
+    The majority vote of the programs of MaskContrast and DeepSpectral. Many-to-one: several
+    clusters may share a class, whose IoU is then that of their union, and a class may get none.
+    Both votes flatter over-clustering: figures of different numbers of clusters do not compare.
 
     Parameters
     ----------
@@ -188,75 +202,62 @@ def match_majority(counts: npt.NDArray[np.int64]) -> Matching:
     Returns
     -------
     Matching
-        Named ``majority``. Ties go to the lowest class id; a cluster without pixels is
-        unmatched.
+        Named ``iou_majority``. Ties go to the lowest class id; a cluster without pixels, which
+        has an IoU of 0 with all classes, is unmatched.
     """
     require_counts(counts)
-    return Matching(_majority(counts), "majority")
+    return Matching(_vote(iou_matrix(counts), counts), "iou_majority")
 
 
-def _majority(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the class [n_clusters] of the most pixels; UNMATCHED for a row of zeros."""
-    return np.where(counts.any(axis=1), counts.argmax(axis=1), UNMATCHED).astype(np.int64)
+def match_count_majority(counts: npt.NDArray[np.int64]) -> Matching:
+    """Match every cluster with the class most of its pixels belong to.
 
-
-def _hungarian(
-    gain: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], str | None]:
-    """Assign one-to-one with the largest sum of gains, and extra clusters by majority.
+    Many-to-one, as `match_iou_majority`. No other rule gets more pixels right.
 
     Parameters
     ----------
-    gain : float64 [n_clusters, n_classes]
-        What each pair adds to the sum; NaN (neither has a pixel) adds nothing.
     counts : int64 [n_clusters, n_classes]
-        Pixels of each pair, for the majority.
+        Pixels by predicted cluster and true class.
 
     Returns
     -------
-    int64 [n_clusters]
-        The classes.
-    str or None
-        The fallback, if there were extra clusters.
+    Matching
+        Named ``count_majority``. Ties go to the lowest class id; a cluster without pixels is
+        unmatched.
     """
-    n_clusters, n_classes = counts.shape
-    classes = np.full(n_clusters, UNMATCHED, dtype=np.int64)
+    require_counts(counts)
+    return Matching(_vote(counts.astype(np.float64), counts), "count_majority")
+
+
+def _vote(gain: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the class [n_clusters] of the largest gain; UNMATCHED for a row without pixels."""
+    best = np.nan_to_num(gain).argmax(axis=1)
+    return np.where(counts.any(axis=1), best, UNMATCHED).astype(np.int64)
+
+
+def _hungarian(gain: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the classes [n_clusters] of the largest sum of gains, each given at most once.
+
+    A gain of NaN (neither cluster nor class has a pixel) adds nothing. With more clusters than
+    classes, some are UNMATCHED.
+    """
+    classes = np.full(len(gain), UNMATCHED, dtype=np.int64)
     rows, columns = linear_sum_assignment(np.nan_to_num(gain), maximize=True)
     classes[rows] = columns
-    if n_clusters <= n_classes:
-        return classes, None
-    return np.where(classes == UNMATCHED, _majority(counts), classes), EXTRA_BY_MAJORITY
+    return classes
 
 
-def _classes_beside(background: int, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the ids [n_classes - 1] of the classes that are not the background."""
-    n_classes = counts.shape[1]
-    if n_classes < 2 or not 0 <= background < n_classes:
-        raise ValueError(
-            f"background class {background} of {n_classes} classes; allowed is one of the "
-            "classes, with at least one other beside it"
-        )
-    return np.delete(np.arange(n_classes), background)
-
-
-def _with_background(
-    background: int,
-    others: npt.NDArray[np.int64],
-    object_classes: npt.NDArray[np.int64],
-    fallback: str | None,
-) -> Matching:
-    """Put the background before the object clusters.
+def _one_to_one_or_vote(
+    iou: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], str | None]:
+    """Return the classes [n_clusters], and the fallback where one-to-one is impossible.
 
     Parameters
     ----------
-    background : int
-        Class of cluster 0.
-    others : int64 [n_classes - 1]
-        The other class ids.
-    object_classes : int64 [n_clusters - 1]
-        For clusters 1 and up, a position in `others`, or UNMATCHED.
-    fallback : str or None
-        As in `Matching`.
+    iou : float64 [n_clusters, n_classes]
+    counts : int64 [n_clusters, n_classes]
+        Pixels of each pair.
     """
-    objects = np.where(object_classes == UNMATCHED, UNMATCHED, others[object_classes])
-    return Matching(np.concatenate([[background], objects]), "background_fixed", fallback)
+    if counts.shape[0] == counts.shape[1]:
+        return _hungarian(iou), None
+    return _vote(iou, counts), BY_IOU

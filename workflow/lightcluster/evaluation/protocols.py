@@ -10,6 +10,8 @@ protocol          counted at           matched by              classes without a
 ``coco_things``   the label's size     IoU-Hungarian           count 0
 ================  ===================  ======================  ==================================
 
+Where clusters and classes differ in number, the first and the last vote by IoU, and ``stego`` gives
+extra clusters to the class of most of their pixels; see `matching`.
 (MaskContrast, arXiv 2102.06191; STEGO, arXiv 2203.08414.) ``per_image`` matches each image by
 itself and is in `per_image`. All are computed from the same stored segmentations: for ``stego``
 the segmentation, which has the size of its image, and the label are brought to 320 x 320 by the
@@ -68,7 +70,8 @@ class Protocol:
 
 PROTOCOLS: dict[str, Protocol] = {
     "maskcontrast": Protocol(
-        ("iou_hungarian", "count_hungarian", "background_fixed", "majority"), "zero"
+        ("iou_hungarian", "count_hungarian", "background_fixed", "iou_majority", "count_majority"),
+        "zero",
     ),
     "stego": Protocol(("count_hungarian",), "skip"),
     "coco_things": Protocol(("iou_hungarian",), "zero"),

@@ -92,7 +92,7 @@ def score_classes(
         Pixels by predicted cluster and true class, summed over the dataset.
     class_names : sequence of str [n_classes]
         Names of the classes, in the order of their ids.
-    how : {"iou_hungarian", "count_hungarian", "background_fixed", "majority"}
+    how : How
         The matching, as in `matching.match`.
     absent : {"zero", "skip"}
         What a class that neither occurs nor is predicted adds to the mean, as in `mean_iou`.

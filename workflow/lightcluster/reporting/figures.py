@@ -23,7 +23,8 @@ MATCHING_NAMES = {
     "iou_hungarian": "IoU-Hungarian",
     "count_hungarian": "count-Hungarian",
     "background_fixed": "background fixed",
-    "majority": "majority vote",
+    "iou_majority": "majority vote by IoU",
+    "count_majority": "majority vote by pixels",
 }
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, 2008).

@@ -70,7 +70,7 @@ from lightcluster.reporting.viewer import (
 )
 
 TEMPLATE = Path(__file__).with_name("summary.html.j2")
-VARIANTS_NOT_SUMMARIZED = ("count_hungarian", "majority")
+VARIANTS_NOT_SUMMARIZED = ("count_hungarian", "iou_majority", "count_majority")
 """Matchings that the summary leaves out, unless they are the protocol's own."""
 
 PATCH_ABOVE = 0.5
