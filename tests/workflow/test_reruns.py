@@ -65,6 +65,7 @@ CHANGES: dict[str, Any] = {
     "backbone.seed": 1,
     "backbone.mean": [0.4, 0.4, 0.4],
     "backbone.std": [0.3, 0.3, 0.3],
+    "backbone.positions": "as_released",
     "features.facet": "token",
     "features.layer": -2,
     "features.auto_images": 9,

@@ -258,6 +258,11 @@ def fetch_weights(settings: Settings, output: Path) -> None:
     step(backbone.model, source, path, backbone.seed, output)
 
 
+def _backbone(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that all steps that run the backbone have in common."""
+    return {name: settings[f"backbone.{name}"] for name in ("mean", "std", "positions")}
+
+
 @app.command(rich_help_panel=STEP_PANEL)
 def choose_features(
     settings: Settings, shards: Shards,
@@ -271,7 +276,7 @@ def choose_features(
 
     step(
         [manifests / f"{shard:04d}.csv" for shard in range(shards)], weights, output,
-        mean=settings["backbone.mean"], std=settings["backbone.std"], **settings["features"],
+        **_backbone(settings), **settings["features"],
         max_pixels=settings["dataset.max_pixels"], device=_device(device), threads=threads,
     )  # fmt: skip
 
@@ -294,7 +299,7 @@ def extract_features(
     facet, layer = _chosen(settings["features.facet"], settings["features.layer"], choice)
     step(
         manifest, weights, output,
-        mean=settings["backbone.mean"], std=settings["backbone.std"], facet=facet, layer=layer,
+        **_backbone(settings), facet=facet, layer=layer,
         short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
         max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
         device=_device(device), batch_size=batch_size, threads=threads,
@@ -411,8 +416,7 @@ def paint_clusters(
 def _caching(settings: dict[str, Any], size: float) -> dict[str, Any]:
     """Return the arguments that the steps that cache tokens have in common."""
     return {
-        "size": size, "framing": settings["cause.framing"],
-        "mean": settings["backbone.mean"], "std": settings["backbone.std"],
+        "size": size, "framing": settings["cause.framing"], **_backbone(settings),
         "max_pixels": settings["dataset.max_pixels"], "precision": settings["features.precision"],
     }  # fmt: skip
 
@@ -763,7 +767,7 @@ def embed_regions(
 
     step(
         manifest, pixel_masks, weights, output,
-        mean=settings["backbone.mean"], std=settings["backbone.std"], **settings["regions"],
+        **_backbone(settings), **settings["regions"],
         precision=settings["features.precision"], max_pixels=settings["dataset.max_pixels"],
         device=_device(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
@@ -964,7 +968,7 @@ def discover_parts(
         [manifests / f"{name}.csv" for name in names],
         [patch_masks / f"{name}.npz" for name in names], weights, output,
         parts=settings["report.parts"], seed=settings["report.seed"],
-        mean=settings["backbone.mean"], std=settings["backbone.std"], layer=layer,
+        **_backbone(settings), layer=layer,
         short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
         max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
         device=_device(device), threads=threads,

@@ -48,6 +48,9 @@ Spread = Annotated[float, Field(ge=0.001, le=1)]
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
+Positions = Literal["timm", "as_released"]
+"""How position embeddings are resized; see `features.positions`."""
+
 EMBEDDED = "vit_mini_patch8_80"
 """The `backbone.model` that this project trained itself; its weights are in ``resources/``."""
 
@@ -191,6 +194,12 @@ class BackboneSettings(Section):
     )
     std: tuple[Spread, Spread, Spread] | None = Field(
         None, description="Standard deviation, likewise."
+    )
+    positions: Positions = Field(
+        "timm",
+        description="How position embeddings are resized to the grid of an image: `timm`: to its "
+        "size, antialiased; `as_released`: as the programs of DINO, iBOT and DINOv2 do, by a "
+        "factor with an offset, without antialiasing (models with registers: as `timm`).",
     )
 
 

@@ -50,6 +50,7 @@ def features_id(config: Config) -> str:
         weights_id(config.backbone),
         config.backbone.mean,
         config.backbone.std,
+        config.backbone.positions,
         features.model_dump(mode="json", exclude=set() if features.automatic else {"auto_images"}),
     ]
     weights = weights_id(config.backbone).rpartition("-")[0]
@@ -95,7 +96,8 @@ def training_size(head: str, size: int) -> int:
 
 def _tokens_id(config: Config, size: int, own: list[Any]) -> str:
     backbone = config.backbone
-    content = [weights_id(backbone), backbone.mean, backbone.std, config.features.precision, *own]
+    content = [weights_id(backbone), backbone.mean, backbone.std, backbone.positions,
+               config.features.precision, *own]  # fmt: skip
     return f"{weights_id(backbone).rpartition('-')[0]}-{size}-{_digest(content)}"
 
 

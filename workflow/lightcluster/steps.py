@@ -102,7 +102,13 @@ STEPS: dict[str, Step] = {
         unit="features",
         kinds=WITHOUT_TRAINING,
         places=("method",),
-        reads=("backbone.mean", "backbone.std", "features", "dataset.max_pixels"),
+        reads=(
+            "backbone.mean",
+            "backbone.std",
+            "backbone.positions",
+            "features",
+            "dataset.max_pixels",
+        ),
         after=("gather_manifest", "fetch_weights"),
     ),
     "extract_features": Step(
@@ -112,6 +118,7 @@ STEPS: dict[str, Step] = {
         reads=(
             "backbone.mean",
             "backbone.std",
+            "backbone.positions",
             "features.facet",
             "features.layer",
             "features.short_side",
@@ -171,6 +178,7 @@ STEPS: dict[str, Step] = {
         reads=(
             "backbone.mean",
             "backbone.std",
+            "backbone.positions",
             "cause.head",
             "cause.size",
             "cause.framing",
@@ -188,6 +196,7 @@ STEPS: dict[str, Step] = {
         reads=(
             "backbone.mean",
             "backbone.std",
+            "backbone.positions",
             "cause.size",
             "cause.framing",
             "cause.crf",
@@ -368,6 +377,7 @@ STEPS: dict[str, Step] = {
             "regions",
             "backbone.mean",
             "backbone.std",
+            "backbone.positions",
             "features.precision",
             "dataset.max_pixels",
         ),
@@ -490,6 +500,7 @@ STEPS: dict[str, Step] = {
             "report.seed",
             "backbone.mean",
             "backbone.std",
+            "backbone.positions",
             "features.layer",
             "features.short_side",
             "features.max_tokens",

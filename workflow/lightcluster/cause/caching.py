@@ -19,6 +19,7 @@ from lightcluster.cause.views import (
     side_in_patches,
     training_views,
 )
+from lightcluster.config import Positions
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import ConfigError
 from lightcluster.features.backbone import Backbone, Precision, resolve_precision
@@ -102,6 +103,8 @@ def cache_views(
         Side of a view in pixels, rounded to patches.
     mean, std : sequence of float or None
         Of the RGB channels; None: those of the weights.
+    positions : {"timm", "as_released"}
+        See `features.positions`.
     max_pixels : int
         Larger images are refused.
     precision : {"auto", "float32", "bfloat16", "float16"}
@@ -134,6 +137,7 @@ def _write(
     size: int,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    positions: Positions = "timm",
     max_pixels: int,
     precision: Precision,
     device: str,
@@ -141,7 +145,7 @@ def _write(
     threads: int,
 ) -> None:
     """Compute the tokens of views, which may be `trained` on, and store them in their order."""
-    backbone = open_backbone(weights, device, mean, std)
+    backbone = open_backbone(weights, device, mean, std, positions)
     if trained and side_in_patches(size, backbone.patch_size) < LEAST_SIDE:
         raise ConfigError(
             f"cause.size: crops are seen at {size} pixels, {size / backbone.patch_size:.1f} "
@@ -158,7 +162,8 @@ def _write(
         attributes={
             "model": record.model, "weights_sha256": record.sha256, "size": size,
             "patch_size": backbone.patch_size, "mean": list(backbone.mean),
-            "std": list(backbone.std), "precision": str(dtype).removeprefix("torch."),
+            "std": list(backbone.std), "positions": backbone.positions,
+            "precision": str(dtype).removeprefix("torch."),
         },
         chunk_rows=side**2,
     )  # fmt: skip

@@ -37,6 +37,8 @@ from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
 
 import lightcluster.features.embedded  # noqa: E402, F401  (registers its architecture with timm)
+from lightcluster.config import Positions  # noqa: E402
+from lightcluster.features.positions import embed_positions  # noqa: E402
 
 Facet = Literal["key", "query", "value", "token"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -78,20 +80,26 @@ class Backbone:
     Parameters
     ----------
     model : VisionTransformer
-        Built with ``dynamic_img_size=True``, so that timm itself interpolates the position
-        embedding to each grid.
+        Built with ``dynamic_img_size=True``, so that images of any size can be embedded.
     mean, std : sequence of float [3]
         Normalisation of the RGB channels on the scale 0 to 1.
+    positions : {"timm", "as_released"}
+        How the position embedding is resized to the grid of an image; see `features.positions`.
 
     Attributes
     ----------
     patch_size, dim, heads, depth, prefix_tokens : int
     mean, std : tuple of float [3]
+    positions : {"timm", "as_released"}
     device : torch.device
     """
 
     def __init__(
-        self, model: VisionTransformer, mean: Sequence[float], std: Sequence[float]
+        self,
+        model: VisionTransformer,
+        mean: Sequence[float],
+        std: Sequence[float],
+        positions: Positions = "timm",
     ) -> None:
         require_plain_transformer(model, type(model).__name__)
         self.model = model.eval().requires_grad_(False)
@@ -102,6 +110,7 @@ class Backbone:
         self.prefix_tokens: int = model.num_prefix_tokens
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
+        self.positions = positions
 
     @property
     def device(self) -> torch.device:
@@ -187,7 +196,8 @@ class Backbone:
         collected: dict[int, tuple[dict[Facet, Tensor], Tensor]] = {}
 
         with autocast(images.device, precision):
-            x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+            x = embed_positions(model, model.patch_embed(images), self.positions)
+            x = model.norm_pre(model.patch_drop(x))
             for index in range(self.depth):
                 rows = 1 if index == last and only_class_token else x.shape[1]
                 x, query, key, value = _open_block(self._block(index), x, rows)

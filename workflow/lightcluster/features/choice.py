@@ -25,7 +25,7 @@ from lightcluster.ahead import compute_ahead
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images, draw_rows
 from lightcluster.clustering.superclasses import merge_small, number_of_superclasses
-from lightcluster.config import Config
+from lightcluster.config import Config, Positions
 from lightcluster.features.backbone import FACETS, Backbone, Facet, Precision, resolve_precision
 from lightcluster.features.extraction import prepare_row
 from lightcluster.features.images import ImageRow, target_size
@@ -215,6 +215,7 @@ def choose_features(
     *,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    positions: Positions = "timm",
     facet: Facet | Literal["auto"],
     layer: int | Literal["auto"],
     short_side: int,
@@ -235,7 +236,7 @@ def choose_features(
     ImageError
         If an image cannot be read or has changed since it was indexed.
     """
-    backbone = open_backbone(weights, device, mean, std)
+    backbone = open_backbone(weights, device, mean, std, positions)
     torch.set_num_threads(threads)
     facets = FACETS if facet == "auto" else (facet,)
     layers = range(backbone.depth) if layer == "auto" else [backbone.resolve_layer(layer)]

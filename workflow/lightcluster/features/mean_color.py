@@ -31,6 +31,7 @@ class MeanColor(Backbone):
         self._device = torch.device(device)
         self.patch_size, self.dim, self.depth, self.heads, self.prefix_tokens = 8, 3, 1, 1, 0
         self.mean, self.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        self.positions = "timm"  # nothing here looks at them
 
     @property
     def device(self) -> torch.device:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightcluster.config import Positions
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.backbone import (
     Backbone,
@@ -22,12 +23,16 @@ log = logging.getLogger(__name__)
 
 
 def open_backbone(
-    weights: Path, device: str, mean: Sequence[float] | None, std: Sequence[float] | None
+    weights: Path,
+    device: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    positions: Positions = "timm",
 ) -> Backbone:
     """Load the backbone that a weights file and its record describe.
 
     `mean` and `std` of the RGB channels, in [0, 1], replace those of the record if they are given;
-    the mean colour knows none.
+    the mean colour knows none, nor `positions` (see `features.positions`).
     """
     record = read_record(weights)
     if record.source == "none":
@@ -35,6 +40,7 @@ def open_backbone(
     backbone = load_backbone(record.model, weights, device)
     backbone.mean = tuple(mean or record.mean)
     backbone.std = tuple(std or record.std)
+    backbone.positions = positions
     return backbone
 
 
@@ -45,6 +51,7 @@ def extract_features(
     *,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    positions: Positions = "timm",
     facet: Facet,
     layer: int,
     short_side: int,
@@ -56,7 +63,7 @@ def extract_features(
     threads: int,
 ) -> None:
     """Run the backbone over the images of a manifest and write their feature store."""
-    backbone = open_backbone(weights, device, mean, std)
+    backbone = open_backbone(weights, device, mean, std, positions)
     record = read_record(weights)
     rows = [row.image for row in read_manifest(manifest)]
     dtype = resolve_precision(precision, device)
@@ -74,6 +81,7 @@ def extract_features(
             "patch_size": backbone.patch_size,
             "mean": list(backbone.mean),
             "std": list(backbone.std),
+            "positions": backbone.positions,
             "precision": str(dtype).removeprefix("torch."),
         },
     )  # fmt: skip

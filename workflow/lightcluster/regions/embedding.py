@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.ahead import compute_ahead
+from lightcluster.config import Positions
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.backbone import Backbone, resolve_precision
 from lightcluster.features.images import open_row, prepare_image
@@ -154,6 +155,7 @@ def embed_regions(
     *,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
+    positions: Positions = "timm",
     min_area: float,
     margin: float,
     crop_size: int,
@@ -170,7 +172,7 @@ def embed_regions(
     int64 [4], ``area`` int64, ``cls`` and ``key`` float32 [dim] (`embed_crops`). Regions of an
     image follow each other in the order of `components.find_regions`.
     """
-    backbone = open_backbone(weights, device, mean, std)
+    backbone = open_backbone(weights, device, mean, std, positions)
     rows = {row.image_id: row for row in read_manifest(manifest)}
     masks = read_pixel_masks(pixel_masks)
     grid = max(1, round(crop_size / backbone.patch_size))

@@ -20,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from lightcluster.ahead import compute_ahead
 from lightcluster.clustering.kmeans import fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images
+from lightcluster.config import Positions
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.features.backbone import Backbone, Facet, Precision, resolve_precision
@@ -189,6 +190,7 @@ def discover_parts(
     seed: int,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    positions: Positions = "timm",
     layer: int,
     short_side: int,
     max_tokens: int,
@@ -208,11 +210,11 @@ def discover_parts(
         Clusters.
     seed : int
         Of the choice of the images and of k-means.
-    mean, std, layer, short_side, max_tokens, max_pixels, precision, device
+    mean, std, positions, layer, short_side, max_tokens, max_pixels, precision, device
         As in `features.step.extract_features`.
     threads : int
     """
-    backbone = open_backbone(weights, device, mean, std)
+    backbone = open_backbone(weights, device, mean, std, positions)
     torch.set_num_threads(threads)
     drawn = draw_masked(manifests, masks, MOST_IMAGES, seed)
     features = read_foreground(
