@@ -104,6 +104,62 @@ def test_counts_of_all_shards_are_put_together(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sparse.toarray().reshape(counts.shape), counts)
 
 
+@quick
+@given(st.lists(st.integers(-20, 20), min_size=1, max_size=40), st.integers(0, 9))
+def test_an_interval_leaves_out_a_fortieth_at_either_end(values: list[int], of_all: int) -> None:
+    """Written out: sorted differences, and the value between two by the share of the way."""
+    own = np.asarray([of_all, *values], np.float64)
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        below = int(share * (len(ordered) - 1))
+        above = min(below + 1, len(ordered) - 1)
+        way = share * (len(ordered) - 1) - below
+        return ordered[below] + way * (ordered[above] - ordered[below])
+
+    found = interval(own + 3, np.full(len(own), 3.0))
+    assert found == pytest.approx((of_all, at(0.025), at(0.975)))
+
+
+def test_both_runs_of_a_difference_are_scored_on_the_same_images(tmp_path: Path) -> None:
+    """A run that differs in one image differs in the resamples that drew it, and in no other."""
+    counts = random_counts(4)
+    changed = counts.copy()
+    changed[2] = np.eye(CLUSTERS, CLASSES, dtype=np.int64) * 500
+    scores = []
+    for run, of_run in (("a", counts), ("b", changed)):
+        shards = write_run(tmp_path / run, 0, of_run)
+        scores.append(
+            bootstrap_classes(tmp_path / run, shards, [0], "coco_things", "original", 40, 6)[0]
+        )
+    drew = [2 in indices for indices in drawn_indices(40, 6)]
+    assert 0 < sum(drew) < 40
+    same = scores[0] == scores[1]
+    assert same.tolist() == [False, *(not one for one in drew)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stego_leaves_out_what_a_resample_neither_has_nor_predicts(
+    tmp_path: Path, seed: int
+) -> None:
+    """Clusters are classes here, and class 3 is only predicted, in image 0."""
+    counts = np.zeros((IMAGES, 4, 4), np.int64)
+    for image in range(IMAGES):
+        counts[image, image % 3, image % 3] = 100 + image
+    counts[0, 3, 0] = 1
+    shards = write_run(tmp_path, 0, counts)
+    found = bootstrap_classes(tmp_path, shards, [0], "stego", "original", 9, seed)[0]
+    for score, indices in zip(found[1:], drawn_indices(9, seed), strict=True):
+        ious = []
+        for number in range(4):
+            predicted = counts[indices, number].sum()
+            true = counts[indices, :, number].sum()
+            both = counts[indices, number, number].sum()
+            if predicted + true:
+                ious.append(both / (predicted + true - both))
+        assert score == pytest.approx(sum(ious) / len(ious))
+
+
 def test_classes_are_matched_anew_in_each_resample_and_averaged_over_seeds(tmp_path: Path) -> None:
     by_seed = {seed: random_counts(seed) for seed in (2, 9)}
     for seed, counts in by_seed.items():

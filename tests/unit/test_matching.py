@@ -275,6 +275,21 @@ def test_votes_are_those_of_sets_of_pixels(counts: Counts) -> None:
     assert match_iou_majority(counts).cluster_to_class.tolist() == slow_vote(counts, True)
 
 
+@given(FEW.filter(lambda counts: counts.shape[1] > 1), st.data())
+def test_a_fixed_background_leaves_the_vote_to_the_objects(
+    counts: Counts, data: st.DataObject
+) -> None:
+    """Whoever votes for the background takes the best of the objects that it meets, or none."""
+    background = data.draw(st.integers(0, counts.shape[1] - 1))
+    if counts.shape[0] == counts.shape[1]:
+        return
+    gain = iou_gain(counts)
+    gain[:, background] = 0
+    expected = [int(row.argmax()) if row.any() else -1 for row in gain]
+    found = match(counts, "background_fixed", background).cluster_to_class
+    assert found.tolist() == [background, *expected[1:]]
+
+
 @given(matrices(st.integers(1, 3), st.integers(1, 3)))
 def test_no_matching_gets_more_pixels_right_than_the_vote_by_pixels(counts: Counts) -> None:
     n_clusters, n_classes = counts.shape
