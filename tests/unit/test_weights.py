@@ -144,10 +144,15 @@ def test_every_disagreement_is_an_error(state: State, tmp_path: Path) -> None:
     assert "unexpected: surprise" in message(state | {"surprise": torch.zeros(1)})
     assert "norm.bias [65] instead of [64]" in message(state | {"norm.bias": torch.zeros(65)})
     assert "not finite: norm.bias" in message(state | {"norm.bias": torch.full((64,), torch.nan)})
-    first_block = {name: tensor for name, tensor in state.items() if "blocks" not in name}
-    assert "and 62 more" in message(first_block)
+    without_norms = {name: tensor for name, tensor in state.items() if "norm1" not in name}
+    assert "missing: blocks.0.norm1.bias" in message(without_norms)
+    assert "and 9 more" in message(without_norms)
+    no_block = {name: tensor for name, tensor in state.items() if "blocks.5" not in name}
+    assert "holds 5 blocks of 64 features with patches of 16 x 16; backbone.model is 6" in message(
+        no_block
+    )
     patches = {"patch_embed.proj.weight": torch.zeros(64, 3, 8, 8)}
-    assert "[64, 3, 8, 8]" in message(state | patches)
+    assert "patches of 8 x 8" in message(state | patches)
     twice = state | {f"module.{name}": tensor for name, tensor in state.items()}
     assert "several networks" in message(twice)
     assert not (tmp_path / "out").exists()

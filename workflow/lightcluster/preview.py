@@ -174,6 +174,7 @@ def _check_weights(config: Config) -> str:
     return (
         f"{backbone.model}: {record.parameters / 1e6:.1f} M parameters from "
         f"{backbone.weights}, patch {record.patch_size}, {record.dim} features"
+        + (f"; of several networks in it, {record.taken}" if record.taken else "")
     )
 
 

@@ -96,7 +96,9 @@ STEPS: dict[str, Step] = {
     ),
     "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",)),
     "fetch_weights": Step(
-        unit="weights", reads=("backbone.model", "backbone.weights", "backbone.seed")
+        unit="weights",
+        reads=("backbone.model", "backbone.weights", "backbone.seed"),
+        version=2,
     ),
     "choose_features": Step(
         unit="features",

@@ -4,9 +4,9 @@ The file holds exactly the parameters of the timm model without its classifier, 
 JSON file beside it records what it is, so that later steps can name the weights by their
 SHA-256 without opening them.
 
-Original checkpoints of DINO, DINOv2 and MAE are converted by timm's own filter. Everything that
-is left out on purpose is listed in ``_DROPPED``; every other disagreement is an error, because
-weights that load only partly still produce plausible features.
+Published layouts are translated by `features.layouts`; position embeddings of other grids are
+fitted by timm's own filter. Every disagreement is an error, because weights that load only partly
+still produce plausible features.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import logging
 import pickle
 import re
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors.torch
@@ -27,6 +30,7 @@ from torch import Tensor
 
 from lightcluster.errors import WeightsError
 from lightcluster.features.backbone import Backbone, build_architecture, published_configuration
+from lightcluster.features.layouts import Picked, name_as_timm, pick_network
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.torchvision_shim import ensure_torchvision_operators
 from lightcluster.files import replacing
@@ -36,14 +40,11 @@ ensure_torchvision_operators()
 import timm  # noqa: E402  (the operators must be declared first)
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn  # noqa: E402
 
+log = logging.getLogger(__name__)
+
 SOURCES = ("embedded", "hub", "file", "random", "none")
 
-_NESTINGS = ("state_dict", "model", "teacher", "encoder")
-_PREFIXES = re.compile(r"^(?:(?:module|backbone|encoder)\.)+")
-_DROPPED = re.compile(
-    r"^(?:head\.|head_dist\.|dino_head\.|ibot_head\.|mask_token$|decoder_)"
-)  # classifiers, projection heads of self-distillation, masked-image decoders
-_LISTED = 10
+_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class WeightsRecord:
     interpolation : str
         How timm resizes images for it.
     patch_size, dim, heads, depth, prefix_tokens : int
+    taken : str
+        Which network of the file was taken, and which were not; empty where it holds but one.
     """
 
     model: str
@@ -79,6 +82,7 @@ class WeightsRecord:
     heads: int
     depth: int
     prefix_tokens: int
+    taken: str = ""
 
 
 def fetch_weights(
@@ -109,6 +113,7 @@ def fetch_weights(
     """
     network: VisionTransformer | None = None
     state: dict[str, Tensor] = {}
+    taken = ""
     if source == "random":
         torch.manual_seed(seed)
         network = build_architecture(model)
@@ -125,14 +130,17 @@ def fetch_weights(
                 "install the package from there with `pip install -e .`, or set `backbone.weights`"
             )
         network = build_architecture(model)
-        state = convert_checkpoint(read_checkpoint(path), network, path)
+        picked = read_checkpoint(path)
+        if taken := picked.choice:
+            log.info("%s: holds several networks; taken: %s", path, taken)
+        state = convert_checkpoint(picked.tensors, network, path)
     elif source != "none":
         raise WeightsError(f"backbone.weights: source {source!r} unknown; allowed: {SOURCES}")
 
     state = {name: tensor.float().contiguous() for name, tensor in state.items()}
     with replacing(output) as temporary:
         temporary.write_bytes(safetensors.torch.save(state))
-        record = _describe(model, source, network, state, temporary)
+        record = _describe(model, source, network, state, temporary, taken)
     _write_record(record, output.with_suffix(".json"))
     return record
 
@@ -154,26 +162,30 @@ def read_record(weights: Path) -> WeightsRecord:
         raise WeightsError(f"{path}: not a record of weights ({error})") from error
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or torch checkpoint, without nesting and prefixes.
+def read_checkpoint(path: Path) -> Picked:
+    """The network in a safetensors file or torch checkpoint.
 
     Parameters
     ----------
     path : Path
-        ``*.safetensors``; anything else is read as a torch checkpoint, in which only tensors,
-        plain containers and the options that training scripts leave behind are allowed.
+        Safetensors, told by its content; anything else is read as a torch checkpoint, in which
+        only tensors, plain containers and the options that training scripts leave behind are
+        allowed.
 
     Returns
     -------
-    dict of str to Tensor
+    Picked
+        By the names in the file; see `layouts.pick_network`.
 
     Raises
     ------
     WeightsError
-        If the file is missing, damaged, holds code or holds no tensors.
+        If the file is missing, damaged, of another kind, holds code or holds no network.
     """
+    if reason := _foreign_file(path):
+        raise WeightsError(f"{path}: {reason}")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _is_safetensors(path):
             contents: Any = safetensors.torch.load_file(path)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
@@ -185,33 +197,66 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "it to safetensors where you trust it"
         ) from error
     except Exception as error:  # the readers raise whatever a damaged file leads them to
-        raise WeightsError(f"{path}: cannot be read as weights ({error})") from error
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path}: cannot be read as weights ({cause})") from error
+    return pick_network(contents, path)
 
-    while isinstance(contents, dict) and (
-        inner := [name for name in _NESTINGS if isinstance(contents.get(name), dict)]
-    ):
-        contents = contents[inner[0]]
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in contents.items() if isinstance(contents, dict) else ():
-        if isinstance(tensor, Tensor):
-            short = _PREFIXES.sub("", str(name))
-            if short in tensors:
-                raise WeightsError(f"{path}: holds several networks, all with a {short!r}")
-            tensors[short] = tensor
-    if not tensors:
-        raise WeightsError(f"{path}: holds no tensors, also not under {', '.join(_NESTINGS)}")
-    return tensors
+
+_PART = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.\w+$")
+_MAGIC = {
+    b"\x89HDF": "is a file of HDF5 (Keras)",
+    b"GGUF": "is a quantised file of GGUF",
+    b"{": "is JSON, and holds no tensors",
+    b"version https://git-lfs": "is a pointer of Git LFS; get the file itself with `git lfs pull`",
+}
+_ADVICE = "give a safetensors file or a torch checkpoint"
+
+
+def _foreign_file(path: Path) -> str | None:
+    """Return what a file is that is no checkpoint, with what to do; None if nothing says so."""
+    if path.is_dir():
+        return "is a folder; give the file in it, such as model.safetensors"
+    if path.exists() and not path.is_file():
+        return "is no file; a pipe or device cannot be read again"
+    in_parts = "of a network saved in parts; save it as one file (`max_shard_size='100GB'`)"
+    if path.name.endswith(".index.json"):
+        return f"is the index {in_parts}"
+    if _PART.search(path.name):
+        return f"is one part {in_parts}"
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith(".npy") for name in names):
+            return f"is an archive of NumPy (JAX); {_ADVICE}"
+        if any(PurePosixPath(name).name == "constants.pkl" for name in names):
+            return "is a program of TorchScript; save the state_dict() of its network"
+    if _is_safetensors(path):
+        return None
+    found = next((what for magic, what in _MAGIC.items() if start.startswith(magic)), None)
+    return f"{found}; {_ADVICE}" if found else None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell whether a file begins as safetensors do: the length of a header, and the header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < 2**32
 
 
 def convert_checkpoint(
     checkpoint: dict[str, Tensor], network: VisionTransformer, path: Path
 ) -> dict[str, Tensor]:
-    """The parameters of a network out of a checkpoint in any layout that timm knows.
+    """The parameters of a network out of a checkpoint in a published layout.
 
     Parameters
     ----------
     checkpoint : dict of str to Tensor
-        As :func:`read_checkpoint` returns it.
+        Of one network, by the names in the file.
     network : VisionTransformer
         Whose parameters are wanted. A position embedding of another grid is interpolated.
     path : Path
@@ -220,26 +265,27 @@ def convert_checkpoint(
     Raises
     ------
     WeightsError
-        If any parameter is missing, unexpected, of another shape or not finite.
+        If the network is of another size, or any parameter is missing, unexpected, of another
+        shape or not finite.
     """
     expected = network.state_dict()
-    patches, wanted = checkpoint.get("patch_embed.proj.weight"), network.patch_embed.proj.weight
-    if patches is not None and patches.ndim == 4 and patches.shape != wanted.shape:
-        # timm would resample it, and a network of another patch size pass for the right one
+    tensors = name_as_timm(_plain_tensors(checkpoint, path), path)
+    found, wanted = describe_architecture(tensors), describe_architecture(expected)
+    if found is not None and found != wanted:
+        # timm would resample patches, and a network of another size pass for the right one
         raise WeightsError(
-            f"{path}: patch_embed.proj.weight is {list(patches.shape)}, the model wants "
-            f"{list(wanted.shape)}; is backbone.model the architecture of these weights?"
+            f"{path}: holds {found}; backbone.model is {wanted}: name the model of these weights"
         )
     try:
-        converted = checkpoint_filter_fn(dict(checkpoint), network)
+        converted = checkpoint_filter_fn(dict(tensors), network)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: in no layout that timm can convert for this model ({error})"
+            f"{path}: in no layout that can be converted for this model ({error})"
         ) from error
     converted = {
         name: tensor
         for name, tensor in converted.items()
-        if not _DROPPED.match(name) and not (name.startswith("fc_norm.") and name not in expected)
+        if not (name.startswith("fc_norm.") and name not in expected)
     }
 
     mismatches = {
@@ -250,14 +296,56 @@ def convert_checkpoint(
             for name, tensor in expected.items()
             if name in converted and converted[name].shape != tensor.shape
         ],
-        "not finite": [
-            name for name, tensor in converted.items() if not torch.isfinite(tensor).all()
-        ],
     }
-    found = [f"{kind}: {_list_some(names)}" for kind, names in mismatches.items() if names]
-    if found:
-        raise WeightsError(f"{path}: does not fit the model. " + "; ".join(found))
+    if not any(mismatches.values()):
+        mismatches["not finite"] = [
+            name for name, tensor in converted.items() if not torch.isfinite(tensor).all()
+        ]
+    kinds = [f"{kind}: {_list_some(names)}" for kind, names in mismatches.items() if names]
+    if kinds:
+        raise WeightsError(f"{path}: does not fit the model. " + "; ".join(kinds))
     return converted
+
+
+def _plain_tensors(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return tensors after a look at their kind, which no later step would question.
+
+    Raises
+    ------
+    WeightsError
+        If one that belongs to a network holds no plain floating-point numbers.
+    """
+    for name, tensor in tensors.items():
+        if name.endswith(("relative_position_index", "num_batches_tracked", "position_ids")):
+            continue
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if tensor.is_quantized or kind.startswith(("int", "uint", "qint", "quint", "float8")):
+            raise WeightsError(
+                f"{path}: {name} holds {kind}, as quantised weights do; save the network in "
+                "float32, float16 or bfloat16"
+            )
+        if not tensor.is_floating_point():
+            raise WeightsError(f"{path}: {name} holds {kind}; weights are floating-point numbers")
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise WeightsError(f"{path}: {name} is sparse or without values")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise WeightsError(f"{path}: {name} claims more numbers than the file holds")
+    return tensors
+
+
+def describe_architecture(state: Mapping[str, Tensor]) -> str | None:
+    """Return the size of a network in words, from its parameters; None if they do not show it."""
+    patches = state.get("patch_embed.proj.weight")
+    blocks = {match[1] for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}
+    if patches is None or patches.ndim != 4 or not blocks:
+        return None
+    dim, channels, height, width = patches.shape
+    registers = state["reg_token"].shape[1] if "reg_token" in state else 0
+    return (
+        f"{len(blocks)} blocks of {dim} features with patches of {height} x {width}"
+        + (f", {registers} register tokens" if registers else "")
+        + (f", images of {channels} channels" if channels != 3 else "")
+    )
 
 
 def _list_some(names: list[str]) -> str:
@@ -291,6 +379,7 @@ def _describe(
     network: VisionTransformer | None,
     state: dict[str, Tensor],
     file: Path,
+    taken: str,
 ) -> WeightsRecord:
     if network is None:
         backbone: Backbone = MeanColor()
@@ -316,6 +405,7 @@ def _describe(
         heads=backbone.heads,
         depth=backbone.depth,
         prefix_tokens=backbone.prefix_tokens,
+        taken=taken,
     )
 
 
