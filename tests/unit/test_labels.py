@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import struct
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from builders import quick
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from lightcluster.datasets.labels import (
     IGNORED,
@@ -49,9 +55,21 @@ def test_classes_are_read_in_the_order_of_their_ids(table):
         "name,colour,id\nground,red,0\ncat,,5\ndog,blue,9\n",
         "id,name\n 0 , ground \n\n05,cat\n9,dog",
         'id,name\n"0","ground"\n"5","cat"\n"9","dog"\n',
+        "id, name\n0, ground\n5, cat\n9, dog\n",
+        ' id , "name"\n0, "ground"\n5, "cat"\n9, "dog"\n',
+        "id;name\n0;ground\n5;cat\n9;dog\n",
+        "\ufeffid; name\r\n0; ground\r\n5;cat\r\n9;dog\r\n\r\n\r\n",
+        "id\tname\n0\tground\n5\tcat\n9\tdog",
+        "name\tid\nground\t0\n\ncat\t5\ndog\t9\n\t\n",
+        "\n\nid,name,\n0,ground,\n5,cat,\n9,dog,\n,,\n",
+        "id,name\r0,ground\r5,cat\r9,dog\r",
     ],
-    ids=["byte order mark", "carriage returns", "other columns", "spaces", "quotes"],
-)
+    ids=[
+        "byte order mark", "carriage returns", "other columns", "spaces", "quotes",
+        "a space after the comma", "spaces and quotes", "semicolons", "semicolons of a spreadsheet",
+        "tabs", "tabs and empty lines", "empty lines and columns", "carriage returns alone",
+    ],
+)  # fmt: skip
 def test_classes_are_read_from_tables_of_other_programs(table, text):
     table.write_bytes(text.encode())
     assert read_classes(table) == THREE
@@ -68,7 +86,15 @@ def test_a_class_without_a_name_is_called_by_its_id(table):
         ("", "needs a header line `id,name` and a line for every class"),
         ("id,name\n", "needs a header line `id,name` and a line for every class"),
         ("0,ground\n1,cat\n", "needs a header line `id,name`"),
-        ("id;name\n0;ground\n", "needs a header line `id,name`"),
+        ("id|name\n0|ground\n", "a semicolon or a tab); its first line is 'id|name'"),
+        ("id name\n0 ground\n", "its first line is 'id name'"),
+        ("\nid,id,name\n0,0,ground\n", "its first line is 'id,id,name'"),
+        ("id;name,\n0;ground\n", "its first line is 'id;name,'"),
+        ("id;name\n0;a\n0;b\n", "line 3: id 0 stands twice"),
+        ("id,name\n0;ground\n", "line 2: id '0;ground' is no integer"),
+        ("id,name\n0,ground\n1,sea, lake\n", "line 3: has 3 values, the header 2; put a name"),
+        ("id\tname\n0\tground\tx\n", "line 2: has 3 values, the header 2"),
+        (f"id,name\n{'9' * 5000},a\n", "line 2: id '999"),
         ("ID,Name\n0,ground\n", "needs a header line `id,name`"),
         ("id,name\n0,a\nx,b\n", "line 3: id 'x' is no integer from 0 to 65535"),
         ("id,name\n-1,a\n", "line 2: id '-1' is no integer"),
@@ -109,6 +135,12 @@ def test_missing_classes_are_refused_with_their_key(tmp_path):
             DatasetError, match=r"dataset\.classes = '.*': cannot be read \(.*Errno"
         ):
             read_classes(path)
+
+
+def test_a_name_may_hold_the_separator_in_quotes(table):
+    for text in ('id,name\n1, "sea, lake"\n', 'id;name\n1;"sea, lake"\n', "id;name\n1;sea, lake\n"):
+        table.write_text(text)
+        assert read_classes(table) == Classes((1,), ("sea, lake",))
 
 
 def test_classes_are_copied_as_they_are_read(table, tmp_path):
@@ -193,6 +225,200 @@ def test_a_label_of_colours_is_refused(tmp_path, mode):
     Image.new(mode, (3, 2)).save(tmp_path / "label.tif")
     with pytest.raises(ImageError, match=f"label has mode {mode}; it must have a single channel"):
         read_label(LabelFile(tmp_path / "label.tif"), (2, 3))
+
+
+def test_of_colours_it_is_said_what_is_needed(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "label.png")
+    with pytest.raises(
+        ImageError, match="colours are not turned into classes here, save it as a P"
+    ):
+        read_label(LabelFile(tmp_path / "label.png"), (2, 3))
+
+
+def png(ids: np.ndarray, bits: int, *, palette: bool = False, interlaced: bool = False) -> bytes:
+    """Return a PNG, packed by hand: grey or palette, 1 to 16 bits, with Adam7 or without."""
+    starts = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
+              (1, 0, 2, 1))  # fmt: skip
+    passes = [ids[top::down, left::right] for top, left, down, right in starts]
+    rows = b"".join(
+        b"\0" + np.packbits([int(d) for value in row for d in f"{value:0{bits}b}"]).tobytes()
+        for part in (passes if interlaced else [ids])
+        for row in part.tolist()
+        if row
+    )
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    height, width = ids.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, 3 * palette, 0, 0, interlaced)
+    colours = chunk(b"PLTE", bytes(range(3 * 2 ** min(bits, 6)))) if palette else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + colours
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@quick
+@given(
+    st.sampled_from([(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (1, 1), (2, 1), (4, 1), (8, 1)]),
+    st.booleans(),
+    st.data(),
+)
+def test_the_stored_values_of_a_png_of_any_depth_are_ids(tmp_path_factory, kind, interlaced, data):
+    bits, palette = kind
+    highest = min(2**bits, 64 if palette else 2**16) - 1
+    shape = hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)
+    ids = data.draw(hnp.arrays(np.uint16, shape, elements=st.integers(0, highest)))
+    path = tmp_path_factory.getbasetemp() / "depth.png"
+    path.write_bytes(png(ids, bits, palette=bool(palette), interlaced=interlaced))
+    assert read_label(LabelFile(path), ids.shape).tolist() == ids.tolist()
+
+
+def test_grey_of_two_bits_holds_the_ids_0_to_3(tmp_path):
+    ids = np.arange(4).repeat(5).reshape(4, 5)
+    (tmp_path / "label.png").write_bytes(png(ids, 2))
+    assert np.unique(np.asarray(Image.open(tmp_path / "label.png"))).tolist() == [0, 85, 170, 255]
+    assert read_label(LabelFile(tmp_path / "label.png"), (4, 5)).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "JPEG2000", "AVIF", "GIF", "PPM"])
+def test_other_data_in_a_label_is_refused_by_its_name(tmp_path, form):
+    Image.fromarray(IDS).save(tmp_path / "label.png", form)
+    with pytest.raises(ImageError, match=f"label is {form} data, whatever its name says"):
+        read_label(LabelFile(tmp_path / "label.png"), (2, 3))
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [None, "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"],
+)
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_lossless_tiff_is_read(tmp_path, compression, depth):
+    ids = np.random.default_rng(0).integers(0, np.iinfo(depth).max, (20, 30)).astype(depth)
+    Image.fromarray(ids).save(tmp_path / "label.tif", compression=compression)
+    assert read_label(LabelFile(tmp_path / "label.tif"), (20, 30)).tolist() == ids.tolist()
+
+
+def test_a_lossy_tiff_is_refused(tmp_path):
+    Image.fromarray(IDS).save(tmp_path / "label.png", "TIFF", compression="jpeg")
+    with pytest.raises(ImageError, match="a TIFF compressed with jpeg, which may change ids"):
+        read_label(LabelFile(tmp_path / "label.png"), (2, 3))
+
+
+@quick
+@given(
+    st.sampled_from(["u1", "<u2", ">u2", "<u4", "<i2", ">i4"]),
+    st.sampled_from([{}, {"rowsperstrip": 3}, {"tile": (16, 16)}, {"compression": "zlib"}]),
+)
+def test_tiff_of_other_programs_is_read(tmp_path_factory, kind, how):
+    dtype = np.dtype(kind)
+    path = tmp_path_factory.getbasetemp() / "other.tif"
+    ids = np.random.default_rng(0).integers(0, 2**8 if kind == "u1" else 2**15, (20, 37))
+    order = ">" if dtype.byteorder == ">" else "<"
+    tifffile.imwrite(path, ids.astype(dtype), byteorder=order, photometric="minisblack", **how)
+    try:
+        assert read_label(LabelFile(path), (20, 37)).tolist() == ids.tolist()
+    except ImageError:  # which Pillow reads wrongly, if it is compressed
+        assert kind == ">i4"
+
+
+def test_the_indices_of_a_palette_tiff_are_ids(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 2**16, (3, 256), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "label.tif", IDS, photometric="palette", colormap=colours)
+    assert read_label(LabelFile(tmp_path / "label.tif"), (2, 3)).tolist() == IDS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "reason"),
+    [
+        (IDS, {"photometric": "miniswhite"}, "0 is white"),
+        (IDS.astype("i1"), {"photometric": "minisblack"}, "signed 8 bits"),
+        (IDS.astype("f4"), {"photometric": "minisblack"}, "mode F; it must have a single channel"),
+        (np.dstack([IDS, IDS]), {"planarconfig": "contig", "extrasamples": [0]}, "of 2 channels"),
+        (np.stack([IDS, IDS]), {"photometric": "minisblack"}, "holds 2 frames or pages"),
+    ],
+    ids=["white is 0", "signed", "floats", "two channels", "two pages"],
+)
+def test_a_tiff_that_is_not_read_as_it_is_stored_is_refused(tmp_path, values, options, reason):
+    tifffile.imwrite(tmp_path / "label.tif", values, **options)
+    with pytest.raises(ImageError, match=reason):
+        read_label(LabelFile(tmp_path / "label.tif"), (2, 3))
+
+
+def bmp(ids: np.ndarray, bits: int, palette: Sequence[int]) -> bytes:
+    """Return a BMP of 1, 4 or 8 bits, by hand; the palette is of grey values."""
+    rows = []
+    for row in ids.tolist()[::-1]:
+        packed = np.packbits([int(d) for value in row for d in f"{value:0{bits}b}"]).tobytes()
+        rows.append(packed + bytes(-len(packed) % 4))
+    colours = b"".join(bytes([grey, grey, grey, 0]) for grey in palette)
+    data, height, width = b"".join(rows), *ids.shape
+    start = 54 + len(colours)
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(data), 1, 1,
+                       len(palette), 0)  # fmt: skip
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + info + colours + data
+
+
+@pytest.mark.parametrize(
+    ("bits", "palette"),
+    [
+        (1, [0, 255]), (1, [255, 0]), (1, [9, 90]), (4, [3] * 16), (4, [0, 255]), (4, range(16)),
+        (8, range(256)), (8, [0, 255]), (8, [7, 8, 9]),
+    ],
+)  # fmt: skip
+def test_a_bitmap_is_read_as_it_is_stored_or_refused(tmp_path, bits, palette):
+    ids = np.random.default_rng(0).integers(0, len(palette), (5, 13))
+    (tmp_path / "label.bmp").write_bytes(bmp(ids, bits, list(palette)))
+    try:
+        label = read_label(LabelFile(tmp_path / "label.bmp"), (5, 13))
+    except ImageError as error:
+        assert "an unusual palette" in str(error)  # noqa: PT017
+        assert (bits, len(palette)) in {(4, 16), (4, 2), (8, 2)}
+        return
+    assert label.tolist() == ids.tolist()
+
+
+def test_an_orientation_is_applied_as_to_images(tmp_path):
+    """An upright label map is that of an upright image, however the two are stored."""
+    ids = np.random.default_rng(0).integers(0, 255, (6, 8), dtype=np.uint8)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(ids).save(tmp_path / "label.png", exif=exif)
+        with Image.open(tmp_path / "label.png") as image:
+            upright = np.asarray(ImageOps.exif_transpose(image))
+        label = read_label(LabelFile(tmp_path / "label.png"), upright.shape)
+        assert label.tolist() == upright.tolist()
+        Image.fromarray(ids).save(tmp_path / "label.tif", exif=exif)
+        if orientation > 1:
+            with pytest.raises(ImageError, match=r"stored turned or mirrored|label is 8 x 6"):
+                read_label(LabelFile(tmp_path / "label.tif"), (6, 8))
+
+
+def test_several_frames_are_refused(tmp_path):
+    frame = Image.fromarray(IDS)
+    frame.save(tmp_path / "label.png", save_all=True, append_images=[Image.fromarray(IDS + 1)])
+    with pytest.raises(ImageError, match="label holds 2 frames or pages; a label map is a single"):
+        read_label(LabelFile(tmp_path / "label.png"), (2, 3))
+
+
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    kinds = {"pipe": "is a pipe", "folder": "Is a directory", "/dev/zero": "is a device"}
+    for number, (target, kind) in enumerate(kinds.items()):
+        (tmp_path / f"{number}.png").symlink_to(target)
+        with pytest.raises(ImageError, match=rf"label cannot be read \({kind}"):
+            read_label(LabelFile(tmp_path / f"{number}.png"), (2, 3))
 
 
 def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path):

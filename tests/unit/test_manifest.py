@@ -168,6 +168,12 @@ def test_a_folder_is_rejected(tmp_path):
     assert_rejected(tmp_path / "a.jpg", "")
 
 
+def test_a_pipe_is_rejected_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.jpg").symlink_to("pipe")
+    assert_rejected(tmp_path / "a.jpg", "not ")
+
+
 def test_an_image_of_too_many_pixels_is_rejected(tmp_path):
     picture(width=101, height=100).save(tmp_path / "a.png")
     assert_rejected(tmp_path / "a.png", "101 × 100 pixels; at most 10000 are allowed")

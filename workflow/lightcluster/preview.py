@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,7 @@ from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.coco_things import Instances
 from lightcluster.datasets.labels import Classes, built_in_classes, check_classes, read_classes
 from lightcluster.datasets.listing import Entry, annotations_file
-from lightcluster.datasets.manifest import index_entries
+from lightcluster.datasets.manifest import Truth, index_entries, read_truth
 from lightcluster.errors import DatasetError, ImageError, LightClusterError
 from lightcluster.features.backbone import build_architecture
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
@@ -64,7 +65,7 @@ def check_all(configfiles: Sequence[Path]) -> int:
     console.print(
         f"configuration: sound, {len(layout.configs)} run(s): {', '.join(layout.configs)}"
     )
-    problems = _check_dataset(layout, console)
+    problems, warnings = _check_dataset(layout, console)
     for backbone in {config.backbone for config in layout.configs.values()}:
         try:
             console.print(f"weights: {_check_weights(Config(backbone=backbone))}", markup=False)
@@ -73,8 +74,15 @@ def check_all(configfiles: Sequence[Path]) -> int:
             problems += 1
         if weights_source(backbone) == "embedded" and layout.dataset.format != "demo":
             console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
-    console.print("all sound" if not problems else f"{problems} problem(s)", style="bold")
+    console.print(_verdict(problems, warnings), style="bold")
     return int(problems > 0)
+
+
+def _verdict(problems: int, warnings: int) -> str:
+    """Return the last line of `check`: all is sound only where nothing is to be looked at."""
+    if problems or not warnings:
+        return f"{problems} problem(s)" if problems else "all sound"
+    return f"usable, but look at {warnings} warning(s) above"
 
 
 def _explain_layout(error: DatasetError, dataset: DatasetSettings, console: Console) -> None:
@@ -87,12 +95,17 @@ def _explain_layout(error: DatasetError, dataset: DatasetSettings, console: Cons
     console.print(commands, markup=False, highlight=False, soft_wrap=True)
 
 
-def _check_dataset(layout: Layout, console: Console) -> int:
-    """Print the counts of a dataset and what is wrong with it; return the number of problems."""
+def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
+    """Print the counts of a dataset and what is wrong with it.
+
+    Returns
+    -------
+    problems, warnings : int
+    """
     dataset = layout.dataset
     if dataset.format == "demo":
         console.print(f"dataset: {layout.n_images} scenes will be generated")
-        return 0
+        return 0, 0
     classes: Classes | None = None
     if layout.has_classes:
         source = layout.classes_source
@@ -104,32 +117,55 @@ def _check_dataset(layout: Layout, console: Console) -> int:
         f"label maps, {len(classes.ids) if classes else 'no'} classes, "
         f"{len(layout.shard_names)} shard(s)"
     )
-    missing = _missing_labels(layout)
-    for line in missing[:SHOWN]:
-        console.print(f"  {line}", style="red", markup=False, soft_wrap=True)
-    if len(missing) > SHOWN:
-        console.print(f"  and {len(missing) - SHOWN} more")
-    readable = None if layout.painted else classes
+    instances = Instances(annotations_file(dataset)) if layout.painted else None
+    missing = _missing_labels(layout) if instances is None else instances.remarks
+    _list(missing, console)
     rows, rejections = index_entries(
-        entries, readable, ignore=dataset.ignore, max_pixels=dataset.max_pixels
+        entries,
+        classes,
+        ignore=dataset.ignore,
+        max_pixels=dataset.max_pixels,
+        truth=read_truth if instances is None else _painting(instances),
     )
     labelled = sum(row.label is not None for row in rows)
-    of_them = (
-        "their labels will be painted" if layout.painted else f"{labelled} of them with labels"
-    )
+    of_them = f"{labelled} of them with labels" + ", to be painted" * layout.painted
     console.print(f"dataset: {len(rows)} images can be used, {of_them}")
-    for rejection in rejections[:SHOWN]:
-        console.print(
-            f"  {rejection.what} {rejection.image_id!r}: {rejection.reason}",
-            style="red",
-            markup=False,
-        )
-    if len(rejections) > SHOWN:
-        console.print(f"  and {len(rejections) - SHOWN} more")
-    if dataset.labels is not None and not labelled:
+    _list([f"{item.what} {item.image_id!r}: {item.reason}" for item in rejections], console)
+    warnings = [] if instances is None else _not_there(layout, instances)
+    _list(warnings, console, "yellow")
+    problems = len(rejections) + len(missing)
+    if layout.labelled and not labelled:
         console.print("  no label fits an image: nothing can be evaluated", style="red")
-        return len(rejections) + 1
-    return len(rejections) + len(missing)
+        problems += 1
+    return problems, len(warnings)
+
+
+def _not_there(layout: Layout, instances: Instances) -> list[str]:
+    """Return a line that names images that annotations list and that are not there, if any are."""
+    if layout.dataset.image_list is not None:
+        return []  # they are left out on purpose
+    there = {PurePosixPath(entry.image_id).name for entry in layout.all_entries()}
+    if not (gone := [name for name in instances.names() if name not in there]):
+        return []
+    return [
+        f"{len(gone)} of {len(instances.names())} images that the annotations list are not there, "
+        f"such as {gone[0]!r}"
+    ]
+
+
+def _list(lines: Sequence[str], console: Console, style: str = "red") -> None:
+    """Print the first of some lines, and how many more there are."""
+    for line in lines[:SHOWN]:
+        console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
+    if len(lines) > SHOWN:
+        console.print(f"  and {len(lines) - SHOWN} more")
+
+
+def _painting(instances: Instances) -> Truth:
+    """Return what paints the label map of an image, as the workflow will."""
+    return lambda entry, label, size: instances.paint(
+        PurePosixPath(entry.image_id).name, size
+    ).astype(np.uint16)
 
 
 def _missing_labels(layout: Layout) -> list[str]:
@@ -137,13 +173,6 @@ def _missing_labels(layout: Layout) -> list[str]:
     dataset = layout.dataset
     if dataset.format not in BENCHMARKS or dataset.root is None:
         return []
-    if layout.painted:
-        path = annotations_file(dataset)
-        instances = Instances(path)
-        names = [PurePosixPath(entry.image_id).name for entry in layout.all_entries()]
-        return [
-            f"image {name!r} is not listed in {path}" for name in names if name not in instances
-        ]
     folder = dataset.root / BENCHMARKS[dataset.format].labels.format(split=dataset.split)
     return [
         f"label of {entry.image_id!r}: there is no {folder / entry.label_id}"

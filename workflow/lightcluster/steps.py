@@ -73,8 +73,9 @@ STEPS: dict[str, Step] = {
     ),
     "paint_labels": Step(
         unit="dataset",
-        reads=("dataset.root", "dataset.split", "dataset.image_list"),
+        reads=("dataset.root", "dataset.split", "dataset.image_list", "dataset.max_pixels"),
         places=("dataset.name", "dataset.format"),
+        version=2,
     ),
     "index_dataset": Step(
         unit="dataset shard",
@@ -92,7 +93,7 @@ STEPS: dict[str, Step] = {
         ),
         places=("dataset.name", "dataset.shard_size"),
         after=("generate_demo", "read_classes", "paint_labels"),
-        version=2,
+        version=3,
     ),
     "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",)),
     "fetch_weights": Step(

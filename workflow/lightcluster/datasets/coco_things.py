@@ -6,23 +6,22 @@ label map holds. Where two overlap, the one that stands first in the file is see
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools.coco import COCO
 
 from lightcluster.config import DatasetSettings
+from lightcluster.datasets.annotations import mask_of, named, read_annotations, shown
 from lightcluster.datasets.listing import Entry, annotations_file, list_dataset
-from lightcluster.datasets.taxonomy import COCO_NAMES, THING_CLASSES
-from lightcluster.errors import DatasetError, ImageError
+from lightcluster.datasets.manifest import REFUSED, Rejection, write_rows
+from lightcluster.datasets.taxonomy import THING_CLASSES
+from lightcluster.errors import ImageError
+from lightcluster.features.images import image_size
 from lightcluster.files import replacing
 from lightcluster.progress import progress
 
@@ -63,91 +62,96 @@ class Instances:
     Raises
     ------
     DatasetError
-        If it cannot be read, or its categories are not COCO's.
+        If it cannot be read as a whole, or its categories are not COCO's.
     """
 
     def __init__(self, path: Path) -> None:
-        self._coco = COCO()
-        try:
-            self._coco.dataset = json.loads(path.read_bytes())
-            for part in ("images", "annotations", "categories"):
-                if not isinstance(self._coco.dataset[part], list):
-                    raise TypeError(f"{part!r} is no list")
-            with redirect_stdout(sys.stderr):
-                self._coco.createIndex()
-            self._images = {str(image["file_name"]): image for image in self._coco.imgs.values()}
-            categories = [(item["id"], item["name"]) for item in self._coco.dataset["categories"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise DatasetError(f"{path}: is no file of instance annotations ({reason})") from None
-        for number, name in categories:
-            known = COCO_NAMES[number - 1] if number in THING_CLASSES else None
-            if name != known:
-                raise DatasetError(
-                    f"{path}: category {number!r} is {name!r}; allowed are the 80 of COCO, where "
-                    f"it is {known!r}. Other annotations: paint label maps and use `format: folder`"
-                )
+        read = read_annotations(path)
+        self._images = read.images
+        self.remarks = read.remarks
 
     def __contains__(self, file_name: str) -> bool:
         """Tell whether an image is in the file, with annotations or without."""
         return file_name in self._images
 
-    def paint(self, file_name: str) -> NDArray[np.uint8]:
-        """Return the label map of an image, uint8 [height, width].
+    def names(self) -> list[str]:
+        """Return the names of all images that the file lists."""
+        return list(self._images)
+
+    def paint(self, file_name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the label map of an image.
+
+        Parameters
+        ----------
+        file_name : str
+        size : (int, int)
+            Height and width of the image itself.
+
+        Returns
+        -------
+        uint8 array, shape (height, width)
 
         Raises
         ------
         ImageError
-            If the file lacks the image, or an annotation of it is damaged.
+            If the file lacks the image, states another size, or a record of it is damaged.
         """
         if file_name not in self:
             raise ImageError("the instance annotations do not list this image")
-        image = self._images[file_name]
-        try:
-            size = (int(image["height"]), int(image["width"]))
-            annotations = self._coco.imgToAnns.get(image["id"], [])
-            return paint_instances((self._mask_of(item, size) for item in annotations), size)
-        except Exception as error:  # pycocotools raises whatever damaged annotations lead it to
-            reason = f"{type(error).__name__}: {error}"
-            raise ImageError(f"an instance annotation is damaged ({reason})") from None
-
-    def _mask_of(
-        self, annotation: dict[str, Any], size: tuple[int, int]
-    ) -> tuple[int, NDArray[np.bool_]]:
-        # pycocotools takes runs of any length, and leaves what they do not reach to chance.
-        shape = annotation["segmentation"]
-        runs = shape["counts"] if isinstance(shape, dict) else None
-        if isinstance(runs, list) and (min(runs) < 0 or sum(runs) != size[0] * size[1]):
-            raise ValueError(f"runs of {sum(runs)} pixels in an image of {size}")
-        mask = self._coco.annToMask(annotation).astype(bool)
-        if mask.shape != size:
-            raise ValueError(f"mask of {mask.shape} in an image of {size} pixels")
-        return THING_CLASSES[annotation["category_id"]], mask
+        listed = self._images[file_name]
+        if listed.reason:
+            raise ImageError(listed.reason)
+        stated = (listed.record["height"], listed.record["width"])
+        if stated != tuple(size):
+            raise ImageError(
+                f"the annotations are of an image of {shown(stated[0])} x {shown(stated[1])}, it "
+                f"is {size[0]} x {size[1]} (height x width)"
+            )
+        return paint_instances((_instance(item, size) for item in listed.annotations), size)
 
 
-def paint_entries(entries: Iterable[Entry], instances: Instances, folder: Path) -> int:
-    """Write the label map of each image into `folder`; return how many were written.
+def _instance(item: dict[Any, Any], size: tuple[int, int]) -> tuple[int, NDArray[np.bool_]]:
+    """Return the class and the mask of an annotation; an ImageError names it."""
+    try:
+        return THING_CLASSES[item["category_id"]], mask_of(item.get("segmentation"), size)
+    except ImageError as error:
+        raise ImageError(f"{named(item)} {error}") from None
 
-    What cannot be painted is logged, and its label map is then missing: the next step records it
-    in ``rejected.csv``.
+
+def paint_entries(
+    entries: Iterable[Entry], instances: Instances, folder: Path, max_pixels: int
+) -> list[Rejection]:
+    """Write the label map of each image into `folder`; return what cannot be painted, and why.
+
+    An image that cannot be read has no label map either; why is for the next step to say.
     """
-    painted = 0
+    rejections = []
     for entry in progress(list(entries), "paint"):
         try:
-            label = instances.paint(PurePosixPath(entry.image_id).name)
+            entry.image_id.encode()
+            size = image_size(entry.path, max_pixels)
+        except (ImageError, UnicodeEncodeError):
+            continue
+        try:
+            label = instances.paint(PurePosixPath(entry.image_id).name, size)
         except ImageError as error:
-            log.warning("no label map of %r: %s", entry.image_id, error)
+            rejections.append(Rejection(entry.image_id, "label", str(error)))
             continue
         Image.fromarray(label).save(folder / entry.label_id)
-        painted += 1
-    return painted
+    return rejections
 
 
 def paint_labels(dataset: DatasetSettings, output: Path) -> None:
-    """Write the label maps of all images of a dataset into the folder `output`."""
+    """Write the label maps of all images of a dataset into the folder `output`.
+
+    Beside them stands `manifest.REFUSED`: what is not painted, and why.
+    """
     entries = list_dataset(dataset, output)
-    instances = Instances(annotations_file(dataset))
+    source = annotations_file(dataset)
+    instances = Instances(source)
+    remarks = [Rejection(source.name, "annotations", remark) for remark in instances.remarks]
     with replacing(output) as folder:
         folder.mkdir()
-        painted = paint_entries(entries, instances, folder)
-    log.info("%d label maps of %d images", painted, len(entries))
+        rejections = paint_entries(entries, instances, folder, dataset.max_pixels)
+        write_rows(folder / REFUSED, [*remarks, *rejections], Rejection)
+    log.info("%d of %d label maps not painted", len(rejections), len(entries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcluster.datasets.label_values import read_values
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError, ImageError
 from lightcluster.files import replacing
-from lightcluster.images.recognition import NoImageError, open_plain
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ def built_in_classes(name: str) -> Classes:
 def read_classes(path: Path) -> Classes:
     """Read ``classes.csv``: the columns ``id`` and ``name``, one class a row.
 
+    Columns are separated by commas, semicolons or tabs, whichever the header line has; spaces
+    around a value are left out.
+
     Raises
     ------
     DatasetError
@@ -47,26 +51,55 @@ def read_classes(path: Path) -> Classes:
         id or a name stands twice.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
+        text = path.read_bytes().decode("utf-8-sig")
+        header, rows = _read_table(text)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"dataset.classes = {str(path)!r}: cannot be read ({error})") from None
-    if not rows or not {"id", "name"} <= set(rows[0][1]):
-        raise DatasetError(f"{path}: needs a header line `id,name` and a line for every class")
+    if header.count("id") != 1 or header.count("name") != 1 or not rows:
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        raise DatasetError(
+            f"{path}: needs a header line `id,name` and a line for every class (instead of the "
+            f"comma: a semicolon or a tab); its first line is {first[:80]!r}"
+        )
     classes: dict[int, str] = {}
-    for line, row in rows:
-        text = (row["id"] or "").strip()
-        if not text.isdecimal() or int(text) > 65_535:
-            raise DatasetError(f"{path}, line {line}: id {text!r} is no integer from 0 to 65535")
+    for line, values in rows:
+        if len(values) > len(header):
+            raise DatasetError(
+                f"{path}, line {line}: has {len(values)} values, the header {len(header)}; put "
+                'a name that holds the separator in quotes ("…")'
+            )
+        row = dict(zip(header, values, strict=False))
+        text = row.get("id", "")
+        if not text.isdecimal() or len(text) > 20 or int(text) > 65_535:
+            raise DatasetError(
+                f"{path}, line {line}: id {text[:80]!r} is no integer from 0 to 65535"
+            )
         if int(text) in classes:
             raise DatasetError(f"{path}, line {line}: id {text} stands twice")
-        name = (row["name"] or "").strip() or f"class {text}"
+        name = row.get("name", "") or f"class {text}"
         if name in classes.values():
             raise DatasetError(f"{path}, line {line}: name {name!r} stands twice")
         classes[int(text)] = name
     ids = tuple(sorted(classes))
     return Classes(ids, tuple(classes[class_id] for class_id in ids))
+
+
+def _read_table(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header of a CSV, and the other rows that hold something with their lines.
+
+    The separator is the one that finds the column ``id`` in the header.
+    """
+    header: list[str] = []
+    for separator in (",", ";", "\t"):
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
+        )
+        found = ((reader.line_num, [value.strip() for value in row]) for row in reader)
+        filled = [(line, values) for line, values in found if any(values)]
+        header = filled[0][1] if filled else []
+        if "id" in header and "name" in header:
+            return header, filled[1:]
+    return header, []
 
 
 def copy_classes(source: Path, output: Path, background: int | None, ignore: int) -> None:
@@ -133,7 +166,7 @@ def background_index(classes: Classes, background: int | None) -> int | None:
 
 
 def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
-    """Read a label map: a PNG (or other image) of one channel, 8 or 16 bits, palette or grey.
+    """Read the class ids of a label map; see `label_values` for what may hold them.
 
     Parameters
     ----------
@@ -149,32 +182,11 @@ def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     Raises
     ------
     ImageError
-        If it cannot be read, has more than one channel, is of another size, or holds a value that
-        its taxonomy does not know.
+        If it cannot be read, is of another size, does not hold whole numbers in one channel, or
+        holds a value that its taxonomy does not know.
     """
+    stored = read_values(label.path, size)
     values = TAXONOMIES[label.taxonomy].values if label.taxonomy else None
-    try:
-        with open_plain(label.path) as image:
-            if (image.height, image.width) != tuple(size):
-                raise ImageError(
-                    f"label is {image.height} x {image.width}, its image {size[0]} x {size[1]} "
-                    "(height x width)"
-                )
-            if image.mode not in {"1", "L", "P", "I;16", "I;16B", "I"}:
-                raise ImageError(f"label has mode {image.mode}; it must have a single channel")
-            image.load()
-            ids = np.asarray(image)
-    except NoImageError as error:
-        raise ImageError(f"label cannot be read ({error})") from None
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError("there is no such label map") from None
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise ImageError(f"label cannot be read ({error})") from None
-    if ids.size and (int(ids.min()) < 0 or int(ids.max()) > 65_535):
-        raise ImageError(f"label holds ids from {ids.min()} to {ids.max()}; allowed: 0 to 65535")
-    stored = ids.astype(np.uint16)
     return stored if values is None else remap(stored, values)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lightcluster.config import DatasetSettings
 from lightcluster.datasets.labels import (
@@ -24,6 +27,9 @@ from lightcluster.files import replacing
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
+
+REFUSED = "rejected.csv"
+"""Name of the table, among painted label maps, of those that could not be painted."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,15 @@ class Rejection:
     reason: str
 
 
+Truth = Callable[[Entry, LabelFile, tuple[int, int]], NDArray[np.uint16]]
+"""What returns the class ids of an image of a height and width, or raises an ImageError."""
+
+
+def read_truth(entry: Entry, label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """Return the class ids in the label map of an image; see `Truth`."""
+    return read_label(label, size)
+
+
 def index_entries(
     entries: Sequence[Entry],
     classes: Classes | None,
@@ -70,6 +85,7 @@ def index_entries(
     ignore: int,
     max_pixels: int,
     stop: bool = False,
+    truth: Truth = read_truth,
 ) -> tuple[list[Row], list[Rejection]]:
     """Decode every image and label map once and sort the usable from the others.
 
@@ -84,6 +100,8 @@ def index_entries(
         Larger images are refused unread.
     stop : bool
         Raise at the first bad image instead of recording it.
+    truth : Truth
+        What reads labels.
 
     Raises
     ------
@@ -102,7 +120,7 @@ def index_entries(
         label = entry.label if classes is not None else None
         if label is not None and classes is not None:
             try:
-                to_indices(read_label(label, (height, width)), classes, ignore)
+                to_indices(truth(entry, label, (height, width)), classes, ignore)
             except ImageError as error:
                 rejections.append(_reject(entry, "label", str(error), stop))
                 label = None
@@ -171,6 +189,23 @@ def parse_row(line: Mapping[str, str]) -> Row:
     )
 
 
+def read_refused(path: Path) -> list[Rejection]:
+    """Read what a step that painted label maps could not paint; no file: it was not needed.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [Rejection(**line) for line in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
+
+
 def read_manifest(path: Path) -> list[Row]:
     """Read a manifest of one shard.
 
@@ -200,13 +235,24 @@ def index_dataset(
     `generated` is the folder of what the workflow makes for it, see `listing.list_dataset`.
     """
     entries = split_shards(list_dataset(dataset, generated), shards)[shard]
+    refused = read_refused(generated / REFUSED)
+    unpainted = {item.image_id: item.reason for item in refused if item.what == "label"}
+
+    def truth(entry: Entry, label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
+        if entry.image_id in unpainted:
+            raise ImageError(unpainted[entry.image_id])
+        return read_label(label, size)
+
     rows, rejections = index_entries(
         entries,
         read_classes(classes_file) if classes_file is not None else None,
         ignore=dataset.ignore,
         max_pixels=dataset.max_pixels,
         stop=dataset.on_bad_image == "stop",
+        truth=truth,
     )
+    if shard == 0:  # what concerns no single image
+        rejections += [item for item in refused if item.what != "label"]
     log.info("%d images, %d with labels", len(rows), sum(row.label is not None for row in rows))
     write_rows(rejected, rejections, Rejection)
     write_rows(manifest, rows, Row)

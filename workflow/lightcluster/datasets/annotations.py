@@ -1,0 +1,355 @@
+"""The instance annotations of COCO, of which nothing is trusted.
+
+Each record of the file is checked before it is used, and every mask before it is painted:
+pycocotools, which rasterises polygons, ends the process, or paints what chance has left in memory,
+when numbers are not as it expects. What is wrong with a record that belongs to an image costs the
+label map of that image; what belongs to none is a remark on the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rasteriser
+
+from lightcluster.datasets.taxonomy import COCO_NAMES, THING_CLASSES
+from lightcluster.errors import DatasetError, ImageError
+
+MOST_BYTES = 2**31
+"""Of a file of annotations; COCO's largest has a fifth of it."""
+
+MOST_STEPS = 2**24
+"""Of the outlines of one annotation, at five to a pixel: what pycocotools takes memory for."""
+
+SHOWN = 3
+"""Ids that a remark names."""
+
+_TWICE = object()
+"""Key of an object of the file in which a key stands twice; its value is that key."""
+
+
+@dataclass
+class Listed:
+    """What a file of annotations holds about an image.
+
+    Attributes
+    ----------
+    record : dict
+        Of ``images``.
+    annotations : list of dict
+        In the order of the file.
+    reason : str
+        Why no label map can be painted; empty: nothing is known against it yet.
+    """
+
+    record: dict[Any, Any]
+    annotations: list[dict[Any, Any]] = field(default_factory=list)
+    reason: str = ""
+
+    def reject(self, reason: str) -> None:
+        """Note why no label map can be painted; the first reason stays."""
+        self.reason = self.reason or reason
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The instance annotations of a split.
+
+    Attributes
+    ----------
+    images : dict of str to Listed
+        By the name of the image file.
+    remarks : list of str
+        What is wrong with records that belong to no image.
+    """
+
+    images: dict[str, Listed]
+    remarks: list[str]
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read ``instances_<split>.json``.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read as a whole, or its categories are not COCO's.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
+        content = json.loads(path.read_bytes(), object_pairs_hook=_object)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: is no file of instance annotations ({error})") from None
+    except (RecursionError, MemoryError):
+        raise DatasetError(
+            f"{path}: is no file of instance annotations (it is nested too deeply, or too large)"
+        ) from None
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: is no file of instance annotations (it holds no object)")
+    if _TWICE in content:
+        raise DatasetError(f"{path}: {content[_TWICE]!r} stands twice in it")
+    for part in ("images", "annotations", "categories"):
+        if not isinstance(content.get(part), list):
+            raise DatasetError(f"{path}: is no file of instance annotations (no list {part!r})")
+    declared = _categories(content["categories"], path)
+    images, remarks = _images(content["images"])
+    remarks += _distribute(content["annotations"], images, declared)
+    return Annotations(images, remarks)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
+    """Return an object of JSON; one that has a key twice is marked by `_TWICE`."""
+    found: dict[Any, Any] = dict(pairs)
+    if len(found) != len(pairs):
+        found[_TWICE] = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+    return found
+
+
+def _categories(records: Sequence[Any], path: Path) -> Counter[int]:
+    """Return how often each category id is declared; all must be COCO's."""
+    declared: Counter[int] = Counter()
+    for item in records:
+        number: Any = item.get("id") if isinstance(item, dict) else None
+        name = item.get("name") if isinstance(item, dict) else None
+        known = COCO_NAMES[number - 1] if type(number) is int and number in THING_CLASSES else None
+        if known is None or name != known:
+            raise DatasetError(
+                f"{path}: category {shown(number)} is {shown(name)}; allowed are the 80 of COCO, "
+                f"where it is {shown(known)}. Other annotations: paint label maps and use "
+                "`format: folder`"
+            )
+        declared[number] += 1
+    return declared
+
+
+def _images(records: Sequence[Any]) -> tuple[dict[str, Listed], list[str]]:
+    """Return the images of a file by their names, and remarks on records that name none."""
+    images: dict[str, Listed] = {}
+    names_of: defaultdict[tuple[type, Any], list[str]] = defaultdict(list)
+    nameless = 0
+    for item in records:
+        name = item.get("file_name") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            nameless += 1
+            continue
+        number = item.get("id")
+        if name in images:
+            first = images[name].record.get("id")
+            images[name].reject(
+                f"the annotations list this image twice, as {shown(first)} and {shown(number)}"
+            )
+        else:
+            images[name] = Listed(item)
+        listed = images[name]
+        if _TWICE in item:
+            listed.reject(f"its record in the annotations has {item[_TWICE]!r} twice")
+        if type(number) not in (int, str):
+            listed.reject(f"its id in the annotations is {shown(number)}; ids are whole numbers")
+        else:
+            names_of[type(number), number].append(name)
+        for side in ("height", "width"):
+            if type(item.get(side)) is not int or item[side] < 1:
+                listed.reject(f"its {side} in the annotations is {shown(item.get(side))}")
+    for (_, number), names in names_of.items():
+        for name in names if len(names) > 1 else []:
+            others = [repr(other) for other in names if other != name]
+            images[name].reject(
+                f"its id {shown(number)} in the annotations is also that of "
+                f"{', '.join(others[:SHOWN]) or 'another record of it'}"
+            )
+    remarks = [f"{nameless} record(s) of its images have no `file_name`"] if nameless else []
+    return images, remarks
+
+
+def _distribute(
+    records: Sequence[Any], images: dict[str, Listed], declared: Counter[int]
+) -> list[str]:
+    """Give each annotation to its image; return remarks on those that belong to none."""
+    by_id = {_key(listed.record.get("id")): listed for listed in images.values()}
+    by_text = {_text(listed.record.get("id")): listed for listed in images.values()}
+    uses = Counter(_key(item.get("id")) for item in records if isinstance(item, dict))
+    lost: Counter[str] = Counter()
+    for item in records:
+        if not isinstance(item, dict):
+            lost["no object"] += 1
+            continue
+        number = item.get("image_id")
+        listed = by_id.get(_key(number)) or by_text.get(_text(number))
+        if listed is None or _text(number) is None:
+            lost[shown(number)] += 1
+            continue
+        listed.annotations.append(item)
+        for mistake in _mistakes(item, listed, declared, uses):
+            listed.reject(f"{named(item)} {mistake}")
+    if not lost:
+        return []
+    first = ", ".join(list(lost)[:SHOWN]) + ", …" * (len(lost) > SHOWN)
+    return [f"{lost.total()} of its annotations belong to no image it lists (image_id {first})"]
+
+
+def _mistakes(
+    item: dict[Any, Any], listed: Listed, declared: Counter[int], uses: Counter[Any]
+) -> Iterator[str]:
+    """Yield what is wrong with an annotation, its mask left aside."""
+    number, image, category = item.get("id"), item["image_id"], item.get("category_id")
+    if _TWICE in item:
+        yield f"has {item[_TWICE]!r} twice"
+    if _key(image) != _key(listed.record.get("id")):
+        known = shown(listed.record.get("id"))
+        yield f"names the image as {shown(image)}, which the list of images has as {known}"
+    if type(number) not in (int, str):
+        yield "has no id" if number is None else "has an id that is no whole number"
+    elif uses[_key(number)] > 1:
+        yield f"has the id of {uses[_key(number)] - 1} other(s)"
+    if type(category) is not int or category not in declared:
+        yield f"has the category {shown(category)}, which the file does not declare"
+    elif declared[category] > 1:
+        yield f"has the category {category}, which the file declares {declared[category]} times"
+
+
+def named(item: dict[Any, Any]) -> str:
+    """Return how a message calls an annotation."""
+    return f"annotation {shown(item.get('id'))}"
+
+
+def shown(value: Any) -> str:
+    """Return a value of the file for a message: short, printable, whatever it is."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, (int, float, str)):
+        text = repr(value)
+        return text if len(text) <= 40 else f"{text[:37]}…"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _key(number: Any) -> tuple[type, Any]:
+    """Return an id with its type: 1, 1.0, true and "1" are four things."""
+    return (type(number), number) if isinstance(number, (int, float, str)) else (type(number), None)
+
+
+def _text(number: Any) -> str | None:
+    """Return the text that ids of any type have in common; None if it can be no id."""
+    if isinstance(number, str):
+        return number.strip()
+    if isinstance(number, float) and number.is_integer():
+        return str(int(number))
+    return str(number) if type(number) is int else None
+
+
+# ---- masks ---------------------------------------------------------------------------------------
+
+
+def mask_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask of an annotation.
+
+    Parameters
+    ----------
+    segmentation : object
+        As it stands in the file: a list of polygons, or runs, plain or compressed.
+    size : (int, int)
+        Height and width of the image.
+
+    Returns
+    -------
+    bool array, shape (height, width)
+        Of polygons, as pycocotools paints them.
+
+    Raises
+    ------
+    ImageError
+        If it is not one of these, or a number in it is out of range.
+    """
+    if isinstance(segmentation, list):
+        return _paint_polygons(segmentation, size)
+    if isinstance(segmentation, dict):
+        return _paint_runs(segmentation, size)
+    raise ImageError(f"has {shown(segmentation)} in the place of a segmentation")
+
+
+def _paint_runs(segmentation: dict[Any, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask of run lengths, which go down the columns and begin with zeros."""
+    height, width = size
+    if _TWICE in segmentation:
+        raise ImageError(f"has {segmentation[_TWICE]!r} twice in its runs")
+    stated, counts = segmentation.get("size"), segmentation.get("counts")
+    whole = isinstance(stated, list) and all(type(side) is int for side in stated)
+    if not whole or stated != [height, width]:
+        said = str(stated)[:40] if whole else shown(stated)
+        raise ImageError(f"has runs of the size {said}, its image {[height, width]}")
+    if not isinstance(counts, (str, list)):
+        raise ImageError(f"has {shown(counts)} in the place of its runs")
+    if len(counts) > 8 * height * width + 16:
+        raise ImageError(f"has {len(counts):,} runs or characters of them: more than pixels")
+    runs = decode_runs(counts) if isinstance(counts, str) else counts
+    for run in runs:
+        if type(run) is not int or not 0 <= run <= height * width:
+            raise ImageError(f"has a run of {shown(run)} pixels")
+    if sum(runs) != height * width:
+        raise ImageError(f"has runs of {sum(runs)} pixels in all, its image {height * width}")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def decode_runs(text: str) -> list[int]:
+    """Return the run lengths of COCO's compressed form.
+
+    Six bits a character, from ``0`` on: five of a number, the lowest first, and one that says that
+    it goes on; from the fourth number on, the difference to the last but one.
+
+    Raises
+    ------
+    ImageError
+        If it is no such text.
+    """
+    runs: list[int] = []
+    number = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or shift > 35:
+            raise ImageError("has compressed runs that are damaged")
+        number |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            if code & 16:
+                number -= 1 << shift
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise ImageError("has compressed runs that are cut off")
+    return runs
+
+
+def _paint_polygons(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the union of polygons, each a list of x and y in turn."""
+    height, width = size
+    if not polygons:
+        raise ImageError("has an empty segmentation")
+    steps = 0.0
+    for polygon in polygons:
+        if not isinstance(polygon, list):
+            raise ImageError(f"has {shown(polygon)} in the place of a polygon")
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ImageError(f"has a polygon of {len(polygon)} numbers; needed: 6, 8, 10, …")
+        for place, value in enumerate(polygon):
+            side = height if place % 2 else width
+            if type(value) not in (int, float) or not -side <= value <= 2 * side:
+                raise ImageError(
+                    f"has the coordinate {shown(value)} in a polygon; its image is {width} wide "
+                    f"and {height} high"
+                )
+        points = np.asarray(polygon, np.float64).reshape(-1, 2)
+        steps += 5 * float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+        steps += len(points)
+    if steps > MOST_STEPS:
+        raise ImageError(f"has outlines that are {steps / 5:,.0f} pixels long")
+    runs = rasteriser.merge(rasteriser.frPyObjects(polygons, height, width))
+    mask: NDArray[np.bool_] = np.asarray(rasteriser.decode(runs)).astype(bool)
+    return mask

@@ -1,0 +1,187 @@
+"""The numbers of a label map as its file stores them: nothing scaled, coloured or lossy.
+
+PNG, TIFF and BMP of one channel are read, grey, palette or black and white, of up to 16 bits (TIFF:
+32), and recognised by their content, whatever the file is called. Values are those stored: Pillow
+stretches grey of two and four bits to eight, which is undone here. An orientation in the EXIF data
+is applied, as it is to images, so that a label map lies as a viewer shows it.
+
+Refused by name: what JPEG or another lossy method has compressed (its ids are not those that were
+saved), colours (which class a colour stands for is not known here), transparency, fractions,
+several frames, and TIFF whose 0 is white (programs disagree on what its values are).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, ImageFile, TiffImagePlugin
+
+from lightcluster.errors import ImageError
+from lightcluster.files import require_file
+from lightcluster.images.recognition import NoImageError, open_plain
+
+_FORMATS = ("PNG", "TIFF", "BMP")
+
+_ADVICE = "save it as a PNG of one channel, grey or palette, that holds the ids of the classes"
+
+_STRETCHED = {"L;2": 85, "L;4": 17}
+"""By how much Pillow multiplies the values of a raw mode."""
+
+_LOSSLESS_TIFF = frozenset(
+    {"raw", "tiff_ccitt", "group3", "group4", "tiff_lzw", "tiff_adobe_deflate", "packbits",
+     "tiff_deflate", "lzma", "zstd"}
+)  # fmt: skip
+
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda ids: ids[:, ::-1],
+    3: lambda ids: ids[::-1, ::-1],
+    4: lambda ids: ids[::-1],
+    5: lambda ids: ids.T,
+    6: lambda ids: ids[::-1].T,
+    7: lambda ids: ids[::-1, ::-1].T,
+    8: lambda ids: ids[:, ::-1].T,
+}
+"""What makes an array upright, by EXIF orientation."""
+
+
+def read_values(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """Read the numbers that a label map stores.
+
+    Parameters
+    ----------
+    path : Path
+    size : (int, int)
+        Height and width of the image it belongs to; others are refused before they are decoded.
+
+    Returns
+    -------
+    uint16 array, shape (height, width)
+
+    Raises
+    ------
+    ImageError
+        If it is missing, damaged, of another size, or not of one channel of whole numbers from 0 to
+        65,535. The message does not name the file.
+    """
+    try:
+        with open_plain(require_file(path)) as image:
+            _check_lossless(image)
+            if sorted(image.size) != sorted(size):  # an orientation, known later, may swap them
+                raise _other_size(image.size[::-1], size)
+            _check_channels(image)
+            stretched = _STRETCHED.get(_raw_mode(image)[:3], 1)
+            image.load()
+            ids, turn = np.asarray(image), _TURNS.get(_orientation(image))
+            ids = ids if turn is None else turn(ids)
+        if ids.shape != tuple(size):
+            raise _other_size(ids.shape, size)
+    except NoImageError as error:
+        raise ImageError(f"label cannot be read ({error})") from None
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError("there is no such label map") from None
+    except OSError as error:
+        raise ImageError(f"label cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        raise ImageError(f"label cannot be read ({error})") from None
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) > 65_535):
+        raise ImageError(f"label holds ids from {ids.min()} to {ids.max()}; allowed: 0 to 65535")
+    return np.ascontiguousarray(ids, np.uint16) // np.uint16(stretched)
+
+
+def _other_size(found: tuple[int, ...], wanted: tuple[int, int]) -> ImageError:
+    return ImageError(
+        f"label is {found[0]} x {found[1]}, its image {wanted[0]} x {wanted[1]} (height x width)"
+    )
+
+
+def _check_lossless(image: ImageFile.ImageFile) -> None:
+    """Raise an ImageError that names what may change ids, or that there are several frames."""
+    if image.format not in _FORMATS:
+        raise ImageError(
+            f"label is {image.format} data, whatever its name says; label maps are PNG, or else "
+            f"TIFF or BMP: {_ADVICE}"
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"label holds {frames} frames or pages; a label map is a single one")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        compression = str(image.info.get("compression", "raw"))
+        if compression not in _LOSSLESS_TIFF:
+            raise ImageError(
+                f"label is a TIFF compressed with {compression.removeprefix('tiff_')}, which may "
+                f"change ids; {_ADVICE}"
+            )
+
+
+def _check_channels(image: ImageFile.ImageFile) -> None:
+    """Raise an ImageError unless the image is one channel of whole numbers, kept as stored."""
+    if image.mode not in {"1", "L", "P", "I;16", "I;16B", "I"}:
+        colours = "colours are not turned into classes here, " * (image.mode[:3] in ("RGB", "YCb"))
+        raise ImageError(
+            f"label has mode {image.mode}; it must have a single channel of whole numbers: "
+            f"{colours}{_ADVICE}"
+        )
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_tags(image.tag_v2)
+    if image.format == "BMP":
+        _check_bitmap(image)
+
+
+def _check_tags(tags: Any) -> None:
+    """Raise an ImageError unless Pillow reads the values of a TIFF as they are stored."""
+    bits = tags.get(ExifTags.Base.BitsPerSample, (1,))
+    photometric = tags.get(ExifTags.Base.PhotometricInterpretation, 0)
+    signed = tags.get(ExifTags.Base.SampleFormat, (1,))[0] == 2
+    if len(bits) != 1 or tags.get(ExifTags.Base.SamplesPerPixel, 1) != 1:
+        raise ImageError(f"label is a TIFF of {len(bits)} channels; it must have a single channel")
+    if photometric == 0:
+        raise ImageError(
+            "label is a TIFF whose 0 is white (MinIsWhite), and programs disagree on its values; "
+            f"{_ADVICE}"
+        )
+    if tags.get(ExifTags.Base.Orientation, 1) != 1:
+        raise ImageError(f"label is a TIFF that is stored turned or mirrored; {_ADVICE}")
+    if photometric not in (1, 3) or ((signed or bits[0] > 16) and not _is_plain(tags, bits[0])):
+        raise ImageError(
+            f"label is a TIFF of {'signed ' * signed}{bits[0]} bits and photometric interpretation "
+            f"{photometric}, which is not known to be read as it is stored; {_ADVICE}"
+        )
+
+
+def _is_plain(tags: Any, bits: int) -> bool:
+    """Tell whether Pillow reads whole numbers with a sign, or of 32 bits, as they are stored."""
+    return bits > 8 and tags.prefix[:2] == b"II"
+
+
+def _check_bitmap(image: ImageFile.ImageFile) -> None:
+    """Raise an ImageError unless Pillow reads the indices of a BMP as they are stored."""
+    assert image.fp is not None
+    place = image.fp.tell()
+    image.fp.seek(28)
+    bits = int.from_bytes(image.fp.read(2), "little")
+    image.fp.seek(place)
+    if _raw_mode(image) not in {1: ("1", "P;1"), 4: ("P;4",), 8: ("L", "P")}.get(bits, ()):
+        raise ImageError(f"label is a BMP of {bits} bits and an unusual palette; {_ADVICE}")
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Return how Pillow is going to unpack the pixels; empty if there are none."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    args = tiles[0][3] if tiles else ""
+    return str(args if isinstance(args, str) else args[0])
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """Return the EXIF orientation of a decoded PNG: it may stand behind the pixels."""
+    if image.format != "PNG":
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a broken EXIF block does not make the map unusable
+        return 1
