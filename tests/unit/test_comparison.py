@@ -155,6 +155,7 @@ def test_published_figures_stand_below_and_are_marked(runs: Path) -> None:
     assert (float(row["value"]), float(row["sd"])) == pytest.approx((0.372, 0.038))
     assert row["hygiene"] == "not training-free"
     assert published.loc["CAUSE (DINO S/8, TR)"]["protocol"] == "stego"
+    assert published.loc["CAUSE (DINO S/8, TR)"]["source"] == "CAUSE, on val"
     for unknown in ("difference", "images", "seeds", "fitted_on", "floor"):
         assert set(published[unknown]) == {""}
     assert set(table[table["kind"] == "measured"]["hygiene"]) == {""}

@@ -14,7 +14,7 @@ from lightcluster.errors import StoreError
 from lightcluster.evaluation.published import PUBLISHED, read_published
 from lightcluster.identity import training_size
 
-HEADER = "system,variant,backbone,dataset,protocol,metric,value,sd,source,hygiene"
+HEADER = "system,variant,backbone,dataset,images,protocol,metric,value,sd,source,hygiene"
 
 
 def of(dataset: str) -> dict[tuple[str, str], float]:
@@ -87,6 +87,16 @@ def test_figures_of_cityscapes():
     assert found["CAUSE (iBOT B/16, TR)", "pixel_accuracy"] == 89.1
 
 
+def test_figures_name_their_images():
+    lists = {f.images for name in get_args(BenchmarkName) for f in read_published(name)}
+    assert "" not in lists
+    of_27, of_81 = read_published("coco_stuff_27"), read_published("coco_81")
+    assert {figure.images for figure in of_27} == {"2,175 curated of val2017"}
+    assert {figure.images for figure in of_81 if figure.system == "CAUSE"} == {
+        "val2017, list Coco164kFull_Stuff_Coarse"
+    }
+
+
 def test_every_figure_of_cause_is_marked():
     figures = [f for name in get_args(BenchmarkName) for f in read_published(name)]
     of_cause = [figure for figure in figures if figure.system == "CAUSE"]
@@ -103,19 +113,19 @@ def test_no_figure_is_of_the_method_itself():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("A,,,voc2012,maskcontrast,miou,350,,A,", r"line 3: value = '350'"),
-        ("A,,,voc2012,ours,miou,35,,A,", r"line 3: protocol = 'ours'"),
-        ("A,,,imagenet,stego,miou,35,,A,", r"line 3: dataset = 'imagenet'"),
-        ("A,,,voc2012,stego,miou,35,,A,honest", r"line 3: hygiene.0 = 'honest'"),
-        ("A,,,voc2012,stego,miou,35,-1,A,", r"line 3: sd = '-1'"),
-        (",,,voc2012,stego,miou,35,,A,", r"line 3: system = ''"),
-        ("A,,,voc2012,stego,miou", r"line 3: value = None"),
-        ("B,,,voc2012,stego,miou,35,,A,", r"B stands twice"),
+        ("A,,,voc2012,val,maskcontrast,miou,350,,A,", r"line 3: value = '350'"),
+        ("A,,,voc2012,val,ours,miou,35,,A,", r"line 3: protocol = 'ours'"),
+        ("A,,,imagenet,val,stego,miou,35,,A,", r"line 3: dataset = 'imagenet'"),
+        ("A,,,voc2012,val,stego,miou,35,,A,honest", r"line 3: hygiene.0 = 'honest'"),
+        ("A,,,voc2012,val,stego,miou,35,-1,A,", r"line 3: sd = '-1'"),
+        (",,,voc2012,val,stego,miou,35,,A,", r"line 3: system = ''"),
+        ("A,,,voc2012,val,stego,miou", r"line 3: value = None"),
+        ("B,,,voc2012,val,stego,miou,35,,A,", r"B stands twice"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str):
     path = tmp_path / "published.csv"
-    path.write_text(f"{HEADER}\nB,,,voc2012,stego,miou,1,,B,\n{line}\n", encoding="utf-8")
+    path.write_text(f"{HEADER}\nB,,,voc2012,val,stego,miou,1,,B,\n{line}\n", encoding="utf-8")
     with pytest.raises(StoreError, match=message):
         read_published("voc2012", path)
 

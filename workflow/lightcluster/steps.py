@@ -516,7 +516,7 @@ STEPS: dict[str, Step] = {
         unit="all runs",
         reads=("comparison",),
         after=("count_masks", "count_confusion", "evaluate"),
-        version=3,
+        version=4,
     ),
     "report": Step(
         reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),

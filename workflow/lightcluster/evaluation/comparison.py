@@ -131,7 +131,7 @@ def published_row(figure: PublishedFigure) -> dict[str, Any]:
         "metric": figure.metric,
         "value": figure.value / 100,
         "sd": None if figure.sd is None else figure.sd / 100,
-        "source": figure.source,
+        "source": ", on ".join(filter(None, [figure.source, figure.images])),
         "hygiene": "; ".join(figure.hygiene),
     }
 

@@ -31,6 +31,8 @@ class PublishedFigure(BaseModel):
         Which of the system's figures, where there are several.
     backbone : str
     dataset : BenchmarkName
+    images : str
+        Which split or list of it.
     protocol : {"maskcontrast", "stego", "coco_things", ""}
     metric : {"miou", "pixel_accuracy"}
     value : float
@@ -48,6 +50,7 @@ class PublishedFigure(BaseModel):
     variant: str
     backbone: str
     dataset: BenchmarkName
+    images: str
     protocol: Literal["maskcontrast", "stego", "coco_things", ""]
     metric: Literal["miou", "pixel_accuracy"]
     value: float = Field(gt=0, le=100)
