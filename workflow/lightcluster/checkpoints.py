@@ -11,6 +11,7 @@ from torch import Tensor, nn, optim
 
 from lightcluster.errors import StoreError
 from lightcluster.files import replacing
+from lightcluster.paths import require_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
@@ -32,7 +33,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         If the file is missing or damaged.
     """
     try:
-        with safetensors.safe_open(path, "pt") as file:
+        with safetensors.safe_open(require_file(path), "pt") as file:
             # A copy lies where torch itself would put it: sums of memory at other boundaries round
             # otherwise, and a resumed training would end with other weights.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

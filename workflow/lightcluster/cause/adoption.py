@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lightcluster.errors import ModelError
 from lightcluster.files import copy_file
+from lightcluster.paths import require_file
 
 ABOUT = "trained"
 """Name, in the header of a probe's file, under which `Trained` is kept."""
@@ -68,7 +69,7 @@ def read_trained(path: Path) -> Trained:
         If the file is missing or damaged, or no probe.
     """
     try:
-        with safetensors.safe_open(path, "np") as file:
+        with safetensors.safe_open(require_file(path), "np") as file:
             header: Mapping[str, str] = file.metadata() or {}
         return Trained.model_validate(json.loads(header[ABOUT]))
     except FileNotFoundError:

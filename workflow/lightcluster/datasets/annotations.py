@@ -21,6 +21,7 @@ from pycocotools import mask as rasteriser
 
 from lightcluster.datasets.taxonomy import COCO_NAMES, THING_CLASSES
 from lightcluster.errors import DatasetError, ImageError
+from lightcluster.paths import require_file
 
 MOST_BYTES = 2**31
 """Of a file of annotations; COCO's largest has a fifth of it."""
@@ -83,7 +84,7 @@ def read_annotations(path: Path) -> Annotations:
         If it cannot be read as a whole, or its categories are not COCO's.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if require_file(path).stat().st_size > MOST_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
         content = json.loads(path.read_bytes(), object_pairs_hook=_object)
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from lightcluster.datasets.label_values import read_values
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError, ImageError
 from lightcluster.files import replacing
+from lightcluster.paths import require_file
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read_classes(path: Path) -> Classes:
         id or a name stands twice.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = require_file(path).read_bytes().decode("utf-8-sig")
         header, rows = _read_table(text)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"dataset.classes = {str(path)!r}: cannot be read ({error})") from None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lightcluster.config import BenchmarkName
 from lightcluster.errors import StoreError
+from lightcluster.paths import require_file
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "resources" / "published.csv"
 
@@ -97,7 +98,7 @@ def read_published(dataset: str, path: Path = PUBLISHED) -> list[PublishedFigure
     figures: list[PublishedFigure] = []
     seen: set[tuple[str, ...]] = set()
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with require_file(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             for line in reader:
                 figure = PublishedFigure.model_validate(line)

@@ -26,6 +26,7 @@ from PIL import (
 )
 
 from lightcluster.errors import ImageError
+from lightcluster.paths import require_file
 
 PREFIX = 32
 """Bytes at the beginning of a file by which its format is known."""
@@ -114,5 +115,5 @@ def open_plain(path: Path) -> Iterator[ImageFile.ImageFile]:
     NoImageError
         If it is none.
     """
-    with path.open("rb") as file:
+    with require_file(path).open("rb") as file:
         yield open_header(file)

@@ -35,6 +35,7 @@ from lightcluster.config import METHOD, Config, DatasetSettings, nest
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
+from lightcluster.paths import require_file
 from lightcluster.steps import STEPS, settings_of
 
 DESCRIPTION = "model.json"
@@ -243,7 +244,7 @@ def read_model(folder: Path) -> Model:
     """
     path = folder / DESCRIPTION
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        raw = json.loads(require_file(path).read_text("utf-8"))
     except FileNotFoundError:
         raise ModelError(
             f"{folder}: no model, {DESCRIPTION} is missing; runs write theirs to "
