@@ -151,7 +151,7 @@ class Notes:
         Yields
         ------
         str
-            For a file that another run is to make, or is making: what to do.
+            For a run that is to make such files, or is making them: the first, and what to do.
         """
         for note in self.folder.glob("*.output.lock"):
             with contextlib.suppress(OSError):
@@ -165,12 +165,11 @@ class Notes:
                     os.replace(left, note)
                 places = sorted(_runs_of(note, results)[1])
                 makers = [f"{place} ({RunLock(place).holder() or 'starting'})" for place in places]
-                for file in noted:
-                    if str(file) not in made:
-                        yield (
-                            f"{file}: the run of {' or '.join(makers)} is to make it; start again "
-                            "when it is there (do not unlock)"
-                        )
+                for file in [file for file in noted if str(file) not in made][:1]:
+                    yield (
+                        f"{file}: the run of {' or '.join(makers)} is to make it; start again "
+                        "when it is there (do not unlock)"
+                    )
 
     def _is_made(self, file: Path, began: int) -> bool:
         """Tell whether Snakemake has completed a file since a run began."""
