@@ -129,7 +129,7 @@ class Training:
         self.crops, self.views = folder / "crops.zarr", folder / "views.zarr"
         common = {
             "framing": "squash", "mean": None, "std": None, "max_pixels": 10**9,
-            "precision": "auto", "device": device, "batch_size": 8,
+            "precision": "auto", "device": device, "batch_size": 8, "resampling": "antialiased",
             "threads": torch.get_num_threads(),
         }  # fmt: skip
         self.train_size = training_size(settings.head, size)

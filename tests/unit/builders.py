@@ -57,7 +57,7 @@ def write_tokens(path: Path, tokens: np.ndarray, names: list[str] | None = None)
     count, patches, dim = tokens.shape
     grid = np.full((count, 2), math.isqrt(patches), np.int32)
     names = names or [f"view#{number}" for number in range(count)]
-    attributes = {"patch_size": 4, "weights_sha256": "a"}
+    attributes = {"patch_size": 4, "mean": [0.5] * 3, "std": [0.5] * 3, "weights_sha256": "a"}
     with FeatureStoreWriter(path, grid, grid * 4, names, ("token",), dim, attributes) as writer:
         for name, image in zip(names, tokens, strict=True):
             writer.append(

@@ -21,6 +21,7 @@ from trainings import ABOUT, COURSE, fit_all
 
 from lightcluster.cause import course as course_module
 from lightcluster.cause import stages
+from lightcluster.cause.adoption import read_trained
 from lightcluster.cause.course import Course, course_of, train, views_of_step
 from lightcluster.cause.heads import build_head
 from lightcluster.cause.stages import (
@@ -31,10 +32,9 @@ from lightcluster.cause.stages import (
     fit_clusterbook,
     fit_probe,
     read_head,
-    supervised_loss,
     train_head,
 )
-from lightcluster.cause.supervision import read_supervision
+from lightcluster.cause.supervision import read_supervision, supervised_loss
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import training_views
 from lightcluster.checkpoints import read_tensors, write_tensors
@@ -82,7 +82,7 @@ def test_stores_of_different_grids_or_of_no_image_are_errors(crops, tmp_path):
         Tokens([empty])
     with FeatureStoreWriter(
         tmp_path / "o" / "0000.zarr", np.array([[2, 2]]), np.array([[8, 8]]), ["o#0"], ("token",),
-        DIM, {"patch_size": 4, "weights_sha256": "a"},
+        DIM, {"patch_size": 4, "mean": [0.5], "std": [0.5], "weights_sha256": "a"},
     ) as writer:  # fmt: skip
         writer.append(
             "o#0",
@@ -134,20 +134,26 @@ def test_rates_fall_as_published_also_where_there_are_more_epochs(stage, head, r
     settings = {
         "cause.head": head, "cause.least_steps": least, "cause.batch_size": 16,
         "cause.learning_rate": 1.0, "cause.weight_decay": 1e-4, "cause.clip": 2.0,
+        "cause.probe_weight_decay": 1e-5, "cause.probe_clip": None,
     }  # fmt: skip
     course = course_of(stage, settings, 0)
     steps = course.steps(160)
     assert steps == max(10 * course.epochs, least)
     found = [course.rate(int((part + 0.5) * steps / 5), steps) for part in range(5)]
     assert found == pytest.approx(rates)
-    assert (course.weight_decay, course.clip) == ((1e-4, 2.0) if stage == "head" else (0, math.inf))
+    gradient = {"clusterbook": (0, math.inf), "head": (1e-4, 2.0), "probe": (1e-5, math.inf)}
+    assert (course.weight_decay, course.clip) == gradient[stage]
 
 
 def test_published_epochs():
-    settings = {"cause.least_steps": 1, "cause.batch_size": 16, "cause.learning_rate": 1.0}
+    settings = {
+        "cause.least_steps": 1, "cause.batch_size": 16, "cause.learning_rate": 1.0,
+        "cause.probe_weight_decay": 0.0, "cause.probe_clip": 0.1,
+    }  # fmt: skip
     for head, epochs in (("mlp", 1), ("tr", 5)):
         assert course_of("clusterbook", {**settings, "cause.head": head}, 0).epochs == 1
-        assert course_of("probe", {**settings, "cause.head": head}, 0).epochs == epochs
+        course = course_of("probe", {**settings, "cause.head": head}, 0)
+        assert (course.epochs, course.clip) == (epochs, 0.1)
     of_head = {**settings, "cause.weight_decay": 0.0, "cause.clip": 1.0}
     assert course_of("head", of_head, 0).epochs == 2
 
@@ -409,31 +415,23 @@ def labelled(tmp_path):
 def supervision_of(labelled, leaks: bool):
     manifest, classes, _, crops = labelled
     settings = {
-        "cause.linear_probe": "as_released" if leaks else "detached", "cause.fractions": (0.5,),
-        "cause.mirrored": False, "cause.framing": "squash", "dataset.ignore": 255,
+        "cause.fractions": (0.5,), "cause.mirrored": False, "cause.framing": "squash",
+        "dataset.ignore": 255,
     }  # fmt: skip
-    made = read_supervision(settings, [manifest], classes)
-    assert made is not None
-    return made(Tokens(crops))
+    return read_supervision(settings, [manifest], classes, leaks=leaks)(Tokens(crops))
 
 
-def test_labels_are_those_at_the_centres_of_the_patches(labelled):
-    labels = supervision_of(labelled, False).labels_of(np.arange(15))
-    assert labels.shape == (15, SIDE * SIDE)
+def test_labels_are_those_of_the_pixels_that_the_backbone_saw(labelled):
+    labels, side = supervision_of(labelled, False).labels_of(np.arange(15)), 4 * SIDE
+    assert labels.shape == (15, side, side)
     for image, (name, (height, width)) in enumerate({"a.png": (40, 60), "b.png": (50, 30)}.items()):
         truth = np.asarray(Image.open(labelled[2][name]))
         for crop, view in enumerate(training_views(height, width, (0.5,), False, "squash")):
-            for patch in range(SIDE * SIDE):
-                row = view.top + int((patch // SIDE + 0.5) * view.height / SIDE)
-                column = view.left + int((patch % SIDE + 0.5) * view.width / SIDE)
-                expected = {0: 0, 7: 1, 255: -1}[int(truth[row, column])]
-                assert int(labels[5 * image + crop, patch]) == expected
+            box = truth[view.top : view.top + view.height, view.left : view.left + view.width]
+            seen = Image.fromarray(box).resize((side, side), Image.Resampling.NEAREST)
+            expected = np.vectorize({0: 0, 7: 1, 255: -1}.get)(np.asarray(seen))
+            np.testing.assert_array_equal(labels[5 * image + crop].numpy(), expected)
     assert (labels[10:] == -1).all()  # the image without a label
-
-
-def test_no_supervision_unless_it_is_asked_for(labelled):
-    settings = {"cause.linear_probe": "none"}
-    assert read_supervision(settings, [labelled[0]], labelled[1]) is None
 
 
 def probe_gradients(labelled, leaks: bool):
@@ -493,13 +491,137 @@ def test_a_detached_linear_probe_changes_nothing_that_is_evaluated(labelled, tmp
     assert columns[1] == columns[2] == ["step", "epoch", "modularity", "linear_probe"]
 
 
-def test_the_supervised_loss_leaves_out_what_has_no_label():
-    scores = torch.randn(2, 4, 3)
-    labels = torch.tensor([[0, 1, -1, 2], [-1, -1, -1, 1]])
-    log = scores.log_softmax(-1)
-    slow = -(log[0, 0, 0] + log[0, 1, 1] + log[0, 3, 2] + log[1, 3, 1]) / 4
-    torch.testing.assert_close(supervised_loss(scores, labels), slow)
-    assert float(supervised_loss(scores, torch.full((2, 4), -1))) == 0
+def test_the_supervised_loss_is_the_mean_over_labelled_pixels_of_upsampled_scores():
+    """Each pixel's scores by the four patches around it, in plain arithmetic; and the gradient."""
+    torch.manual_seed(0)
+    scores = torch.randn(2, 3, 2, 3).double().requires_grad_()
+    labels = torch.randint(-1, 3, (2, 5, 7))
+    terms = []
+    for image, row, column in np.ndindex(2, 5, 7):
+        y, x = (row + 0.5) * 2 / 5 - 0.5, (column + 0.5) * 3 / 7 - 0.5  # in patches, by centres
+        mixed = 0
+        y, x = min(max(y, 0), 1), min(max(x, 0), 2)  # the outermost patches reach to the edge
+        for i, j in np.ndindex(2, 3):
+            share = max(0, 1 - abs(y - i)) * max(0, 1 - abs(x - j))
+            mixed = mixed + share * scores[image, :, i, j]
+        label = int(labels[image, row, column])
+        if label >= 0:
+            terms.append(mixed.exp().sum().log() - mixed[label])
+    slow, found = torch.stack(terms).mean(), supervised_loss(scores, labels)
+    torch.testing.assert_close(found, slow)
+    (expected,), (gradient,) = (torch.autograd.grad(loss, scores) for loss in (slow, found))
+    torch.testing.assert_close(gradient, expected)
+    assert float(supervised_loss(scores, torch.full((2, 5, 7), -1)).detach()) == 0
+
+
+# ---- as released --------------------------------------------------------------------------------
+
+
+def head_stage(crops, supervision=None, start="own", head="mlp"):
+    codes = torch.randn(12, DIM, generator=torch.Generator().manual_seed(0))
+    return HeadStage(head, codes, 5, Tokens(crops), 0, "cpu", start, supervision)
+
+
+def step_of(stage, tokens, optimizer, number, course=COURSE):
+    """One step of `course.train`, by hand."""
+    views = np.arange(4 * number, 4 * number + 4)
+    generator = torch.Generator().manual_seed(number)
+    optimizer.zero_grad()
+    sum(stage.losses(tokens.read(views), views, generator).values()).backward()
+    torch.nn.utils.clip_grad_norm_(stage.trained, course.clip)
+    optimizer.step()
+    stage.after_step(generator)
+
+
+@pytest.mark.parametrize("start", ["own", "shared"])
+def test_a_teacher_in_the_students_storage_is_equal_to_it_after_the_first_step(crops, start):
+    stage, tokens = head_stage(crops, start=start), Tokens(crops)
+    optimizer = torch.optim.Adam(stage.trained, lr=1e-2)
+    begin = [p.clone() for p in stage.teacher.parameters()]
+    step_of(stage, tokens, optimizer, 0)
+    one = [p.clone() for p in stage.teacher.parameters()]
+    for teacher, first, student in zip(one, begin, stage.student.parameters(), strict=True):
+        wanted = student if start == "shared" else 0.99 * first + 0.01 * student
+        torch.testing.assert_close(teacher, wanted)
+        assert (student != first).any()
+    step_of(stage, tokens, optimizer, 1)
+    pairs = zip(stage.teacher.parameters(), one, stage.student.parameters(), strict=True)
+    for teacher, first, student in pairs:
+        torch.testing.assert_close(teacher, 0.99 * first + 0.01 * student)
+
+
+def test_a_resumed_training_has_its_first_step_behind_it(crops):
+    stage, tokens = head_stage(crops, start="shared"), Tokens(crops)
+    step_of(stage, tokens, torch.optim.Adam(stage.trained, lr=1e-2), 0)
+    resumed = head_stage(crops, start="shared")
+    resumed.restore_extra(stage.extra_state())
+    before = [p.clone() for p in resumed.teacher.parameters()]
+    step_of(resumed, tokens, torch.optim.Adam(resumed.trained, lr=1e-2), 1)
+    pairs = zip(resumed.teacher.parameters(), before, resumed.student.parameters(), strict=True)
+    for teacher, first, student in pairs:
+        torch.testing.assert_close(teacher, 0.99 * first + 0.01 * student)
+
+
+@pytest.mark.parametrize("head", ["mlp", "tr"])
+def test_the_linear_probe_of_the_heads_training_reaches_the_head_by_the_clipped_norm_alone(
+    labelled, head
+):
+    tokens, views = Tokens(labelled[3]), np.arange(6)
+    stage = head_stage(labelled[3], supervision_of(labelled, True), head=head)
+    losses = stage.losses(tokens.read(views), views, torch.Generator())
+    assert list(losses) == ["contrast", "linear_probe"]
+    losses["linear_probe"].backward(retain_graph=True)
+    assert stage.linear.weight.grad.any()
+    for module in (stage.student, stage.teacher):
+        assert all(p.grad is None or not p.grad.any() for p in module.parameters())
+    losses["contrast"].backward()
+    assert {id(p) for p in stage.linear.parameters()} <= {id(p) for p in stage.trained}
+    own = torch.cat([p.grad.flatten() for p in stage.student.parameters() if p.grad is not None])
+    norm = torch.nn.utils.clip_grad_norm_(stage.trained, 1e-3)
+    assert float(norm) > float(own.norm())
+    clipped = [p.grad.flatten() for p in stage.student.parameters() if p.grad is not None]
+    torch.testing.assert_close(torch.cat(clipped), own * 1e-3 / norm, rtol=1e-3, atol=0)
+
+
+def test_the_linear_probe_goes_on_where_the_heads_training_left_it(labelled, tmp_path):
+    crops = labelled[3]
+    labels = partial(lambda _: supervision_of(labelled, True))
+    book, head = tmp_path / "book.safetensors", tmp_path / "head.safetensors"
+    fit_clusterbook(crops, book, tmp_path / "b.csv", codes=12, course=COURSE, device="cpu")
+    train_head(
+        crops, book, head, tmp_path / "h.csv", head="mlp", bank=5, course=COURSE, device="cpu",
+        supervision=labels,
+    )  # fmt: skip
+    table = pd.read_csv(tmp_path / "h.csv")
+    assert table.columns.tolist() == ["step", "epoch", "contrast", "linear_probe"]
+    assert table["linear_probe"].iloc[-1] < table["linear_probe"].iloc[0]
+    trained = read_head(head, "cpu")
+    stage = ProbeStage(
+        trained.network, trained.codes, 3, Tokens(crops), 0, "cpu", labels(None), dropout=True,
+        linear=trained.linear,
+    )  # fmt: skip
+    tensors, _ = read_tensors(head)
+    torch.testing.assert_close(stage.linear.weight.detach(), tensors["linear.weight"])
+    fit_probe(
+        crops, head, None, tmp_path / "p.safetensors", tmp_path / "p.csv", tmp_path / "c.csv",
+        classes=3, background=None, about=ABOUT, start="uniform", restarts=1, iterations=1,
+        course=COURSE, device="cpu", dropout=True, supervision=labels,
+    )  # fmt: skip
+    assert pd.read_csv(tmp_path / "p.csv")["linear_probe"].iloc[0] < table["linear_probe"].iloc[0]
+    assert read_trained(tmp_path / "p.safetensors").supervised
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_the_head_has_dropout_under_the_probe_only_where_it_is_asked_for(crops, dropout):
+    torch.manual_seed(0)
+    head, tokens, views = build_head("mlp", DIM, SIDE * SIDE), Tokens(crops), np.arange(4)
+    stage = ProbeStage(head, torch.randn(12, DIM), 3, tokens, 0, "cpu", dropout=dropout)
+    losses = [
+        float(stage.losses(tokens.read(views), views, torch.Generator())["modularity"].detach())
+        for _ in range(2)
+    ]
+    assert (losses[0] != losses[1]) == dropout
+    assert not stage.head.training  # what is painted by it has none
 
 
 # ---- the figure ---------------------------------------------------------------------------------

@@ -16,9 +16,15 @@ from pydensecrf import densecrf
 
 from lightcluster.cause.caching import cache_crops, cache_views
 from lightcluster.cause.heads import FEATURES, build_head, nearest_codes
-from lightcluster.cause.segmentation import paint_probe, paint_view, stitch, view_features
+from lightcluster.cause.segmentation import (
+    denormalized,
+    paint_probe,
+    paint_view,
+    stitch,
+    view_features,
+)
 from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import View, evaluation_views, training_views
+from lightcluster.cause.views import Resampling, View, evaluation_views, training_views
 from lightcluster.checkpoints import write_tensors
 from lightcluster.errors import ConfigError, ImageError
 from lightcluster.features.backbone import load_backbone
@@ -27,8 +33,8 @@ from lightcluster.features.weights import fetch_weights
 
 SIZES = {"wide.png": (70, 100), "a/tall.png": (96, 64)}
 CACHE = {
-    "size": 128, "mean": None, "std": None, "max_pixels": 10**6, "precision": "float32",
-    "device": "cpu", "batch_size": 2, "threads": 2,
+    "resampling": "antialiased", "size": 128, "mean": None, "std": None, "max_pixels": 10**6,
+    "precision": "float32", "device": "cpu", "batch_size": 2, "threads": 2,
 }  # fmt: skip
 
 # ---- boxes --------------------------------------------------------------------------------------
@@ -100,6 +106,18 @@ def test_a_mirrored_view_is_the_mirror_image_and_so_are_its_centres():
     assert mirrored.centers(5)[1].tolist() == columns[::-1].tolist()
 
 
+def test_the_nearest_pixels_of_a_view_are_those_that_pillow_takes():
+    rgb = np.random.default_rng(0).integers(0, 256, (90, 61, 3)).astype(np.uint8)
+    box = View(7, 11, 50, 50)
+    crop = Image.fromarray(rgb[7:57, 11:61])
+    for side in (24, 50, 128):
+        taken = np.asarray(crop.resize((side, side), Image.Resampling.NEAREST))
+        np.testing.assert_array_equal(box.cut(rgb, side, "nearest"), taken)
+        mirrored = View(7, 11, 50, 50, mirrored=True).cut(rgb, side, "nearest")
+        np.testing.assert_array_equal(mirrored, taken[:, ::-1])
+    assert (box.cut(rgb, 24) != box.cut(rgb, 24, "nearest")).any()
+
+
 def test_each_pixel_has_the_cluster_of_the_nearest_pixel_of_its_window():
     labels = np.arange(4, dtype=np.uint16).reshape(2, 2)
     result = stitch([labels], [View(0, 0, 4, 6)], (4, 6))
@@ -130,10 +148,13 @@ def photographs(tmp_path_factory):
 
 
 @torch.inference_mode()
-def tokens_of(weights: Path, rgb: np.ndarray, view: View) -> torch.Tensor:
+def tokens_of(
+    weights: Path, rgb: np.ndarray, view: View, resampling: Resampling = "antialiased"
+) -> torch.Tensor:
     """The tokens of one view, by timm itself."""
     backbone = load_backbone("vit_tiny_patch16_224", weights)
-    pixels = prepare_image(view.cut(rgb, 128), (128, 128), backbone.mean, backbone.std)
+    cut = view.cut(rgb, 128, resampling)
+    pixels = prepare_image(cut, (128, 128), backbone.mean, backbone.std)
     return backbone.model.forward_features(torch.from_numpy(pixels)[None])[0, 1:]
 
 
@@ -168,6 +189,19 @@ def test_windows_are_stored_with_their_mirror_images(photographs, tmp_path):
     mirrored = View(box.top, box.left, box.height, box.width, mirrored=True)
     expected = tokens_of(weights, np.asarray(Image.open(images["wide.png"])), mirrored)
     torch.testing.assert_close(tokens.read(np.array([3]))[0], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_tokens_may_be_those_of_the_nearest_pixels(photographs, tmp_path):
+    manifest, weights, images = photographs
+    settings = {**CACHE, "resampling": "nearest"}
+    cache_views(
+        manifest, weights, tmp_path / "v.zarr", framing="squash", mirrored=False, **settings
+    )
+    rgb, box = np.asarray(Image.open(images["wide.png"])), View(0, 0, *SIZES["wide.png"])
+    tokens = Tokens([tmp_path / "v.zarr"]).read(np.array([0]))[0]
+    expected = tokens_of(weights, rgb, box, "nearest")
+    torch.testing.assert_close(tokens, expected, rtol=2e-3, atol=2e-3)
+    assert (tokens - tokens_of(weights, rgb, box)).abs().max() > 0.1
 
 
 def test_crops_of_too_few_patches_are_a_mistake_of_the_configuration(photographs, tmp_path):
@@ -239,11 +273,31 @@ def test_segmentations_have_the_size_of_their_images(photographs, tmp_path, head
     state = {f"head.{name}": t for name, t in build_head(head, 192, 64).state_dict().items()}
     state |= {"codes": torch.randn(12, 192), "probe": torch.randn(300, FEATURES)}
     write_tensors(probe, state, {})
-    paint_probe(manifest, store, probe, output, framing="crop", crf=crf, max_pixels=10**6)
+    paint_probe(
+        manifest, store, probe, output, framing="crop", resampling="antialiased", crf=crf,
+        crf_image="rgb", max_pixels=10**6,
+    )  # fmt: skip
     for name, size in SIZES.items():
         painted = np.asarray(Image.open(output / name))
         assert painted.shape == size
         assert painted.max() < 300
+
+
+def test_the_released_image_of_the_crf_is_bgr_and_rounded_down():
+    """Each value through the operations of the released program, one at a time."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    rgb = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+    found = denormalized(rgb, mean, std)
+    lower = 0
+    for channel in range(3):
+        m, s = np.float32(mean[channel]), np.float32(std[channel])
+        for value in range(256):
+            x = (np.float32(value) / np.float32(255) - m) / s
+            byte = int(np.float32(x * s + m) * np.float32(255))
+            assert found[value // 16, value % 16, 2 - channel] == byte
+            assert byte in (value - 1, value)
+            lower += byte < value
+    assert lower > 0
 
 
 def test_a_shard_without_images_has_an_empty_folder(photographs, tmp_path):
@@ -254,5 +308,8 @@ def test_a_shard_without_images_has_an_empty_folder(photographs, tmp_path):
     state = {f"head.{name}": t for name, t in build_head("mlp", 192, 0).state_dict().items()}
     tensors = {**state, "codes": torch.randn(2, 192), "probe": torch.randn(2, FEATURES)}
     write_tensors(probe, tensors, {})
-    paint_probe(manifest, store, probe, tmp_path / "o", framing="crop", crf=True, max_pixels=9)
+    paint_probe(
+        manifest, store, probe, tmp_path / "o", framing="crop", resampling="nearest", crf=True,
+        crf_image="bgr", max_pixels=9,
+    )  # fmt: skip
     assert not list((tmp_path / "o").iterdir())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lightcluster.cause.recipe import TRAINING, released
 from lightcluster.config import (
     DEFAULT_RUN,
     EMBEDDED_SIZES,
@@ -119,6 +120,47 @@ def test_sizes_follow_the_backbone_where_they_are_not_set():
     assert sizes(backbone=hub) == sizes(backbone={"model": "mean_color"}) == (448, 224)
     assert sizes(features={"short_side": 64}, regions={"crop_size": 32}) == (64, 32)
     assert sizes(backbone=hub, features={"short_side": 64}) == (64, 224)
+
+
+def cause_of(raw: dict) -> dict:
+    (config,) = parse_config(raw).values()
+    return config.cause.model_dump(mode="json")
+
+
+def test_a_recipe_is_nothing_but_the_defaults_of_other_keys():
+    """Told by hand, key by key, the settings of either recipe are the other recipe."""
+    ours, theirs = cause_of({}), cause_of({"cause": {"recipe": "released"}})
+    told = {key: theirs[key] for key in released("demo", "mlp")}
+    assert {**cause_of({"cause": told}), "recipe": "released"} == theirs
+    back = {"recipe": "released", **{key: ours[key] for key in told}}
+    assert {**cause_of({"cause": back}), "recipe": "ours"} == ours
+    for key, value in told.items():
+        alone = cause_of({"cause": {"recipe": "released", key: ours[key]}})
+        assert alone == {**theirs, key: ours[key]}
+        assert cause_of({"cause": {key: value}}) == {**ours, key: value}
+
+
+def test_each_run_has_the_recipe_of_its_own_head_and_dataset():
+    configs = parse_config(
+        {
+            "dataset": {"format": "coco_stuff27", "root": "coco"},
+            "grid": {"cause.recipe": ["ours", "released"], "cause.head": ["mlp", "tr"]},
+        }
+    )
+    assert [(c.cause.clip, c.cause.probe_clip) for c in configs.values()] == [
+        (1, None), (1, None), (0.1, 0.1), (2, 2),
+    ]  # fmt: skip
+
+
+def test_what_a_linear_probe_changes_is_trained_as_released():
+    ours = cause_of({})
+    found = cause_of({"cause": {"linear_probe": "as_released", "probe_clip": 5}})
+    wanted = released("demo", "mlp")
+    as_released = {key: wanted[key] for key in TRAINING}
+    assert found == {**ours, **as_released, "linear_probe": "as_released", "probe_clip": 5}
+    assert found["probe_dropout"]
+    assert cause_of({"cause": {"linear_probe": "detached"}})["probe_dropout"] is False
+    assert cause_of({"cause": {"recipe": "released"}})["linear_probe"] == "none"
 
 
 def test_runs_override_nested_keys_and_keep_the_rest():

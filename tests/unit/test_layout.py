@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -63,6 +64,11 @@ def test_how_many_images_auto_looks_at_matters_to_auto_alone():
         ({"labelling": {"classes": 5}, "report": {"samples": 3}}, 3),
         ({"cause": {"bank": 7}}, 2),
         ({"cause": {"clip": 7}}, 2),
+        ({"cause": {"teacher_start": "shared"}}, 2),
+        ({"cause": {"probe_dropout": True, "probe_clip": 1, "crf_image": "bgr"}}, 3),
+        ({"cause": {"linear_probe": "as_released"}}, 2),
+        ({"cause": {"clusterbook_crops": "full"}}, 1),
+        ({"cause": {"resampling": "nearest"}}, 0),
         ({"cause": {"codes": 7}}, 1),
         ({"cause": {"learning_rate": 0.5}}, 1),
         ({"cause": {"mirrored": True}}, 0),
@@ -82,6 +88,22 @@ def test_runs_share_as_much_of_a_training_as_their_settings_have_in_common(chang
         assert folder(layout.run_of(of_b)) == folder("b")
     jobs = {step: count // 5 for step, count in layout.count_jobs().items()}  # of five seeds
     assert (jobs["fit_clusterbook"], jobs["train_head"]) == (2 - (shared > 1), 2 - (shared > 2))
+
+
+def test_as_released_both_heads_have_one_clusterbook_of_crops_at_the_full_size():
+    runs = {head: {"cause": {"head": head}} for head in ("mlp", "tr")}
+    layout = Layout(
+        parse_config({"method": "cause", "cause": {"recipe": "released"}, "runs": runs})
+    )
+    assert layout.clusterbooks_folder("mlp") == layout.clusterbooks_folder("tr")
+    assert layout.clusterbook_crops_folder("mlp") == layout.crops_folder("tr")
+    assert layout.crops_folder("mlp") != layout.crops_folder("tr")
+    sizes = {run: layout.crop_size(Path(layout.crops_folder(run)).name) for run in runs}
+    assert sizes == {"mlp": 224, "tr": 320}
+    jobs = {step: count // 5 for step, count in layout.count_jobs().items()}  # of five seeds
+    assert (jobs["fit_clusterbook"], jobs["train_head"], jobs["fit_probe"]) == (1, 2, 2)
+    alone = Layout({"mlp": layout.configs["mlp"]})
+    assert alone.count_jobs()["cache_crops"] == layout.count_jobs()["cache_crops"]
 
 
 def test_runs_share_the_trainings_of_the_seeds_that_both_have():

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import yaml
 
+from lightcluster.cause.stages import HeadKind
 from lightcluster.cause.views import training_views
-from lightcluster.config import BenchmarkName, parse_config, put_over
+from lightcluster.config import BenchmarkName, Config, parse_config, put_over
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.published import PUBLISHED, read_published
-from lightcluster.identity import training_size
+from lightcluster.identity import clusterbook_crops_id, crops_id, training_size
 
 HEADER = "system,variant,backbone,dataset,images,protocol,metric,value,sd,source,hygiene"
 
@@ -135,25 +136,77 @@ def test_a_missing_file_is_named(tmp_path: Path):
         read_published("voc2012", tmp_path / "none.csv")
 
 
-PUBLISHED_SETTINGS = {
-    "coco_stuff27": ("coco_stuff27.yaml", 5, "crop", {"mlp": (1e-4, 0.1), "tr": (1e-4, 2.0)}),
-    "coco_stuff81": ("coco_stuff27.yaml", 20, "crop", {"mlp": (1e-4, 1.0), "tr": (1e-4, 1.0)}),
-    "coco_stuff171": ("coco_stuff27.yaml", 20, "crop", {"mlp": (1e-4, 1.0), "tr": (1e-4, 1.0)}),
-    "voc": ("voc.yaml", 50, "squash", {"mlp": (1e-4, 1.0), "tr": (1e-4, 1.0)}),
-    "cityscapes": ("cityscapes.yaml", 5, "crop", {"mlp": (0.0, 1.0), "tr": (0.0, 1.0)}),
-}
-"""Of CAUSE, by dataset: what it is put over, crops of an image, framing, and of each head the
-weight decay and the clipping."""
+CURATED = "/data/coco/curated/"
+COARSE = CURATED + "{}/Coco164kFull_Stuff_Coarse.txt"
 
 
-@pytest.mark.parametrize("name", PUBLISHED_SETTINGS)
+class Published(NamedTuple):
+    """What the specification says of CAUSE on a dataset.
+
+    Attributes
+    ----------
+    base : str
+        Configuration that it is put over.
+    benchmark : str
+    training, evaluation : (str, str or None)
+        Split and list of images.
+    crops : int
+        Of an image.
+    framing : str
+    decay : float
+    clips : dict of str to (float, float or None)
+        By head: of its training, and of the probe's.
+    """
+
+    base: str
+    benchmark: str
+    training: tuple[str, str | None]
+    evaluation: tuple[str, str | None]
+    crops: int
+    framing: str
+    decay: float
+    clips: dict[str, tuple[float, float | None]]
+
+
+BY_LIST = ("train2017", COARSE.format("train2017"))
+ON_LIST = ("val2017", COARSE.format("val2017"))
+ON_2175 = ("val2017", f"{CURATED}val2017/Coco164kFull_Stuff_Coarse_7.txt")
+ELSEWHERE: dict[str, tuple[float, float | None]] = {"mlp": (1, None), "tr": (1, None)}
+
+OF_CAUSE = {
+    "coco_stuff27": Published(
+        "coco_stuff27", "coco_stuff_27", BY_LIST, ON_2175, 5, "crop", 1e-4,
+        {"mlp": (0.1, 0.1), "tr": (2, 2)},
+    ),
+    "coco_stuff81": Published(
+        "coco_stuff27", "coco_81", BY_LIST, ON_LIST, 20, "crop", 1e-4, ELSEWHERE
+    ),
+    "coco_stuff171": Published(
+        "coco_stuff27", "coco_171", BY_LIST, ON_LIST, 20, "crop", 1e-4, ELSEWHERE
+    ),
+    "voc": Published(
+        "voc", "voc2012", ("train", None), ("val", None), 50, "squash", 1e-4, ELSEWHERE
+    ),
+    "cityscapes": Published(
+        "cityscapes", "cityscapes", ("train", None), ("val", None), 5, "crop", 0,
+        {"mlp": (1, 1), "tr": (1, 1)},
+    ),
+}  # fmt: skip
+
+
+def configs_of(*files: str) -> dict[str, Config]:
+    """The runs of configurations put over one another."""
+    folder, raw = PUBLISHED.parents[1] / "config", dict[str, Any]()
+    for name in files:
+        raw = put_over(raw, yaml.safe_load((folder / name).read_text(encoding="utf-8")))
+    return parse_config(raw)
+
+
+@pytest.mark.parametrize("name", OF_CAUSE)
 def test_configurations_of_cause_are_the_published_ones(name: str):
-    base, crops, framing, of_head = PUBLISHED_SETTINGS[name]
-    folder = PUBLISHED.parents[1] / "config"
-    raw: dict[str, Any] = {}
-    for path in (folder / base, folder / "cause" / f"{name}.yaml"):
-        raw = put_over(raw, yaml.safe_load(path.read_text(encoding="utf-8")))
-    configs = parse_config(raw)
+    published = OF_CAUSE[name]
+    files = f"{published.base}.yaml", f"cause/{name}.yaml"
+    configs = configs_of(*files)
     full = name in ("coco_stuff27", "voc", "cityscapes")
     assert [run.removeprefix("cause-") for run in configs] == (
         ["s8-mlp", "s8-tr", "b8-mlp", "b8-tr", "dinov2-tr", "ibot-tr"]
@@ -163,20 +216,48 @@ def test_configurations_of_cause_are_the_published_ones(name: str):
     for run, config in configs.items():
         cause = config.cause
         views = training_views(480, 640, cause.fractions, cause.mirrored, cause.framing)
-        assert (len(views), cause.framing, cause.head) == (crops, framing, run.rpartition("-")[2])
-        assert (cause.weight_decay, cause.clip) == of_head[cause.head]
+        assert len(views) == published.crops
+        assert (cause.framing, cause.head) == (published.framing, run.rpartition("-")[2])
+        assert cause.weight_decay == cause.probe_weight_decay == published.decay
+        assert (cause.clip, cause.probe_clip) == published.clips[cause.head]
         patch = {"s8": 8, "b8": 8, "dinov2": 14, "ibot": 16}[run.split("-")[1]]
         assert (cause.size, cause.size % patch) == (322 if patch == 14 else 320, 0)
         assert training_size(cause.head, cause.size) == (224 if cause.head == "mlp" else cause.size)
+        assert clusterbook_crops_id(config) == crops_id(with_head(config, "tr"))
         assert (cause.codes, cause.bank, cause.batch_size) == (2048, 100, 16)
-        assert (cause.learning_rate, cause.probe_start, cause.linear_probe) == (
-            1e-3, "uniform", "none",
+        assert (cause.learning_rate, cause.least_steps) == (1e-3, 1)
+        assert (cause.teacher_start, cause.probe_start, cause.probe_dropout) == (
+            "shared", "uniform", True,
         )  # fmt: skip
+        assert (cause.resampling, cause.crf, cause.crf_image) == ("nearest", True, "bgr")
+        assert cause.linear_probe == "none"  # whatever the published figures owe to labels
         assert "stego" in config.evaluation.protocols
         assert config.evaluation.stego_squash == (name == "voc")
-        assert config.comparison.published != "none"
-    transfer = yaml.safe_load((folder / "cause" / f"{name}_transfer.yaml").read_text("utf-8"))
-    for run, settings in transfer["runs"].items():
-        place = settings["fit"]["model"]
-        assert place == f"results/{configs[run].dataset.name}-train/{run}/cause"
-    assert transfer["runs"].keys() == configs.keys()
+        assert config.comparison.published == published.benchmark
+
+
+def with_head(config: Config, head: HeadKind) -> Config:
+    return config.model_copy(update={"cause": config.cause.model_copy(update={"head": head})})
+
+
+@pytest.mark.parametrize("name", OF_CAUSE)
+def test_they_train_and_evaluate_on_the_published_lists_of_images(name: str):
+    published = OF_CAUSE[name]
+    files = f"{published.base}.yaml", f"cause/{name}.yaml"
+    text = (PUBLISHED.parents[1] / "config" / files[1]).read_text(encoding="utf-8")
+    for extra, (split, images) in (
+        ((), published.evaluation), ((f"cause/{name}_train.yaml",), published.training),
+    ):  # fmt: skip
+        configs = configs_of(*files, *extra)
+        for config in configs.values():
+            found = config.dataset.image_list
+            assert (config.dataset.split, found and str(found)) == (split, images)
+            assert config.dataset.name == name + "-train" * len(extra)
+        if images is not None:
+            assert images.removeprefix(CURATED) in text  # it is said
+    assert f"`{published.benchmark}`" in text
+    folder = PUBLISHED.parents[1] / "config/cause"
+    transfer = yaml.safe_load((folder / f"{name}_transfer.yaml").read_text("utf-8"))["runs"]
+    assert transfer == {
+        run: {"fit": {"model": f"results/{name}-train/{run}/cause"}} for run in configs
+    }

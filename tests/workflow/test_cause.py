@@ -27,7 +27,8 @@ def photos(name: str, folder: str, runs: dict[str, object]) -> dict[str, object]
     }  # fmt: skip
 
 
-TRAIN = photos("train", "a", {"cause": {}, "released": {"cause": {"linear_probe": "as_released"}}})
+AS_RELEASED = {"recipe": "released", "linear_probe": "as_released"}
+TRAIN = photos("train", "a", {"cause": {}, "released": {"cause": AS_RELEASED}})
 APPLIED = {
     "applied": {"fit": {"model": TRAINED}},
     "kmeans": {"method": "kmeans", "features": {"facet": "token"}},
@@ -57,7 +58,8 @@ def test_all_that_is_made_of_a_trained_run(trained, read_rows):
         assert "<h2>Training</h2>" in page
         assert "fit_clusterbook" in page
         assert "cache_crops" in page  # in the table of times
-    assert len(list((results / "crops").iterdir())) == len(list((results / "views").iterdir())) == 1
+    made = {name: len(list((results / name).iterdir())) for name in ("crops", "views", "heads")}
+    assert made == {"crops": 1 + 2, "views": 2, "heads": 2}  # as released, crops at two sizes
     assert not (results / "features").exists()
     (row, *_) = read_rows(results / "cause" / "tables" / "metrics.csv")
     assert row["fitted_on"] == "the evaluated images, without labels"
@@ -75,15 +77,21 @@ def test_every_figure_of_the_released_probe_says_that_it_saw_labels(trained, rea
     assert "LABELS" not in (results / "cause" / "report" / "index.html").read_text("utf-8")
     columns = read_rows(results / "released" / "cause" / "seed-0" / "probe.csv")[0]
     assert set(columns) == {"step", "epoch", "modularity", "linear_probe"}
+    losses = [list(read_rows(path)[0]) for path in (results / "heads").glob("*/seed-0.csv")]
+    own = ["step", "epoch", "contrast"]
+    assert sorted(losses) == [own, [*own, "linear_probe"]]
 
 
-def test_runs_that_differ_in_the_probe_share_what_is_trained_before_it(trained):
-    results = trained[0] / "results/train"
-    for stage in ("clusterbooks", "heads"):
-        (folder,) = (results / stage).iterdir()
-        assert {path.name for path in folder.iterdir()} == {"seed-0.csv", "seed-0.safetensors"}
-    one, other = (results / run / "cause/seed-0/probe.safetensors" for run in ("cause", "released"))
-    assert one.read_bytes() != other.read_bytes()
+def test_runs_that_differ_in_the_probe_share_what_is_trained_before_it(
+    trained, run_snakemake, fast_config
+):
+    """A third run beside those that are finished has a probe of its own, and no more."""
+    folder, _ = trained
+    runs = {"detached": {"cause": {"linear_probe": "detached"}}, **TRAIN["runs"]}
+    config = fast_config({**TRAIN, "runs": runs})
+    result = run_snakemake(folder, "--dry-run", "--until", "fit_probe", config=config)
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout, flags=re.M))
+    assert counts == {"fit_probe": "1", "total": "1"}
 
 
 def test_on_the_images_of_the_training_an_applied_head_segments_the_same(trained):

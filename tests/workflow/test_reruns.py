@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from layouts import COCO_IDS, scene_annotations, write_instances, write_lines
-from lightcluster.config import walk_keys
+from lightcluster.cause.recipe import released
+from lightcluster.config import parse_config, walk_keys
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.features.store import FeatureStore
@@ -119,9 +120,13 @@ CHANGES: dict[str, Any] = {
     "labelling.iterations": 7,
     "labelling.seeds": [0, 1],
     "labelling.sample_regions": 512,
+    "cause.recipe": "released",
     "cause.head": "tr",
     "cause.size": 200,
     "cause.framing": "squash",
+    "cause.resampling": "nearest",
+    "cause.clusterbook_crops": "full",
+    "cause.teacher_start": "shared",
     "cause.fractions": [0.5, 0.8],
     "cause.mirrored": True,
     "cause.codes": 17,
@@ -132,8 +137,12 @@ CHANGES: dict[str, Any] = {
     "cause.clip": 2,
     "cause.least_steps": 4,
     "cause.probe_start": "uniform",
-    "cause.linear_probe": "detached",
+    "cause.probe_dropout": True,
+    "cause.probe_weight_decay": 0.1,
+    "cause.probe_clip": 1,
+    "cause.linear_probe": "as_released",
     "cause.crf": False,
+    "cause.crf_image": "bgr",
     "evaluation.protocols": ["stego", "coco_things", "per_image"],
     "evaluation.stego_squash": True,
     "comparison.published": "voc2012",
@@ -145,6 +154,9 @@ CHANGES: dict[str, Any] = {
     "report.parts": 3,
 }
 """Another value of each key, put over `DEMO`."""
+
+SET_OTHERS = ("cause.recipe", "cause.linear_probe")
+"""Keys of `CHANGES` that set defaults of others, which are therefore given with them."""
 
 FOLDER_CHANGES: dict[str, dict[str, Any]] = {
     "dataset.format": {"format": "demo", "images": None, "labels": None, "classes": None},
@@ -258,8 +270,13 @@ def things(tmp_path_factory, run_snakemake, fast_config):
 @pytest.fixture(scope="module")
 def rerun(demo, photos, things, dry_run, fast_config):
     """For each key, the rules that a dry run on finished results would run when it changes."""
+    dumped = parse_config(fast_config(DEMO))["cause"].cause.model_dump(mode="json")
+    ours = {"cause": {key: dumped[key] for key in released("demo", "mlp")}}
     jobs = (
-        {key: (demo, fast_config(DEMO, nested(key, value))) for key, value in CHANGES.items()}
+        {
+            key: (demo, fast_config(DEMO, ours if key in SET_OTHERS else {}, nested(key, value)))
+            for key, value in CHANGES.items()
+        }
         | {
             key: (photos, fast_config(FOLDER, {"dataset": changes}))
             for key, changes in FOLDER_CHANGES.items()

@@ -413,10 +413,11 @@ def paint_clusters(
     )  # fmt: skip
 
 
-def _caching(settings: dict[str, Any], size: float) -> dict[str, Any]:
+def _caching(settings: dict[str, Any], size: int) -> dict[str, Any]:
     """Return the arguments that the steps that cache tokens have in common."""
     return {
         "size": size, "framing": settings["cause.framing"], **_backbone(settings),
+        "resampling": settings["cause.resampling"],
         "max_pixels": settings["dataset.max_pixels"], "precision": settings["features.precision"],
     }  # fmt: skip
 
@@ -426,18 +427,18 @@ def cache_crops(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
+    size: Annotated[int, typer.Option(min=1, help="Side of a crop in pixels.")],
     device: Device = "auto", batch_size: Annotated[int, typer.Option(min=1)] = 8,
     threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Run the backbone over the training crops of a shard and store their tokens."""
     _use_threads(threads)
     from lightcluster.cause.caching import cache_crops as step
-    from lightcluster.identity import training_size
 
     step(
         manifest, weights, output,
         fractions=settings["cause.fractions"], mirrored=settings["cause.mirrored"],
-        **_caching(settings, training_size(settings["cause.head"], settings["cause.size"])),
+        **_caching(settings, size),
         device=_device(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
 
@@ -486,17 +487,26 @@ def train_head(
     seed: Annotated[int, typer.Option(min=0)],
     crops: Annotated[Path, typer.Option()], clusterbook: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()], losses: Annotated[Path, typer.Option()],
+    manifests: OptionalPath = None, classes: OptionalPath = None,
     device: Device = "auto", threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Train the head of CAUSE."""
+    """Train the head of CAUSE; manifests and classes are for `linear_probe: as_released` alone."""
     _use_threads(threads)
     from lightcluster.cause.course import course_of
     from lightcluster.cause.stages import train_head as step
+    from lightcluster.cause.supervision import read_supervision
 
+    names = [f"{shard:04d}" for shard in range(shards)]
+    labels = None
+    if manifests is not None and classes is not None:
+        places = [manifests / f"{name}.csv" for name in names]
+        labels = read_supervision(settings, places, classes, leaks=True)
     step(
-        [crops / f"{shard:04d}.zarr" for shard in range(shards)], clusterbook, output, losses,
+        [crops / f"{name}.zarr" for name in names], clusterbook, output, losses,
         head=settings["cause.head"], bank=settings["cause.bank"],
+        teacher_start=settings["cause.teacher_start"],
         course=course_of("head", settings, seed), device=_device(device),
+        supervision=labels,
     )  # fmt: skip
 
 
@@ -517,18 +527,22 @@ def fit_probe(
     from lightcluster.cause.supervision import read_supervision
 
     names = [f"{shard:04d}" for shard in range(shards)]
+    labels, how = None, settings["cause.linear_probe"]
+    if classes is not None and how != "none":
+        places = [manifests / f"{name}.csv" for name in names]
+        labels = read_supervision(settings, places, classes, leaks=how == "as_released")
     step(
         [crops / f"{name}.zarr" for name in names], head, classes, output, losses, palette,
         about={
             "framing": settings["cause.framing"], "size": settings["cause.size"], "images": images,
+            "resampling": settings["cause.resampling"],
         },
         classes=settings["labelling.classes"], background=settings["dataset.background"],
-        start=settings["cause.probe_start"], restarts=settings["clustering.restarts"],
+        start=settings["cause.probe_start"], dropout=settings["cause.probe_dropout"],
+        restarts=settings["clustering.restarts"],
         iterations=settings["clustering.iterations"],
         course=course_of("probe", settings, seed), device=_device(device),
-        supervision=read_supervision(
-            settings, [manifests / f"{name}.csv" for name in names], classes
-        ),
+        supervision=labels,
     )  # fmt: skip
 
 
@@ -558,7 +572,8 @@ def paint_probe(
 
     step(
         manifest, views, probe, output,
-        framing=settings["cause.framing"], crf=settings["cause.crf"],
+        framing=settings["cause.framing"], resampling=settings["cause.resampling"],
+        crf=settings["cause.crf"], crf_image=settings["cause.crf_image"],
         max_pixels=settings["dataset.max_pixels"],
     )  # fmt: skip
 

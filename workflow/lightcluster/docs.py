@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightcluster.cause.recipe import released
 from lightcluster.config import DEFAULT_RUN, Config, describe_type
 from lightcluster.sections import Section
 from lightcluster.steps import STEPS, rerun_by
@@ -88,6 +89,36 @@ def _describe_section(section: type[Section], name: str) -> Iterator[str]:
     for key, field, default in _rows(section, ""):
         yield _row(key, f"{name}.{key}", field, default)
     yield ""
+    if name == "cause":
+        yield from _describe_recipe()
+
+
+def _describe_recipe() -> Iterator[str]:
+    """Yield the table of the defaults of `recipe: released`."""
+    columns = {
+        "`coco_stuff27`": "coco_stuff27",
+        "`coco_stuff81`, `coco_stuff171`": "coco_stuff81",
+        "`voc`": "voc",
+        "`cityscapes`": "cityscapes",
+        "others": "folder",
+    }
+    yield (
+        "The defaults with `recipe: released`, by `dataset.format`; where two values stand there, "
+        "of the heads `mlp` and `tr`:\n"
+    )
+    yield f"| key | {' | '.join(columns)} |"
+    yield "|---" * (1 + len(columns)) + "|"
+    for key in released("voc", "mlp"):
+        cells = [_of_heads(*(released(name, head)[key] for head in ("mlp", "tr")))
+                 for name in columns.values()]  # fmt: skip
+        yield f"| `{key}` | {' | '.join(cells)} |"
+    yield ""
+
+
+def _of_heads(mlp: Any, tr: Any) -> str:
+    """Return the values of both heads; one if they are the same."""
+    values = [mlp] if mlp == tr else [mlp, tr]
+    return ", ".join("none" if value is None else f"`{json.dumps(value)}`" for value in values)
 
 
 def _describe_key(name: str, field: Any) -> Iterator[str]:

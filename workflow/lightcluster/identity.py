@@ -59,26 +59,38 @@ def features_id(config: Config) -> str:
 
 def crops_id(config: Config) -> str:
     """Return a folder name for the tokens of training crops, as `features_id`."""
+    return _crops_id(config, training_size(config.cause.head, config.cause.size))
+
+
+def clusterbook_crops_id(config: Config) -> str:
+    """Return a folder name for those that the clusterbook is trained on; see `crops_id`."""
+    full = config.cause.clusterbook_crops == "full"
+    return _crops_id(config, config.cause.size) if full else crops_id(config)
+
+
+def _crops_id(config: Config, size: int) -> str:
     cause = config.cause
-    size = training_size(cause.head, cause.size)
-    return _tokens_id(config, size, [size, cause.framing, cause.fractions, cause.mirrored])
+    own = [size, cause.framing, cause.fractions, cause.mirrored, cause.resampling]
+    return _tokens_id(config, size, own)
 
 
 def views_id(config: Config) -> str:
     """Return a folder name for the tokens that images are segmented by, likewise."""
     cause = config.cause
-    return _tokens_id(config, cause.size, [cause.size, cause.framing, cause.crf])
+    own = [cause.size, cause.framing, cause.crf, cause.resampling]
+    return _tokens_id(config, cause.size, own)
 
 
 def clusterbook_id(config: Config) -> str:
     """Return a folder name for the clusterbooks, one of each seed, likewise."""
-    content = [crops_id(config), *_read_by("fit_clusterbook", config)]
+    content = [clusterbook_crops_id(config), *_read_by("fit_clusterbook", config)]
     return f"{config.cause.codes}-{_digest(content)}"
 
 
 def head_id(config: Config) -> str:
     """Return a folder name for the trained heads, one of each seed, likewise."""
-    content = [clusterbook_id(config), *_read_by("train_head", config)]
+    labels = config.cause.linear_probe == "as_released"
+    content = [clusterbook_id(config), crops_id(config), labels, *_read_by("train_head", config)]
     return f"{config.cause.head}-{_digest(content)}"
 
 

@@ -21,12 +21,14 @@ from lightcluster.datasets.listing import (
     split_shards,
 )
 from lightcluster.identity import (
+    clusterbook_crops_id,
     clusterbook_id,
     content_stamp,
     crops_id,
     features_id,
     head_id,
     local_weights,
+    training_size,
     views_id,
     weights_id,
     weights_source,
@@ -131,6 +133,16 @@ class Layout:
         """Return the folder of the tokens that a run is trained on."""
         return f"{self.dataset_folder}/crops/{crops_id(self.configs[run])}"
 
+    def clusterbook_crops_folder(self, run: str) -> str:
+        """Return the folder of the tokens that the clusterbook of a run is trained on."""
+        return f"{self.dataset_folder}/crops/{clusterbook_crops_id(self.configs[run])}"
+
+    def crop_size(self, crops: str) -> int:
+        """Return the side, in pixels, at which the training crops of this name are seen."""
+        config = self.configs[self._runs["crops"][crops]]
+        of_head = crops == crops_id(config)
+        return training_size(config.cause.head, config.cause.size) if of_head else config.cause.size
+
     def views_folder(self, run: str) -> str:
         """Return the folder of the tokens that a trained run segments by."""
         return f"{self.dataset_folder}/views/{views_id(self.configs[run])}"
@@ -147,7 +159,8 @@ class Layout:
         """Return the names of what a run computes with its backbone, and may share with others."""
         config = self.configs[run]
         if self.kind(run) in CAUSE:
-            return [*[crops_id(config)] * (self.kind(run) in TRAINED), views_id(config)]
+            crops = _crops_ids(config) if self.kind(run) in TRAINED else []
+            return [*crops, views_id(config)]
         return [features_id(config)]
 
     def shared_names(self, run: str) -> list[str]:
@@ -169,17 +182,19 @@ class Layout:
     @cached_property
     def _runs(self) -> dict[str, dict[str, str]]:
         """For each wildcard that names files, what it may be, and a run to which they belong."""
-        names: dict[str, tuple[Callable[[Config], str], tuple[Kind, ...]]] = {
-            "features": (features_id, WITHOUT_TRAINING),
-            "crops": (crops_id, TRAINED),
-            "views": (views_id, CAUSE),
-            "clusterbook": (clusterbook_id, TRAINED),
-            "head": (head_id, TRAINED),
-            "weights": (lambda config: weights_id(config.backbone), KINDS),
+        names: dict[str, tuple[Callable[[Config], list[str]], tuple[Kind, ...]]] = {
+            "features": (lambda config: [features_id(config)], WITHOUT_TRAINING),
+            "crops": (_crops_ids, TRAINED),
+            "views": (lambda config: [views_id(config)], CAUSE),
+            "clusterbook": (lambda config: [clusterbook_id(config)], TRAINED),
+            "head": (lambda config: [head_id(config)], TRAINED),
+            "weights": (lambda config: [weights_id(config.backbone)], KINDS),
         }
         shared = {
-            wildcard: {name_of(self.configs[run]): run for run in self.runs_of(*kinds)}
-            for wildcard, (name_of, kinds) in names.items()
+            wildcard: {
+                name: run for run in self.runs_of(*kinds) for name in names_of(self.configs[run])
+            }
+            for wildcard, (names_of, kinds) in names.items()
         }
         return {"run": {run: run for run in self.configs}, **shared}
 
@@ -327,6 +342,11 @@ class Layout:
         counts["write_dataset_page"] = int(self.paged)
         counts["score_images"] = sum(map(self.scores_images, self.configs))
         return {name: count for name, count in counts.items() if count}
+
+
+def _crops_ids(config: Config) -> list[str]:
+    """Return the names of the training crops of a run: of one size, or of two."""
+    return list(dict.fromkeys([crops_id(config), clusterbook_crops_id(config)]))
 
 
 def read_choice(path: Path) -> tuple[str, int]:

@@ -256,11 +256,15 @@ def _seen(height: int, width: int, config: Config, patch: int) -> tuple[int, int
         )
         return 1, rows * columns // patch**2
     cause = config.cause
-    crops = training_views(height, width, cause.fractions, cause.mirrored, cause.framing)
+    crops = len(training_views(height, width, cause.fractions, cause.mirrored, cause.framing))
     windows = (1 + cause.crf) * len(evaluation_views(height, width, cause.framing))
-    sides = [side_in_patches(size, patch) for size in (training_size(cause.head, cause.size),
-                                                       cause.size)]  # fmt: skip
-    return len(crops) + windows, len(crops) * sides[0] ** 2 + windows * sides[1] ** 2
+    of_head = training_size(cause.head, cause.size)
+    twice = cause.clusterbook_crops == "full" and of_head != cause.size
+    seen = [(crops, of_head), (crops * twice, cause.size), (windows, cause.size)]
+    return (
+        sum(count for count, _ in seen),
+        sum(count * side_in_patches(size, patch) ** 2 for count, size in seen),
+    )
 
 
 def _patch_and_dim(model: str) -> tuple[int, int]:

@@ -25,10 +25,12 @@ rule cache_crops:
         batch_size=8,
     params:
         settings=settings("cache_crops"),
+        size=lambda wildcards: LAYOUT.crop_size(wildcards.crops),
     shell:
         "python -m lightcluster cache-crops {params.settings:q} --manifest {input.manifest} "
-        "--weights {input.weights} --output {output} --device {resources.device} "
-        "--batch-size {resources.batch_size} --threads {threads} > {log} 2>&1"
+        "--weights {input.weights} --output {output} --size {params.size} "
+        "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
+        "> {log} 2>&1"
 
 
 rule cache_views:
@@ -60,7 +62,7 @@ rule cache_views:
 
 rule fit_clusterbook:
     input:
-        crops_of,
+        clusterbook_crops_of,
         f"{DATASET}/manifest.csv",  # fails if no image can be used
     output:
         codes=f"{DATASET}/clusterbooks/{{clusterbook}}/seed-{{seed}}.safetensors",
@@ -80,7 +82,7 @@ rule fit_clusterbook:
     params:
         settings=settings("fit_clusterbook"),
         shards=len(SHARDS),
-        crops=crops_folder,
+        crops=clusterbook_crops_folder,
     shell:
         "python -m lightcluster fit-clusterbook {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --crops {params.crops} --output {output.codes} "
@@ -90,6 +92,7 @@ rule fit_clusterbook:
 rule train_head:
     input:
         crops_of,
+        labels=labels_of_head,
         codes=clusterbook_of,
     output:
         head=f"{DATASET}/heads/{{head}}/seed-{{seed}}.safetensors",
@@ -110,10 +113,15 @@ rule train_head:
         settings=settings("train_head"),
         shards=len(SHARDS),
         crops=crops_folder,
+        labels=lambda wildcards, input: (
+            f"--manifests {DATASET}/manifest {classes_option(wildcards)}"
+            if input.labels
+            else ""
+        ),
     shell:
         "python -m lightcluster train-head {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --crops {params.crops} --clusterbook {input.codes} "
-        "--output {output.head} --losses {output.losses} --device {resources.device} "
+        "{params.labels} --output {output.head} --losses {output.losses} --device {resources.device} "
         "--threads {threads} > {log} 2>&1"
 
 

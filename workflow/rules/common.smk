@@ -110,6 +110,16 @@ def crops_folder(wildcards):
     return LAYOUT.crops_folder(LAYOUT.run_of(wildcards))
 
 
+def clusterbook_crops_folder(wildcards):
+    """Return the folder of the tokens that the clusterbook is trained on."""
+    return LAYOUT.clusterbook_crops_folder(LAYOUT.run_of(wildcards))
+
+
+def clusterbook_crops_of(wildcards):
+    """Return the tokens that the clusterbook is trained on, of all shards."""
+    return expand(f"{clusterbook_crops_folder(wildcards)}/{{shard}}.zarr", shard=SHARDS)
+
+
 def clusterbook_of(wildcards):
     """Return the clusterbook that a head is trained with."""
     folder = LAYOUT.clusterbooks_folder(LAYOUT.run_of(wildcards))
@@ -141,6 +151,13 @@ def manifests_of_labels(wildcards):
     return expand(
         f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS if supervised else []
     )
+
+
+def labels_of_head(wildcards):
+    """Return classes and manifests, where labels have a part in the training of a head."""
+    if not LAYOUT.learns_from_labels(LAYOUT.run_of(wildcards)):
+        return []
+    return [*CLASSES, *expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS)]
 
 
 def training_of(wildcards):

@@ -25,7 +25,7 @@ class Trained(BaseModel):
 
     Attributes
     ----------
-    head, framing : str
+    head, framing, resampling : str
     size : int
         Settings of `config.CauseSettings` that a run needs to apply it.
     weights : str
@@ -40,6 +40,7 @@ class Trained(BaseModel):
 
     head: str
     framing: str
+    resampling: str = "antialiased"
     size: int
     weights: str
     images: str

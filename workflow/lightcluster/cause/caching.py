@@ -14,6 +14,7 @@ from lightcluster.ahead import compute_ahead
 from lightcluster.cause.modularity import BLOCK
 from lightcluster.cause.views import (
     Framing,
+    Resampling,
     View,
     evaluation_views,
     side_in_patches,
@@ -99,6 +100,8 @@ def cache_views(
         See `views.evaluation_views`.
     mirrored : bool
         Whether each window is followed by its mirror image.
+    resampling : {"antialiased", "nearest"}
+        How it becomes a square.
     size : int
         Side of a view in pixels, rounded to patches.
     mean, std : sequence of float or None
@@ -134,6 +137,7 @@ def _write(
     output: Path,
     *,
     trained: bool = False,
+    resampling: Resampling,
     size: int,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
@@ -161,6 +165,7 @@ def _write(
         image_ids=[item.name for item in seen], facets=("token",), dim=backbone.dim,
         attributes={
             "model": record.model, "weights_sha256": record.sha256, "size": size,
+            "resampling": resampling,
             "patch_size": backbone.patch_size, "mean": list(backbone.mean),
             "std": list(backbone.std), "positions": backbone.positions,
             "precision": str(dtype).removeprefix("torch."),
@@ -171,7 +176,7 @@ def _write(
     names = [(item.name, item.row.path) for item in seen]
     computed = compute_images(
         backbone, [names[start : start + most] for start in range(0, len(names), most)],
-        _prepare(seen, side, backbone, max_pixels, threads), ("token",),
+        _prepare(seen, side, resampling, backbone, max_pixels, threads), ("token",),
         precision=dtype, threads=threads,
     )  # fmt: skip
     with writer:
@@ -180,7 +185,12 @@ def _write(
 
 
 def _prepare(
-    seen: Sequence[_Seen], side: int, backbone: Backbone, max_pixels: int, threads: int
+    seen: Sequence[_Seen],
+    side: int,
+    resampling: Resampling,
+    backbone: Backbone,
+    max_pixels: int,
+    threads: int,
 ) -> Iterator[PreparedImage]:
     """Yield the views as the backbone reads them; threads decode each image once, ahead."""
     of_image: dict[ImageRow, list[View]] = {}
@@ -190,7 +200,7 @@ def _prepare(
 
     def cut(row: ImageRow) -> list[NDArray[np.uint8]]:
         rgb = open_row(row, max_pixels)
-        return [view.cut(rgb, pixels) for view in of_image[row]]
+        return [view.cut(rgb, pixels, resampling) for view in of_image[row]]
 
     workers = max(2, threads)
     for views in compute_ahead(cut, of_image, workers=workers, most=2 * workers):

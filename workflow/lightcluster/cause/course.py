@@ -104,12 +104,17 @@ def course_of(stage: str, settings: Mapping[str, Any], seed: int) -> Course:
             "decay_epochs": 2,
         },
     }
-    of_head: dict[str, Any] = {
-        "weight_decay": settings.get("cause.weight_decay"), "clip": settings.get("cause.clip"),
-    }  # fmt: skip
+    prefix = {"head": "cause.", "probe": "cause.probe_"}.get(stage)
+    gradient: dict[str, Any] = {}
+    if prefix is not None:
+        clip = settings[f"{prefix}clip"]
+        gradient = {
+            "weight_decay": settings[f"{prefix}weight_decay"],
+            "clip": math.inf if clip is None else clip,
+        }
     return Course(
         **published[stage],
-        **(of_head if stage == "head" else {}),
+        **gradient,
         least_steps=settings["cause.least_steps"],
         batch_size=settings["cause.batch_size"],
         learning_rate=settings["cause.learning_rate"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from lightcluster.cause.heads import nearest_codes
 from lightcluster.cause.stages import read_head
 from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import Framing, View, evaluation_views
+from lightcluster.cause.views import Framing, Resampling, View, evaluation_views
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import StoreError
 from lightcluster.features.images import open_row
@@ -87,6 +88,20 @@ def paint_view(
     return cosine.argmax(0).to(torch.int32).cpu().numpy().astype(np.uint16)
 
 
+def denormalized(
+    rgb: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.uint8]:
+    """Return an image as the released program hands it to the CRF: [H, W, 3], BGR.
+
+    What the backbone reads is brought back by ``x * std + mean`` in single precision and rounded
+    down, so that some bytes are lower by one.
+    """
+    shift, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    normalized = (rgb.astype(np.float32) / np.float32(255) - shift) / scale
+    restored = (normalized * scale + shift) * np.float32(255)
+    return np.ascontiguousarray(restored.astype(np.uint8)[..., ::-1])
+
+
 def stitch(
     painted: Sequence[NDArray[np.uint16]], views: Sequence[View], size: tuple[int, int]
 ) -> NDArray[np.uint16]:
@@ -112,7 +127,9 @@ def paint_probe(
     output: Path,
     *,
     framing: Framing,
+    resampling: Resampling,
     crf: bool,
+    crf_image: Literal["rgb", "bgr"],
     max_pixels: int,
 ) -> None:
     """Write the segmentation of each image of a shard below the folder `output`.
@@ -126,8 +143,12 @@ def paint_probe(
         Of `stages.fit_probe`.
     output : Path
     framing : {"crop", "squash"}
+    resampling : {"antialiased", "nearest"}
+        Of the windows.
     crf : bool
         Whether to average with the mirror image and to refine by a CRF.
+    crf_image : {"rgb", "bgr"}
+        Whether the CRF sees a window as it is, or by `denormalized`.
     max_pixels : int
         Larger images are refused.
 
@@ -159,5 +180,8 @@ def paint_probe(
                     trained.network, trained.codes, batch[0], batch[1] if crf else None,
                     tokens.grid,
                 )  # fmt: skip
-                painted.append(paint_view(features, trained.probe, view.cut(rgb, side), crf))
+                pixels = view.cut(rgb, side, resampling)
+                if crf_image == "bgr":
+                    pixels = denormalized(pixels, tokens.mean, tokens.std)
+                painted.append(paint_view(features, trained.probe, pixels, crf))
             save_indexed(stitch(painted, views, (row.height, row.width)), folder / row.output)

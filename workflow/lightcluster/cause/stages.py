@@ -29,7 +29,7 @@ from lightcluster.cause.heads import (
     nearest_codes,
 )
 from lightcluster.cause.modularity import modularity_loss, sample_grid, take
-from lightcluster.cause.supervision import Supervision
+from lightcluster.cause.supervision import Supervision, supervised_loss
 from lightcluster.cause.tokens import Tokens
 from lightcluster.checkpoints import below, read_tensors, write_tensors
 from lightcluster.clustering.kmeans import fit_kmeans
@@ -40,6 +40,7 @@ from lightcluster.regions.palette import write_palette
 log = logging.getLogger(__name__)
 
 HeadKind = Literal["mlp", "tr"]
+TeacherStart = Literal["own", "shared"]
 
 MOMENTUM = 0.99
 """Of the teacher."""
@@ -113,12 +114,25 @@ class HeadStage(Stage):
     tokens : Tokens
     seed : int
     device : str
+    teacher_start : {"own", "shared"}
+        Whether the teacher is a copy of the student, or the student itself until it first moves.
+    supervision : Supervision, optional
+        Labels for a linear probe on what the teacher makes of all tokens. Its loss reaches nothing
+        but the probe; where gradients are clipped, it is in their norm.
     """
 
     name = "head"
 
     def __init__(
-        self, head: HeadKind, codes: Tensor, bank: int, tokens: Tokens, seed: int, device: str
+        self,
+        head: HeadKind,
+        codes: Tensor,
+        bank: int,
+        tokens: Tokens,
+        seed: int,
+        device: str,
+        teacher_start: TeacherStart = "own",
+        supervision: Supervision | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.student = Learner(head, tokens.dim, math.prod(tokens.grid)).to(device)
@@ -129,6 +143,12 @@ class HeadStage(Stage):
         self.grid = tokens.grid
         self.modules = {"student": self.student, "teacher": self.teacher}
         self.trained = list(self.student.parameters())
+        self.supervision = supervision
+        if supervision is not None:
+            self.linear = nn.Linear(FEATURES, supervision.classes).to(device)
+            self.modules["linear"] = self.linear
+            self.trained += self.linear.parameters()
+        self._is_one = teacher_start == "shared"  # student and teacher, until the first step
         self._seen: tuple[Tensor, Tensor]
 
     def losses(
@@ -136,6 +156,18 @@ class HeadStage(Stage):
     ) -> dict[str, Tensor]:
         """See `Stage.losses`."""
         positions = sample_grid(len(tokens), self.grid, generator).to(tokens.device)
+        losses = {"contrast": self._contrast(tokens, positions)}
+        if self.supervision is not None:
+            queries = self.codes[nearest_codes(tokens, self.codes)]
+            with torch.no_grad(), arithmetic(tokens.device):
+                features = self.teacher.head(tokens, queries)
+            scores = as_maps(self.linear(features.float()), self.grid)
+            labels = self.supervision.labels_of(views).to(tokens.device)
+            losses["linear_probe"] = supervised_loss(scores, labels)
+        return losses
+
+    def _contrast(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Return the contrastive loss of the tokens at some positions of each image."""
         if isinstance(self.student.head, MlpHead):  # which sees each token by itself
             tokens = take(tokens, positions)
             positions = torch.arange(positions.shape[1], device=tokens.device).expand_as(positions)
@@ -149,16 +181,14 @@ class HeadStage(Stage):
         with torch.no_grad():
             seen = functional.normalize(self.teacher.projection(taught.float()), dim=-1)
         self._seen = seen, concepts
-        projection = self.student.projection
-        return {
-            "contrast": contrastive_loss(
-                features.float(), concepts, seen, projection, self.relations, self.bank
-            )
-        }
+        return contrastive_loss(
+            features.float(), concepts, seen, self.student.projection, self.relations, self.bank
+        )
 
     def after_step(self, generator: torch.Generator) -> None:
         """Move the teacher, and put what it saw into the bank."""
-        move_teacher(self.teacher, self.student, MOMENTUM)
+        move_teacher(self.teacher, self.student, 0.0 if self._is_one else MOMENTUM)
+        self._is_one = False
         seen, concepts = self._seen
         self.bank.append(seen.flatten(0, 1), concepts.flatten(), generator)
 
@@ -167,8 +197,9 @@ class HeadStage(Stage):
         return self.bank.state()
 
     def restore_extra(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put the bank back."""
+        """Put the bank back, after the first step at least."""
         self.bank.restore(tensors)
+        self._is_one = False
 
 
 class ProbeStage(Stage):
@@ -177,7 +208,7 @@ class ProbeStage(Stage):
     Parameters
     ----------
     head : nn.Module
-        The teacher's; what is evaluated. Without dropout.
+        The teacher's; what is evaluated.
     codes : Tensor [K, D]
     clusters : int
     tokens : Tokens
@@ -185,6 +216,10 @@ class ProbeStage(Stage):
     device : str
     supervision : Supervision, optional
         Labels for a linear probe beside the cluster probe.
+    dropout : bool
+        Of the head, in training.
+    linear : mapping of str to Tensor, optional
+        State of the linear probe to go on with.
     """
 
     name = "probe"
@@ -198,12 +233,16 @@ class ProbeStage(Stage):
         seed: int,
         device: str,
         supervision: Supervision | None = None,
+        *,
+        dropout: bool = False,
+        linear: Mapping[str, Tensor] | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.probe = Codes(clusters, FEATURES, 1 / clusters).to(device)
         self.head = head.to(device).eval()
         self.codes = codes.to(device)
         self.grid = tokens.grid
+        self.dropout = dropout
         self.supervision = supervision
         self.leaks = supervision is not None and supervision.leaks
         self.head.requires_grad_(self.leaks)
@@ -211,6 +250,8 @@ class ProbeStage(Stage):
         self.trained = list(self.probe.parameters())
         if supervision is not None:
             self.linear = nn.Linear(FEATURES, supervision.classes).to(device)
+            if linear is not None:
+                self.linear.load_state_dict(linear)
             self.modules["linear"] = self.linear
             self.trained += self.linear.parameters()
         if self.leaks:
@@ -222,8 +263,10 @@ class ProbeStage(Stage):
     ) -> dict[str, Tensor]:
         """See `Stage.losses`. The supervised loss reaches the head only if `leaks`."""
         queries = self.codes[nearest_codes(tokens, self.codes)]
+        self.head.train(self.dropout)
         with torch.set_grad_enabled(self.leaks), arithmetic(tokens.device):
             features = self.head(tokens, queries)
+        self.head.eval()
         features = features.float()
         positions = sample_grid(len(tokens), self.grid, generator).to(tokens.device)
         sampled = take(features.detach(), positions)
@@ -231,16 +274,13 @@ class ProbeStage(Stage):
         if self.supervision is not None:
             labels = self.supervision.labels_of(views).to(tokens.device)
             seen = features if self.leaks else features.detach()
-            losses["linear_probe"] = supervised_loss(self.linear(seen), labels)
+            losses["linear_probe"] = supervised_loss(as_maps(self.linear(seen), self.grid), labels)
         return losses
 
 
-def supervised_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of class scores [B, T, classes] against labels [B, T], -1: none."""
-    loss = functional.cross_entropy(
-        scores.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="sum"
-    )
-    return loss / (labels >= 0).sum().clamp(min=1)
+def as_maps(rows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return what there is of each token, [B, T, C], as maps [B, C, rows, columns]."""
+    return rows.transpose(1, 2).reshape(len(rows), -1, *grid)
 
 
 def fit_clusterbook(
@@ -284,6 +324,8 @@ def train_head(
     bank: int,
     course: Course,
     device: str,
+    teacher_start: TeacherStart = "own",
+    supervision: Callable[[Tokens], Supervision] | None = None,
 ) -> None:
     """Train the head; write the teacher's parameters, ``codes`` and the loss of every step.
 
@@ -296,16 +338,26 @@ def train_head(
         Projections of a concept that are kept.
     course : Course
     device : str
+    teacher_start : {"own", "shared"}
+        See `HeadStage`.
+    supervision : callable, optional
+        The labels for a linear probe of given tokens; the probe is written, too.
     """
     tokens = Tokens(crops)
     codes = read_tensors(clusterbook)[0]["codes"]
-    stage = HeadStage(head, codes, bank, tokens, course.seed, device)
+    labels = supervision(tokens) if supervision is not None else None
+    stage = HeadStage(head, codes, bank, tokens, course.seed, device, teacher_start, labels)
     checkpoint = _checkpoint(output)
-    about = {"head": head, "bank": bank, "clusterbook": _digest(clusterbook)}
+    about = {
+        "head": head, "bank": bank, "clusterbook": _digest(clusterbook),
+        "teacher_start": teacher_start, "classes": 0 if labels is None else labels.classes,
+    }  # fmt: skip
     table = train(stage, tokens, course, checkpoint, about=about, device=device)
     write_losses(losses, table)
-    state = {f"head.{name}": t for name, t in stage.teacher.head.state_dict().items()}
-    write_tensors(output, {**state, "codes": codes}, {})
+    tensors = {f"head.{name}": t for name, t in stage.teacher.head.state_dict().items()}
+    if labels is not None:
+        tensors |= {f"linear.{name}": t for name, t in stage.linear.state_dict().items()}
+    write_tensors(output, {**tensors, "codes": codes}, {})
     checkpoint.unlink(missing_ok=True)
 
 
@@ -325,6 +377,7 @@ def fit_probe(
     iterations: int,
     course: Course,
     device: str,
+    dropout: bool = False,
     supervision: Callable[[Tokens], Supervision] | None = None,
 ) -> None:
     """Train the cluster probe; write all that segments: ``codes``, the head and ``probe`` [n, 90].
@@ -337,14 +390,17 @@ def fit_probe(
     output, losses, palette : Path
         The palette is written beside the output as well, for runs that adopt the probe.
     about : mapping
-        ``framing``, ``size`` and ``images`` of `adoption.Trained`.
+        ``framing``, ``size``, ``resampling`` and ``images`` of `adoption.Trained`.
     classes, background, restarts, iterations
         See the configuration; the last two are of the k-means that the probe may start from.
     start : {"uniform", "kmeans"}
     course : Course
     device : str
+    dropout : bool
+        Of the head, in training.
     supervision : callable, optional
-        The labels for a linear probe of given tokens.
+        The labels for a linear probe of given tokens. It goes on from that of the head's training,
+        if that had one.
     """
     tokens = Tokens(crops)
     trained = read_head(head, device)
@@ -352,8 +408,9 @@ def fit_probe(
     clusters = number_of_clusters("cause", classes, known, background)
     labels = supervision(tokens) if supervision is not None else None
     stage = ProbeStage(
-        trained.network, trained.codes, clusters, tokens, course.seed, device, labels
-    )
+        trained.network, trained.codes, clusters, tokens, course.seed, device, labels,
+        dropout=dropout, linear=trained.linear,
+    )  # fmt: skip
     if start == "kmeans":
         fitted = fit_kmeans(
             sampled_features(stage, tokens, device), clusters,
@@ -363,6 +420,7 @@ def fit_probe(
     checkpoint = _checkpoint(output)
     identity = {
         "clusters": clusters, "head": _digest(head), "start": [start, restarts, iterations],
+        "dropout": dropout,
         "linear": None if labels is None else labels.leaks,
     }  # fmt: skip
     table = train(stage, tokens, course, checkpoint, about=identity, device=device)
@@ -390,12 +448,15 @@ class TrainedHead(NamedTuple):
     kind : {"mlp", "tr"}
     probe : Tensor [n, 90] or None
         None before the last stage.
+    linear : dict of str to Tensor, or None
+        State of a linear probe that was trained beside the head.
     """
 
     network: nn.Module
     codes: Tensor
     kind: HeadKind
     probe: Tensor | None
+    linear: dict[str, Tensor] | None
 
 
 def read_head(path: Path, device: str) -> TrainedHead:
@@ -407,7 +468,8 @@ def read_head(path: Path, device: str) -> TrainedHead:
     head = build_head(kind, codes.shape[1], count)
     head.load_state_dict(state)
     probe = tensors["probe"].to(device) if "probe" in tensors else None
-    return TrainedHead(head.to(device).eval().requires_grad_(False), codes, kind, probe)
+    network = head.to(device).eval().requires_grad_(False)
+    return TrainedHead(network, codes, kind, probe, below(tensors, "linear.") or None)
 
 
 @torch.inference_mode()

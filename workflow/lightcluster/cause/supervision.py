@@ -1,4 +1,4 @@
-"""Labels of training crops, for the linear probe that may be trained beside the cluster probe."""
+"""Labels of training crops, for the linear probe that may be trained beside CAUSE."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import View, training_views
@@ -57,7 +59,7 @@ class Supervision:
         self._tokens = tokens
 
     def labels_of(self, views: NDArray[np.intp]) -> Tensor:
-        """Return the class, from 0, at the centre of each patch; -1 where there is none.
+        """Return the class of each pixel of a view, from 0; -1 where there is none.
 
         Parameters
         ----------
@@ -65,9 +67,10 @@ class Supervision:
 
         Returns
         -------
-        Tensor int64 [B, T]
+        Tensor int64 [B, side, side]
+            By the nearest pixel of the label, at the size at which the backbone saw the view.
         """
-        side = self._tokens.grid[0]
+        side = self._tokens.grid[0] * self._tokens.patch_size
         found = np.full((len(views), side, side), -1, np.int64)
         for place, number in enumerate(views.tolist()):
             image_id, _, view = self._tokens.names[number].rpartition("#")
@@ -77,15 +80,13 @@ class Supervision:
                 label = read_label(row.label, (row.height, row.width))
                 found[place] = to_indices(label, self._known, self._ignore)[np.ix_(rows, columns)]
         found[found == IGNORED] = -1
-        return torch.from_numpy(found.reshape(len(views), -1))
+        return torch.from_numpy(found)
 
 
 def read_supervision(
-    settings: Mapping[str, Any], manifests: Sequence[Path], classes_file: Path | None
-) -> Callable[[Tokens], Supervision] | None:
-    """Return the labels that a step's settings ask for, as a function of the tokens; None: none."""
-    if settings["cause.linear_probe"] == "none" or classes_file is None:
-        return None
+    settings: Mapping[str, Any], manifests: Sequence[Path], classes_file: Path, *, leaks: bool
+) -> Callable[[Tokens], Supervision]:
+    """Return the labels that a linear probe is trained on, as a function of the tokens."""
 
     def views(height: int, width: int) -> list[View]:
         return training_views(
@@ -93,7 +94,34 @@ def read_supervision(
             settings["cause.framing"],
         )  # fmt: skip
 
-    classes, leaks = read_classes(classes_file), settings["cause.linear_probe"] == "as_released"
-    return lambda tokens: Supervision(
-        manifests, classes, settings["dataset.ignore"], tokens, views, leaks=leaks
-    )
+    classes, ignore = read_classes(classes_file), settings["dataset.ignore"]
+    return lambda tokens: Supervision(manifests, classes, ignore, tokens, views, leaks=leaks)
+
+
+def supervised_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of scores, brought to the size of the labels, against them.
+
+    Parameters
+    ----------
+    scores : Tensor float [B, classes, rows, columns]
+        Of patches. They are upsampled bilinearly, one image at a time, also on the way back.
+    labels : Tensor int64 [B, height, width]
+        -1: none.
+
+    Returns
+    -------
+    Tensor, scalar
+        Mean over all pixels of the batch that have a label; 0 without any.
+    """
+    total = scores.new_zeros(())
+    for own, truth in zip(scores, labels, strict=True):
+        total = total + checkpoint(
+            _summed_loss, own, truth, use_reentrant=False, preserve_rng_state=False
+        )
+    return total / (labels >= 0).sum().clamp(min=1)
+
+
+def _summed_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum of the cross-entropy over the labelled pixels of one image."""
+    pixels = functional.interpolate(scores[None], labels.shape, mode="bilinear")
+    return functional.cross_entropy(pixels, labels[None], ignore_index=-1, reduction="sum")

@@ -30,6 +30,8 @@ class Tokens:
     grid : (int, int)
         Of every view.
     patch_size : int
+    mean, std : tuple of float
+        By which the backbone's input was normalised.
     weights : str
         SHA-256 of the backbone's weights.
     names : list of str
@@ -65,6 +67,7 @@ class Tokens:
         self.dim = first.dim
         self.grid = (int(first.grid[0, 0]), int(first.grid[0, 1]))
         self.patch_size = int(first.attributes["patch_size"])
+        self.mean, self.std = tuple(first.attributes["mean"]), tuple(first.attributes["std"])
         self.weights = str(first.attributes["weights_sha256"])
         self._starts = np.cumsum([0, *(store.n_images for store in self._stores)])
         self.count = int(self._starts[-1])

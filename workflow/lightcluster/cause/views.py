@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lightcluster.features.images import resize_image
 
 Framing = Literal["crop", "squash"]
+Resampling = Literal["antialiased", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,12 @@ class View:
     width: int
     mirrored: bool = False
 
-    def cut(self, pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    def cut(
+        self, pixels: NDArray[np.uint8], side: int, resampling: Resampling = "antialiased"
+    ) -> NDArray[np.uint8]:
         """Return the view of an image [H, W, 3] as uint8 [side, side, 3]."""
+        if resampling == "nearest":
+            return pixels[np.ix_(*self.centers(side))]
         rows, columns = (slice(self.top, self.top + self.height),
                          slice(self.left, self.left + self.width))  # fmt: skip
         cut = resize_image(np.ascontiguousarray(pixels[rows, columns]), (side, side))
