@@ -378,8 +378,8 @@ def test_separate_groups_of_tokens_become_the_clusters(tmp_path):
     for name in "chp":
         losses = pd.read_csv(tmp_path / f"{name}.csv").iloc[:, 2]
         assert losses.tail(10).mean() < losses.head(10).mean()
-    network, codes, kind, vectors = read_head(probe, "cpu")
-    assert kind == "mlp"
+    network, codes, kind, vectors, linear = read_head(probe, "cpu")
+    assert (kind, linear) == ("mlp", None)
     found = Tokens(crops).read(np.arange(40))
     features = network(found, codes[stages.nearest_codes(found, codes)])
     clusters = stages.nearest_codes(features, vectors).numpy()

@@ -187,7 +187,7 @@ def test_what_a_gpu_trained_segments_alike_on_a_cpu(crops, tmp_path):
     files, tokens = fit_all(crops, tmp_path, "tr", "kmeans", "cuda"), Tokens(crops)
     rgb, painted = np.zeros((32, 32, 3), np.uint8), []
     for device in DEVICES:
-        head, codes, _, vectors = read_head(files["probe"], device)
+        head, codes, _, vectors, _ = read_head(files["probe"], device)
         assert vectors is not None
         one, other = tokens.read(np.arange(2), device)
         features = view_features(head, codes, one, other, tokens.grid)
