@@ -230,6 +230,7 @@ def test_configurations_of_cause_are_the_published_ones(name: str):
             "shared", "uniform", True,
         )  # fmt: skip
         assert (cause.resampling, cause.crf, cause.crf_image) == ("nearest", True, "bgr")
+        assert config.backbone.positions == "as_released"
         assert cause.linear_probe == "none"  # whatever the published figures owe to labels
         assert "stego" in config.evaluation.protocols
         assert config.evaluation.stego_squash == (name == "voc")
