@@ -137,7 +137,7 @@ def _write(
     output: Path,
     *,
     trained: bool = False,
-    resampling: Resampling,
+    resampling: Resampling = "antialiased",
     size: int,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
