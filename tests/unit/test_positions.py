@@ -15,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lightcluster.cause.adoption import ABOUT, Trained, probe_of
 from lightcluster.cause.caching import cache_views
-from lightcluster.config import Positions
+from lightcluster.checkpoints import write_tensors
+from lightcluster.config import Positions, parse_config
+from lightcluster.errors import ConfigError
 from lightcluster.features.backbone import FACETS, Backbone, VisionTransformer
 from lightcluster.features.choice import choose_features
 from lightcluster.features.positions import embed_positions, resize_as_released
@@ -262,3 +265,28 @@ def test_every_step_that_runs_the_backbone_heeds_the_setting(
     first, again = (run(shard, tmp_path / name, "timm") for name in "ab")
     assert first == again
     assert run(shard, tmp_path / "c", "as_released") != first
+
+
+def test_a_trained_head_is_applied_to_tokens_of_its_own_positions_only(tmp_path: Path) -> None:
+    for seed, positions in enumerate(WAYS):
+        trained = Trained(
+            head="mlp", framing="crop", size=320, weights="a", positions=positions, images="some",
+            supervised=False,
+        )  # fmt: skip
+        write_tensors(
+            probe_of(tmp_path, seed), {"a": torch.zeros(1)}, {ABOUT: trained.model_dump_json()}
+        )
+    config = {
+        "method": "cause",
+        "dataset": {"format": "folder", "images": "a"},
+        "backbone": {"model": "vit_tiny_patch16_224", "weights": "random"},
+        "cause": {"head": "mlp", "framing": "crop", "size": 320},
+        "fit": {"model": str(tmp_path)},
+        "labelling": {"seeds": [0, 1]},
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_config(config)
+    assert "backbone.positions = 'timm': the head of seed 1 was trained with 'as_released'" in str(
+        caught.value
+    )
+    assert "seed 0" not in str(caught.value)

@@ -134,12 +134,14 @@ def test_the_number_of_jobs_is_the_one_that_plan_states(
 def test_a_head_that_does_not_fit_is_a_mistake(trained, run_snakemake, fast_config):
     folder, _ = trained
     changes = {"labelling": {"seeds": [0, 7]}, "cause": {"head": "tr", "framing": "squash"}}
+    changes["backbone"] = {"positions": "as_released"}
     config = fast_config(photos("val", "b", {"applied": {**APPLIED["applied"], **changes}}))
     result = run_snakemake(folder, "--dry-run", config=config)
     assert result.returncode != 0
     for message in (
         "runs.applied.cause.head = 'tr': the head of seed 0 was trained with 'mlp'",
         "runs.applied.cause.framing = 'squash': the head of seed 0 was trained with 'crop'",
+        "runs.applied.backbone.positions = 'as_released': the head of seed 0 was trained with",
         f"{TRAINED}/seed-7/probe.safetensors: is missing; a run with `method: cause` writes",
     ):
         assert message in result.stdout

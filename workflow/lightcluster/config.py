@@ -837,12 +837,12 @@ def _untrained(config: Config, prefix: str) -> Iterator[str]:
         except LightClusterError as error:
             yield f"{prefix}fit.model = {str(config.fit.model)!r}: {error}"
             continue
-        for name in ("head", "size", "framing", "resampling"):
-            own, fitted = getattr(config.cause, name), getattr(trained, name)
+        keys = ("head", "size", "framing", "resampling")
+        for key in (*(f"cause.{name}" for name in keys), "backbone.positions"):
+            own, fitted = lookup(config, key), getattr(trained, key.rpartition(".")[2])
             if own != fitted:
                 yield (
-                    f"{prefix}cause.{name} = {own!r}: the head of seed {seed} was trained with "
-                    f"{fitted!r}"
+                    f"{prefix}{key} = {own!r}: the head of seed {seed} was trained with {fitted!r}"
                 )
 
 

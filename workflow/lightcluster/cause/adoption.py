@@ -9,6 +9,7 @@ from pathlib import Path
 import safetensors
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lightcluster.config import Positions
 from lightcluster.errors import ModelError
 from lightcluster.files import copy_file
 from lightcluster.paths import require_file
@@ -30,6 +31,8 @@ class Trained(BaseModel):
         Settings of `config.CauseSettings` that a run needs to apply it.
     weights : str
         SHA-256 of the backbone's weights.
+    positions : {"timm", "as_released"}
+        How position embeddings were resized.
     images : str
         In words, the images that it was trained on.
     supervised : bool
@@ -43,6 +46,7 @@ class Trained(BaseModel):
     resampling: str = "antialiased"
     size: int
     weights: str
+    positions: Positions = "timm"
     images: str
     supervised: bool
 

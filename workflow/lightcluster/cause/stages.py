@@ -431,7 +431,10 @@ def fit_probe(
         write_palette(path, [f"cluster {n}" for n in range(clusters)], sizes, "tokens")
     state = {f"head.{name}": t for name, t in stage.head.state_dict().items()}
     tensors = {**state, "codes": trained.codes, "probe": stage.probe.rows}
-    described = Trained(head=trained.kind, weights=tokens.weights, supervised=stage.leaks, **about)
+    described = Trained(
+        head=trained.kind, weights=tokens.weights, positions=tokens.positions,
+        supervised=stage.leaks, **about,
+    )  # fmt: skip
     write_tensors(output, tensors, {ABOUT: described.model_dump_json()})
     checkpoint.unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightcluster.config import Positions
 from lightcluster.errors import StoreError
 from lightcluster.features.store import FeatureStore
 
@@ -34,6 +35,8 @@ class Tokens:
         By which the backbone's input was normalised.
     weights : str
         SHA-256 of the backbone's weights.
+    positions : {"timm", "as_released"}
+        How position embeddings were resized.
     names : list of str
         ``image id#number`` of each view.
     digest : str
@@ -69,6 +72,7 @@ class Tokens:
         self.patch_size = int(first.attributes["patch_size"])
         self.mean, self.std = tuple(first.attributes["mean"]), tuple(first.attributes["std"])
         self.weights = str(first.attributes["weights_sha256"])
+        self.positions: Positions = first.attributes.get("positions", "timm")
         self._starts = np.cumsum([0, *(store.n_images for store in self._stores)])
         self.count = int(self._starts[-1])
         self.names = [name for store in self._stores for name in store.image_id]
