@@ -212,13 +212,14 @@ def index_dataset(
     generated: Annotated[Path, typer.Option()],
     manifest: Annotated[Path, typer.Option()],
     rejected: Annotated[Path, typer.Option()],
+    census: Annotated[Path, typer.Option()],
     classes: OptionalPath = None,
 ) -> None:
     """Decode the images and labels of a shard once and write its manifest."""
     from lightcluster.datasets.manifest import index_dataset as step
 
     dataset = _dataset_settings(settings)
-    step(dataset, generated, shard, shards, classes, manifest, rejected)
+    step(dataset, generated, shard, shards, classes, manifest, rejected, census)
 
 
 def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
@@ -235,11 +236,14 @@ def gather_manifest(
     shards: Shards,
     manifest: Annotated[Path, typer.Option()],
     rejected: Annotated[Path, typer.Option()],
+    census: Annotated[Path, typer.Option()],
 ) -> None:
     """Join the manifests of all shards."""
+    from lightcluster.datasets.manifest import gather_census
     from lightcluster.datasets.manifest import gather_manifest as step
 
     step(folder, shards, manifest, rejected)
+    gather_census(folder, shards, census)
 
 
 @app.command(rich_help_panel=STEP_PANEL)

@@ -399,6 +399,24 @@ def unfinished(layout: Layout) -> Iterator[str]:
     yield f"above, and in the logs of the steps below {folder}."
 
 
+def _remarks(layout: Layout) -> Iterator[str]:
+    """Yield what images and label maps hold; what looks like a mistake is marked."""
+    from lightcluster.datasets.census import findings, read_census  # numpy with it
+    from lightcluster.datasets.labels import read_classes
+
+    folder, dataset = Path(layout.dataset_folder), layout.dataset
+    found = findings(
+        read_census([folder / "census.csv"]),
+        read_classes(folder / "classes.csv") if layout.has_classes else None,
+        background=dataset.background,
+        ignore=dataset.ignore,
+        own=dataset.format == "folder",
+        labelled=layout.labelled,
+    )
+    for item in found:
+        yield f"  {'WARNING: ' * item.is_warning}{item.text}"
+
+
 def summary(layout: Layout) -> Iterator[str]:
     """Yield the lines that end a successful run: what came out and where it is."""
     folder = Path(layout.dataset_folder)
@@ -410,6 +428,7 @@ def summary(layout: Layout) -> Iterator[str]:
     yield f"LightCluster is done: {layout.n_images} images of dataset {layout.dataset.name!r}."
     if rejected:
         yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
+    yield from _remarks(layout)
     for run, config in layout.configs.items():
         here = folder / run
         yield f"Run {run!r}:"

@@ -12,8 +12,8 @@ OF_RESULTS = ("weights",)
 """Directly below ``results/``, beside the folders of datasets."""
 
 OF_DATASET = (
-    "benchmarks", "classes.csv", "clusterbooks", "comparison", "crops", "features", "heads",
-    "labels", "logs", "manifest", "manifest.csv", "rejected.csv", "scenes", "views",
+    "benchmarks", "census.csv", "classes.csv", "clusterbooks", "comparison", "crops", "features",
+    "heads", "labels", "logs", "manifest", "manifest.csv", "rejected.csv", "scenes", "views",
 )  # fmt: skip
 """Directly below the folder of a dataset, beside the folders of runs."""
 

@@ -18,6 +18,7 @@ from lightcluster.cause.views import evaluation_views, side_in_patches, training
 from lightcluster.config import MEAN_COLOR, Config, DatasetSettings, parse_config
 from lightcluster.configfiles import merge_files
 from lightcluster.datasets.benchmarks import BENCHMARKS
+from lightcluster.datasets.census import Census, findings
 from lightcluster.datasets.coco_things import Instances
 from lightcluster.datasets.labels import Classes, built_in_classes, check_classes, read_classes
 from lightcluster.datasets.listing import Entry, annotations_file
@@ -120,18 +121,28 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     instances = Instances(annotations_file(dataset)) if layout.painted else None
     missing = _missing_labels(layout) if instances is None else instances.remarks
     _list(missing, console)
+    census = Census()
     rows, rejections = index_entries(
         entries,
         classes,
         ignore=dataset.ignore,
         max_pixels=dataset.max_pixels,
         truth=read_truth if instances is None else _painting(instances),
+        census=census,
     )
     labelled = sum(row.label is not None for row in rows)
     of_them = f"{labelled} of them with labels" + ", to be painted" * layout.painted
     console.print(f"dataset: {len(rows)} images can be used, {of_them}")
     _list([f"{item.what} {item.image_id!r}: {item.reason}" for item in rejections], console)
     warnings = [] if instances is None else _not_there(layout, instances)
+    for item in findings(
+        census, classes, background=dataset.background, ignore=dataset.ignore,
+        own=dataset.format == "folder", labelled=layout.labelled,
+    ):  # fmt: skip
+        if item.is_warning:
+            warnings.append(item.text)
+        else:
+            console.print(f"  {item.text}", markup=False, soft_wrap=True)
     _list(warnings, console, "yellow")
     problems = len(rejections) + len(missing)
     if layout.labelled and not labelled:

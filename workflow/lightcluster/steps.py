@@ -95,7 +95,7 @@ STEPS: dict[str, Step] = {
         after=("generate_demo", "read_classes", "paint_labels"),
         version=3,
     ),
-    "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",)),
+    "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",), version=2),
     "fetch_weights": Step(
         unit="weights",
         reads=("backbone.model", "backbone.weights", "backbone.seed"),

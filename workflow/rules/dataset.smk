@@ -79,6 +79,7 @@ rule index_dataset:
     output:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         rejected=f"{DATASET}/manifest/{{shard}}.rejected.csv",
+        census=f"{DATASET}/manifest/{{shard}}.census.csv",
     log:
         f"{DATASET}/logs/index_dataset/{{shard}}.log",
     benchmark:
@@ -99,16 +100,18 @@ rule index_dataset:
     shell:
         "python -m lightcluster index-dataset {params.settings:q} {wildcards.shard} "
         "{params.shards} --generated {params.generated} --manifest {output.manifest} "
-        "--rejected {output.rejected} {params.classes} > {log} 2>&1"
+        "--rejected {output.rejected} --census {output.census} {params.classes} > {log} 2>&1"
 
 
 rule gather_manifest:
     input:
         expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS),
         expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
+        expand(f"{DATASET}/manifest/{{shard}}.census.csv", shard=SHARDS),
     output:
         manifest=f"{DATASET}/manifest.csv",
         rejected=f"{DATASET}/rejected.csv",
+        census=f"{DATASET}/census.csv",
     log:
         f"{DATASET}/logs/gather_manifest.log",
     benchmark:
@@ -125,4 +128,5 @@ rule gather_manifest:
         folder=lambda wildcards, input: Path(input[0]).parent,
     shell:
         "python -m lightcluster gather-manifest {params.folder} {params.shards} "
-        "--manifest {output.manifest} --rejected {output.rejected} > {log} 2>&1"
+        "--manifest {output.manifest} --rejected {output.rejected} --census {output.census} "
+        "> {log} 2>&1"

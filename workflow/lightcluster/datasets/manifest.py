@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.config import DatasetSettings
+from lightcluster.datasets.census import Census, read_census, write_census
 from lightcluster.datasets.labels import (
     Classes,
     read_classes,
@@ -86,6 +87,7 @@ def index_entries(
     max_pixels: int,
     stop: bool = False,
     truth: Truth = read_truth,
+    census: Census | None = None,
 ) -> tuple[list[Row], list[Rejection]]:
     """Decode every image and label map once and sort the usable from the others.
 
@@ -102,6 +104,8 @@ def index_entries(
         Raise at the first bad image instead of recording it.
     truth : Truth
         What reads labels.
+    census : Census, optional
+        What images and labels hold is added to it.
 
     Raises
     ------
@@ -112,15 +116,20 @@ def index_entries(
     for entry in progress(entries, "index"):
         try:
             entry.image_id.encode()
-            height, width = open_image(entry.path, max_pixels).shape[:2]
+            pixels = open_image(entry.path, max_pixels)
         except (ImageError, UnicodeEncodeError) as error:
             reason = "file name is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
             rejections.append(_reject(entry, "image", str(reason), stop))
             continue
+        height, width = pixels.shape[:2]
+        if census is not None:
+            census.add_image(pixels)
         label = entry.label if classes is not None else None
         if label is not None and classes is not None:
             try:
-                to_indices(truth(entry, label, (height, width)), classes, ignore)
+                indices = to_indices(truth(entry, label, (height, width)), classes, ignore)
+                if census is not None:
+                    census.add_label(indices, classes)
             except ImageError as error:
                 rejections.append(_reject(entry, "label", str(error), stop))
                 label = None
@@ -229,8 +238,9 @@ def index_dataset(
     classes_file: Path | None,
     manifest: Path,
     rejected: Path,
+    census: Path | None = None,
 ) -> None:
-    """Write the manifest and the rejections of one shard of a dataset.
+    """Write the manifest, the rejections and the census of one shard of a dataset.
 
     `generated` is the folder of what the workflow makes for it, see `listing.list_dataset`.
     """
@@ -243,6 +253,7 @@ def index_dataset(
             raise ImageError(unpainted[entry.image_id])
         return read_label(label, size)
 
+    counted = Census()
     rows, rejections = index_entries(
         entries,
         read_classes(classes_file) if classes_file is not None else None,
@@ -250,10 +261,13 @@ def index_dataset(
         max_pixels=dataset.max_pixels,
         stop=dataset.on_bad_image == "stop",
         truth=truth,
+        census=counted,
     )
     if shard == 0:  # what concerns no single image
         rejections += [item for item in refused if item.what != "label"]
     log.info("%d images, %d with labels", len(rows), sum(row.label is not None for row in rows))
+    if census is not None:
+        write_census(census, counted)
     write_rows(rejected, rejections, Rejection)
     write_rows(manifest, rows, Row)
 
@@ -273,6 +287,12 @@ def gather_manifest(folder: Path, shards: int, manifest: Path, rejected: Path) -
     if not usable:
         # Snakemake removes `rejected` when this fails; the files of the shards stay.
         raise DatasetError(f"no image can be used; {folder}/*.rejected.csv say why")
+
+
+def gather_census(folder: Path, shards: int, output: Path) -> None:
+    """Add up what the label maps and images of all shards hold; see `datasets.census`."""
+    parts = [folder / f"{shard:04d}.census.csv" for shard in range(shards)]
+    write_census(output, read_census(parts))
 
 
 def gather_csv(parts: Iterable[Path], output: Path) -> int:
