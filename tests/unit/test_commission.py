@@ -139,7 +139,7 @@ def test_a_step_ends_soon_after_its_run_and_leaves_nothing(run):
     ) as step:
         assert step.stdout.readline() == "at work\n"
         run.release()
-        assert step.wait(60) == 128 + signal.SIGTERM
+        assert step.wait(600) == 128 + signal.SIGTERM
         assert "Error: " in step.stderr.read()
     assert sorted(os.listdir("results/demo")) == [".lock", ".publishing"]
 

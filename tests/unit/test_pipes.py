@@ -39,14 +39,14 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def _in_a_minute(tmp_path):
+def _not_for_ever(tmp_path):
     """End with a failure, not never, where a pipe is waited for."""
 
     def waited(*_: object) -> None:
         pytest.fail("a pipe was waited for")
 
     before = signal.signal(signal.SIGALRM, waited)
-    signal.alarm(60)
+    signal.alarm(600)
     os.mkfifo(tmp_path / "pipe")
     yield
     signal.alarm(0)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,17 @@ def test_looking_does_not_hold(start):
     kill(holder)
     assert lock.obstacle() is None
     assert lock.obstacle() is None
+    lock.acquire()
+    lock.release()
+
+
+@pytest.mark.parametrize("flock", ["with"], indirect=True)
+def test_somebody_who_looks_at_the_lock_for_long_is_not_taken_for_a_run(flock):
+    DEMO.mkdir(parents=True)
+    looking = os.open(DEMO / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(1.5, os.close, [looking]).start()
+    lock = RunLock(DEMO)
     lock.acquire()
     lock.release()
 

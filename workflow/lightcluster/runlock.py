@@ -20,8 +20,9 @@ from lightcluster.commission import LOCK, PUBLISHING, environment
 from lightcluster.errors import LightClusterError
 from lightcluster.locks import EXCLUSIVE, Lock, try_lock
 
-_PATIENCE = 10.0
-"""Seconds that a run waits for a step of an earlier one to put a result in its place."""
+_PATIENCE = 20.0
+"""Seconds that a run waits for what takes an instant: a step of an earlier one that is putting a
+result in its place, or somebody who looks at the lock."""
 
 
 class RunLock(Lock):
@@ -58,13 +59,14 @@ class RunLock(Lock):
         LightClusterError
             If another run holds it, or the folder cannot be written to.
         """
-        token = secrets.token_hex(8)
+        token, end = secrets.token_hex(8), time.monotonic() + _PATIENCE
         try:
-            taken = self.take(token)
+            while not self.take(token):
+                holder = self.holder()  # none, if somebody only looks: a busy machine is slow
+                if holder or time.monotonic() > end:
+                    raise LightClusterError(self._refusal(holder or "another run"))
         except OSError as error:
             raise LightClusterError(self._denial(error.strerror)) from None
-        if not taken:
-            raise LightClusterError(self._refusal(self.holder() or "another run"))
         return environment(self.folder, token)
 
     def _write(self, descriptor: int, note: dict[str, Any]) -> None:
