@@ -17,11 +17,12 @@ import pytest
 import yaml
 
 from forked import dry_run
+from lightcluster.places import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
 TIMEOUT = 600
-_ASIDE = {"logs", "benchmarks", ".snakemake_timestamp", ".lock", ".publishing"}
+_ASIDE = {"logs", "benchmarks", RECORDS, ".snakemake_timestamp", ".lock", ".publishing"}
 TIMINGS = re.compile(rb"<h2>Time and memory</h2>.*?</table>", re.S)
 FAST: dict[str, dict[str, Any]] = {
     "backbone": {"model": "vit_tiny_patch16_224", "weights": "random"},
@@ -134,7 +135,7 @@ def run_snakemake() -> RunSnakemake:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Return a digest of every result; logs, timings and snakemake's time stamps are none.
+    """Return a digest of every result; logs, timings, records and time stamps are none.
 
     A page is a result but for the table of timings on it.
     """

@@ -187,3 +187,32 @@ def test_images_are_scored_by_themselves_in_the_runs_that_ask_for_it():
     layout = Layout(configs(a={}, b=asked))
     assert (layout.scores_images("a"), layout.scores_images("b")) == (False, True)
     assert layout.count_jobs()["score_images"] == 1
+
+
+def test_the_order_of_runs_changes_no_job():
+    """Runs that share weights, features or a training may differ in what these do not depend on."""
+    runs = {
+        "first": {},
+        "seed": {"backbone": {"seed": 1}},
+        "colours": {"backbone": {"model": "mean_color", "weights": "hub"}},
+        "colours too": {"backbone": {"model": "mean_color", "weights": "random", "seed": 3}},
+        "mlp": {"method": "cause", "cause": {"head": "mlp", "size": 320}},
+        "tr": {"method": "cause", "cause": {"head": "tr", "size": 224}, "backbone": {"seed": 9}},
+        "few": {"features": {"auto_images": 9}, "labelling": {"seeds": [7]}},
+    }
+    runs = {name.replace(" ", "-"): changes for name, changes in runs.items()}
+
+    def jobs(names):
+        layout = Layout(configs(**{name: runs[name] for name in names}))
+        return {
+            (step, *job.items()): layout.settings(step, SimpleNamespace(**job))
+            for step, of_step in layout.jobs().items()
+            for job in of_step
+        }
+
+    both = jobs(runs)
+    assert jobs(reversed(runs)) == both
+    for name in runs:
+        assert jobs([name]).items() <= both.items()
+    assert sum(step == "fetch_weights" for step, *_ in both) == 2
+    assert sum(step == "cache_crops" for step, *_ in both) == 1

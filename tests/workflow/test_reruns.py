@@ -19,6 +19,7 @@ from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.features.store import FeatureStore
 from lightcluster.layout import read_choice
+from lightcluster.places import record_of
 from lightcluster.steps import KINDS, STEPS, rerun_by
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -405,13 +406,80 @@ def test_a_raised_version_reruns_the_step_and_what_follows(step, bumped):
     assert bumped[step] == following - absent
 
 
+# ---- what made a result ------------------------------------------------------------------------
+
+
+def test_results_without_the_notes_of_snakemake_know_what_made_them(
+    photos, tmp_path, dry_run, fast_config
+):
+    """As when results/ is moved alone, and where two folders share it through a link."""
+    folder, config = moved(photos, tmp_path), fast_config(FOLDER)
+    shutil.rmtree(folder / ".snakemake")
+    assert dry_run(folder, config=config) == {}
+    shutil.rmtree(folder / ".snakemake")
+    other = fast_config(FOLDER, {"dataset": {"max_pixels": 10_000_000}})
+    assert dry_run(folder, config=other)["index_dataset"] == 2
+
+    second = tmp_path / "second"
+    second.mkdir()
+    for name in ("scenes", "copy", "results"):
+        (second / name).symlink_to(folder / name)
+    assert dry_run(second, config=config) == {}
+    assert dry_run(second, config=other)["index_dataset"] == 2
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"record_format_version": 1}'])
+def test_what_nobody_knows_the_maker_of_is_made_again(
+    text, photos, tmp_path, run_snakemake, fast_config
+):
+    folder = moved(photos, tmp_path)
+    record = record_of(folder / "results/photos/lightcluster/report")
+    record.unlink() if text is None else record.write_text(text)
+    said = run_snakemake(folder, "--dry-run", config=fast_config(FOLDER)).stdout
+    assert "results/photos/lightcluster/report: there is no record of what made it" in said
+    assert re.search(r"^report +1$", said, flags=re.M)
+
+
+def test_what_no_longer_belongs_is_set_aside(photos, tmp_path, run_snakemake, fast_config):
+    folder = moved(photos, tmp_path)
+    run = folder / "results/photos/lightcluster"
+    images = sorted((folder / "scenes/images").iterdir())
+    for image in images[5:]:
+        image.unlink()
+    notes = run / "segmentation/seed-0/notes.txt"
+    notes.write_text("mine")
+    other = folder / "results/photos/another/segmentation/seed-0/0001"
+    shutil.copytree(run / "segmentation/seed-0/0001", other)
+    before = [path for path in run.rglob("*0001*") if "features" not in path.parts]
+    changes = {"labelling": {"seeds": [1]}}
+    arguments = ("--until", "gather_manifest")
+    result = run_snakemake(folder, *arguments, config=fast_config(FOLDER, changes))
+    assert result.returncode == 0, result.stdout
+    said = re.search(r"no longer among .* moved to (results/photos/aside/\S+)", result.stdout)
+    aside = folder / said[1]
+    assert before
+    for path in before:
+        assert not path.exists()
+        assert (aside / path.relative_to(folder / "results/photos")).exists()
+    assert not list((folder / "results/photos").glob("features/*/0001.zarr"))
+    assert [path.name for path in run.glob("masks/png/[0-9]*")] == ["0000"]
+    assert list(run.glob("segmentation/*")) == [notes.parent]
+    assert list(notes.parent.iterdir()) == [notes]
+    assert len(list(aside.glob("lightcluster/segmentation/seed-0/000?/*.png"))) == len(images)
+    assert (aside / "lightcluster/segmentation/seed-0/classes.csv").exists()
+    assert not list(run.rglob("seed-0.npz"))
+    assert other.is_dir()
+
+
 # ---- runs and images ---------------------------------------------------------------------------
 
 RUNS = {"lightcluster": {}, "second": {"consistency": {"rule": "all"}}}
 
 
-def test_a_run_that_is_added_is_all_that_is_computed(demo, dry_run, fast_config):
-    jobs = dry_run(demo, config=fast_config(DEMO, {"runs": RUNS}))
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_run_that_is_added_is_all_that_is_computed(order, demo, dry_run, fast_config):
+    runs = {name: {**DEMO["runs"], **RUNS}[name] for name in [*DEMO["runs"], "second"][::order]}
+    jobs = dry_run(demo, config=fast_config({**DEMO, "runs": runs}))
     own = {
         name
         for name, step in STEPS.items()

@@ -25,6 +25,7 @@ from lightcluster.commission import publishing
 from lightcluster.errors import StoreError
 from lightcluster.paths import LONGEST, shortened
 from lightcluster.paths import require_file as require_file
+from lightcluster.places import record_of
 
 _REMEDIES = {
     errno.ENOSPC: "make room",
@@ -92,6 +93,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             flush(temporary)
             with publishing():
+                record_of(path).unlink(missing_ok=True)  # of what stood there before
                 if temporary.is_dir() or path.is_dir():
                     _replace_folder(temporary, path, aside)
                 else:

@@ -98,6 +98,19 @@ def _read_by(step: str, config: Config) -> list[Any]:
     return [lookup(config, key) for key in STEPS[step].reads]
 
 
+def as_shared(config: Config, wildcard: str) -> Config:
+    """Return a run's settings without those in which runs that share its weights may differ.
+
+    Other names that runs share, by their wildcard, hold all that their steps read.
+    """
+    if wildcard != "weights":
+        return config
+    source = weights_source(config.backbone)
+    fixed: dict[str, object] = {"seed": 0} if source != "random" else {}
+    fixed |= {"weights": "random"} if source == "none" else {}
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update=fixed)})
+
+
 _SHARE_OF_MLP = 224 / 320
 
 

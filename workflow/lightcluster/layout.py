@@ -21,6 +21,7 @@ from lightcluster.datasets.listing import (
     split_shards,
 )
 from lightcluster.identity import (
+    as_shared,
     clusterbook_crops_id,
     clusterbook_id,
     content_stamp,
@@ -34,6 +35,7 @@ from lightcluster.identity import (
     weights_source,
     with_split,
 )
+from lightcluster.places import OF_ALL_RUNS, SHARED, record_of
 from lightcluster.steps import (
     CAUSE,
     FITTED,
@@ -44,6 +46,7 @@ from lightcluster.steps import (
     WITHOUT_TRAINING,
     Kind,
     Step,
+    Unit,
     settings_of,
 )
 
@@ -73,6 +76,7 @@ class Layout:
 
     def __init__(self, configs: Mapping[str, Config]) -> None:
         self.configs = dict(configs)
+        self._settings: dict[tuple[str, str, str], str] = {}
         self.dataset = next(iter(configs.values())).dataset
         self.dataset_folder = f"{RESULTS}/{self.dataset.name}"
         self.weights_folder = f"{RESULTS}/weights"
@@ -290,58 +294,118 @@ class Layout:
             With the attribute ``run``, ``features``, ``crops``, ``views``, ``clusterbook``,
             ``head`` or ``weights``, or none of them: the files of the dataset, which belong to all.
         """
+        return self._run_and_wildcard(wildcards)[0]
+
+    def _run_and_wildcard(self, wildcards: Any) -> tuple[str, str]:
         for wildcard, runs in self._runs.items():
             if hasattr(wildcards, wildcard):
-                return runs[getattr(wildcards, wildcard)]
-        return next(iter(self.configs))
+                return runs[getattr(wildcards, wildcard)], wildcard
+        return next(iter(self.configs)), ""
 
     def settings(self, step: str, wildcards: Any) -> str:
-        """Return what a job of `step` reads of the configuration, as JSON; see `run_of`."""
-        return json.dumps(settings_of(step, self.configs[self.run_of(wildcards)]))
+        """Return what a job of `step` reads of the configuration, as JSON; see `run_of`.
 
-    def _count_trainings(self, id_of: Callable[[Config], str]) -> int:
-        """Return the number of trainings of one kind: runs share those of the same seed."""
-        configs = [self.configs[run] for run in self.runs_of(*TRAINED)]
-        return len({(id_of(config), seed) for config in configs for seed in config.labelling.seeds})
+        Whichever of the runs that share a file it is made for, it is the same.
+        """
+        key = (step, *self._run_and_wildcard(wildcards))
+        if key not in self._settings:
+            _, run, wildcard = key
+            self._settings[key] = json.dumps(
+                settings_of(step, as_shared(self.configs[run], wildcard))
+            )
+        return self._settings[key]
+
+    def jobs(self) -> dict[str, list[dict[str, str]]]:
+        """Return the wildcards of every job of each step when nothing is finished yet.
+
+        Returns
+        -------
+        dict of str to list of dict
+            Steps without a job are left out. The list depends on what runs there are, and not on
+            their order, but for the order of the jobs.
+        """
+        return {
+            name: jobs
+            for name, step in STEPS.items()
+            if self._takes_part(name) and (jobs := self._jobs_of(name, step))
+        }
+
+    def places(self) -> list[Path]:
+        """Return the files and folders in which results of this configuration are."""
+        folder = Path(self.dataset_folder)
+        return [folder / name for name in (*OF_ALL_RUNS, *SHARED, *self.configs)]
+
+    def is_result(self, path: Path, match: Mapping[str, str] | None) -> bool:
+        """Tell whether the workflow has made a file, and for this configuration or its runs.
+
+        Parameters
+        ----------
+        path : Path
+            Below one of `places`.
+        match : mapping of str to str, optional
+            The wildcards with which a rule would make it, if there is such a rule.
+        """
+        if path.relative_to(self.dataset_folder).parts[0] not in SHARED:
+            return match is not None or record_of(path).exists()
+        return match is not None and all(
+            match[wildcard] in known for wildcard, known in self._runs.items() if wildcard in match
+        )
 
     def count_jobs(self) -> dict[str, int]:
         """Return the number of jobs of each step when nothing is finished yet."""
-        shards = len(self.shard_names)
+        return {name: len(jobs) for name, jobs in self.jobs().items()}
 
-        def jobs_of(step: Step) -> int:
-            configs = [self.configs[run] for run in self.runs_of(*step.kinds)]
-            seeds = sum(len(config.labelling.seeds) for config in configs)
-            return {
-                "dataset": 1,
-                "dataset shard": shards,
-                "weights": len(self._runs["weights"]),
-                "features": sum(map(self.is_chosen, self._runs["features"])),
-                "features shard": len(self._runs["features"]) * shards,
-                "crops shard": len(self._runs["crops"]) * shards,
-                "views shard": len(self._runs["views"]) * shards,
-                "clusterbook and seed": self._count_trainings(clusterbook_id),
-                "head and seed": self._count_trainings(head_id),
-                "run": len(configs),
-                "shard": len(configs) * shards,
-                "seed": seeds,
-                "shard and seed": seeds * shards,
-                "all runs": int(self.compared),
-            }[step.unit]
+    def _takes_part(self, name: str) -> bool:
+        """Tell whether the dataset has a step."""
+        asked = {
+            "generate_demo": self._demo,
+            "paint_labels": self.painted,
+            "read_classes": self.has_classes,
+            "count_masks": self.labelled,
+            "count_confusion": self.labelled,
+            "evaluate": self.labelled,
+            "compare": self.compared,
+            "write_dataset_page": self.paged,
+        }
+        return asked.get(name, True)
 
-        absent = set()
-        if not self._demo:
-            absent.add("generate_demo")
-        if not self.painted:
-            absent.add("paint_labels")
-        if not self.has_classes:
-            absent.add("read_classes")
-        if not self.labelled:
-            absent |= {"count_masks", "count_confusion", "evaluate"}
-        counts = {name: jobs_of(step) for name, step in STEPS.items() if name not in absent}
-        counts["discover_parts"] = sum(map(self.shows_parts, self.configs))
-        counts["write_dataset_page"] = int(self.paged)
-        counts["score_images"] = sum(map(self.scores_images, self.configs))
-        return {name: count for name, count in counts.items() if count}
+    def _jobs_of(self, name: str, step: Step) -> list[dict[str, str]]:
+        """Return the wildcards of the jobs of a step that the dataset has."""
+        asked = {"discover_parts": self.shows_parts, "score_images": self.scores_images}
+        runs = [run for run in self.runs_of(*step.kinds) if name not in asked or asked[name](run)]
+        of_runs = [{"run": run} for run in runs]
+        seeds = [
+            {"run": run, "seed": str(seed)}
+            for run in runs
+            for seed in self.configs[run].labelling.seeds
+        ]
+
+        def shared(wildcard: str) -> list[dict[str, str]]:
+            return [{wildcard: name} for name in self._runs[wildcard]]
+
+        def trained(wildcard: str, id_of: Callable[[Config], str]) -> list[dict[str, str]]:
+            pairs = dict.fromkeys((id_of(self.configs[of["run"]]), of["seed"]) for of in seeds)
+            return [{wildcard: name, "seed": seed} for name, seed in pairs]
+
+        jobs: dict[Unit, list[dict[str, str]]] = {
+            "dataset": [{}],
+            "dataset shard": [{}],
+            "weights": shared("weights"),
+            "features": [of for of in shared("features") if self.is_chosen(of["features"])],
+            "features shard": shared("features"),
+            "crops shard": shared("crops"),
+            "views shard": shared("views"),
+            "clusterbook and seed": trained("clusterbook", clusterbook_id),
+            "head and seed": trained("head", head_id),
+            "run": of_runs,
+            "shard": of_runs,
+            "seed": seeds,
+            "shard and seed": seeds,
+            "all runs": [{}],
+        }
+        if "shard" not in step.unit:
+            return jobs[step.unit]
+        return [{**of, "shard": shard} for of in jobs[step.unit] for shard in self.shard_names]
 
 
 def _crops_ids(config: Config) -> list[str]:

@@ -7,15 +7,36 @@ them with the rules.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from lightcluster.paths import LONGEST, shortened
 
 OF_RESULTS = ("weights",)
 """Directly below ``results/``, beside the folders of datasets."""
 
-OF_DATASET = (
-    "benchmarks", "census.csv", "classes.csv", "clusterbooks", "comparison", "crops", "features",
-    "heads", "labels", "logs", "manifest", "manifest.csv", "rejected.csv", "scenes", "views",
+OF_ALL_RUNS = (
+    "census.csv", "classes.csv", "comparison", "labels", "manifest", "manifest.csv", "rejected.csv",
+    "scenes",
 )  # fmt: skip
-"""Directly below the folder of a dataset, beside the folders of runs."""
+"""What all runs of a configuration have together, directly below the folder of their dataset."""
+
+SHARED = ("benchmarks", "clusterbooks", "crops", "features", "heads", "logs", "views")
+"""Folders there in which things of several runs, of other configurations too, lie side by side."""
+
+ASIDE = "aside"
+"""Folder there of what no longer belongs to the results, which is never deleted."""
+
+OF_DATASET = (*OF_ALL_RUNS, *SHARED, ASIDE)
+"""All that is there beside the folders of runs."""
+
+
+RECORDS = ".provenance"
+"""Folder beside results, which holds the record of what made each; see `records`."""
+
+
+def record_of(path: Path) -> Path:
+    """Return the record of what made a result."""
+    return path.parent / RECORDS / f"{shortened(path.name, LONGEST - len('.json'))}.json"
 
 
 def taken(name: str, places: Collection[str]) -> str | None:

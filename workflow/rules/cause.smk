@@ -8,6 +8,7 @@ rule cache_crops:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         weights=weights_of,
+        record=weights_record_of,
     output:
         directory(f"{DATASET}/crops/{{crops}}/{{shard}}.zarr"),
     log:
@@ -37,6 +38,7 @@ rule cache_views:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         weights=weights_of,
+        record=weights_record_of,
     output:
         directory(f"{DATASET}/views/{{views}}/{{shard}}.zarr"),
     log:
@@ -168,6 +170,7 @@ rule fit_probe:
 rule adopt_probe:
     input:
         weights=weights_of,
+        record=weights_record_of,
     output:
         probe=f"{TRAINING}/probe.safetensors",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from lightcluster.commission import VARIABLE
+from lightcluster.aside import find_strays, set_aside
 from lightcluster.config import parse_config
 from lightcluster.configfiles import as_written
 from lightcluster.datasets.listing import fingerprint
@@ -20,6 +21,7 @@ from lightcluster.layout import (
     summary,
     unfinished,
 )
+from lightcluster.records import keep_beside_results
 from lightcluster.runlock import Notes, RunLock
 from lightcluster.steps import FITTED, OURS, STEPS, TRAINED
 
@@ -183,6 +185,11 @@ def weights_of(wildcards):
     return LAYOUT.weights_file(LAYOUT.run_of(wildcards))
 
 
+def weights_record_of(wildcards):
+    """Return the file beside those weights that says what they are."""
+    return str(Path(weights_of(wildcards)).with_suffix(".json"))
+
+
 def classes_source(wildcards):
     """Return the option that names the classes.csv that is copied, if there is one."""
     source = LAYOUT.classes_source
@@ -261,28 +268,24 @@ def per_image_of(wildcards):
     return [f"{DATASET}/{wildcards.run}/tables/per_image_summary.csv"] * wanted
 
 
-def run_targets(run):
-    """Return the files that a run is for."""
-    of_masks = [f"{RUN}/masks/png/{{shard}}"] * has_masks(run)
-    of_fit = [f"{RUN}/model"] * (LAYOUT.kind(run) in FITTED)
-    targets = expand(
-        [
-            *of_masks,
-            *of_fit,
-            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
-            f"{RUN}/report",
-        ],
-        run=run,
-        shard=SHARDS,
-        seed=CONFIGS[run].labelling.seeds,
-    )
-    return targets + expand(f"{RUN}/tables/metrics.csv", run=run if LABELLED else [])
+def files_of_jobs(patterns_of):
+    """Return the files of all jobs, by the patterns that a function finds in their rules."""
+    return [
+        pattern.apply_wildcards(job)
+        for step, jobs in LAYOUT.jobs().items()
+        for pattern in patterns_of(workflow.get_rule(step))
+        for job in jobs
+    ]
 
 
-def comparison_targets():
-    """Return the page of all runs and their comparison, if there is something to compare."""
-    compared = [f"{DATASET}/comparison/comparison.csv"] * LAYOUT.compared
-    return [f"{DATASET}/comparison/index.html"] * LAYOUT.paged + compared
+def every_result(wildcards):
+    """Return all files that all jobs leave: what is missing is made again."""
+    return files_of_jobs(lambda rule: rule.output)
+
+
+def all_patterns(rule):
+    """Return the patterns of all that the jobs of a rule leave, logs and timings too."""
+    return [*rule.output, *rule.log, *filter(None, [rule.benchmark])]
 
 
 def take_lock():
@@ -292,6 +295,34 @@ def take_lock():
     except LightClusterError as error:
         raise WorkflowError(str(error)) from None
     NOTES.sign(LOCK)
+
+
+def begin(records):
+    """Take the lock, and set aside what no longer belongs among the results."""
+    if not workflow.is_main_process:
+        return
+    take_lock()
+    patterns = [pattern for rule in workflow.rules for pattern in all_patterns(rule)]
+
+    def is_result(path):
+        found = (pattern.match(str(path)) for pattern in patterns)
+        match = next(filter(None, found), None)
+        return LAYOUT.is_result(path, match and match.groupdict())
+
+    expected = {*files_of_jobs(all_patterns), *records.planned()}
+    strays = [
+        *find_strays(LAYOUT.places(), expected, is_result),
+        *records.additions(),
+    ]
+    if strays:
+        place = set_aside(strays, Path(DATASET))
+        more = f" and {len(strays) - 1} more" * (len(strays) > 1)
+        logger.warning(
+            f"{strays[0]}{more}: no longer among the results of this configuration; moved to {place}"
+        )
+
+
+keep_beside_results(workflow, begin)
 
 
 def last_words(lines):

@@ -229,6 +229,7 @@ rule discover_parts:
         per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
         per_shard(f"{MASKS}/patch/{{shard}}.npz"),
         weights=weights_of,
+        record=weights_record_of,
         choice=choice_of_run,
     output:
         report(

@@ -24,6 +24,7 @@ rule choose_features:
         per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
         f"{DATASET}/manifest.csv",  # fails if no image can be used
         weights=weights_of,
+        record=weights_record_of,
     output:
         f"{DATASET}/features/{{features}}/choice.csv",
     log:
@@ -52,6 +53,7 @@ rule extract_features:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         weights=weights_of,
+        record=weights_record_of,
         choice=choice_of,
     output:
         directory(f"{DATASET}/features/{{features}}/{{shard}}.zarr"),

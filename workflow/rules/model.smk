@@ -4,6 +4,7 @@
 rule adopt_fit:
     input:
         weights=weights_of,
+        record=weights_record_of,
     output:
         f"{RUN}/clusters/dataset.npz",
         f"{RUN}/clusters/category.npz",
@@ -87,6 +88,7 @@ rule adopt_labelling:
 rule export_model:
     input:
         weights=weights_of,
+        record=weights_record_of,
         choice=choice_of_run,
         dataset=f"{RUN}/clusters/dataset.npz",
         superclasses=f"{RUN}/clusters/superclasses.npz",

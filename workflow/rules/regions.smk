@@ -3,6 +3,7 @@ rule embed_regions:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         pixel=f"{MASKS}/pixel/{{shard}}.npz",
         weights=weights_of,
+        record=weights_record_of,
     output:
         f"{RUN}/regions/{{shard}}.npz",
     log:
