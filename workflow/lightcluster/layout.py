@@ -87,6 +87,7 @@ class Layout:
         self.painted = self._benchmark is not None and self._benchmark.annotations is not None
         self.painted_labels = f"{self.dataset_folder}/labels"
         self.painted_input = [self.painted_labels] if self.painted else []
+        self.labels_input = self.demo_input + self.painted_input
         self.generated = self.painted_labels if self.painted else self.scenes
         self._entries = list_dataset(self.dataset, Path(self.generated))
         self.n_images = len(self._entries)

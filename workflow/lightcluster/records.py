@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import snakemake.workflow
 from snakemake.logging import logger
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
@@ -172,15 +171,15 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
             yield
 
 
-def keep_beside_results(workflow: Any, before_work: Callable[[Any], None]) -> None:
-    """Let a workflow keep its records beside its results.
+def keep_beside_results(before_work: Callable[[Any], None]) -> None:
+    """Let the workflow whose Snakefile is being read keep its records beside its results.
 
     Parameters
     ----------
-    workflow : snakemake.workflow.Workflow
-        Whose Snakefile is being read: Snakemake looks for records when that is done.
     before_work : callable
         See `RecordsBesideResults`.
     """
+    from snakemake import workflow as module  # which imports its own importers
+
     RecordsBesideResults.before_work = staticmethod(before_work)
-    snakemake.workflow.FilePersistence = RecordsBesideResults
+    module.FilePersistence = RecordsBesideResults

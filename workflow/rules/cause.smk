@@ -9,6 +9,7 @@ rule cache_crops:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         weights=weights_of,
         record=weights_record_of,
+        images=LAYOUT.demo_input,
     output:
         directory(f"{DATASET}/crops/{{crops}}/{{shard}}.zarr"),
     log:
@@ -39,6 +40,7 @@ rule cache_views:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         weights=weights_of,
         record=weights_record_of,
+        images=LAYOUT.demo_input,
     output:
         directory(f"{DATASET}/views/{{views}}/{{shard}}.zarr"),
     log:
@@ -133,6 +135,7 @@ rule fit_probe:
         manifests=manifests_of_labels,
         head=head_of,
         classes=CLASSES,
+        labels=labels_of_probe,
     output:
         probe=f"{TRAINING}/probe.safetensors",
         losses=f"{TRAINING}/probe.csv",
@@ -200,6 +203,7 @@ rule paint_probe:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         views=lambda wildcards: f"{LAYOUT.views_folder(wildcards.run)}/{wildcards.shard}.zarr",
         probe=f"{TRAINING}/probe.safetensors",
+        images=LAYOUT.demo_input,
     output:
         directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
     log:

@@ -147,19 +147,30 @@ def training_files(wildcards):
     )(wildcards)
 
 
+def is_supervised(wildcards):
+    """Tell whether a probe is trained on labels, too."""
+    return CONFIGS[wildcards.run].cause.linear_probe != "none"
+
+
 def manifests_of_labels(wildcards):
     """Return the manifests of all shards, where a probe is trained on their labels."""
-    supervised = CONFIGS[wildcards.run].cause.linear_probe != "none"
     return expand(
-        f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS if supervised else []
+        f"{DATASET}/manifest/{{shard}}.csv",
+        shard=SHARDS if is_supervised(wildcards) else [],
     )
 
 
 def labels_of_head(wildcards):
-    """Return classes and manifests, where labels have a part in the training of a head."""
+    """Return all that is read of labels, where they have a part in the training of a head."""
     if not LAYOUT.learns_from_labels(LAYOUT.run_of(wildcards)):
         return []
-    return [*CLASSES, *expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS)]
+    manifests = expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS)
+    return [*CLASSES, *LAYOUT.labels_input, *manifests]
+
+
+def labels_of_probe(wildcards):
+    """Return the folder of the labels that a probe is trained on, where a step makes it."""
+    return LAYOUT.labels_input if is_supervised(wildcards) else []
 
 
 def training_of(wildcards):
@@ -322,7 +333,7 @@ def begin(records):
         )
 
 
-keep_beside_results(workflow, begin)
+keep_beside_results(begin)
 
 
 def last_words(lines):

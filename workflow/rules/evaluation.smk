@@ -1,3 +1,6 @@
+TABLES = ["metrics", "per_class", "matching"] if LABELLED else []
+
+
 if LABELLED:
 
     localrules:
@@ -7,6 +10,7 @@ if LABELLED:
     rule count_masks:
         input:
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
+            labels=LAYOUT.labels_input,
             classes=CLASSES,
             patch=f"{MASKS}/patch/{{shard}}.npz",
             pixel=f"{MASKS}/pixel/{{shard}}.npz",
@@ -32,6 +36,7 @@ if LABELLED:
     rule count_confusion:
         input:
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
+            labels=LAYOUT.labels_input,
             classes=CLASSES,
             pixel=lambda wildcards: expand(
                 [f"{MASKS}/pixel/{{shard}}.npz"] * has_masks(wildcards.run),
@@ -191,6 +196,8 @@ rule analyse:
         labelling=lambda wildcards: first_seed(
             f"{RUN}/classes/seed-{{seed}}.npz", wildcards
         ),
+        images=LAYOUT.demo_input,
+        labels=LAYOUT.labels_input,
         classes=CLASSES,
     output:
         report(
@@ -231,6 +238,7 @@ rule discover_parts:
         weights=weights_of,
         record=weights_record_of,
         choice=choice_of_run,
+        images=LAYOUT.demo_input,
     output:
         report(
             f"{RUN}/parts.png",
@@ -268,14 +276,19 @@ rule report:
     input:
         if_masks(f"{MASKS}/patch/{{shard}}.npz", f"{MASKS}/pixel/{{shard}}.npz"),
         lambda wildcards: expand(
-            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+            [
+                f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+                *[f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz"] * LABELLED,
+            ],
             run=wildcards.run,
             seed=CONFIGS[wildcards.run].labelling.seeds[0],
             shard=SHARDS,
         ),
         manifest=f"{DATASET}/manifest.csv",
+        images=LAYOUT.demo_input,
+        labels=LAYOUT.labels_input,
         classes=CLASSES,
-        tables=[f"{RUN}/tables/metrics.csv"] if LABELLED else [],
+        tables=[f"{RUN}/tables/{name}.csv" for name in TABLES],
         analysis=lambda wildcards: [f"{DATASET}/{wildcards.run}/analysis"]
         * has_masks(wildcards.run),
         parts=parts_of,
@@ -338,8 +351,12 @@ rule write_dataset_page:
             for run, config in CONFIGS.items()
             for shard in SHARDS
         ],
+        expand(f"{RUN}/tables/{{table}}.csv", run=CONFIGS, table=TABLES),
         manifest=f"{DATASET}/manifest.csv",
+        images=LAYOUT.demo_input,
+        labels=LAYOUT.labels_input,
         classes=CLASSES,
+        figure=[f"{DATASET}/comparison/comparison.png"] * LAYOUT.compared,
         comparison=[f"{DATASET}/comparison/comparison.csv"] * LAYOUT.compared,
     output:
         f"{DATASET}/comparison/index.html",

@@ -25,6 +25,7 @@ rule choose_features:
         f"{DATASET}/manifest.csv",  # fails if no image can be used
         weights=weights_of,
         record=weights_record_of,
+        images=LAYOUT.demo_input,
     output:
         f"{DATASET}/features/{{features}}/choice.csv",
     log:
@@ -55,6 +56,7 @@ rule extract_features:
         weights=weights_of,
         record=weights_record_of,
         choice=choice_of,
+        images=LAYOUT.demo_input,
     output:
         directory(f"{DATASET}/features/{{features}}/{{shard}}.zarr"),
     log:

@@ -120,6 +120,7 @@ rule refine_masks:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         patch=f"{MASKS}/patch/{{shard}}.npz",
+        images=LAYOUT.demo_input,
     output:
         f"{MASKS}/pixel/{{shard}}.npz",
     log:

@@ -4,6 +4,7 @@ rule embed_regions:
         pixel=f"{MASKS}/pixel/{{shard}}.npz",
         weights=weights_of,
         record=weights_record_of,
+        images=LAYOUT.demo_input,
     output:
         f"{RUN}/regions/{{shard}}.npz",
     log:

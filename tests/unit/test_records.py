@@ -1,0 +1,58 @@
+"""What is recorded of a folder of results: whether a file of it is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from lightcluster.records import inventory, lacking
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for place in ("a.png", "b.png", "inner/deep/c", "inner/d"):
+        path = tmp_path / "made" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(place)
+    return tmp_path / "made"
+
+
+@pytest.fixture
+def recorded(folder):
+    return json.loads(json.dumps(inventory(folder)))
+
+
+def test_a_folder_as_it_was_made_lacks_nothing(folder, recorded):
+    assert lacking(folder, recorded) is None
+    for path in folder.rglob("*"):
+        os.utime(path, (1, 1))
+    (folder / "mine.txt").write_text("")
+    assert lacking(folder, recorded) is None
+
+
+@pytest.mark.parametrize("place", ["a.png", "b.png", "inner/deep/c", "inner/d"])
+def test_each_file_is_missed(place, folder, recorded):
+    (folder / place).unlink()
+    assert lacking(folder, recorded) == place
+
+
+def test_files_of_another_size_are_seen_where_the_folder_was_written_to(folder, recorded):
+    (folder / "a.png").unlink()
+    (folder / "a.png").write_text("cut")
+    assert lacking(folder, recorded) == "a.png"
+
+
+def test_a_folder_that_is_missed_is_named(folder, recorded):
+    shutil.rmtree(folder / "inner")
+    assert "inner" in lacking(folder, recorded)
+
+
+def test_copies_lack_nothing_whatever_their_times(folder, recorded, tmp_path):
+    for number, copy in enumerate((shutil.copy, shutil.copyfile)):
+        other = shutil.copytree(folder, tmp_path / str(number), copy_function=copy)
+        assert lacking(other, recorded) is None
+    (tmp_path / "0" / "inner" / "d").unlink()
+    assert lacking(tmp_path / "0", recorded) == "inner/d"
