@@ -338,7 +338,7 @@ def test_a_manifest_without_rows_has_its_header(tmp_path):
     assert read_manifest(tmp_path / "0000.csv") == []
     assert (
         tmp_path / "0000.csv"
-    ).read_text() == "image_id,path,label,taxonomy,output,height,width\n"
+    ).read_text() == "image_id,path,label,taxonomy,output,levels,span,frames,height,width\n"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from lightcluster.steps import STEPS, settings_of
 
 CONFIG = parse_config(
     {"backbone": {"model": "test_vit", "weights": "random"}, "features": {"layer": "auto"},
-     "labelling": {"seeds": [7, 8]}, "dataset": {"max_pixels": 1234}}
+     "labelling": {"seeds": [7, 8]}, "dataset": {"max_pixels": 1234, "depth": 12}}
 )["lightcluster"]  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def test_what_is_written_is_read_and_holds_nothing_of_the_images(folder: Path):
     for name, kept in ARRAYS.items():
         assert set(read_arrays(folder / f"{name}.npz")) == set(kept)
     assert json.loads((folder / "model.json").read_text())["config"]["dataset"] == {
-        "max_pixels": 1234
+        "max_pixels": 1234,
+        "depth": 12,
     }
 
 

@@ -81,6 +81,19 @@ def test_check_names_bad_images_labels_and_weights(photographs, capsys):
     assert "3 problem(s)" in text
 
 
+def test_check_says_what_is_unusual_of_images_and_what_is_passed_over(photographs, capsys):
+    Image.fromarray(np.arange(64, dtype=np.uint16).repeat(64).reshape(64, 64) + 256).save(
+        photographs / "images" / "dark.png"
+    )
+    for name in ("raw.nef", "notes.txt"):
+        (photographs / "images" / name).write_text("")
+    assert check_all([Path("mine.yaml")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "1 image of more than 8 bits; black to white is 0 to 1023 (1)" in text
+    assert "*.nef: 1 file, such as 'raw.nef': a camera's raw data" in text
+    assert "1 other file was passed over: 1 .txt" in text
+
+
 def test_measure_counts_patches_of_each_images_own_grid(photographs):
     configs = parse_config(json.loads((photographs / "mine.yaml").read_text()))
     layout, config = Layout(configs), configs["lightcluster"]
@@ -109,7 +122,7 @@ def test_plan_prints_sizes_and_jobs(photographs, capsys):
     print_plan([Path("mine.yaml")])
     text = " ".join(capsys.readouterr().out.split())
     assert "120" in text
-    assert "38 jobs in 1 shard(s)" in text
+    assert "39 jobs in 1 shard(s)" in text
 
 
 def test_mistakes_end_with_a_message_not_a_traceback(photographs):

@@ -235,8 +235,8 @@ def gather_manifest(
     folder: Path,
     shards: Shards,
     manifest: Annotated[Path, typer.Option()],
-    rejected: Annotated[Path, typer.Option()],
     census: Annotated[Path, typer.Option()],
+    rejected: OptionalPath = None,
 ) -> None:
     """Join the manifests of all shards."""
     from lightcluster.datasets.manifest import gather_census
@@ -244,6 +244,20 @@ def gather_manifest(
 
     step(folder, shards, manifest, rejected)
     gather_census(folder, shards, census)
+
+
+@app.command(rich_help_panel=STEP_PANEL)
+def gather_rejected(
+    settings: Settings,
+    folder: Path,
+    shards: Shards,
+    output: Path,
+    generated: Annotated[Path, typer.Option()],
+) -> None:
+    """Join the rejections of all shards, and count the files that are no images."""
+    from lightcluster.datasets.manifest import list_rejected as step
+
+    step(_dataset_settings(settings), generated, folder, shards, output)
 
 
 @app.command(rich_help_panel=STEP_PANEL)

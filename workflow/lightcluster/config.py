@@ -142,6 +142,14 @@ class DatasetSettings(Section):
         le=100_000_000_000,
         description="Images of more pixels are refused (decompression bombs).",
     )
+    depth: Literal["auto", "full", "stretch"] | Annotated[int, Field(ge=8, le=32)] = Field(
+        "auto",
+        description="What is white in images of more than 8 bits. `auto`: what the file declares "
+        "(10, 12, 14 bits), else 8, 10, 12, 14 or 16 bits, the first that holds all samples of the "
+        "image (1 of floats up to 1; the range in use of negative numbers and other floats); a "
+        "number: of bits, for all images alike, such as `12`; `full`: the range of the type; "
+        "`stretch`: the range in use in each image. `check` says what was found.",
+    )
     shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
         "auto",
         description="Images in a shard, the unit of parallel work, at most on average; the number "

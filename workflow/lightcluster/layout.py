@@ -20,6 +20,7 @@ from lightcluster.datasets.listing import (
     list_dataset,
     split_shards,
 )
+from lightcluster.datasets.others import count_others, describe_others
 from lightcluster.identity import (
     as_shared,
     clusterbook_crops_id,
@@ -89,7 +90,9 @@ class Layout:
         self.painted_input = [self.painted_labels] if self.painted else []
         self.labels_input = self.demo_input + self.painted_input
         self.generated = self.painted_labels if self.painted else self.scenes
-        self._entries = list_dataset(self.dataset, Path(self.generated))
+        others: list[str] = []
+        self._entries = list_dataset(self.dataset, Path(self.generated), others)
+        self.others = count_others(others)
         self.n_images = len(self._entries)
         shards = count_shards(self.n_images, self.dataset.shard_size)
         self._split = split_shards(self._entries, shards)
@@ -487,13 +490,17 @@ def summary(layout: Layout) -> Iterator[str]:
     folder = Path(layout.dataset_folder)
     if not all((folder / run / "report").is_dir() for run in layout.configs):
         return  # only a part was asked for
-    with (folder / "rejected.csv").open(newline="", encoding="utf-8") as file:
-        rejected = sum(1 for _ in csv.DictReader(file))
+    from lightcluster.datasets.manifest import count_rejected, read_manifest
+    from lightcluster.datasets.remarks import remarks
+
+    rejected = count_rejected(folder / "rejected.csv")
     yield ""
     yield f"LightCluster is done: {layout.n_images} images of dataset {layout.dataset.name!r}."
     if rejected:
         yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
     yield from _remarks(layout)
+    yield from (f"  {line}" for line in describe_others(layout.others))
+    yield from (f"  {remark.text}" for remark in remarks(read_manifest(folder / "manifest.csv")))
     for run, config in layout.configs.items():
         here = folder / run
         yield f"Run {run!r}:"

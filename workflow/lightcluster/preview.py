@@ -23,6 +23,8 @@ from lightcluster.datasets.coco_things import Instances
 from lightcluster.datasets.labels import Classes, built_in_classes, check_classes, read_classes
 from lightcluster.datasets.listing import Entry, annotations_file
 from lightcluster.datasets.manifest import Truth, index_entries, read_truth
+from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others, printable
+from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import DatasetError, ImageError, LightClusterError
 from lightcluster.features.backbone import build_architecture
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
@@ -127,6 +129,7 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
         classes,
         ignore=dataset.ignore,
         max_pixels=dataset.max_pixels,
+        depth=dataset.depth,
         truth=read_truth if instances is None else _painting(instances),
         census=census,
     )
@@ -143,12 +146,25 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
             warnings.append(item.text)
         else:
             console.print(f"  {item.text}", markup=False, soft_wrap=True)
+    unusual = list(remarks(rows))
+    warnings += [remark.text for remark in unusual if remark.warning] + _passed_over(layout)
     _list(warnings, console, "yellow")
+    no_images = describe_others(one for one in layout.others if one.what == NO_IMAGE)
+    _list([*(remark.text for remark in unusual if not remark.warning), *no_images], console, "")
     problems = len(rejections) + len(missing)
     if layout.labelled and not labelled:
         console.print("  no label fits an image: nothing can be evaluated", style="red")
         problems += 1
     return problems, len(warnings)
+
+
+def _passed_over(layout: Layout) -> list[str]:
+    """Return a line for each suffix of pictures that are not read."""
+    return [
+        f"{printable(one.pattern)}: {one.reason}"
+        for one in layout.others
+        if one.what == PASSED_OVER
+    ]
 
 
 def _not_there(layout: Layout, instances: Instances) -> list[str]:

@@ -89,6 +89,7 @@ STEPS: dict[str, Step] = {
             "dataset.ignore",
             "dataset.on_bad_image",
             "dataset.max_pixels",
+            "dataset.depth",
             "dataset.demo",
         ),
         places=("dataset.name", "dataset.shard_size"),
@@ -96,6 +97,19 @@ STEPS: dict[str, Step] = {
         version=3,
     ),
     "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",), version=2),
+    "gather_rejected": Step(
+        unit="dataset",
+        reads=(
+            "dataset.format",
+            "dataset.root",
+            "dataset.split",
+            "dataset.image_list",
+            "dataset.images",
+            "dataset.labels",
+            "dataset.demo",
+        ),
+        after=("index_dataset",),
+    ),
     "fetch_weights": Step(
         unit="weights",
         reads=("backbone.model", "backbone.weights", "backbone.seed"),
@@ -428,7 +442,7 @@ STEPS: dict[str, Step] = {
     ),
     "export_model": Step(
         kinds=FITTED,
-        reads=(*METHOD, "dataset.max_pixels", "dataset.split"),
+        reads=(*METHOD, "dataset.max_pixels", "dataset.depth", "dataset.split"),
         after=(
             "fetch_weights",
             "choose_features",

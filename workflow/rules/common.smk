@@ -13,6 +13,7 @@ from lightcluster.aside import find_strays, set_aside
 from lightcluster.config import parse_config
 from lightcluster.configfiles import as_written
 from lightcluster.datasets.listing import fingerprint
+from lightcluster.datasets.others import digest_others
 from lightcluster.errors import LightClusterError
 from lightcluster.layout import (
     RESULTS,

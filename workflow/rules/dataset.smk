@@ -106,11 +106,9 @@ rule index_dataset:
 rule gather_manifest:
     input:
         expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS),
-        expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
         expand(f"{DATASET}/manifest/{{shard}}.census.csv", shard=SHARDS),
     output:
         manifest=f"{DATASET}/manifest.csv",
-        rejected=f"{DATASET}/rejected.csv",
         census=f"{DATASET}/census.csv",
     log:
         f"{DATASET}/logs/gather_manifest.log",
@@ -128,5 +126,31 @@ rule gather_manifest:
         folder=lambda wildcards, input: Path(input[0]).parent,
     shell:
         "python -m lightcluster gather-manifest {params.folder} {params.shards} "
-        "--manifest {output.manifest} --rejected {output.rejected} --census {output.census} "
-        "> {log} 2>&1"
+        "--manifest {output.manifest} --census {output.census} > {log} 2>&1"
+
+
+# A rule of its own: files that are no images may come and go, and nothing else runs again.
+rule gather_rejected:
+    input:
+        expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
+    output:
+        f"{DATASET}/rejected.csv",
+    log:
+        f"{DATASET}/logs/gather_rejected.log",
+    benchmark:
+        f"{DATASET}/benchmarks/gather_rejected.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings=settings("gather_rejected"),
+        shards=len(SHARDS),
+        folder=lambda wildcards, input: Path(input[0]).parent,
+        generated=lambda wildcards: LAYOUT.generated,
+        others=lambda wildcards: digest_others(LAYOUT.others),
+    shell:
+        "python -m lightcluster gather-rejected {params.settings:q} {params.folder} "
+        "{params.shards} {output} --generated {params.generated} > {log} 2>&1"

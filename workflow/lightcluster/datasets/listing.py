@@ -19,13 +19,10 @@ from unicodedata import normalize
 
 from lightcluster.config import DatasetSettings
 from lightcluster.datasets.benchmarks import BENCHMARKS, Benchmark
+from lightcluster.datasets.others import IMAGE_SUFFIXES, count_others, describe_others, is_image
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError
 from lightcluster.paths import LONGEST, cut, fits, require_file
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-)
 
 SHARD_SIZE = 256
 """Images in a shard at most on average, where that makes no more than `MOST_SHARDS`."""
@@ -77,7 +74,9 @@ class Entry:
         return LabelFile(self.labels / (self.label_id or _label_id(self.image_id)), self.taxonomy)
 
 
-def list_dataset(dataset: DatasetSettings, generated: Path) -> list[Entry]:
+def list_dataset(
+    dataset: DatasetSettings, generated: Path, others: list[str] | None = None
+) -> list[Entry]:
     """List all images of a dataset in the order of their ids.
 
     Parameters
@@ -86,6 +85,8 @@ def list_dataset(dataset: DatasetSettings, generated: Path) -> list[Entry]:
     generated : Path
         Where the scenes of ``format: demo``, or the label maps of ``format: coco_things``, are, or
         will be, written.
+    others : list of str, optional
+        Paths of files in the folder of ``format: folder`` that are no images are added to it.
 
     Raises
     ------
@@ -97,10 +98,10 @@ def list_dataset(dataset: DatasetSettings, generated: Path) -> list[Entry]:
     if dataset.format in BENCHMARKS:
         return _list_benchmark(dataset, generated)
     assert dataset.images is not None  # parse_config demands it
-    return _list_folder(dataset.images, dataset.labels)
+    return _list_folder(dataset.images, dataset.labels, [] if others is None else others)
 
 
-def list_paths(paths: Sequence[Path]) -> list[Entry]:
+def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[Entry]:
     """List images anywhere: files, and all images below folders.
 
     Ids are paths below the one folder, or else below the deepest folder that holds all of them.
@@ -109,6 +110,8 @@ def list_paths(paths: Sequence[Path]) -> list[Entry]:
     ----------
     paths : sequence of Path
         At least one.
+    others : list of str, optional
+        Paths of files in folders that are no images are added to it.
 
     Raises
     ------
@@ -118,14 +121,19 @@ def list_paths(paths: Sequence[Path]) -> list[Entry]:
     files: set[str] = set()
     for path in paths:
         if path.is_dir():
-            files.update(f"{path}/{name}" for name, _ in _walk(path) if _is_image(name))
+            for name, _ in _walk(path):
+                if is_image(name):
+                    files.add(f"{path}/{name}")
+                elif others is not None:
+                    others.append(f"{path}/{name}")
         elif path.exists():
             files.add(str(path))
         else:
             raise DatasetError(f"{str(path)!r}: there is no such file or folder")
     if not files:
-        looked = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DatasetError(f"{', '.join(map(str, paths))}: holds no image; looked for {looked}")
+        raise DatasetError(
+            f"{', '.join(map(str, paths))}: holds no image; {_looked_for(others or [])}"
+        )
     whole = {os.path.abspath(file) for file in files}
     one = len(paths) == 1 and paths[0].is_dir()
     root = os.path.abspath(paths[0]) if one else os.path.commonpath(map(os.path.dirname, whole))
@@ -136,8 +144,11 @@ def list_paths(paths: Sequence[Path]) -> list[Entry]:
     ]
 
 
-def _is_image(name: str) -> bool:
-    return splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _looked_for(others: list[str]) -> str:
+    """Say which suffixes images have, and what is there instead of them."""
+    common = (".bmp", ".gif", ".jpg", ".png", ".tif", ".webp")
+    looked = f"looked for {', '.join(common)} and {len(IMAGE_SUFFIXES) - len(common)} more suffixes"
+    return "; ".join([looked, *describe_others(count_others(others))])
 
 
 def demo_names(count: int) -> list[str]:
@@ -158,7 +169,7 @@ def _list_demo(folder: Path, count: int) -> list[Entry]:
     ]
 
 
-def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
+def _list_folder(images: Path, labels: Path | None, others: list[str]) -> list[Entry]:
     for key, folder in (("images", images), ("labels", labels)):
         if folder is not None and not folder.is_dir():
             raise DatasetError(f"dataset.{key} = {str(folder)!r}: there is no such folder")
@@ -168,11 +179,12 @@ def _list_folder(images: Path, labels: Path | None) -> list[Entry]:
             "maps would be taken for images; give each a folder of its own"
         )
     sizes = dict(_walk(images))
-    ids = sorted(filter(_is_image, sizes))
+    ids = sorted(filter(is_image, sizes))
+    others.extend(name for name in sizes if not is_image(name))
     if not ids:
         raise DatasetError(
-            f"dataset.images = {str(images)!r}: holds no image; looked, in all its subfolders, for "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"dataset.images = {str(images)!r}: holds no image, nor do its subfolders; "
+            f"{_looked_for(others)}"
         )
     label_sizes = dict(_walk(labels)) if labels is not None else {}
     return [

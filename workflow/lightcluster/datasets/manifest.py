@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -21,10 +21,12 @@ from lightcluster.datasets.labels import (
     to_indices,
 )
 from lightcluster.datasets.listing import Entry, list_dataset, split_shards
+from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, count_others, printable
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
 from lightcluster.errors import DatasetError, ImageError, StoreError
-from lightcluster.features.images import ImageRow, open_image
+from lightcluster.features.images import ImageRow, examine_image
 from lightcluster.files import replacing
+from lightcluster.images.depth import Depth, Levels
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,10 @@ class Row:
         Its label map, if there is a usable one, and how it is to be read.
     height, width : int
         In pixels, after EXIF rotation.
+    levels : Levels or None
+        The samples that become black and white; None of eight bits.
+    span, frames : int
+        See `features.images.Picture`.
     """
 
     image_id: str
@@ -54,11 +60,14 @@ class Row:
     output: str
     height: int
     width: int
+    levels: Levels | None = field(default=None, compare=False)
+    span: int = field(default=255, compare=False)
+    frames: int = field(default=1, compare=False)
 
     @property
     def image(self) -> ImageRow:
         """What a backbone needs to know of it."""
-        return ImageRow(self.image_id, self.path, self.height, self.width)
+        return ImageRow(self.image_id, self.path, self.height, self.width, self.levels)
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ def index_entries(
     *,
     ignore: int,
     max_pixels: int,
+    depth: Depth = "auto",
     stop: bool = False,
     truth: Truth = read_truth,
     census: Census | None = None,
@@ -100,6 +110,8 @@ def index_entries(
         Label value without a class.
     max_pixels : int
         Larger images are refused unread.
+    depth : Depth
+        See `images.depth.choose_levels`.
     stop : bool
         Raise at the first bad image instead of recording it.
     truth : Truth
@@ -116,38 +128,54 @@ def index_entries(
     for entry in progress(entries, "index"):
         try:
             entry.image_id.encode()
-            pixels = open_image(entry.path, max_pixels)
+            picture = examine_image(entry.path, max_pixels, depth)
         except (ImageError, UnicodeEncodeError) as error:
             reason = "file name is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
             rejections.append(_reject(entry, "image", str(reason), stop))
             continue
-        height, width = pixels.shape[:2]
+        height, width = picture.rgb.shape[:2]
         if census is not None:
-            census.add_image(pixels)
+            census.add_image(picture.rgb)
         label = entry.label if classes is not None else None
         if label is not None and classes is not None:
             try:
-                indices = to_indices(truth(entry, label, (height, width)), classes, ignore)
+                indices = to_indices(truth(entry, label, picture.rgb.shape[:2]), classes, ignore)
                 if census is not None:
                     census.add_label(indices, classes)
             except ImageError as error:
                 rejections.append(_reject(entry, "label", str(error), stop))
                 label = None
-        rows.append(Row(entry.image_id, entry.path, label, entry.output, height, width))
+        height, width = picture.rgb.shape[:2]
+        rows.append(
+            Row(
+                entry.image_id, entry.path, label, entry.output, height, width,
+                picture.levels, picture.span, picture.frames,
+            )
+        )  # fmt: skip
     return rows, rejections
 
 
 def _reject(entry: Entry, what: str, reason: str, stop: bool) -> Rejection:
-    name = entry.image_id.encode("utf-8", "surrogateescape")
-    printable = name.decode("utf-8", "backslashreplace")
+    name = printable(entry.image_id)
     if stop:
-        raise DatasetError(f"{printable!r}: {reason} (on_bad_image: stop)")
-    log.warning("rejected %s of %r: %s", what, printable, reason)
-    return Rejection(printable, what, reason)
+        raise DatasetError(f"{name!r}: {reason} (on_bad_image: stop)")
+    log.warning("rejected %s of %r: %s", what, name, reason)
+    return Rejection(name, what, reason)
 
 
 _COLUMNS: dict[type[Row] | type[Rejection], tuple[str, ...]] = {
-    Row: ("image_id", "path", "label", "taxonomy", "output", "height", "width"),
+    Row: (
+        "image_id",
+        "path",
+        "label",
+        "taxonomy",
+        "output",
+        "levels",
+        "span",
+        "frames",
+        "height",
+        "width",
+    ),
     Rejection: ("image_id", "what", "reason"),
 }
 
@@ -167,7 +195,9 @@ def _values_of(row: Row | Rejection) -> list[str]:
     if isinstance(row, Rejection):
         return [row.image_id, row.what, row.reason]
     label = [str(row.label.path), row.label.taxonomy] if row.label is not None else ["", ""]
-    return [row.image_id, str(row.path), *label, row.output, str(row.height), str(row.width)]
+    levels = "" if row.levels is None else f"{row.levels.black!r} {row.levels.white!r}"
+    numbers = (levels, row.span, row.frames, row.height, row.width)
+    return [row.image_id, str(row.path), *label, row.output, *map(str, numbers)]
 
 
 def _write_line(file: TextIO, values: Sequence[str]) -> None:
@@ -195,6 +225,9 @@ def parse_row(line: Mapping[str, str]) -> Row:
         output=line["output"],
         height=int(line["height"]),
         width=int(line["width"]),
+        levels=Levels(*map(float, line["levels"].split())) if line["levels"] else None,
+        span=int(line["span"]),
+        frames=int(line["frames"]),
     )
 
 
@@ -259,6 +292,7 @@ def index_dataset(
         read_classes(classes_file) if classes_file is not None else None,
         ignore=dataset.ignore,
         max_pixels=dataset.max_pixels,
+        depth=dataset.depth,
         stop=dataset.on_bad_image == "stop",
         truth=truth,
         census=counted,
@@ -272,20 +306,64 @@ def index_dataset(
     write_rows(manifest, rows, Row)
 
 
-def gather_manifest(folder: Path, shards: int, manifest: Path, rejected: Path) -> None:
-    """Join the manifests and the rejections of all shards; a row's shard is its first column.
+def gather_rejected(
+    folder: Path, shards: int, rejected: Path, others: Iterable[Others] = ()
+) -> None:
+    """Join the rejections of all shards; after them, what was passed over, a row a suffix."""
+    parts = [folder / f"{shard:04d}.rejected.csv" for shard in range(shards)]
+    rows = [["", printable(one.pattern), one.what, one.reason] for one in others]
+    gather_csv(parts, rejected, rows)
+
+
+def count_rejected(rejected: Path) -> int:
+    """Return how many images and labels a table of rejections names."""
+    with rejected.open(newline="", encoding="utf-8") as file:
+        return sum(row["what"] not in (PASSED_OVER, NO_IMAGE) for row in csv.DictReader(file))
+
+
+def passed_over(rejected: Path) -> list[str]:
+    """Return what a table of rejections says of pictures that are not read, a line a suffix."""
+    with rejected.open(newline="", encoding="utf-8") as file:
+        return [
+            f"{row['image_id']}: {row['reason']}"
+            for row in csv.DictReader(file)
+            if row["what"] == PASSED_OVER
+        ]
+
+
+def list_rejected(
+    dataset: DatasetSettings, generated: Path, folder: Path, shards: int, rejected: Path
+) -> None:
+    """Do the step of `gather_rejected` for a dataset."""
+    others: list[str] = []
+    list_dataset(dataset, generated, others)
+    gather_rejected(folder, shards, rejected, count_others(others))
+
+
+def gather_manifest(
+    folder: Path, shards: int, manifest: Path, rejected: Path | None = None
+) -> None:
+    """Join the manifests of all shards; a row's shard is its first column.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the files of the shards.
+    shards : int
+    manifest : Path
+    rejected : Path, optional
+        Where the rejections of all shards are joined, too.
 
     Raises
     ------
     DatasetError
         If not one image can be used.
     """
-    names = [f"{shard:04d}" for shard in range(shards)]
-    refused = gather_csv([folder / f"{name}.rejected.csv" for name in names], rejected)
-    usable = gather_csv([folder / f"{name}.csv" for name in names], manifest)
-    log.info("%d images can be used; %d images or labels cannot, see %s", usable, refused, rejected)
+    if rejected is not None:
+        gather_rejected(folder, shards, rejected)
+    usable = gather_csv([folder / f"{shard:04d}.csv" for shard in range(shards)], manifest)
+    log.info("%d images can be used", usable)
     if not usable:
-        # Snakemake removes `rejected` when this fails; the files of the shards stay.
         raise DatasetError(f"no image can be used; {folder}/*.rejected.csv say why")
 
 
@@ -295,13 +373,20 @@ def gather_census(folder: Path, shards: int, output: Path) -> None:
     write_census(output, read_census(parts))
 
 
-def gather_csv(parts: Iterable[Path], output: Path) -> int:
+def gather_csv(parts: Iterable[Path], output: Path, rows: Iterable[Sequence[str]] = ()) -> int:
     """Join CSV files of the same columns row by row, the shard, from the name of each, before them.
+
+    Parameters
+    ----------
+    parts : iterable of Path
+    output : Path
+    rows : iterable of sequence of str
+        Further rows, with their first column, that are put after them.
 
     Returns
     -------
     int
-        Number of rows.
+        Number of rows of the files.
     """
     count = 0
     with replacing(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -312,4 +397,6 @@ def gather_csv(parts: Iterable[Path], output: Path) -> int:
                     if line > 0 or number == 0:
                         _write_line(file, [shard, *row])
                     count += line > 0
+        for further in rows:
+            _write_line(file, further)
     return count

@@ -1,16 +1,15 @@
 """From an image file to the array a backbone reads.
 
-Photographs come as Pillow's eight bits per channel and everything else is brought there:
+Photographs come as eight bits per channel and everything else is brought there:
 
-- EXIF orientation is applied; sizes are those a viewer shows.
+- The orientation, of EXIF or of TIFF, is applied; sizes are those a viewer shows.
 - Transparency is composited on white, as on paper: hidden pixels often hold arbitrary colours.
-- Sixteen-bit grey is divided by 257. Formats without a fixed white (32-bit integers and floats)
-  are scaled by the smallest of 1 (floats only), 255 and 65535 that holds all values, and
-  stretched from minimum to maximum if none does.
-- Of several frames or pages the first is taken.
+  Pixels of GDAL's value of no data are white, too.
+- Samples of more than eight bits are scaled as `dataset.depth` says, see `images.depth`.
+- Of several frames or pages the first is taken. Colour profiles are not looked at.
 
 Each function checks the header against its ``max_pixels`` before anything is decoded. Formats are
-known by the first bytes, see `images.recognition`.
+known by the content, see `images.recognition`.
 """
 
 from __future__ import annotations
@@ -24,22 +23,16 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from lightcluster.errors import ConfigError, ImageError
-from lightcluster.images.recognition import DECODERS, open_header
+from lightcluster.images.depth import Depth, Levels, Samples, choose_levels, span_of, to_rgb
+from lightcluster.images.header import Header, turn
+from lightcluster.images.recognition import read_header
 
-FORMATS = tuple(DECODERS)
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
+"""Of Pillow, in which label maps are read."""
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _DRAFT_MARGIN = 2
 
 COLORS_PER_SIDE = 2
@@ -47,16 +40,44 @@ COLORS_PER_SIDE = 2
 
 
 class ImageRow(NamedTuple):
-    """One image of a manifest; height and width are those of the upright image."""
+    """One image of a manifest; height and width are those of the upright image.
+
+    `levels` are what its samples of more than eight bits are scaled by.
+    """
 
     image_id: str
     path: Path
     height: int
     width: int
+    levels: Levels | None = None
+
+
+class Picture(NamedTuple):
+    """A decoded image, and what is to be known of how it was decoded.
+
+    Attributes
+    ----------
+    rgb : uint8 array, shape (height, width, 3)
+        Upright.
+    levels : Levels or None
+        The samples that became black and white; None of eight bits.
+    span : int
+        Of the 256 levels, over how many the middle 98 % of its samples spread.
+    frames : int
+        Frames or pages of the file.
+    """
+
+    rgb: NDArray[np.uint8]
+    levels: Levels | None
+    span: int
+    frames: int
 
 
 def open_image(
-    source: Path | bytes, max_pixels: int, draft_size: tuple[int, int] | None = None
+    source: Path | bytes,
+    max_pixels: int,
+    draft_size: tuple[int, int] | None = None,
+    depth: Depth = "auto",
 ) -> NDArray[np.uint8]:
     """Decode an image file into eight-bit RGB.
 
@@ -70,6 +91,8 @@ def open_image(
         What the image will be resized to. JPEGs of at least four times that size are then
         decoded at a half, a quarter or an eighth, never below twice ``draft_size``: many times
         faster, and too fine a difference to matter after an antialiased resize.
+    depth : Depth
+        How samples of more than eight bits are scaled, see `images.depth.choose_levels`.
 
     Returns
     -------
@@ -82,21 +105,43 @@ def open_image(
         If the file is missing, empty, no image, too large or damaged. The message does not
         name the file.
     """
-    with _open_header(source, max_pixels) as image:
-        orientation = _orientation(image)
-        try:
-            if draft_size is not None:
-                height, width = (_DRAFT_MARGIN * side for side in draft_size)
-                image.draft(None, (height, width) if orientation >= 5 else (width, height))
-            image.load()
-            rgb = _to_rgb(image)
-        except ImageError:
-            raise
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
-            raise ImageError(f"damaged or truncated image ({error})") from error
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
-    return np.asarray(rgb)
+    with _open_header(source, max_pixels) as header:
+        return _decode(header, draft_size, depth)[0]
+
+
+def examine_image(source: Path | bytes, max_pixels: int, depth: Depth) -> Picture:
+    """Decode an image file, see :func:`open_image`, and tell how."""
+    with _open_header(source, max_pixels) as header:
+        rgb, levels, hidden = _decode(header, None, depth)
+        return Picture(rgb, levels, span_of(rgb, hidden), header.frames())
+
+
+def _decode(
+    header: Header, draft_size: tuple[int, int] | None, depth: Depth
+) -> tuple[NDArray[np.uint8], Levels | None, NDArray[np.bool_] | None]:
+    """Return an upright image, its levels and its hidden pixels."""
+    try:
+        if draft_size is not None and header.draft is not None:
+            height, width = (_DRAFT_MARGIN * side for side in draft_size)
+            header.draft((height, width) if header.orientation >= 5 else (width, height))
+        stored = header.decode()
+        levels = hidden = None
+        if isinstance(stored, Samples):
+            hidden = stored.hidden
+            levels = choose_levels(stored, depth)
+            deep = stored.white is None or stored.white > 255
+            stored = to_rgb(stored, levels)
+            levels = levels if deep else None
+        if draft_size is None and stored.shape[:2] != (header.height, header.width):
+            raise ImageError("damaged or truncated image (of another size than its header says)")
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        raise ImageError(f"damaged or truncated image ({error})") from error
+    upright = turn(stored, header.orientation)
+    if hidden is not None:
+        hidden = turn(hidden, header.orientation)
+    return upright, levels, hidden
 
 
 def open_row(
@@ -117,7 +162,7 @@ def open_row(
                 f"{row.width} when the dataset was indexed; index it again "
                 "(snakemake --forcerun index_dataset)"
             )
-        return open_image(row.path, max_pixels, draft_size)
+        return open_image(row.path, max_pixels, draft_size, row.levels or "auto")
     except ImageError as error:
         raise ImageError(f"{row.path}: {error}") from error
 
@@ -136,9 +181,8 @@ def image_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:
     ImageError
         If the file is missing, empty, no image or has more than ``max_pixels`` pixels.
     """
-    with _open_header(source, max_pixels) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+    with _open_header(source, max_pixels) as header:
+        return header.upright
 
 
 def target_size(
@@ -260,59 +304,10 @@ def _open_file(source: Path | bytes) -> BinaryIO:
 
 
 @contextmanager
-def _open_header(source: Path | bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Give an image whose header is read, and whose size is allowed."""
+def _open_header(source: Path | bytes, max_pixels: int) -> Iterator[Header]:
+    """Give the header of an image whose size is allowed, while its file is open."""
     with _open_file(source) as file:
-        if not file.read(1):
-            raise ImageError("the file is empty")
-        image = open_header(file)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError(f"{width} × {height} pixels; at most {max_pixels} are allowed")
-        yield image
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8, that is still to be applied; 1 if there is none."""
-    if image.format == "TIFF":  # Pillow applies it itself, to the size as well
-        return 1
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a broken EXIF block does not make the picture unusable
-        return 1
-    return orientation if orientation in _UPRIGHT else 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Eight-bit RGB of a decoded image of any mode."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(_scale(np.asarray(image), 65535)).convert("RGB")
-    if image.mode in ("I", "F"):
-        values = np.asarray(image)
-        return Image.fromarray(_scale(values, _white(values))).convert("RGB")
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        paper = Image.new("RGBA", colours.size, "white")
-        return Image.alpha_composite(paper, colours).convert("RGB")
-    return image.convert("RGB")
-
-
-def _white(values: NDArray[np.generic]) -> float | None:
-    """The value that stands for white, or None where no convention fits."""
-    smallest, largest = float(values.min()), float(values.max())
-    if not np.isfinite([smallest, largest]).all():
-        raise ImageError("pixels that are not finite numbers")
-    levels = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
-    return next((level for level in levels if smallest >= 0 and largest <= level), None)
-
-
-def _scale(values: NDArray[np.generic], white: float | None) -> NDArray[np.uint8]:
-    """Linear scaling of [0, white], or else of [minimum, maximum], to 0 … 255."""
-    scaled = values.astype(np.float64)
-    if white is None:
-        scaled -= scaled.min()
-        white = float(scaled.max()) or 1.0
-    return np.rint(scaled * 255 / white).astype(np.uint8)
+        yield read_header(file, max_pixels)
 
 
 def _round_ratio(numerator: int, denominator: int) -> int:

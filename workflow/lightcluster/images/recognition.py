@@ -1,8 +1,8 @@
-"""Which format a file has, by its first bytes, and Pillow's decoder of it.
+"""Which format a file has, by its content alone, and the decoder of it.
 
 Pillow's own ``Image.open`` is not called: it tries all formats that the program around us has
-registered, and refuses large images by a limit that is one for the whole process. Here a file goes
-to one decoder, and limits are the caller's.
+registered, some of which run other programs, and refuses large images by a limit that is one for
+the whole process. Here a file goes to one decoder, and limits are the caller's.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from PIL import (
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
+    TgaImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from lightcluster.errors import ImageError
+from lightcluster.images.header import Header
+from lightcluster.images.jpeg2000 import read_jpeg2000
+from lightcluster.images.netpbm import read_netpbm
+from lightcluster.images.pillow import header_of
+from lightcluster.images.png import read_png
+from lightcluster.images.tga import read_tga
 from lightcluster.paths import require_file
 
-PREFIX = 32
+PREFIX = 64
 """Bytes at the beginning of a file by which its format is known."""
 
-DECODERS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "JPEG": JpegImagePlugin.jpeg_factory,
-    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "AVIF": AvifImagePlugin.AvifImageFile,
-}
+FORMATS = (
+    "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF", "HEIF", "TGA",
+)  # fmt: skip
+"""Formats that are read, as messages list them; HEIF where pillow-heif is installed."""
 
 _MAGIC: dict[bytes, str] = {
     b"BM": "BMP",
@@ -56,6 +56,23 @@ _MAGIC: dict[bytes, str] = {
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
 }
+_DIB = (12, 40, 52, 56, 64, 108, 124)
+"""Lengths of the header with which a BMP without its first 14 bytes begins."""
+
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+_BY_PILLOW: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "DIB": BmpImagePlugin.DibImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "JPEG": JpegImagePlugin.jpeg_factory,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "TGA": TgaImagePlugin.TgaImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+}
 
 
 class NoImageError(ImageError):
@@ -63,7 +80,7 @@ class NoImageError(ImageError):
 
 
 def format_of(prefix: bytes) -> str | None:
-    """Return the format of a file, a key of `DECODERS`; None if it is none of them.
+    """Return the format of a file; None if it is none that is read.
 
     Parameters
     ----------
@@ -75,33 +92,104 @@ def format_of(prefix: bytes) -> str | None:
             return name
     if prefix[:4] == b"RIFF" and prefix[8:12] == b"WEBP":
         return "WEBP"
-    if prefix[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF"
-    if prefix[4:8] == b"ftyp" and b"avif" in prefix[16:]:
-        return "AVIF"
-    if prefix[:1] == b"P" and prefix[1:2] in b"123456f" and prefix[2:3].isspace():
+    if prefix[4:8] == b"ftyp":
+        length = int.from_bytes(prefix[:4], "big")
+        brands = {prefix[8:12], *(prefix[at : at + 4] for at in range(16, min(length, 64), 4))}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        return "HEIF" if brands & _HEIF else None
+    if prefix[:1] == b"P" and prefix[1:2] in b"123456fF" and prefix[2:3].isspace():
         return "PPM"
-    return None
+    if int.from_bytes(prefix[:4], "little") in _DIB:
+        return "DIB"
+    return "TGA" if _is_tga(prefix) else None
 
 
-def open_header(file: BinaryIO) -> ImageFile.ImageFile:
-    """Read the header of an image: its pixels are decoded by its method ``load``.
+def _is_tga(prefix: bytes) -> bool:
+    """Tell whether the first bytes make sense as a header of TGA, which has no mark of its own."""
+    if len(prefix) < 18:
+        return False
+    palette, kind, entry, depth = prefix[1], prefix[2], prefix[7], prefix[16]
+    width = int.from_bytes(prefix[12:14], "little")
+    height = int.from_bytes(prefix[14:16], "little")
+    depths = {1: (8,), 2: (16, 24, 32), 3: (8, 16)}.get(kind & 7, ())
+    return (
+        kind in (1, 2, 3, 9, 10, 11)
+        and palette == (kind & 7 == 1)
+        and depth in depths
+        and (entry in (16, 24, 32) if palette else entry in (0, 16, 24, 32))
+        and width > 0
+        and height > 0
+        and prefix[17] & 0xC0 == 0
+    )
+
+
+def read_header(file: BinaryIO, max_pixels: int) -> Header:
+    """Read the header of an image.
 
     Raises
     ------
-    NoImageError
-        If it is none.
+    ImageError
+        If it is no image, has more than `max_pixels` pixels, or is of a layout that is not read.
     """
     file.seek(0)
-    found = format_of(file.read(PREFIX))
-    no_image = f"not an image in a format among {', '.join(DECODERS)}"
+    prefix = file.read(PREFIX)
+    if not prefix:
+        raise ImageError("the file is empty")
+    header = _read(_recognised(prefix), file, max_pixels)
+    height, width = header.height, header.width
+    if height * width > max_pixels:
+        raise ImageError(f"{width} × {height} pixels; at most {max_pixels} are allowed")
+    if height * width < 1:
+        raise ImageError(f"{width} × {height} pixels: there is none")
+    return header
+
+
+def _recognised(prefix: bytes) -> str:
+    found = format_of(prefix)
     if found is None:
-        raise NoImageError(no_image)
+        raise NoImageError(f"not an image in a format among {', '.join(FORMATS)}")
+    return found
+
+
+def _read(found: str, file: BinaryIO, max_pixels: int) -> Header:
+    if found == "TIFF":
+        from lightcluster.images.tiff import read_tiff  # half a second that others need not wait
+
+        return read_tiff(file, max_pixels)
+    image = _open(_open_heif if found == "HEIF" else _BY_PILLOW[found], found, file)
+    if image.width * image.height > max_pixels:  # refused; further headers need not be read
+        return header_of(image)
+    further = {
+        "PNG": read_png, "PPM": read_netpbm, "JPEG2000": read_jpeg2000, "TGA": read_tga,
+    }  # fmt: skip
+    return further[found](image, file) if found in further else header_of(image)
+
+
+def _open_heif(file: BinaryIO) -> ImageFile.ImageFile:
+    """Open HEIC without registering it with Pillow for the whole process."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise ImageError(
+            "HEIC, which needs pillow-heif: pip install 'lightcluster[heic]', or pillow-heif"
+        ) from None
+    return HeifImageFile(file)  # type: ignore[no-untyped-call]
+
+
+def _open(
+    decoder: Callable[[BinaryIO], ImageFile.ImageFile], found: str, file: BinaryIO
+) -> ImageFile.ImageFile:
     file.seek(0)
     try:
-        return DECODERS[found](file)
+        return decoder(file)
+    except ImageError:
+        raise
     except Exception as error:  # header parsers raise whatever a damaged file leads them to
-        raise NoImageError(f"{no_image}: its header of {found} is damaged ({error})") from error
+        raise NoImageError(
+            f"not an image in a format among {', '.join(FORMATS)}: as {found}, its header is "
+            f"damaged or of a kind that is not read ({error})"
+        ) from error
 
 
 @contextmanager
@@ -113,7 +201,11 @@ def open_plain(path: Path) -> Iterator[ImageFile.ImageFile]:
     OSError
         If the file cannot be opened.
     NoImageError
-        If it is none.
+        If it is none that Pillow decodes.
     """
     with require_file(path).open("rb") as file:
-        yield open_header(file)
+        found = _recognised(file.read(PREFIX))
+        decoders = {**_BY_PILLOW, "TIFF": TiffImagePlugin.TiffImageFile}
+        if found not in decoders:
+            raise NoImageError(f"{found} is not read here")
+        yield _open(decoders[found], found, file)

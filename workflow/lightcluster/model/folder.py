@@ -56,7 +56,7 @@ ARRAYS = {
 """Files of arrays, and what is kept of those that the steps of the fit wrote."""
 
 _PLACES: dict[str, Any] = {
-    "dataset": set(DatasetSettings.model_fields) - {"max_pixels"},
+    "dataset": set(DatasetSettings.model_fields) - {"max_pixels", "depth"},
     "report": True,
     "fit": True,
 }

@@ -6,7 +6,6 @@ byte for byte as in the run (on the same kind of device).
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -23,11 +22,16 @@ from lightcluster.datasets.listing import Entry, count_shards, list_paths, split
 from lightcluster.datasets.manifest import (
     Rejection,
     Row,
+    count_rejected,
     gather_manifest,
+    gather_rejected,
     index_entries,
+    passed_over,
     read_manifest,
     write_rows,
 )
+from lightcluster.datasets.others import count_others
+from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import DatasetError
 from lightcluster.files import explaining, replacing
 from lightcluster.locks import Lock
@@ -89,7 +93,8 @@ def segment(
     fitted = open_model(folder)
     given = [Path(path) for path in paths]
     _check_output(output, given)
-    entries = list_paths(given)
+    others: list[str] = []
+    entries = list_paths(given, others)
     log.info("%d images, model of run %s of %s", len(entries), fitted.run, fitted.dataset)
     set_threads(1)
     lock = Lock(output / LOCK)
@@ -101,7 +106,7 @@ def segment(
             )
         try:
             _segment_entries(
-                entries, fitted, folder, output,
+                entries, others, fitted, folder, output,
                 device=device, threads=threads, batch_size=batch_size,
             )  # fmt: skip
         finally:
@@ -110,8 +115,8 @@ def segment(
 
 
 def _segment_entries(
-    entries: list[Entry], fitted: Model, folder: Path, output: Path, *, device: str, threads: int,
-    batch_size: int,
+    entries: list[Entry], others: list[str], fitted: Model, folder: Path, output: Path, *,
+    device: str, threads: int, batch_size: int,
 ) -> None:  # fmt: skip
     """Do all that `segment` does, in a folder that is held."""
     shards = split_shards(entries, count_shards(len(entries), "auto"))
@@ -122,13 +127,15 @@ def _segment_entries(
         work = Path(name)
         for shard, members in enumerate(shards):
             rows, rejections = index_entries(
-                members, None, ignore=255, max_pixels=fitted.config.dataset.max_pixels
-            )
+                members, None, ignore=255, max_pixels=fitted.config.dataset.max_pixels,
+                depth=fitted.config.dataset.depth,
+            )  # fmt: skip
             write_rows(work / f"manifest/{shard:04d}.csv", rows, Row)
             write_rows(work / f"manifest/{shard:04d}.rejected.csv", rejections, Rejection)
         rejected = output / "rejected.csv"
+        gather_rejected(work / "manifest", len(shards), rejected, count_others(others))
         try:
-            gather_manifest(work / "manifest", len(shards), work / "manifest.csv", rejected)
+            gather_manifest(work / "manifest", len(shards), work / "manifest.csv")
         except DatasetError:
             raise DatasetError(f"no image can be used; {rejected} says why") from None
         for shard in range(len(shards)):
@@ -179,12 +186,12 @@ def _segment_shard(
 
 def describe(output: Path) -> Iterator[str]:
     """Yield the lines that tell what `segment` wrote and where."""
-    images = len(read_manifest(output / "manifest.csv"))
-    with (output / "rejected.csv").open(newline="", encoding="utf-8") as file:
-        rejected = sum(1 for _ in csv.DictReader(file))
-    yield f"{images} images are segmented."
-    if rejected:
+    rows = read_manifest(output / "manifest.csv")
+    yield f"{len(rows)} images are segmented."
+    if rejected := count_rejected(output / "rejected.csv"):
         yield f"  {rejected} could not be used: {output / 'rejected.csv'}"
+    yield from (f"  {line}" for line in passed_over(output / "rejected.csv"))
+    yield from (f"  {remark.text}" for remark in remarks(rows))
     yield f"  segmentations  {output / 'segmentation'}/"
     yield f"  binary masks   {output / 'masks'}/"
     yield f"  report         {output / 'report' / 'index.html'}"

@@ -1,0 +1,743 @@
+"""TIFF, PNG and others of every depth and layout, against arrays worked out by hand."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from lightcluster.errors import ImageError
+from lightcluster.features.images import examine_image, image_size, open_image
+from lightcluster.images.depth import Levels, Samples, choose_levels, span_of, to_rgb
+from lightcluster.images.tiff import jpeg_size
+
+LIMIT = 10**6
+G = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
+RGB = np.dstack([G, G[:, ::-1], G])
+GREY = np.dstack([G] * 3)
+
+
+def assert_reads(path: Path, expected: np.ndarray, tolerance: int = 0, **settings) -> None:
+    found = open_image(path, LIMIT, **settings)
+    assert found.dtype == np.uint8
+    assert found.shape == expected.shape == (*image_size(path, LIMIT), 3)
+    assert np.abs(found.astype(int) - expected).max() <= tolerance
+
+
+def assert_refused(path: Path, reason: str) -> None:
+    for source in (path, path.read_bytes()):
+        with pytest.raises(ImageError, match=reason):
+            open_image(source, LIMIT)
+
+
+def on_white(colors: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Colours from 0 to 255 composited on white paper, opacity from 0 to 1."""
+    return np.rint(colors * opacity[..., None] + 255 * (1 - opacity[..., None]))
+
+
+# ---- TIFF: the matrix ------------------------------------------------------------------------
+
+WHITES = {"u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits", "lerc"])
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", list(WHITES))
+def test_every_layout_of_tiff(dtype, channels, planar, tile, compression, tmp_path):
+    if channels == 1 and planar == "separate":
+        pytest.skip("one channel is one plane")
+    if compression == "lerc" and dtype == "f2":
+        pytest.skip("LERC knows no half precision")
+    eight = GREY if channels == 1 else RGB
+    stored = eight.astype("f8") / 255 * WHITES[dtype]
+    if dtype[0] == "u":
+        stored = np.rint(stored)
+    stored = stored.astype(dtype)[..., :channels]
+    if channels == 1:
+        stored = stored[..., 0]
+    elif planar == "separate":
+        stored = stored.transpose(2, 0, 1).copy()
+    big = dtype == "u2" or compression == "lzw"
+    order = ">" if (big or tile) and compression != "lerc" else "<"
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb" if channels == 3 else "minisblack",
+        planarconfig=planar if channels == 3 else None, tile=tile, compression=compression,
+        rowsperstrip=None if tile else 7, bigtiff=big, byteorder=order,
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", eight)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_predictors(dtype, planar, tmp_path):
+    stored = (RGB.astype("f8") / 255 * WHITES[dtype]).astype(dtype)
+    stored = stored if planar == "contig" else stored.transpose(2, 0, 1).copy()
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, compression="zlib",
+        predictor=True,
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", RGB)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", ["tif", "png", "pgm"])
+def test_fewer_bits_in_a_container_of_sixteen(bits, suffix, tmp_path):
+    stored = G.astype("u2") * 2 ** (bits - 8)
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "pgm":
+        path.write_bytes(b"P5 256 64 65535\n" + stored.astype(">u2").tobytes())
+    elif suffix == "tif":
+        tifffile.imwrite(path, stored, photometric="minisblack")
+    else:
+        Image.fromarray(stored).save(path)
+    white = 2**bits - 1
+    expected = np.rint(stored * 255.0 / white)
+    assert np.abs(expected - G).max() <= 1
+    assert_reads(path, np.dstack([expected] * 3))
+    assert_reads(path, np.dstack([expected] * 3), depth=bits)
+    assert_reads(path, np.dstack([np.rint(stored * 255.0 / 65535)] * 3), depth="full")
+    assert_reads(path, GREY, depth="stretch")
+    picture = examine_image(path, LIMIT, "auto")
+    assert picture.levels == Levels(0, white)
+    assert_reads(
+        path, np.dstack([np.minimum(stored, 255)] * 3), depth=picture.levels._replace(white=255)
+    )
+
+
+def pack(samples: np.ndarray, bits: int) -> bytes:
+    """Rows of samples bit after bit, the highest first, each row filled up to whole bytes."""
+    rows = samples.reshape(samples.shape[0], -1)
+    every = (rows[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    return np.packbits(every.reshape(rows.shape[0], -1).astype(np.uint8), axis=1).tobytes()
+
+
+def raw_tiff(path: Path, width: int, height: int, data: bytes, tags: dict[int, tuple]) -> None:
+    """A TIFF of one strip with any tags: number to (type 2, 3, 4 or 12, values)."""
+    sizes = {2: "s", 3: "H", 4: "I", 12: "d"}
+    tags = {
+        256: (4, [width]), 257: (4, [height]), 259: (3, [1]), 273: (4, [8]), 278: (4, [height]),
+        279: (4, [len(data)]), **tags,
+    }  # fmt: skip
+    place = 8 + len(data) + len(data) % 2
+    body, entries = b"", b""
+    start = place + 2 + 12 * len(tags) + 4
+    for number, (kind, values) in sorted(tags.items()):
+        packed = values if kind == 2 else struct.pack(f"<{len(values)}{sizes[kind]}", *values)
+        if len(packed) > 4:
+            where = struct.pack("<I", start + len(body))
+            body += packed + b"\0" * (len(packed) % 2)
+        else:
+            where = packed.ljust(4, b"\0")
+        entries += struct.pack("<HHI", number, kind, len(values)) + where
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", place) + data + b"\0" * (len(data) % 2)
+        + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0" + body
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", range(1, 25))
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_declared_bits_are_scaled_by_their_own_maximum(bits, photometric, tmp_path):
+    white = 2**bits - 1
+    samples = np.rint(np.linspace(0, white, 256)).astype(np.int64)[None].repeat(5, axis=0)
+    data = pack(samples, bits)
+    if bits == 16:  # samples of whole bytes are in the order of the file
+        data = samples.astype("<u2").tobytes()
+    elif bits == 24:
+        data = samples.astype("<u4").view("u1").reshape(5, -1, 4)[..., :3].tobytes()
+    raw_tiff(
+        tmp_path / "a.tif", 256, 5, data,
+        {258: (3, [bits]), 262: (3, [photometric]), 277: (3, [1])},
+    )  # fmt: skip
+    expected = np.rint(samples * 255 / white)
+    expected = 255 - expected if photometric == 0 else expected
+    assert_reads(tmp_path / "a.tif", np.dstack([expected] * 3), tolerance=bits > 8)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_rgb_of_declared_bits(bits, tmp_path):
+    white = 2**bits - 1
+    samples = np.rint(RGB.astype(float) / 255 * white).astype(np.int64)
+    raw_tiff(
+        tmp_path / "a.tif", 256, 64, pack(samples, bits),
+        {258: (3, [bits] * 3), 262: (3, [2]), 277: (3, [3])},
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", RGB)
+    dark = samples // 64
+    raw_tiff(
+        tmp_path / "a.tif", 256, 64, pack(dark, bits),
+        {258: (3, [bits] * 3), 262: (3, [2]), 277: (3, [3])},
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", np.rint(dark * 255 / white))  # stays dark: it is declared
+    assert open_image(tmp_path / "a.tif", LIMIT, depth="stretch").max() == 255
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u4", "u8"])
+def test_wide_and_signed_numbers_spread_over_their_range(dtype, tmp_path):
+    info = np.iinfo(dtype)
+    step = (int(info.max) - int(info.min)) // 255
+    stored = (np.arange(256, dtype=object) * step + int(info.min)).astype(dtype)[None].repeat(9, 0)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack")
+    assert_reads(tmp_path / "a.tif", GREY[:9])
+    assert_reads(tmp_path / "a.tif", GREY[:9], depth="full")
+    few = np.arange(256).astype("i2" if dtype == "i1" else dtype)[None]
+    tifffile.imwrite(tmp_path / "a.tif", few, photometric="minisblack")
+    assert_reads(tmp_path / "a.tif", GREY[:1])
+
+
+@pytest.mark.parametrize(
+    ("values", "black", "white"),
+    [
+        ([0, 0.5, 1], 0, 1), ([0, 0.1], 0, 1), ([0, 3, 200], 0, 255), ([0, 900], 0, 1023),
+        ([0, 4000], 0, 4095), ([0, 60000], 0, 65535), ([-0.01, 1.02], -0.01, 1.02),
+        ([0, 1.5], 0, 1.5), ([0, 1e9], 0, 1e9), ([-5, 5], -5, 5), ([7e5, 7e5], 7e5, 7e5),
+    ],
+)  # fmt: skip
+def test_floating_point_numbers(values, black, white):
+    samples = Samples(np.array([values], np.float64), None)
+    levels = choose_levels(samples, "auto")
+    assert levels == (black, white)
+    grey = np.array(values)
+    expected = np.rint((grey - black) / ((white - black) or 1) * 255)
+    assert to_rgb(samples, levels)[0, :, 0].tolist() == expected.tolist()
+
+
+def test_what_is_dark_stays_dark_where_one_depth_is_set(tmp_path):
+    for name, factor in (("dark", 1), ("bright", 16)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", G.astype("u2") * factor)
+    found = [open_image(tmp_path / f"{name}.tif", LIMIT, depth=12) for name in ("dark", "bright")]
+    assert (found[0].max(), found[1].max()) == (16, 254)
+
+
+# ---- TIFF: what is not there, or transparent --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [("f4", "-9999"), ("f4", "nan"), ("f8", "-3.4028234663852886e+38"), ("f4", "1e38"),
+     ("f4", "-3.4028234663852886e+38"), ("i2", "-9999"), ("u2", "65535"), ("u1", "7"),
+     ("f2", "-32768")],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nodata_is_white_and_stretches_nothing(dtype, nodata, channels, tmp_path):
+    eight = (GREY if channels == 1 else RGB)[..., :channels].astype("f8")
+    stored = eight.astype(dtype)
+    stored[stored == 7] = 8
+    expected = np.where(eight == 7, 8, eight)
+    with np.errstate(over="ignore"):
+        stored[:5, :9] = np.array(float(nodata)).astype(dtype)
+    expected[:5, :9] = 255
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored if channels == 3 else stored[..., 0],
+        photometric="rgb" if channels == 3 else "minisblack",
+        extratags=[(42113, 2, 0, nodata, True)],
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", np.broadcast_to(expected, (64, 256, 3)))
+
+
+def test_nodata_of_one_band_alone_hides_nothing(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", RGB, photometric="rgb", extratags=[(42113, 2, 0, "0", True)]
+    )
+    assert_reads(tmp_path / "a.tif", RGB)
+
+
+def test_nodata_that_is_no_number(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", G, extratags=[(42113, 2, 0, "none", True)])
+    assert_refused(tmp_path / "a.tif", "GDAL_NODATA = 'none'")
+
+
+def test_not_a_number_without_a_word_of_it(tmp_path):
+    values = G.astype("f4")
+    values[3, 3] = np.inf
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    assert_refused(tmp_path / "a.tif", "not finite")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_extra_samples_of_tiff(channels, kind, planar, dtype, tmp_path):
+    eight = (GREY if channels == 1 else RGB)[..., :channels]
+    opacity = np.linspace(0, 1, 64)[:, None].repeat(256, axis=1)
+    opacity = np.rint(opacity * 255) / 255
+    colors = eight / 255
+    if kind == "assocalpha":
+        colors = colors * opacity[..., None]
+    stored = np.concatenate([colors, opacity[..., None]], axis=-1) * WHITES[dtype]
+    if dtype[0] == "u":
+        stored = np.rint(stored)
+    stored = stored.astype(dtype)
+    if planar == "separate":
+        stored = stored.transpose(2, 0, 1).copy()
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb" if channels == 3 else "minisblack",
+        planarconfig=planar, extrasamples=[kind],
+    )  # fmt: skip
+    if kind == "unspecified" and channels == 1:
+        assert_refused(tmp_path / "a.tif", "2 bands of .* bits, MinIsBlack")
+        return
+    expected = on_white(eight, opacity) if kind != "unspecified" else eight
+    assert_reads(tmp_path / "a.tif", np.broadcast_to(expected, (64, 256, 3)), tolerance=1)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_bands_without_a_meaning_are_refused_by_their_layout(dtype, tmp_path):
+    for count in (2, 4, 5):
+        for planar in ("contig", "separate"):
+            shape = (64, 256, count) if planar == "contig" else (count, 64, 256)
+            tifffile.imwrite(
+                tmp_path / "a.tif", np.zeros(shape, dtype), photometric="minisblack",
+                planarconfig=planar,
+            )  # fmt: skip
+            assert_refused(
+                tmp_path / "a.tif", f"{count} bands of {8 * int(dtype[1])} bits, MinIsBl"
+            )
+
+
+def test_rgb_and_infrared(tmp_path):
+    stored = np.dstack([RGB, G, G])
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["unspecified"] * 2
+    )
+    assert_reads(tmp_path / "a.tif", RGB)
+
+
+# ---- TIFF: photometric interpretations --------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("deep", [True, False])
+def test_palettes(bits, deep, tmp_path):
+    count = 2**bits
+    palette = np.random.default_rng(bits).integers(0, 256, (3, count)).astype(np.uint16)
+    palette[:, 0] = 255
+    indices = np.random.default_rng(0).integers(0, count, (7, 11))
+    data = indices.astype("<u2").tobytes() if bits == 16 else pack(indices, bits)
+    raw_tiff(
+        tmp_path / "a.tif", 11, 7, data,
+        {258: (3, [bits]), 262: (3, [3]), 277: (3, [1]),
+         320: (3, (palette * (257 if deep else 1)).ravel().tolist())},
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", palette.T[indices])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_cmyk(dtype, planar, tmp_path):
+    inks = np.dstack([RGB, np.full_like(G, 51)]).astype("f8")
+    expected = (255 - inks[..., :3]) * (255 - inks[..., 3:]) / 255
+    stored = np.rint(inks / 255 * WHITES[dtype]).astype(dtype)
+    stored = stored if planar == "contig" else stored.transpose(2, 0, 1).copy()
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="separated", planarconfig=planar)
+    assert_reads(tmp_path / "a.tif", expected, tolerance=1)
+
+
+def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
+    """CIELab under D50 to sRGB, by the formulas, adapted by Bradford's matrix."""
+    y = (lab[..., 0] + 16) / 116
+    f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
+    white = [0.9642, 1.0, 0.8249]
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * white
+    to_linear = np.array(
+        [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540],
+         [0.0719453, -0.2289914, 1.4052427]]
+    )  # fmt: skip
+    linear = np.clip(xyz @ to_linear.T, 0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return srgb * 255
+
+
+@pytest.mark.parametrize(("photometric", "bits"), [(8, 8), (9, 8), (8, 16), (9, 16)])
+def test_lab(photometric, bits, tmp_path):
+    lab = np.stack(
+        np.broadcast_arrays(
+            np.linspace(20, 90, 8)[:, None], np.linspace(-15, 15, 5)[None], np.full((1, 1), 10.0)
+        ),
+        axis=-1,
+    )
+    stored = lab.copy()
+    stored[..., 0] *= (2**bits - 1) / 100
+    stored[..., 1:] = stored[..., 1:] * 2 ** (bits - 8) + (photometric == 9) * 2 ** (bits - 1)
+    stored = np.rint(stored).astype(np.int64) % 2**bits
+    data = stored.astype("<u2" if bits == 16 else "u1").tobytes()
+    raw_tiff(
+        tmp_path / "a.tif", 5, 8, data,
+        {258: (3, [bits] * 3), 262: (3, [photometric]), 277: (3, [3])},
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", np.rint(lab_to_srgb(lab)), tolerance=3)
+
+
+@pytest.mark.parametrize("subsampling", [None, (1, 1), (2, 2), (2, 1)])
+def test_ycbcr(subsampling, tmp_path):
+    smooth = np.array(Image.fromarray(RGB[:, :64]).resize((64, 64)))
+    tifffile.imwrite(
+        tmp_path / "a.tif", smooth, photometric="rgb",
+        compression="jpeg", compressionargs={"level": 98}, subsampling=subsampling,
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", smooth, tolerance=12)
+
+
+def test_ycbcr_that_is_not_a_jpeg_is_converted(tmp_path):
+    flat = np.zeros((8, 8, 3), np.uint8) + np.array([76, 85, 255], np.uint8)  # red
+    raw_tiff(
+        tmp_path / "a.tif", 8, 8, flat.tobytes(),
+        {258: (3, [8] * 3), 262: (3, [6]), 277: (3, [3]), 530: (3, [1, 1])},
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", np.full((8, 8, 3), (254, 0, 0)), tolerance=2)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({262: (3, [4])}, "mask"),
+        ({262: (3, [32803])}, "CFA"),
+        ({262: (3, [34892])}, "LinearRaw"),
+        ({262: (3, [32844])}, "interpretation LOGL"),
+        ({262: (3, [777])}, "interpretation 777"),
+        ({262: (3, [3])}, "palette that does not fit"),
+        ({262: (3, [2])}, "1 samples a pixel, too few for RGB"),
+        ({262: (3, [5]), 277: (3, [4]), 332: (3, [2])}, "inks other than CMYK"),
+        ({259: (3, [32909])}, "compression PIXARLOG"),
+        ({259: (3, [34661])}, "compression JBIG"),
+        ({259: (3, [999])}, "compression 999"),
+        ({339: (3, [6])}, "8 bits in the format|complex"),
+        ({50706: (4, [1])}, "raw data"),
+        ({32997: (4, [3])}, "volume of 3 slices"),
+        ({279: (4, [0])}, "missing"),
+        ({273: (4, [10**6])}, "missing"),
+        ({259: (3, [8]), 279: (4, [10**6])}, "beyond the file"),
+        ({277: (3, [3]), 262: (3, [2]), 258: (3, [5, 6, 5])}, "different depths"),
+        ({322: (4, [2**31]), 323: (4, [2**31]), 324: (4, [8]), 325: (4, [64])}, "tiles of"),
+        ({256: (4, [0])}, "without a pixel"),
+        ({256: (4, [10**5]), 257: (4, [10**5])}, "100000 × 100000 pixels; at most"),
+    ],
+)
+def test_layouts_that_are_refused_by_name(tags, reason, tmp_path):
+    base = {258: (3, [8]), 262: (3, [1]), 277: (3, [1])}
+    raw_tiff(tmp_path / "a.tif", 8, 8, bytes(64 * 3), {**base, **tags})
+    assert_refused(tmp_path / "a.tif", reason)
+
+
+@pytest.mark.parametrize("dtype", ["c8", "c16"])
+def test_complex_numbers_are_refused(dtype, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((4, 5), dtype))
+    assert_refused(tmp_path / "a.tif", "complex")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_orientation_of_tiff(orientation, dtype, tmp_path):
+    upright = RGB[:24, :200:5]
+    turned = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.swapaxes(0, 1), 6: np.rot90(upright), 7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    stored = (turned.astype("u4") * (WHITES[dtype] // 255)).astype(dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb",
+        extratags=[(274, 3, 1, orientation, True)],
+    )  # fmt: skip
+    assert_reads(tmp_path / "a.tif", upright)
+
+
+def test_of_several_pages_the_first_is_taken(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in (RGB, RGB[::2], 255 - RGB):
+            writer.write(page, photometric="rgb")
+    assert_reads(tmp_path / "a.tif", RGB)
+    assert examine_image(tmp_path / "a.tif", LIMIT, "auto").frames == 3
+
+
+def test_a_jpeg_that_is_larger_than_its_strip_is_not_decoded(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", compression="jpeg")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    start = content.find(b"\xff\xc0")
+    assert jpeg_size(bytes(content[content.find(b"\xff\xd8") :])) == (64, 256)
+    content[start + 5 : start + 9] = struct.pack(">HH", 65000, 65000)
+    (tmp_path / "a.tif").write_bytes(content)
+    assert_refused(tmp_path / "a.tif", "JPEG of 65000 × 65000 pixels in a smaller place")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits", "lerc", "jpeg"])
+@pytest.mark.parametrize("tile", [None, (32, 32)])
+def test_a_damaged_tiff_is_refused_or_read_but_never_a_crash(compression, tile, tmp_path):
+    noise = np.random.default_rng(0)
+    stored = noise.integers(0, 256, (64, 256, 3), np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb", compression=compression, tile=tile
+    )
+    whole = (tmp_path / "a.tif").read_bytes()
+    for share in (0.01, 0.1, 0.5, 0.9, 0.99):
+        with pytest.raises(ImageError):
+            open_image(whole[: int(len(whole) * share)], LIMIT)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in noise.integers(0, len(whole), 8):
+            damaged[place] = noise.integers(0, 256)
+        try:
+            open_image(bytes(damaged), LIMIT)
+        except ImageError:
+            continue
+
+
+# ---- PNG -------------------------------------------------------------------------------------
+
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+          (0, 1, 1, 2)]  # fmt: skip
+
+
+def write_png(
+    path: Path, samples: np.ndarray, bits: int, kind: int, chunks=(), interlaced=False, after=()
+) -> None:
+    """A PNG of any depth and colour type, row filters none; samples [height, width, channels]."""
+
+    def rows(part: np.ndarray) -> bytes:
+        if not part.size:
+            return b""
+        if bits == 16:
+            lines = [row.astype(">u2").tobytes() for row in part]
+        else:
+            lines = [pack(row.reshape(1, -1).astype(np.int64), bits) for row in part]
+        return b"".join(b"\0" + line for line in lines)
+
+    parts = [(0, 0, 1, 1)] if not interlaced else PASSES
+    data = b"".join(rows(samples[y::down, x::right]) for x, y, right, down in parts)
+    header = struct.pack(
+        ">IIBBBBB", samples.shape[1], samples.shape[0], bits, kind, 0, 0, int(interlaced)
+    )
+    contents = b"\x89PNG\r\n\x1a\n"
+    order = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(data)), *after, (b"IEND", b"")]
+    for name, content in order:
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        contents += struct.pack(">I", len(content)) + name + content + checksum
+    path.write_bytes(contents)
+
+
+DEPTHS = [(kind, bits) for kind, depths in
+          {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}.items()
+          for bits in depths]  # fmt: skip
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "bits"), DEPTHS)
+def test_every_layout_of_png(kind, bits, interlaced, transparent, tmp_path):
+    if transparent and kind in (4, 6):
+        pytest.skip("opacity is a channel already")
+    white, noise = 2**bits - 1, np.random.default_rng(kind + bits)
+    samples = noise.integers(0, white + 1, (13, 17, CHANNELS[kind]))
+    samples[0, :2], samples[1, 0] = white, samples[5, 5]
+    samples[2:4, 3:6] = samples[5, 5]
+    chunks = []
+    if kind == 3:
+        palette = noise.integers(0, 256, (white + 1, 3))
+        chunks.append((b"PLTE", palette.astype("u1").tobytes()))
+        expected = palette[samples[..., 0]].astype(float)
+        if transparent:
+            opacity = noise.integers(0, 256, white + 1)
+            chunks.append((b"tRNS", opacity.astype("u1").tobytes()))
+            expected = on_white(expected, opacity[samples[..., 0]] / 255)
+    else:
+        count = 3 if kind in (2, 6) else 1
+        expected = np.rint(samples[..., :count] * 255 / white)
+        if kind in (4, 6):
+            exact = samples[..., :count] * 255 / white
+            expected = on_white(exact, samples[..., count] / white)
+        if transparent:
+            key = samples[5, 5]
+            chunks.append((b"tRNS", key.astype(">u2").tobytes()))
+            expected[(samples == key).all(axis=-1)] = 255
+    write_png(tmp_path / "a.png", samples, bits, kind, chunks, interlaced)
+    tolerance = 1 if kind in (4, 6) or (kind == 3 and transparent) else 0
+    assert_reads(tmp_path / "a.png", np.broadcast_to(expected, (13, 17, 3)), tolerance)
+
+
+def test_the_transparent_colour_does_not_count_for_the_depth(tmp_path):
+    samples = (G[..., None].astype("u2") * 16).astype(np.int64)
+    samples[:9] = 65535
+    write_png(tmp_path / "a.png", samples, 16, 0, [(b"tRNS", b"\xff\xff")])
+    expected = GREY.astype(float) * 16 * 255 / 4095
+    expected[:9] = 255
+    assert_reads(tmp_path / "a.png", np.rint(expected))
+
+
+@pytest.mark.parametrize("where", ["chunks", "after"])
+def test_the_orientation_of_a_png_wherever_it_stands(where, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    samples = np.rot90(RGB[:20, :33]).astype(np.int64)
+    write_png(tmp_path / "a.png", samples, 8, 2, **{where: [(b"eXIf", content)]})
+    assert image_size(tmp_path / "a.png", LIMIT) == (20, 33)
+    assert_reads(tmp_path / "a.png", RGB[:20, :33])
+
+
+def test_a_damaged_png_of_sixteen_bits(tmp_path):
+    noise = np.random.default_rng(0)
+    write_png(tmp_path / "a.png", noise.integers(0, 65536, (40, 50, 3)), 16, 2)
+    whole = (tmp_path / "a.png").read_bytes()
+    for length in range(34, len(whole) - 16, 997):
+        with pytest.raises(ImageError):
+            open_image(whole[:length], LIMIT)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[noise.integers(34, len(whole) - 16)] ^= 1 << noise.integers(0, 8)
+        with pytest.raises(ImageError):
+            open_image(bytes(damaged), LIMIT)
+
+
+def test_damaged_pixels_are_not_hidden_by_the_search_for_an_orientation(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    whole = bytearray((tmp_path / "a.png").read_bytes())
+    whole[len(whole) // 2] ^= 255
+    assert_refused_bytes(bytes(whole))
+
+
+def assert_refused_bytes(content: bytes) -> None:
+    with pytest.raises(ImageError):
+        open_image(content, LIMIT)
+
+
+# ---- others ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("largest", [100, 255, 1000, 1023, 4095, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+def test_netpbm_is_scaled_by_what_it_declares(channels, largest, plain, tmp_path):
+    stored = np.rint(RGB[:3, :, :channels] / 255.0 * largest).astype(np.int64)
+    mark = {(1, False): "P5", (3, False): "P6", (1, True): "P2", (3, True): "P3"}[channels, plain]
+    head = f"{mark}\n# noted\n256 3\n{largest}\n".encode()
+    body = stored.astype(">u2" if largest > 255 else "u1").tobytes()
+    text = "\n".join(" ".join(map(str, row.ravel())) for row in stored).encode()
+    (tmp_path / "a.ppm").write_bytes(head + (text if plain else body))
+    expected = np.rint(stored * 255 / largest)
+    assert_reads(tmp_path / "a.ppm", np.broadcast_to(expected, (3, 256, 3)), tolerance=1)
+    if largest == 4095 and not plain:  # declared, so that what is dark stays dark
+        (tmp_path / "a.ppm").write_bytes(head + (stored // 64).astype(">u2").tobytes())
+        assert open_image(tmp_path / "a.ppm", LIMIT).max() == 4
+        (tmp_path / "a.ppm").write_bytes((head + body)[:-1])
+        assert_refused(tmp_path / "a.ppm", "truncated")
+
+
+def test_pfm(tmp_path):
+    grey = np.linspace(0, 1, 60, dtype="<f4").reshape(6, 10)
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n10 6\n-1.0\n" + grey[::-1].tobytes())
+    assert_reads(tmp_path / "a.pfm", np.dstack([np.rint(grey * 255)] * 3))
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("container", ["jp2", "j2k"])
+def test_deep_jpeg2000(bits, channels, container, tmp_path):
+    import imagecodecs
+
+    eight = np.dstack([RGB, np.full_like(G, 255)])[:40, :60, :channels]
+    eight[0, 0] = 255  # or sixteen bits would be taken for fewer
+    stored = np.rint(eight.astype(float) / 255 * (2**bits - 1)).astype("u2")
+    (tmp_path / f"a.{container}").write_bytes(
+        imagecodecs.jpeg2k_encode(
+            stored if channels > 1 else stored[..., 0], level=0, bitspersample=bits,
+            codecformat=container, reversible=True,
+        )
+    )  # fmt: skip
+    expected = np.broadcast_to(eight[..., :1], (40, 60, 3)) if channels == 1 else eight[..., :3]
+    assert_reads(tmp_path / f"a.{container}", expected)
+
+
+@pytest.mark.parametrize(
+    ("top", "right"), [(False, False), (False, True), (True, False), (True, True)]
+)
+@pytest.mark.parametrize("depth", [24, 32])
+def test_tga_in_every_orientation(top, right, depth, tmp_path):
+    picture = RGB[:20, :33]
+    stored = picture[:: 1 if top else -1, :: -1 if right else 1, ::-1]
+    flags = 0x20 * top + 0x10 * right
+    if depth == 32:
+        stored = np.dstack([stored, np.zeros(stored.shape[:2], "u1")])  # no opacity is declared
+    header = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 33, 20, depth, flags)
+    (tmp_path / "a.tga").write_bytes(header + stored.tobytes())
+    assert_reads(tmp_path / "a.tga", picture)
+    if depth == 32:
+        stored[..., 3] = 255
+        stored[0, 0, 3] = 0
+        header = header[:-1] + bytes([flags + 8])
+        (tmp_path / "a.tga").write_bytes(header + stored.tobytes())
+        found = open_image(tmp_path / "a.tga", LIMIT)
+        assert (found != picture).any(axis=-1).sum() <= 1
+
+
+def test_modes_of_pillow_with_transparency(tmp_path):
+    half = Image.fromarray(np.dstack([RGB, np.full_like(G, 128)]))
+    expected = np.rint(RGB * (128 / 255) + 255 * (127 / 255))
+    for name, options in (("a.webp", {"lossless": True, "exact": True}), ("a.tiff", {}),
+                          ("a.png", {}), ("a.tga", {}), ("a.avif", {"quality": 100}),
+                          ("a.jp2", {})):  # fmt: skip
+        half.save(tmp_path / name, **options)
+        assert_reads(tmp_path / name, expected, tolerance=4 if "avif" in name else 1)
+
+
+def test_cmyk_jpegs_of_adobe(tmp_path):
+    inks = np.dstack([RGB, np.full_like(G, 51)])
+    Image.fromarray(inks, "CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    expected = (255.0 - inks[..., :3]) * (255 - 51) / 255
+    assert_reads(tmp_path / "a.jpg", expected, tolerance=6)
+
+
+def test_the_first_frame_of_moving_pictures(tmp_path):
+    for name, options in (("a.png", {}), ("a.webp", {"lossless": True}), ("a.gif", {}),
+                          ("a.avif", {}), ("a.mpo", {"quality": 98, "subsampling": 0}),
+                          ("a.tiff", {})):  # fmt: skip
+        frames = [Image.fromarray(picture) for picture in (RGB, 255 - RGB, RGB[::-1])]
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        picture = examine_image(tmp_path / name, LIMIT, "auto")
+        assert picture.frames == 3
+        assert np.abs(picture.rgb.astype(int) - RGB).mean() < 12
+        assert picture.levels is None
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jfif", "a.jpe", "a.jp2", "a.dib", "a.pbm", "a.pnm"])
+def test_further_formats(name, tmp_path):
+    picture = Image.fromarray(RGB)
+    if name.endswith("pbm"):
+        picture = picture.convert("1", dither=Image.Dither.NONE)
+    options = {"quality": 100} if name.endswith(("avif", "jfif", "jpe")) else {}
+    picture.save(tmp_path / name, **options)
+    lossy = name.endswith(("avif", "jfif", "jpe"))
+    assert_reads(tmp_path / name, np.asarray(picture.convert("RGB")), tolerance=40 * lossy)
+
+
+def test_heic(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    picture = Image.fromarray(RGB)
+    before = dict(Image.OPEN)
+    heif.from_pillow(picture).save(tmp_path / "a.heic", quality=100, chroma=444)
+    assert_reads(tmp_path / "a.heic", RGB, tolerance=12)
+    assert before == dict(Image.OPEN)
+    assert_refused_bytes((tmp_path / "a.heic").read_bytes()[:300])
+
+
+def test_without_its_plugin_heic_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    assert_refused(tmp_path / "a.heic", r"pip install 'lightcluster\[heic\]'")
+
+
+def test_over_how_many_levels_a_picture_spreads():
+    assert span_of(GREY) == 251
+    assert span_of(np.full((9, 9, 3), 7, np.uint8)) == 0
+    hidden = np.zeros((64, 256), bool)
+    hidden[:, 10:] = True
+    assert span_of(GREY, hidden) == 9
+    assert span_of(GREY, ~np.zeros((64, 256), bool)) == 0

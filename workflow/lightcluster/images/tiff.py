@@ -1,0 +1,393 @@
+"""TIFF, decoded by tifffile: every depth and layout that has one meaning, and no other.
+
+What is not read is refused by the name of its layout. TIFF allows more than any program
+understands, and a wrong guess is a picture that looks like one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, TiffImagePlugin
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage
+
+from lightcluster.errors import ImageError
+from lightcluster.images.depth import Samples, declared_white
+from lightcluster.images.header import Header
+
+COMPRESSIONS = {
+    1: "none",
+    2: "CCITT RLE",
+    3: "CCITT group 3",
+    4: "CCITT group 4",
+    5: "LZW",
+    6: "JPEG of the old style",
+    7: "JPEG",
+    8: "Deflate",
+    32773: "PackBits",
+    32946: "Deflate",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34925: "LZMA",
+    34926: "Zstandard",
+    34927: "WebP",
+    50000: "Zstandard",
+    50001: "WebP",
+}
+"""Read, by the number of the tag; of the others `tifffile` knows at most the name."""
+
+_OLD_JPEG, _JPEG, _WEBP = 6, 7, (34927, 50001)
+_CCITT = (2, 3, 4)
+
+_COLORS = {
+    PHOTOMETRIC.MINISWHITE: 1,
+    PHOTOMETRIC.MINISBLACK: 1,
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.SEPARATED: 4,
+    PHOTOMETRIC.YCBCR: 3,
+    PHOTOMETRIC.CIELAB: 3,
+    PHOTOMETRIC.ICCLAB: 3,
+}
+"""Samples of a pixel that are colours, by photometric interpretation; others are not read."""
+
+_FORMATS = {1: "u", 2: "i", 3: "f"}
+_COMPLEX = (5, 6)
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_BYTES_PER_PIXEL = 16
+"""Of decoded samples, at most, for an image of as many pixels as are allowed."""
+
+
+def read_tiff(file: BinaryIO, max_pixels: int) -> Header:
+    """Read the header of the first page of a TIFF.
+
+    Raises
+    ------
+    ImageError
+        If it is damaged, or of a layout that is not read.
+    """
+    file.seek(0)
+    try:
+        tiff = TiffFile(file)
+        page = tiff.pages.first
+    except Exception as error:  # header parsers raise whatever a damaged file leads them to
+        raise ImageError(f"damaged or truncated image (TIFF: {error})") from error
+    if not isinstance(page, TiffPage):
+        raise ImageError("damaged or truncated image (TIFF without a page)")
+    height, width = int(page.imagelength), int(page.imagewidth)
+    orientation = page.tags.valueof(274, 1)
+    if height * width <= max_pixels:  # what is larger is refused before it is looked at
+        _check_layout(page, max_pixels)
+    decode: Callable[[], Samples | NDArray[np.uint8]]
+    if _is_for_libtiff(page):
+
+        def decode() -> NDArray[np.uint8]:
+            return _decode_by_libtiff(file)
+
+        orientation, upright = 1, orientation
+        if upright in (5, 6, 7, 8):
+            height, width = width, height
+    else:
+
+        def decode() -> Samples:
+            return _decode(tiff, page)
+
+    return Header(
+        "TIFF", height, width, decode, orientation=orientation, frames=lambda: len(tiff.pages)
+    )
+
+
+def _photometric(page: TiffPage) -> int:
+    """Return the photometric interpretation; without its tag as libtiff supposes it."""
+    if 262 in page.tags:
+        return int(page.photometric)
+    if page.compression in _CCITT:
+        return int(PHOTOMETRIC.MINISWHITE)
+    return int(PHOTOMETRIC.RGB if page.samplesperpixel >= 3 else PHOTOMETRIC.MINISBLACK)
+
+
+def _is_for_libtiff(page: TiffPage) -> bool:
+    """Tell whether a page is one of eight bits that tifffile leaves in YCbCr."""
+    return page.compression == _OLD_JPEG or (
+        _photometric(page) == PHOTOMETRIC.YCBCR
+        and page.compression != _JPEG
+        and page.compression not in _WEBP
+    )
+
+
+def _extras(page: TiffPage) -> int:
+    return int(page.samplesperpixel) - _COLORS[PHOTOMETRIC(_photometric(page))]
+
+
+def _alpha(page: TiffPage) -> int | None:
+    """Return what kind of opacity the first sample after the colours is, if it is one."""
+    kinds = tuple(int(kind) for kind in page.extrasamples)
+    if kinds:
+        return kinds[0] if kinds[0] in (_ASSOCIATED, _UNASSOCIATED) else None
+    rgb = _photometric(page) == PHOTOMETRIC.RGB  # of which the tag is often forgotten
+    return _UNASSOCIATED if rgb and _extras(page) == 1 else None
+
+
+def _check_layout(page: TiffPage, max_pixels: int) -> None:
+    """Raise an ImageError that names what is not read of a layout."""
+    if reason := _unreadable(page, max_pixels):
+        raise ImageError(f"TIFF {reason}")
+
+
+def _unreadable(page: TiffPage, max_pixels: int) -> str:
+    """Return what of a layout is not read; empty if all is."""
+    bits, kind, count = page.bitspersample, page.sampleformat, int(page.samplesperpixel)
+    photometric, compression = _photometric(page), int(page.compression)
+    if page.imagedepth != 1:
+        return f"that is a volume of {page.imagedepth} slices; pictures are read"
+    if 50706 in page.tags:
+        return "of a camera's raw data (DNG); develop it to 8 or 16 bits of RGB first"
+    if 330 in page.tags and int(page.tags.valueof(254, 0)) & 1:
+        return "whose first page is a preview, as in raw files of cameras; develop it first"
+    if compression not in COMPRESSIONS:
+        return f"with compression {_name(page.compression)}, which is not read"
+    if photometric not in list(_COLORS):
+        name = _name(PHOTOMETRIC(photometric)) if photometric in list(PHOTOMETRIC) else photometric
+        return f"with photometric interpretation {name}, which is not read"
+    color = _name(PHOTOMETRIC(photometric))
+    if np.ndim(bits):
+        return f"with samples of different depths ({', '.join(map(str, np.ravel(bits)))} bits)"
+    if kind in _COMPLEX:
+        return f"of complex numbers ({bits} bits)"
+    if not isinstance(kind, int) or int(kind) not in _FORMATS or page.dtype is None:
+        return f"with samples of {bits} bits in the format {_name(kind)}, which is not read"
+    if (extras := _extras(page)) < 0:
+        return f"with {count} samples a pixel, too few for {color}"
+    if count > 1 and _COLORS[PHOTOMETRIC(photometric)] == 1 and (extras > 1 or not _alpha(page)):
+        return (
+            f"with {count} bands of {bits} bits, {color}: which of them are red, green and blue is "
+            "not said; write one band, or three as RGB"
+        )
+    return _unreadable_colors(page, photometric, bits, extras) or _unreadable_parts(
+        page, max_pixels
+    )
+
+
+def _unreadable_colors(page: TiffPage, photometric: int, bits: int, extras: int) -> str:
+    color, whole = _name(PHOTOMETRIC(photometric)), page.sampleformat == 1
+    if photometric == PHOTOMETRIC.PALETTE and (
+        not whole or page.colormap is None or page.colormap.shape != (3, 2**bits)
+    ):
+        return "with a palette that does not fit its samples"
+    if photometric == PHOTOMETRIC.SEPARATED and page.tags.valueof(332, 1) != 1:
+        return "separated into inks other than CMYK"
+    if photometric == PHOTOMETRIC.MINISWHITE and _alpha(page) == _ASSOCIATED:
+        return "of MinIsWhite with associated alpha"
+    if photometric in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB) and (
+        not whole or bits not in (8, 16) or extras
+    ):
+        return f"of {color} with samples of {bits} bits and {extras} extra ones; 8 or 16 are read"
+    if photometric == PHOTOMETRIC.YCBCR and (
+        extras or bits != 8 or not whole or page.planarconfig != 1
+    ):
+        planes = " in planes" * (page.planarconfig != 1)
+        return (
+            f"of YCbCr with samples of {bits} bits{planes} and {extras} extra ones; 8 bits of "
+            "interleaved colours are read"
+        )
+    return ""
+
+
+def _unreadable_parts(page: TiffPage, max_pixels: int) -> str:
+    """Return what makes strips or tiles unfit to be decoded: they are missing, or vast."""
+    pixels = int(page.imagewidth) * int(page.imagelength)
+    itemsize = page.dtype.itemsize if page.dtype is not None else 1
+    if pixels * int(page.samplesperpixel) * itemsize > _BYTES_PER_PIXEL * max_pixels:
+        return f"with {page.samplesperpixel} samples of {8 * itemsize} bits a pixel: too large"
+    if pixels == 0:
+        return "without a pixel"
+    if page.is_tiled:
+        tile = int(page.tilewidth) * int(page.tilelength)
+        if not 0 < tile <= max(4 * pixels, 2**24) or page.tiledepth != 1:
+            return f"with tiles of {page.tilewidth} × {page.tilelength} pixels"
+    elif page.rowsperstrip < 1:
+        return "with strips without a row"
+    if page.compression == _OLD_JPEG:  # it has tags of its own for where its data are
+        return ""
+    parts, size = int(np.prod(page.chunked)), page.parent.filehandle.size
+    if min(len(page.dataoffsets), len(page.databytecounts)) < parts:
+        return f"of {parts} strips or tiles, not all of which are there"
+    for offset, count in zip(page.dataoffsets[:parts], page.databytecounts[:parts], strict=True):
+        if offset <= 0 or count <= 0 or offset >= size:
+            return "with strips or tiles that are missing"
+        if page.compression != 1 and offset + count > size:
+            return "that is damaged or truncated: strips or tiles end beyond the file"
+    return ""
+
+
+def _name(value: object) -> str:
+    """Return a tag's value as people write it."""
+    names = {
+        "MINISWHITE": "MinIsWhite",
+        "MINISBLACK": "MinIsBlack",
+        "PALETTE": "palette",
+        "SEPARATED": "CMYK",
+        "YCBCR": "YCbCr",
+        "CIELAB": "CIELab",
+        "ICCLAB": "ICCLab",
+        "MASK": "mask",
+        "CFA": "CFA (a camera's raw data)",
+        "LINEAR_RAW": "LinearRaw (a camera's raw data)",
+    }
+    name = getattr(value, "name", None)
+    return str(value) if name is None else names.get(name, name)
+
+
+def _decode_by_libtiff(file: BinaryIO) -> NDArray[np.uint8]:
+    file.seek(0)
+    image = TiffImagePlugin.TiffImageFile(file)
+    image.load()
+    if image.mode not in ("L", "RGB", "YCbCr"):
+        raise ImageError(f"TIFF of YCbCr or old JPEG that decodes to mode {image.mode}")
+    return np.asarray(image.convert("RGB"))
+
+
+def _decode(tiff: TiffFile, page: TiffPage) -> Samples:
+    stored = _stored_samples(tiff, page)
+    photometric = _photometric(page)
+    colors = _COLORS[PHOTOMETRIC(photometric)]
+    hidden = _nodata(page, stored[..., :colors])
+    kind, bits = _alpha(page), int(page.bitspersample)
+    alpha = None if kind is None or _extras(page) < 1 else stored[..., colors]
+    found, white = stored[..., :colors], declared_white(bits)
+    if stored.dtype.kind != "u":
+        white = None
+    if photometric == PHOTOMETRIC.PALETTE:
+        found, white, alpha = _look_up(page, found[..., 0]), 255, _eight_bits(alpha, bits)
+    elif photometric == PHOTOMETRIC.SEPARATED:
+        found, white, alpha = _from_cmyk(found, bits), 255, _eight_bits(alpha, bits)
+    elif photometric in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB):
+        found, white = _from_lab(found, signed=photometric == PHOTOMETRIC.CIELAB), 255
+    return Samples(
+        found[..., 0] if found.shape[-1] == 1 else found,
+        white,
+        alpha=alpha,
+        premultiplied=kind == _ASSOCIATED,
+        hidden=hidden,
+        inverted=photometric == PHOTOMETRIC.MINISWHITE,
+    )
+
+
+def _stored_samples(tiff: TiffFile, page: TiffPage) -> NDArray[Any]:
+    """Return the samples as they are stored, [height, width, samples of a pixel]."""
+    parts = int(np.prod(page.chunked))
+    jpeg = page.compression == _JPEG
+    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if jpeg else {}
+    dtype = np.dtype(np.uint8) if page.dtype == bool else np.dtype(page.dtype).newbyteorder("=")
+    planes, _, height, width, samples = page.shaped
+    stored = np.empty((planes, height, width, samples), dtype)
+    for data, index in tiff.filehandle.read_segments(
+        page.dataoffsets[:parts], page.databytecounts[:parts], length=parts, flat=True
+    ):
+        if not isinstance(data, bytes):
+            raise ImageError("TIFF with strips or tiles that are missing")
+        if jpeg:
+            _check_jpeg(data, page)
+        segment, (plane, _, top, left, _), _ = page.decode(data, index, **tables)
+        if segment is None:
+            raise ImageError("TIFF with strips or tiles that are missing")
+        part = segment[0, : height - top, : width - left]
+        if part.dtype.kind != dtype.kind and dtype != np.uint8:
+            raise ImageError(f"TIFF whose strips or tiles are of another type, {part.dtype}")
+        stored[plane, top : top + part.shape[0], left : left + part.shape[1]] = part
+    return np.moveaxis(stored[..., 0], 0, -1) if planes > 1 else stored[0]
+
+
+def _check_jpeg(data: bytes, page: TiffPage) -> None:
+    """Raise an ImageError if a strip or tile says it is larger than it can be."""
+    size = jpeg_size(data)
+    if size is None:
+        return
+    rows = page.tilelength if page.is_tiled else page.rowsperstrip
+    columns = page.tilewidth if page.is_tiled else page.imagewidth
+    if size[0] > max(rows, 8) + 16 or size[1] > max(columns, 8) + 16:
+        raise ImageError(f"TIFF with a JPEG of {size[1]} × {size[0]} pixels in a smaller place")
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return height and width that a JPEG declares; None if it has no header of a frame."""
+    place = 2
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return (
+                int.from_bytes(data[place + 5 : place + 7], "big"),
+                int.from_bytes(data[place + 7 : place + 9], "big"),
+            )
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
+
+
+def _nodata(page: TiffPage, colors: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return which pixels hold GDAL's value of no data in all their colours."""
+    text = page.tags.valueof(42113)
+    if text is None:
+        return None
+    try:
+        value = float(str(text).strip().strip("\0").replace(",", "."))
+    except ValueError:
+        raise ImageError(
+            f"TIFF with GDAL_NODATA = {str(text)[:40]!r}, which is no number"
+        ) from None
+    if np.isnan(value):
+        same = np.isnan(colors) if colors.dtype.kind == "f" else np.zeros(colors.shape, bool)
+    elif colors.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            same = (colors == np.asarray(value, colors.dtype)) | np.isclose(
+                colors.astype(np.float64), value, rtol=1e-6, atol=0
+            )
+    else:
+        same = colors == value
+    hidden = np.asarray(same.all(axis=-1))
+    return hidden if hidden.any() else None
+
+
+def _eight_bits(values: NDArray[Any] | None, bits: int) -> NDArray[np.uint8] | None:
+    """Return whole samples from 0 to 255."""
+    if values is None:
+        return None
+    return np.rint(values.astype(np.float64) * 255 / (2.0**bits - 1)).astype(np.uint8)
+
+
+def _look_up(page: TiffPage, indices: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the colours of a palette; some writers give eight bits where sixteen are meant."""
+    assert page.colormap is not None
+    palette = page.colormap.T.astype(np.float64)
+    scale = 1 if palette.max() < 256 else 257
+    colors: NDArray[np.uint8] = np.rint(palette / scale).astype(np.uint8)[indices]
+    return colors
+
+
+def _from_cmyk(inks: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Return the RGB of inks, as Pillow has it: profiles are not looked at."""
+    if inks.dtype.kind != "u":
+        raise ImageError(f"TIFF of CMYK with samples of type {inks.dtype}; whole ones are read")
+    eight = np.rint(inks.astype(np.float32) * (255 / (2.0**bits - 1))).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(eight), "CMYK")
+    return np.asarray(picture.convert("RGB"))
+
+
+def _from_lab(lab: NDArray[Any], *, signed: bool) -> NDArray[np.uint8]:
+    """Return the sRGB of CIELab colours; of sixteen bits the upper eight are looked at."""
+    bits = 8 * lab.dtype.itemsize
+    lightness = np.rint(lab[..., :1].astype(np.float64) * 255 / (2**bits - 1))
+    chroma = lab[..., 1:].astype(np.int32)
+    if signed:
+        chroma = (chroma + 2 ** (bits - 1)) % 2**bits
+    chroma = np.minimum((chroma + (2 ** (bits - 9) if bits > 8 else 0)) >> (bits - 8), 255)
+    stacked = np.concatenate([lightness, chroma - 128], axis=-1).astype(np.int16).astype(np.uint8)
+    picture = Image.frombytes("LAB", lab.shape[1::-1], np.ascontiguousarray(stacked).tobytes())
+    transform = ImageCms.buildTransform(
+        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+    )
+    converted = ImageCms.applyTransform(picture, transform)
+    assert converted is not None  # it is, unless in place
+    return np.asarray(converted)
