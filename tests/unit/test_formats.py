@@ -229,7 +229,8 @@ def test_a_missing_image_is_rejected_and_a_missing_label_costs_its_scores_alone(
     (tmp_path / "SegmentationClass" / f"{VOC_IDS[1]}.png").unlink()
     rows, rejections = indexed("voc", tmp_path)
     assert [(item.image_id, item.reason) for item in rejections] == [
-        (f"{VOC_IDS[0]}.jpg", "the file does not exist")
+        (f"{VOC_IDS[0]}.jpg", "the file does not exist"),
+        (f"{VOC_IDS[1]}.jpg", f"there is no {tmp_path}/SegmentationClass/{VOC_IDS[1]}.png"),
     ]
     assert [name for name, row in rows.items() if row.label is None] == [VOC_IDS[1]]
     assert len(rows) == 5
@@ -612,7 +613,7 @@ def test_check_names_the_first_images_and_labels_that_are_missing(tmp_path, chec
     assert "6 images, 4 label maps, 21 classes" in said
     assert f"image '{VOC_IDS[0]}.jpg': the file does not exist" in said
     for name in VOC_IDS[2:4]:
-        line = f"label of '{name}.jpg': there is no data/SegmentationClass/{name}.png"
+        line = f"label '{name}.jpg': there is no data/SegmentationClass/{name}.png"
         assert line in said
     assert "3 problem(s)" in said
 

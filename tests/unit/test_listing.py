@@ -18,6 +18,7 @@ from lightcluster.datasets.listing import (
     Entry,
     count_shards,
     fingerprint,
+    label_name,
     list_dataset,
     list_paths,
     output_names,
@@ -431,3 +432,75 @@ def test_images_anywhere(tmp_path):
         ids("empty")
     with pytest.raises(DatasetError, match="no such file or folder"):
         ids("a", "gone")
+
+
+# ---- names of label maps -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image_id", "pattern", "expected"),
+    [
+        ("a.jpg", "{stem}.png", "a.png"),
+        ("sub/a.b.jpg", "{stem}_mask.png", "sub/a.b_mask.png"),
+        ("sub/a.jpg", "masks/{name}.png", "sub/masks/a.jpg.png"),
+        ("{name}.jpg", "{stem}/{name}.tif", "{name}/{name}.jpg.tif"),
+        ("{stem}.jpg", "{stem}.png", "{stem}.png"),
+    ],
+)
+def test_a_pattern_names_the_label_map_of_an_image(image_id, pattern, expected):
+    assert label_name(image_id, pattern) == expected
+
+
+def labelled(folder: Path, labels: list[str], **settings: str) -> dict[str, tuple[bool, str]]:
+    """Return whether each of four images has a label map, and why it has none."""
+    for place in ("images/sub", "labels/sub"):
+        (folder / place).mkdir(parents=True)
+    for name in ("im0.jpg", "im1.jpg", "im10.jpg", "sub/im2.jpg"):
+        (folder / "images" / name).touch()
+    for name in labels:
+        (folder / "labels" / name).parent.mkdir(exist_ok=True)
+        (folder / "labels" / name).touch()
+    raw = {"format": "folder", "images": folder / "images", "labels": folder / "labels", **settings}
+    entries = list_dataset(DatasetSettings.model_validate(raw), folder)
+    return {entry.image_id: (entry.label is not None, entry.unlabelled) for entry in entries}
+
+
+def test_what_is_there_instead_of_a_label_map_is_named(tmp_path):
+    found = labelled(tmp_path, ["im0.PNG", "im1_mask.png", "mask-im10.tif", "im2.png"])
+    for image, wanted, there in (
+        ("im0.jpg", "im0.png", "im0.PNG"),
+        ("im1.jpg", "im1.png", "im1_mask.png"),
+        ("im10.jpg", "im10.png", "mask-im10.tif"),
+        ("sub/im2.jpg", "sub/im2.png", "im2.png"),
+    ):
+        assert found[image] == (
+            False,
+            f"there is no label map '{wanted}'; there is '{there}' (see dataset.label_pattern)",
+        )
+
+
+def test_with_its_pattern_a_label_map_is_found(tmp_path):
+    found = labelled(tmp_path, ["im0_mask.png", "im1_mask.png", "sub/im2_mask.png"],
+                     label_pattern="{stem}_mask.png")  # fmt: skip
+    assert found == {
+        "im0.jpg": (True, ""), "im1.jpg": (True, ""), "im10.jpg": (False, ""),
+        "sub/im2.jpg": (True, ""),
+    }  # fmt: skip
+
+
+def test_where_no_label_map_fits_some_are_named(tmp_path):
+    assert labelled(tmp_path / "a", ["x.png"])["im0.jpg"][1] == (
+        "there is no label map 'im0.png'; there is 'x.png' (see dataset.label_pattern)"
+    )
+    assert "; there is no file at all" in labelled(tmp_path / "b", [])["im0.jpg"][1]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "mask.png", "{stem}/../a.png", "/{stem}.png", ".{stem}.png", "{stem}{x}.png", "a\\{stem}",
+     "{stem}.png/", "a//{stem}.png", "{{stem}}.png", " {stem}.png"],
+)  # fmt: skip
+def test_a_pattern_that_names_no_label_map_is_refused(pattern):
+    raw = {"format": "folder", "images": "i", "label_pattern": pattern}
+    with pytest.raises(ValueError, match=r"must hold \{stem\} or \{name\}, no other braces"):
+        DatasetSettings.model_validate(raw)

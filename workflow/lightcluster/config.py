@@ -117,7 +117,13 @@ class DatasetSettings(Section):
     )
     labels: Path | None = Field(
         None,
-        description="Folder of label PNGs, `<image path without suffix>.png`; none: no evaluation.",
+        description="Folder of label PNGs, one for each image; none: no evaluation.",
+    )
+    label_pattern: str = Field(
+        "{stem}.png",
+        description="Path of the label map of an image in `labels`, below the subfolder that the "
+        "image has in `images`: `{stem}` is its name without the suffix, `{name}` with it; such as "
+        "`{stem}_mask.png` or `masks/{name}.png`.",
     )
     classes: Path | None = Field(
         None,
@@ -156,6 +162,21 @@ class DatasetSettings(Section):
         "of shards is a power of two. `auto`: 256, and more where that makes over 128 shards.",
     )
     demo: DemoSettings = DemoSettings()
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _pattern_names_one_label(cls, pattern: str) -> str:
+        """Refuse a pattern that is the same for all images, or that leaves the folder."""
+        rest = pattern.replace("{stem}", "").replace("{name}", "")
+        parts = pattern.split("/")
+        hidden = any(not part or part.startswith(".") or part != part.strip() for part in parts)
+        if rest == pattern or set("{}\\\0") & set(rest) or hidden:
+            raise PydanticCustomError(
+                "pattern",
+                "must hold {stem} or {name}, no other braces, and no folder that is empty, "
+                "hidden or above, such as {stem}_mask.png",
+            )
+        return pattern
 
     @model_validator(mode="before")
     @classmethod

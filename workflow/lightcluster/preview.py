@@ -121,7 +121,7 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
         f"{len(layout.shard_names)} shard(s)"
     )
     instances = Instances(annotations_file(dataset)) if layout.painted else None
-    missing = _missing_labels(layout) if instances is None else instances.remarks
+    missing = [] if instances is None else instances.remarks
     _list(missing, console)
     census = Census()
     rows, rejections = index_entries(
@@ -193,19 +193,6 @@ def _painting(instances: Instances) -> Truth:
     return lambda entry, label, size: instances.paint(
         PurePosixPath(entry.image_id).name, size
     ).astype(np.uint16)
-
-
-def _missing_labels(layout: Layout) -> list[str]:
-    """Return a line for each image of a dataset of the field that has no label map."""
-    dataset = layout.dataset
-    if dataset.format not in BENCHMARKS or dataset.root is None:
-        return []
-    folder = dataset.root / BENCHMARKS[dataset.format].labels.format(split=dataset.split)
-    return [
-        f"label of {entry.image_id!r}: there is no {folder / entry.label_id}"
-        for entry in layout.all_entries()
-        if entry.label is None
-    ]
 
 
 def _check_weights(config: Config) -> str:

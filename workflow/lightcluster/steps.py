@@ -86,6 +86,7 @@ STEPS: dict[str, Step] = {
             "dataset.image_list",
             "dataset.images",
             "dataset.labels",
+            "dataset.label_pattern",
             "dataset.ignore",
             "dataset.on_bad_image",
             "dataset.max_pixels",

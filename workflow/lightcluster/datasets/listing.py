@@ -51,6 +51,8 @@ class Entry:
         Path of its label map below that folder; empty: that of the image with ``.png``.
     taxonomy : str
         How the label map is to be read, see `taxonomy.LabelFile`.
+    unlabelled : str
+        Why it has no label map where one is to be expected; empty: none is.
     """
 
     image_id: str
@@ -60,6 +62,7 @@ class Entry:
     stamp: str
     label_id: str = ""
     taxonomy: str = ""
+    unlabelled: str = ""
 
     @property
     def path(self) -> Path:
@@ -98,7 +101,8 @@ def list_dataset(
     if dataset.format in BENCHMARKS:
         return _list_benchmark(dataset, generated)
     assert dataset.images is not None  # parse_config demands it
-    return _list_folder(dataset.images, dataset.labels, [] if others is None else others)
+    found = [] if others is None else others
+    return _list_folder(dataset.images, dataset.labels, dataset.label_pattern, found)
 
 
 def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[Entry]:
@@ -169,7 +173,7 @@ def _list_demo(folder: Path, count: int) -> list[Entry]:
     ]
 
 
-def _list_folder(images: Path, labels: Path | None, others: list[str]) -> list[Entry]:
+def _list_folder(images: Path, labels: Path | None, pattern: str, others: list[str]) -> list[Entry]:
     for key, folder in (("images", images), ("labels", labels)):
         if folder is not None and not folder.is_dir():
             raise DatasetError(f"dataset.{key} = {str(folder)!r}: there is no such folder")
@@ -187,16 +191,80 @@ def _list_folder(images: Path, labels: Path | None, others: list[str]) -> list[E
             f"{_looked_for(others)}"
         )
     label_sizes = dict(_walk(labels)) if labels is not None else {}
+    label_ids = [label_name(image_id, pattern) for image_id in ids]
+    reasons = [""] * len(ids) if labels is None else why_unlabelled(ids, label_ids, label_sizes)
     return [
         Entry(
             image_id=image_id,
             images=images,
-            labels=labels if _label_id(image_id) in label_sizes else None,
+            labels=labels if label_id in label_sizes else None,
             output=output,
-            stamp=f"{sizes[image_id]}/{label_sizes.get(_label_id(image_id), '')}",
+            stamp=f"{sizes[image_id]}/{label_sizes.get(label_id, '')}",
+            label_id=label_id,
+            unlabelled=reason,
         )
-        for image_id, output in zip(ids, output_names(ids), strict=True)
+        for image_id, label_id, reason, output in zip(
+            ids, label_ids, reasons, output_names(ids), strict=True
+        )
     ]
+
+
+def label_name(image_id: str, pattern: str) -> str:
+    """Return the path of the label map of an image below the folder of the labels.
+
+    Parameters
+    ----------
+    image_id : str
+    pattern : str
+        See `config.DatasetSettings.label_pattern`.
+    """
+    folder, _, name = image_id.rpartition("/")
+    label = pattern.replace("{name}", "\0").replace("{stem}", splitext(name)[0])
+    return f"{folder}/{label}".lstrip("/").replace("\0", name)
+
+
+def why_unlabelled(
+    image_ids: Sequence[str], label_ids: Sequence[str], there: Iterable[str]
+) -> list[str]:
+    """Return for each image why it has no label map; empty where it has one, or none resembles it.
+
+    Parameters
+    ----------
+    image_ids, label_ids : sequence of str
+        Paths of the images, and of the label maps that were looked for.
+    there : collection of str
+        Paths of what is in the folder of the labels.
+    """
+    files = set(there)
+    absent = [label_id not in files for label_id in label_ids]
+    if not any(absent):
+        return [""] * len(image_ids)
+    spare = sorted(files.difference(label_ids))
+    resembling: dict[str, str] = {}
+    for path in spare:
+        for part in _parts(path.rpartition("/")[2]):
+            resembling.setdefault(part, path)
+    reasons = []
+    for image_id, label_id, lacks in zip(image_ids, label_ids, absent, strict=True):
+        stem = splitext(image_id.rpartition("/")[2])[0].casefold()
+        beside = repr(resembling[stem]) if lacks and stem in resembling else ""
+        if lacks and not beside and all(absent):
+            beside = ", ".join(map(repr, spare[:SHOWN])) + ", …" * (len(spare) > SHOWN)
+            beside = beside or "no file at all"
+        reasons.append(
+            f"there is no label map {label_id!r}; there is {beside} (see dataset.label_pattern)"
+            if beside
+            else ""
+        )
+    return reasons
+
+
+def _parts(name: str) -> Iterator[str]:
+    """Yield what a label map's name holds up to, or from, a place where a word may end."""
+    text = name.casefold()
+    for place, letter in enumerate(text):
+        if letter in "._- ":
+            yield from (text[:place], text[place + 1 :], splitext(text[place + 1 :])[0])
 
 
 SHOWN = 3
@@ -236,6 +304,7 @@ def _list_benchmark(dataset: DatasetSettings, generated: Path) -> list[Entry]:
             stamp=f"{sizes.get(image_id, '')}/{label_sizes.get(label_id, '')}",
             label_id=label_id,
             taxonomy=taxonomy,
+            unlabelled="" if label_id in label_sizes else f"there is no {labels / label_id}",
         )
         for image_id, label_id, output in zip(
             image_ids, label_ids, output_names(image_ids), strict=True
@@ -468,7 +537,9 @@ def fingerprint(entries: list[Entry]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for entry in entries:
         digest.update(
-            f"{entry.image_id}\0{entry.output}\0{entry.stamp}\1".encode("utf-8", "surrogateescape")
+            f"{entry.image_id}\0{entry.output}\0{entry.stamp}{entry.unlabelled}\1".encode(
+                "utf-8", "surrogateescape"
+            )
         )
     return digest.hexdigest()
 

@@ -137,6 +137,8 @@ def index_entries(
         if census is not None:
             census.add_image(picture.rgb)
         label = entry.label if classes is not None else None
+        if entry.unlabelled and classes is not None:
+            rejections.append(_reject(entry, "label", entry.unlabelled, stop))
         if label is not None and classes is not None:
             try:
                 indices = to_indices(truth(entry, label, picture.rgb.shape[:2]), classes, ignore)
