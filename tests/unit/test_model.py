@@ -12,7 +12,7 @@ import pytest
 from lightcluster.config import Config, lookup, parse_config
 from lightcluster.errors import ConfigError, DatasetError, ModelError
 from lightcluster.features.weights import fetch_weights
-from lightcluster.files import read_arrays, write_arrays
+from lightcluster.files import encode_names, read_arrays, write_arrays
 from lightcluster.layout import Layout
 from lightcluster.model.adoption import adopt_fit, adopt_labelling
 from lightcluster.model.folder import APPLIED_STEPS, ARRAYS, export_model, open_model
@@ -21,7 +21,8 @@ from lightcluster.regions.palette import write_palette
 from lightcluster.steps import STEPS, settings_of
 
 CONFIG = parse_config(
-    {"backbone": {"model": "test_vit", "weights": "random"}, "features": {"layer": "auto"},
+    {"backbone": {"model": "test_vit", "weights": "random"},
+     "features": {"facet": "auto", "layer": "auto"},
      "labelling": {"seeds": [7, 8]}, "dataset": {"max_pixels": 1234, "depth": 12}}
 )["lightcluster"]  # fmt: skip
 
@@ -31,18 +32,47 @@ def folder(tmp_path: Path) -> Path:
     return export(tmp_path, CONFIG)
 
 
+DIM = 64
+"""Of the backbone of `CONFIG`."""
+
+SHAPES = {
+    "dataset": {"centroids": (2, DIM)},
+    "superclasses": {"centroids": (3, DIM)},
+    "category": {"centroids": (3, 2, DIM)},
+    "foreground": {"dataset": (2,), "category": (3, 2)},
+    "discriminant": {"direction": (DIM,), "constant": (1,)},
+}
+TYPES = {"foreground": np.bool_, "constant": np.float64}
+
+
+def array(shape: tuple[int, ...], kind: type = np.float32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(kind)
+
+
+def labelling(seed: int) -> dict[str, np.ndarray]:
+    """The arrays of four classes."""
+    return {
+        "features": encode_names(["cls", "key"]),
+        "centers": array((2, DIM), seed=seed),
+        "components": array((2 * DIM, 32), seed=seed),
+        "centroids": array((4, 32), seed=seed),
+    }
+
+
 def export(place: Path, config: Config, split: str | None = None) -> Path:
-    """Export the model of a fit that knows nothing but the shape of its files."""
+    """Export the model of a fit of which the shapes are right and the numbers drawn."""
     weights = place / "weights" / "w.safetensors"
     fetch_weights("test_vit", "random", None, 0, weights)
     arrays = {}
     for name, kept in ARRAYS.items():
         arrays[name] = place / f"{name}.npz"
-        write_arrays(arrays[name], **{key: np.eye(3, dtype=np.float32) for key in kept})
-        with np.load(arrays[name]) as written:
-            write_arrays(arrays[name], **written, of_the_fit=np.zeros(2))
+        written = {
+            key: array(SHAPES[name][key], TYPES.get(name, TYPES.get(key, np.float32)))
+            for key in kept
+        }
+        write_arrays(arrays[name], **written, of_the_fit=np.zeros(2))
     for seed in config.labelling.seeds:
-        write_arrays(place / "classes" / f"seed-{seed}.npz", centroids=np.full(3, seed))
+        write_arrays(place / "classes" / f"seed-{seed}.npz", **labelling(seed))
         palette = place / "palettes" / f"seed-{seed}" / "classes.csv"
         palette.parent.mkdir(parents=True)
         names = ["background", *(f"cluster {number}" for number in range(1, 5))]
@@ -100,9 +130,9 @@ def test_a_missing_or_changed_file_is_named(folder: Path, name: str):
     [
         ({"version": 1}, "version 1 of the folder's layout"),
         ({"format": "other"}, "not of the format"),
-        ({"layer": "deep"}, "layer: Input should be a valid integer"),
-        ({"more": 1}, "more: Extra inputs are not permitted"),
-        ({"steps": {}}, "version None of the step extract_features"),
+        ({"layer": "deep"}, "layer = 'deep': must be a whole number"),
+        ({"more": 1}, "more: unknown key"),
+        ({"steps": {}}, "version none of the step extract_features"),
         (
             {
                 "steps": {
@@ -185,7 +215,9 @@ def test_what_contradicts_the_model_is_named(folder: Path):
 
 def test_weights_of_a_file_are_taken_from_the_model(tmp_path: Path):
     file = {"model": "test_vit", "weights": "gone.safetensors"}
-    config = parse_config({"backbone": file})["lightcluster"]
+    config = parse_config({"backbone": file, "features": {"facet": "auto", "layer": "auto"}})[
+        "lightcluster"
+    ]
     folder = export(tmp_path, config)
     assert applied(folder).backbone.weights == str(folder / "weights.safetensors")
     again = {"model": "test_vit", "weights": "copy.safetensors"}
@@ -194,7 +226,7 @@ def test_weights_of_a_file_are_taken_from_the_model(tmp_path: Path):
     fetch_weights("test_vit", "file", folder / "weights.safetensors", 0, weights)
     adopt_fit(folder, weights, [tmp_path / "new" / "dataset.npz"])
     kept = read_arrays(tmp_path / "new" / "dataset.npz")
-    np.testing.assert_array_equal(kept["centroids"], np.eye(3))
+    np.testing.assert_array_equal(kept["centroids"], array((2, DIM)))
     fetch_weights("test_vit", "random", None, 1, weights)
     with pytest.raises(ModelError, match="fitted with other weights than"):
         adopt_fit(folder, weights, [tmp_path / "new" / "category.npz"])
@@ -203,7 +235,9 @@ def test_weights_of_a_file_are_taken_from_the_model(tmp_path: Path):
 
 def test_the_classes_of_each_seed_are_adopted(folder: Path, tmp_path: Path):
     adopt_labelling(folder, 8, tmp_path / "seed.npz", tmp_path / "seed" / "classes.csv")
-    assert read_arrays(tmp_path / "seed.npz")["centroids"].tolist() == [8, 8, 8]
+    np.testing.assert_array_equal(
+        read_arrays(tmp_path / "seed.npz")["centroids"], labelling(8)["centroids"]
+    )
     assert (tmp_path / "seed" / "classes.csv").read_text().splitlines()[-1].endswith(",8")
 
 

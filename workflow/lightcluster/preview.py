@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from lightcluster.cause.adoption import check_probe, probe_of
 from lightcluster.cause.heads import FEATURES, PROJECTED
 from lightcluster.cause.modularity import BLOCK
 from lightcluster.cause.views import evaluation_views, side_in_patches, training_views
@@ -32,6 +33,7 @@ from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import local_weights, training_size, weights_source
 from lightcluster.layout import Layout
+from lightcluster.model.folder import open_model
 from lightcluster.progress import progress
 
 DEFAULT_CONFIG = Path("config/config.yaml")
@@ -77,6 +79,9 @@ def check_all(configfiles: Sequence[Path]) -> int:
             problems += 1
         if weights_source(backbone) == "embedded" and layout.dataset.format != "demo":
             console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
+    for problem in _check_models(layout):
+        console.print(f"fit.model: {problem}", style="red", markup=False, soft_wrap=True)
+        problems += 1
     console.print(_verdict(problems, warnings), style="bold")
     return int(problems > 0)
 
@@ -193,6 +198,22 @@ def _painting(instances: Instances) -> Truth:
     return lambda entry, label, size: instances.paint(
         PurePosixPath(entry.image_id).name, size
     ).astype(np.uint16)
+
+
+def _check_models(layout: Layout) -> Iterator[str]:
+    """Yield what is wrong with the models and heads that runs apply."""
+    for config in layout.configs.values():
+        folder = config.fit.model
+        if folder is None:
+            continue
+        try:
+            if config.method == "cause":
+                for seed in config.labelling.seeds:
+                    check_probe(probe_of(folder, seed))
+            else:
+                open_model(folder)
+        except LightClusterError as error:
+            yield str(error)
 
 
 def _check_weights(config: Config) -> str:

@@ -309,6 +309,8 @@ def _in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return f"a list of one or more {_plural(_in_words(item))}"
     if origin is tuple:
         return f"a list of {len(arguments)} {_plural(_in_words(arguments[0]))}"
+    if origin is dict:
+        return "a group of names with their values"
     if annotation in (int, float):
         number = "a whole number" if annotation is int else "a number"
         return f"{number}{_range(limits)}"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import safetensors
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from lightcluster.config import Positions
 from lightcluster.errors import ModelError
 from lightcluster.files import copy_file
 from lightcluster.paths import require_file
+from lightcluster.sections import Section, find_mistakes
+from lightcluster.soundness import check_palette, check_tensors
 
 ABOUT = "trained"
 """Name, in the header of a probe's file, under which `Trained` is kept."""
@@ -21,7 +25,7 @@ PALETTE = "classes.csv"
 """Beside the probe's file."""
 
 
-class Trained(BaseModel):
+class Trained(Section):
     """What is known of a trained head and probe.
 
     Attributes
@@ -39,15 +43,13 @@ class Trained(BaseModel):
         Whether a loss on labels has changed the head (`linear_probe: as_released`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    head: str
-    framing: str
-    resampling: str = "antialiased"
-    size: int
-    weights: str
+    head: Literal["mlp", "tr"]
+    framing: Literal["crop", "squash"]
+    resampling: str = Field("antialiased", max_length=80)
+    size: int = Field(ge=1, le=4096)
+    weights: str = Field(max_length=200)
     positions: Positions = "timm"
-    images: str
+    images: str = Field(max_length=1000)
     supervised: bool
 
     @property
@@ -76,14 +78,55 @@ def read_trained(path: Path) -> Trained:
     try:
         with safetensors.safe_open(require_file(path), "np") as file:
             header: Mapping[str, str] = file.metadata() or {}
-        return Trained.model_validate(json.loads(header[ABOUT]))
+        described = json.loads(header[ABOUT])
     except FileNotFoundError:
         raise ModelError(
             f"{path}: is missing; a run with `method: cause` writes its own to "
             "results/<dataset>/<run>/cause/seed-N/"
         ) from None
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError, ValidationError) as error:
+    except (OSError, KeyError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: is no probe of a trained head ({error})") from None
+    if not isinstance(described, dict):
+        raise ModelError(f"{path}: is no probe of a trained head")
+    if mistakes := find_mistakes(described, Trained):
+        raise ModelError(f"{path}: {mistakes[0]}")
+    return Trained.model_validate(described)
+
+
+def check_probe(path: Path) -> None:
+    """Check a head, its codes, its probe and the table of its clusters, before they are used.
+
+    Raises
+    ------
+    ModelError
+        If a file is damaged, contradicts the other one or what the head says of itself, or holds
+        numbers that are not finite.
+    """
+    import torch  # which a look at what a file says of itself has no need of
+
+    from lightcluster.cause.heads import FEATURES, build_head
+
+    described = read_trained(path)
+    shapes = _shapes(path)
+    codes, probe, position = (shapes.get(name, ()) for name in ("codes", "probe", "head.position"))
+    if len(codes) != 2 or len(probe) != 2 or min(*codes, *probe) < 1:
+        raise ModelError(f"{path}: lacks the codes of a head, or its probe")
+    count = 0
+    if described.head == "tr":
+        count = position[0] if len(position) == 2 else 1
+        if not count or count != math.isqrt(count) ** 2 or count > described.size**2:
+            raise ModelError(f"{path}: head.position has {count} places, which are no square")
+    with torch.device("meta"):
+        head = build_head(described.head, codes[1], count)
+    wanted = {f"head.{name}": tuple(part.shape) for name, part in head.state_dict().items()}
+    check_tensors(path, {**wanted, "codes": codes, "probe": (probe[0], FEATURES)})
+    check_palette(path.with_name(PALETTE), probe[0])
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with safetensors.safe_open(path, "np") as file:
+        names = list(file.keys())
+        return {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
 
 def adopt_probe(folder: Path, seed: int, weights: str, output: Path, palette: Path) -> None:
@@ -104,6 +147,7 @@ def adopt_probe(folder: Path, seed: int, weights: str, output: Path, palette: Pa
         If the probe cannot be used, or was trained on tokens of other weights.
     """
     source = probe_of(folder, seed)
+    check_probe(source)
     if read_trained(source).weights != weights:
         raise ModelError(
             f"{source}: trained on tokens of other weights than those that `backbone` names"

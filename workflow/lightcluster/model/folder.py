@@ -28,14 +28,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import safetensors
+from pydantic import Field
 
 from lightcluster import __version__
-from lightcluster.config import METHOD, Config, DatasetSettings, nest
+from lightcluster.config import MEAN_COLOR, METHOD, Config, DatasetSettings, Seed, lookup, nest
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
 from lightcluster.paths import require_file
+from lightcluster.sections import Name, Section, find_mistakes, show, tidy
+from lightcluster.soundness import (
+    check_fit,
+    check_labelling,
+    check_palette,
+)
 from lightcluster.steps import STEPS, settings_of
 
 DESCRIPTION = "model.json"
@@ -62,11 +69,11 @@ _PLACES: dict[str, Any] = {
 }
 """What of the configuration says nothing about new images."""
 
-WEIGHTS = "weights.safetensors"
-_FILES = (*(f"{name}.npz" for name in ARRAYS), "weights.json", WEIGHTS)
+WEIGHTS, RECORD = "weights.safetensors", "weights.json"
+_FILES = (*(f"{name}.npz" for name in ARRAYS), RECORD, WEIGHTS)
 
 
-class Model(BaseModel):
+class Model(Section):
     """The contents of ``model.json``.
 
     Attributes
@@ -95,16 +102,14 @@ class Model(BaseModel):
         SHA-256 of every other file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     format: Literal["lightcluster-model"] = "lightcluster-model"
     version: Literal[2] = 2
-    made_by: str = __version__
-    dataset: str
-    run: str
-    split: str | None
-    seeds: tuple[int, ...]
-    classes: int
+    made_by: str = Field(__version__, max_length=80)
+    dataset: Name
+    run: Name
+    split: Name | None
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    classes: int = Field(ge=1, le=10_000)
     facet: Literal["key", "query", "value", "token"]
     layer: int
     config: Config
@@ -188,7 +193,7 @@ def export_model(
             shutil.copyfile(labelling / f"seed-{seed}.npz", folder / labelling_of(seed))
             shutil.copyfile(palettes / f"seed-{seed}" / "classes.csv", folder / palette_of(seed))
         _link(weights, folder / WEIGHTS)
-        shutil.copyfile(weights.with_suffix(".json"), folder / "weights.json")
+        shutil.copyfile(weights.with_suffix(".json"), folder / RECORD)
         model = Model(
             dataset=dataset, run=run, split=split, seeds=config.labelling.seeds,
             classes=_count_classes(folder / palette_of(config.labelling.seeds[0])),
@@ -243,34 +248,26 @@ def read_model(folder: Path) -> Model:
         If it is none, or was made by a LightCluster whose steps did something else.
     """
     path = folder / DESCRIPTION
-    try:
-        raw = json.loads(require_file(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{folder}: no model, {DESCRIPTION} is missing; runs write theirs to "
-            "results/<dataset>/<run>/model"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})") from None
+    raw = _read_json(path)
     if not isinstance(raw, dict) or raw.get("format") != "lightcluster-model":
         raise ModelError(f"{path}: not of the format 'lightcluster-model'")
     if raw.get("version") != 2:
         raise ModelError(
-            f"{path}: version {raw.get('version')!r} of the folder's layout, made by LightCluster "
-            f"{raw.get('made_by')}; this one, {__version__}, reads version 2"
+            f"{path}: version {show(raw.get('version'))} of the folder's layout, made by "
+            f"LightCluster {show(raw.get('made_by'))}; this one, {__version__}, reads version 2"
         )
-    try:
-        model = Model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ModelError(f"{path}: {where}: {first['msg']} ({first['input']!r})") from None
+    if mistakes := find_mistakes(raw, Model):
+        more = f" (and {len(mistakes) - 1} more mistakes)" if len(mistakes) > 1 else ""
+        raise ModelError(f"{path}: {mistakes[0]}{more}")
+    model = Model.model_validate(tidy(raw, Model))
+    if reason := _contradiction(model):
+        raise ModelError(f"{path}: {reason}")
     for step in APPLIED_STEPS:
         found, own = model.steps.get(step), STEPS[step].version
         if found != own:
             raise ModelError(
-                f"{path}: made by LightCluster {model.made_by} with version {found} of the step "
-                f"{step}, which is at version {own} here and computes something else: run "
+                f"{path}: made by LightCluster {model.made_by} with version {show(found)} of the "
+                f"step {step}, which is at version {own} here and computes something else: run "
                 "snakemake again to export the model anew, or install that LightCluster"
             )
     return model
@@ -289,4 +286,117 @@ def open_model(folder: Path) -> Model:
         file = folder / name
         if not file.is_file() or file_digest(file) != model.files.get(name):
             raise ModelError(f"{file}: missing, or not what {DESCRIPTION} says: copy it again")
+    _check_files(folder, model)
     return model
+
+
+_LARGEST_DESCRIPTION = 2**20
+
+
+def _read_json(path: Path) -> Any:
+    """Return the contents of a description."""
+    try:
+        if require_file(path).stat().st_size > _LARGEST_DESCRIPTION:
+            raise ModelError(f"{path}: is too large for the description of a model")
+        return json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path.parent}: no model, {path.name} is missing; runs write theirs to "
+            "results/<dataset>/<run>/model"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ModelError(f"{path}: cannot be read ({reason})") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of an object of JSON, none of which may stand there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _contradiction(model: Model) -> str | None:
+    """Return what contradicts itself in a description; None if nothing does."""
+    config = model.config
+    if config.method != "lightcluster":
+        return f"config.method = {config.method!r}: such runs have no model"
+    if set(model.files) != set(_files(model.seeds)):
+        other = min(set(model.files) ^ set(_files(model.seeds)))
+        return f"files: {show(other)} is missing there, or no file of a model"
+    for name, own in (
+        ("features.facet", model.facet),
+        ("features.layer", model.layer),
+        ("labelling.classes", model.classes),
+        ("labelling.seeds", list(model.seeds)),
+    ):
+        found = lookup(config, name)
+        if found not in ("auto", own):
+            return f"config.{name} = {show(found)}: contradicts {show(own)} beside it"
+    return None
+
+
+def _check_files(folder: Path, model: Model) -> None:
+    """Raise ModelError where a file is not what the description says; see `soundness`."""
+    config, place = model.config, folder / RECORD
+    record = _read_json(place)
+    size = _size_of(folder / WEIGHTS)
+    own: dict[str, Any] = {"model": config.backbone.model, "sha256": model.files[WEIGHTS], **size}
+    if bool(size) == (config.backbone.model == MEAN_COLOR):
+        raise ModelError(f"{folder / WEIGHTS}: are no weights of {config.backbone.model}")
+    if not isinstance(record, dict):
+        raise ModelError(f"{place}: not a record of weights")
+    for name, value in own.items():
+        if record.get(name) != value:
+            raise ModelError(
+                f"{place}: {name} = {show(record.get(name))}, which is {show(value)} by the "
+                "model's other files"
+            )
+    for name, least in (("mean", 0.0), ("std", 0.001)):
+        numbers = record.get(name)
+        if (
+            not isinstance(numbers, list)
+            or len(numbers) != 3
+            or not all(
+                isinstance(number, int | float) and least <= number <= 1 for number in numbers
+            )
+        ):
+            raise ModelError(f"{place}: {name} = {show(numbers)}: must be three numbers up to 1")
+    dim, depth = size.get("dim", 3), size.get("depth", 1)  # of colours, where there is no network
+    if not -depth <= model.layer < depth:
+        raise ModelError(
+            f"{folder / DESCRIPTION}: layer = {model.layer}: its backbone has {depth} blocks"
+        )
+    groups = config.superclasses.count
+    check_fit(
+        folder, dim=dim, levels=(config.clustering.k_dataset, config.clustering.k_category),
+        groups=_MOST_GROUPS if groups == "auto" else groups,
+    )  # fmt: skip
+    for seed in model.seeds:
+        check_labelling(
+            folder / labelling_of(seed), dim=dim, features=config.labelling.features,
+            pca=config.labelling.pca, classes=model.classes,
+        )  # fmt: skip
+        check_palette(folder / palette_of(seed), model.classes + 1)
+
+
+_MOST_GROUPS = 20
+"""Of `superclasses.count: auto`."""
+
+
+def _size_of(weights: Path) -> dict[str, int]:
+    """Return features, blocks and patch of a network, from the header of its weights.
+
+    Empty where there is no network.
+    """
+    try:
+        with safetensors.safe_open(weights, "np") as file:
+            names = set(file.keys())
+            if not names:
+                return {}
+            dim, *_, patch = file.get_slice("patch_embed.proj.weight").get_shape()
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{weights}: are no weights of a Vision Transformer ({error})") from None
+    depth = len({name.split(".")[1] for name in names if name.startswith("blocks.")})
+    return {"dim": dim, "depth": depth, "patch_size": patch}

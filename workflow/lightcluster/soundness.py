@@ -1,0 +1,266 @@
+"""Whether the files of a model are what its description says, before anything large is read.
+
+A model may come from anywhere. Names, kinds and shapes of arrays are read from the directory and
+the headers of a file, which no compression can inflate, and compared with what the configuration of
+the model allows; then the numbers are read, which must be finite.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from lightcluster.errors import LightClusterError, ModelError
+from lightcluster.files import decode_names, encode_names, read_arrays
+from lightcluster.paths import require_file
+
+Kind = tuple[str, tuple[int, ...]]
+"""Type and shape of an array."""
+
+_LARGEST_TABLE = 2**24
+"""Bytes of a table of classes; it has a line for each of at most 10,001 values."""
+
+
+def check_arrays(path: Path, wanted: Mapping[str, Kind]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays of a ``.npz`` file that are what they should be.
+
+    Parameters
+    ----------
+    path : Path
+    wanted : mapping of str to (str, tuple of int)
+        Type and shape of each array.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, holds others, or numbers that are not finite.
+    """
+    found = declared_arrays(path)
+    if found.keys() != wanted.keys():
+        raise ModelError(
+            f"{path}: holds the arrays {', '.join(sorted(found)) or 'none'}; it must hold "
+            f"{', '.join(sorted(wanted))}"
+        )
+    for name, kind in wanted.items():
+        if found[name] != kind:
+            raise ModelError(
+                f"{path}: `{name}` is {_in_words(found[name])}; by the model's description it must "
+                f"be {_in_words(kind)}"
+            )
+    try:
+        arrays = read_arrays(path, *wanted)
+    except LightClusterError as error:
+        raise ModelError(str(error).partition("; delete it")[0]) from None
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(f"{path}: `{name}` holds numbers that are not finite")
+    return arrays
+
+
+def declared_arrays(path: Path) -> dict[str, Kind]:
+    """Return type and shape of each array of a ``.npz`` file, without reading their numbers.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or its directory and its headers contradict each other.
+    """
+    found: dict[str, Kind] = {}
+    try:
+        with zipfile.ZipFile(require_file(path)) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename or name in found:
+                    raise ValueError(f"an entry {member.filename[:80]!r} that is no array")
+                with archive.open(member) as file:
+                    dtype, shape = _read_header(file)
+                    size = file.tell() + math.prod(shape) * dtype.itemsize
+                if dtype.hasobject:
+                    raise ValueError(f"{name!r} holds Python objects")
+                if size != member.file_size:
+                    raise ValueError(
+                        f"{name!r} claims {size:,} bytes, and the file {member.file_size:,}"
+                    )
+                found[name] = (dtype.name, shape)
+    except LightClusterError as error:
+        raise ModelError(str(error)) from None
+    except Exception as error:  # zipfile, zlib, struct and numpy raise what damage leads them to
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: damaged, or no file of arrays ({reason})") from None
+    return found
+
+
+def _read_header(file: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return type and shape of an array from the header of its file."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read(file)
+    if any(side < 0 for side in shape):
+        raise ValueError("an array with a side below 0")
+    return dtype, tuple(int(side) for side in shape)
+
+
+def _in_words(kind: Kind) -> str:
+    return f"{kind[0]} {list(kind[1])}"
+
+
+def check_fit(folder: Path, *, dim: int, levels: tuple[int, int], groups: int) -> None:
+    """Check what a model knows of the levels and the foreground.
+
+    Parameters
+    ----------
+    folder : Path
+    dim : int
+        Features of a patch.
+    levels : (int, int)
+        Clusters of the dataset level, and of each superclass.
+    groups : int
+        Superclasses at most.
+
+    Raises
+    ------
+    ModelError
+        If a file is damaged, or contradicts the description or another file.
+    """
+    k, of_group = levels
+    check_arrays(folder / "dataset.npz", {"centroids": ("float32", (k, dim))})
+    path = folder / "superclasses.npz"
+    _, shape = declared_arrays(path).get("centroids", ("", ()))
+    count = shape[0] if len(shape) == 2 and 1 <= shape[0] <= groups else 1
+    check_arrays(path, {"centroids": ("float32", (count, dim))})
+    check_arrays(folder / "category.npz", {"centroids": ("float32", (count, of_group, dim))})
+    check_arrays(
+        folder / "foreground.npz",
+        {"dataset": ("bool", (k,)), "category": ("bool", (count, of_group))},
+    )
+    path = folder / "discriminant.npz"
+    _, shape = declared_arrays(path).get("direction", ("", ()))
+    direction = (0,) if shape == (0,) else (dim,)  # none, where no round was made
+    check_arrays(path, {"direction": ("float32", direction), "constant": ("float64", (1,))})
+
+
+def check_labelling(
+    path: Path, *, dim: int, features: tuple[str, ...], pca: int, classes: int
+) -> None:
+    """Check the classes of a seed.
+
+    Parameters
+    ----------
+    path : Path
+    dim : int
+    features : tuple of str
+        What describes a region.
+    pca : int
+        Components kept, where there are more; 0 for all.
+    classes : int
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or contradicts the description.
+    """
+    side = len(features) * dim
+    _, shape = declared_arrays(path).get("components", ("", ()))
+    kept = pca if len(shape) == 2 and shape[1] == pca and 0 < pca < side else side
+    names = encode_names(features)
+    arrays = check_arrays(
+        path,
+        {
+            "features": ("uint8", names.shape),
+            "centers": ("float32", (len(features), dim)),
+            "components": ("float32", (side, kept)),
+            "centroids": ("float32", (classes, kept)),
+        },
+    )
+    if not np.array_equal(arrays["features"], names):
+        try:
+            found = ", ".join(map(str, decode_names(arrays["features"])))
+        except (ValueError, TypeError):
+            found = "something else"
+        raise ModelError(f"{path}: describes regions by {found}, not by {', '.join(features)}")
+
+
+def check_palette(path: Path, values: int) -> None:
+    """Check the table of the values in a segmentation.
+
+    Parameters
+    ----------
+    path : Path
+    values : int
+        How many there are, from 0 on.
+
+    Raises
+    ------
+    ModelError
+        If it is no such table, or one of other values.
+    """
+    try:
+        if require_file(path).stat().st_size > _LARGEST_TABLE:
+            raise ModelError(f"{path}: is too large for a table of {values} values")
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+            header = list(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ModelError(f"{path}: is no table of classes ({error})") from None
+    except LightClusterError as error:
+        raise ModelError(str(error)) from None
+    if header[:3] != ["id", "name", "color"]:
+        raise ModelError(f"{path}: needs the columns id, name and color")
+    if [row["id"] for row in rows] != [str(number) for number in range(values)]:
+        raise ModelError(
+            f"{path}: must hold the values 0 to {values - 1} in this order, by the model's other "
+            "files"
+        )
+    for row in rows:
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", row["color"] or "") or not row["name"]:
+            raise ModelError(f"{path}: value {row['id']} needs a name, and a color such as #1f77b4")
+
+
+def check_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Check the tensors of a safetensors file, all of them float32.
+
+    Parameters
+    ----------
+    path : Path
+    wanted : mapping of str to tuple of int
+        Shape of each tensor.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, holds others, or numbers that are not finite.
+    """
+    try:
+        with safetensors.safe_open(require_file(path), "np") as file:
+            names = set(file.keys())
+            if names != wanted.keys():
+                missing, more = sorted(wanted.keys() - names), sorted(names - wanted.keys())
+                found = [f"lacks {m}" for m in missing[:1]] + [f"holds {m}" for m in more[:1]]
+                raise ModelError(f"{path}: {' and '.join(found)}, by which it is another network")
+            for name, shape in wanted.items():
+                part = file.get_slice(name)
+                if (part.get_dtype(), tuple(part.get_shape())) != ("F32", shape):
+                    raise ModelError(
+                        f"{path}: {name} is {part.get_dtype()} {part.get_shape()}; it must be F32 "
+                        f"{list(shape)}"
+                    )
+                if not np.isfinite(file.get_tensor(name)).all():
+                    raise ModelError(f"{path}: {name} holds numbers that are not finite")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: is no file of safetensors ({error})") from None
+    except ModelError:
+        raise
+    except LightClusterError as error:
+        raise ModelError(str(error)) from None
