@@ -49,6 +49,7 @@ from lightcluster.datasets.labels import (
 from lightcluster.datasets.listing import Entry, fingerprint, list_dataset, read_ids
 from lightcluster.datasets.manifest import index_dataset, index_entries, read_manifest
 from lightcluster.datasets.taxonomy import COCO_NAMES, TAXONOMIES, LabelFile
+from lightcluster.digests import Digests
 from lightcluster.errors import ConfigError, DatasetError, ImageError
 from lightcluster.features.backbone import build_architecture
 from lightcluster.layout import Layout
@@ -391,8 +392,17 @@ WRITERS = {
 def test_a_replaced_label_changes_the_fingerprint(tmp_path, name):
     WRITERS[name](tmp_path)
     entries = entries_of(name, tmp_path)
-    entries[0].label.path.write_bytes(b"longer than it was" * 1000)
-    assert fingerprint(entries_of(name, tmp_path)) != fingerprint(entries)
+    before = entries[0].label.path.read_bytes()
+    looked = Digests(tmp_path / "cache")
+
+    def found() -> str:
+        return fingerprint(entries, looked.of([file for one in entries for file in one.places]))
+
+    first = found()
+    entries[0].label.path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    assert found() != first
+    entries[0].label.path.write_bytes(before)
+    assert found() == first
 
 
 @pytest.mark.parametrize("name", WRITERS)

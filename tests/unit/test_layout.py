@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from lightcluster.config import BackboneSettings, parse_config
+from lightcluster import digests
+from lightcluster.config import BackboneSettings, FitSettings, parse_config
 from lightcluster.errors import DatasetError
-from lightcluster.identity import content_stamp, features_id, weights_id
+from lightcluster.identity import features_id, weights_id
 from lightcluster.layout import Layout
 
 
@@ -136,15 +137,80 @@ def test_the_seed_names_random_weights_only():
     assert len(names) == 2
 
 
-def test_content_stamp_sees_changes_but_not_touch(tmp_path):
-    path = tmp_path / "weights"
-    path.write_bytes(bytes(300_000))
-    before = content_stamp(path)
-    os.utime(path, (1, 1))
-    assert content_stamp(path) == before
-    path.write_bytes(bytes(299_999) + b"x")
-    assert content_stamp(path) != before
-    assert content_stamp(tmp_path / "none") == "missing"
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a dataset, weights and a trained probe."""
+    monkeypatch.chdir(tmp_path)
+    files = ["images/a.jpg", "images/b.jpg", "labels/a.png", "classes.csv", "weights.pth",
+             "cause/seed-0/probe.safetensors", "cause/seed-0/classes.csv"]  # fmt: skip
+    for file in map(Path, files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(300_000))
+    return tmp_path
+
+
+def stamps(**options) -> dict[str, str]:
+    """Return the digests that jobs are given, by the files that they are of."""
+    dataset = {"format": "folder", "images": "images", "labels": "labels", "shard_size": 1,
+               "classes": "classes.csv"}  # fmt: skip
+    configs = parse_config({"dataset": dataset, "backbone": {"weights": "weights.pth"}})
+    (run, config), *_ = configs.items()
+    adopting = config.model_copy(update={"fit": FitSettings(model="cause")})
+    layout = Layout({run: adopting}, **options)
+    shard_of = {entry.image_id: shard for shard in layout.shard_names
+                for entry in layout.entries(shard)}  # fmt: skip
+    return {
+        **{f"images/{name}": layout.files_stamp(shard) for name, shard in shard_of.items()},
+        "labels/a.png": layout.files_stamp(shard_of["a.jpg"]),
+        "classes.csv": layout.classes_stamp,
+        "weights.pth": layout.weights_stamp(weights_id(config.backbone)),
+        "cause/seed-0/probe.safetensors": layout.probe_stamp(run, "0"),
+        "cause/seed-0/classes.csv": layout.probe_stamp(run, "0"),
+    }
+
+
+def test_what_jobs_are_given_tells_the_whole_content_of_files_and_not_their_times(folder):
+    before = stamps(planning=True)
+    assert stamps() == before
+    for name in before:
+        status = os.stat(name)
+        with open(name, "r+b") as file:
+            file.seek(150_000)
+            file.write(b"x")
+        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns))
+        changed = stamps(planning=True)
+        assert stamps() == changed
+        assert changed[name] != before[name]
+        others = {other for other in before if before[other] != before[name]}
+        assert {other: changed[other] for other in others} == {
+            other: before[other] for other in others
+        }
+        Path(name).write_bytes(bytes(300_000))
+    assert stamps() == before
+
+
+def test_the_names_and_the_contents_of_images_are_told_apart(folder):
+    before = stamps()
+    assert before["images/a.jpg"] != before["images/b.jpg"]
+    Path("images/b.jpg").rename("images/c.jpg")
+    assert stamps()["images/c.jpg"] != before["images/b.jpg"]
+    Path("labels/a.png").unlink()
+    assert stamps()["labels/a.png"] != before["labels/a.png"]
+
+
+def test_a_job_reads_the_files_of_its_own_shard_alone(folder, monkeypatch):
+    read = []
+    digest = digests._digest_file
+    monkeypatch.setattr(
+        digests, "_digest_file", lambda name, count: read.append(name) or digest(name, count)
+    )
+    dataset = {"format": "folder", "images": "images", "shard_size": 1}
+    layout = Layout(parse_config({"dataset": dataset}))
+    layout.files_stamp(layout.shard_names[0])
+    assert read == [f"images/{entry.image_id}" for entry in layout.entries("0000")]
+    assert not Path(".snakemake").exists()
+    Layout(parse_config({"dataset": dataset}), planning=True).files_stamp("0000")
+    assert sorted(read)[-2:] == ["images/a.jpg", "images/b.jpg"]
 
 
 def test_jobs_are_given_the_settings_of_their_own_run():

@@ -26,6 +26,7 @@ from lightcluster.datasets.listing import (
     split_shards,
 )
 from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.digests import Digests
 from lightcluster.errors import DatasetError
 
 
@@ -125,7 +126,7 @@ def test_a_name_that_is_no_utf8_is_listed(images):
         pass
     (entry,) = entries_of(images)
     assert entry.path.exists()
-    assert len(fingerprint([entry])) == 16
+    assert len(fingerprint([entry])) == 32
     assert 0 <= shard_of(entry.image_id, 8) < 8
 
 
@@ -337,11 +338,16 @@ def test_more_shards_than_images_leave_shards_empty():
 
 
 def made_up(name: str) -> Entry:
-    return Entry(name, Path(name), None, str(PurePosixPath(name).with_suffix(".png")), "1/")
+    return Entry(name, Path(name), None, str(PurePosixPath(name).with_suffix(".png")))
 
 
 def fingerprints(images: Path, shards: int, labels: Path | None = None) -> list[str]:
-    return [fingerprint(part) for part in split_shards(entries_of(images, labels), shards)]
+    split = split_shards(entries_of(images, labels), shards)
+    looked = Digests(images / ".digests")
+    return [
+        fingerprint(part, looked.of([place for entry in part for place in entry.places]))
+        for part in split
+    ]
 
 
 def test_a_new_image_changes_only_the_shard_it_falls_into(images):
@@ -363,10 +369,11 @@ def test_touching_a_file_changes_nothing(images, tmp_path):
     assert fingerprints(images, 2, labels) == before
 
 
-def test_an_image_replaced_by_one_of_another_size_changes_its_shard(images):
+@pytest.mark.parametrize("content", ["longer", "y", ""])
+def test_an_image_replaced_by_another_changes_its_shard(images, content):
     write(images, "a.jpg", "b.jpg")
     before = fingerprints(images, 1)
-    write(images, "a.jpg", content="longer")
+    write(images, "a.jpg", content=content)
     assert fingerprints(images, 1) != before
 
 
@@ -375,10 +382,10 @@ def test_a_label_that_comes_goes_or_is_replaced_changes_its_shard(images, tmp_pa
     labels.mkdir()
     write(images, "a.jpg")
     seen = [fingerprints(images, 1, labels)]
-    for content in ("x", "longer"):
+    for content in ("x", "y", "longer"):
         write(labels, "a.png", content=content)
         seen.append(fingerprints(images, 1, labels))
-    assert len({str(prints) for prints in seen}) == 3
+    assert len({str(prints) for prints in seen}) == 4
     (labels / "a.png").unlink()
     assert fingerprints(images, 1, labels) == seen[0]
 

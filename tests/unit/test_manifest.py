@@ -41,7 +41,8 @@ def picture(mode: str = "RGB", width: int = 40, height: int = 30) -> Image.Image
 
 def index(path: Path, label: Path | None = None, **settings):
     """Index one image; return its row, or None, and its rejections."""
-    entry = Entry(path.name, path.parent, label and label.parent, f"{path.stem}.png", "1/")
+    labels, label_id = (label.parent, label.name) if label else (None, "")
+    entry = Entry(path.name, path.parent, labels, f"{path.stem}.png", label_id)
     settings = {"classes": CLASSES, "ignore": 255, "max_pixels": 10_000, **settings}
     rows, rejections = index_entries([entry], **settings)
     return (rows or [None])[0], rejections

@@ -250,6 +250,18 @@ def test_the_images_of_the_fit_are_named(tmp_path: Path):
     jobs = layout.count_jobs()
     assert (jobs["fit_discriminant"], jobs["merge_levels"], jobs["adopt_fit"]) == (1, 2, 1)
     assert (jobs["label_regions"], jobs["adopt_labelling"]) == (5, 2)
-    before = layout.model_stamp("applied")
+
+
+def test_whatever_is_changed_in_a_model_the_steps_that_adopt_it_run_again(folder: Path):
+    layout = Layout(parse_config({"fit": {"model": str(folder)}}))
+    seen = [layout.model_stamp("lightcluster")]
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json")
+    assert len(files) == 10
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        seen.append(layout.model_stamp("lightcluster"))
     edit(folder, run="another")
-    assert layout.model_stamp("applied") != before
+    seen.append(layout.model_stamp("lightcluster"))
+    assert len(set(seen)) == 12

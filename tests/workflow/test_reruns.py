@@ -18,6 +18,7 @@ from lightcluster.config import parse_config, walk_keys
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.features.store import FeatureStore
+from lightcluster.features.weights import fetch_weights
 from lightcluster.layout import read_choice
 from lightcluster.places import record_of
 from lightcluster.steps import KINDS, STEPS, rerun_by
@@ -50,7 +51,10 @@ FOLDER = {
     }
 }
 
-THINGS = {"dataset": {"name": "things", "format": "coco_things", "root": "coco", "shard_size": 4}}
+THINGS = {
+    "dataset": {"name": "things", "format": "coco_things", "root": "coco", "shard_size": 4},
+    "backbone": {"weights": "weights.safetensors"},
+}
 
 CHANGES: dict[str, Any] = {
     "dataset.name": "elsewhere",
@@ -257,8 +261,10 @@ def photos(tmp_path_factory, run_snakemake, fast_config):
 
 @pytest.fixture(scope="module")
 def things(tmp_path_factory, run_snakemake, fast_config):
-    """A folder in which the segmentation of images with instance annotations is finished."""
+    """A folder in which images with instance annotations are segmented, by weights of a file."""
     folder = tmp_path_factory.mktemp("things")
+    model = fast_config()["backbone"]["model"]
+    fetch_weights(model, "random", None, 0, folder / THINGS["backbone"]["weights"])
     for split in ("val2017", "train2017"):
         write_instances(folder / "coco", scene_annotations(), split)
     shutil.copytree(folder / "coco", folder / "copy")
@@ -321,21 +327,55 @@ def test_settings_of_speed_rerun_nothing(arguments, demo, dry_run, fast_config):
     assert dry_run(demo, *arguments, config=fast_config(DEMO)) == {}
 
 
-def test_touching_images_labels_and_sources_reruns_nothing(photos, dry_run, fast_config):
-    touched = [path for path in (photos / "scenes").rglob("*") if path.is_file()]
-    assert len(touched) == 25
-    for path in (*touched, photos / "config" / "config.yaml", photos / "Snakefile"):
+def test_touching_inputs_and_sources_reruns_nothing(photos, things, dry_run, fast_config):
+    inputs = [path for path in (photos / "scenes").rglob("*") if path.is_file()]
+    assert len(inputs) == 25
+    for path in (*inputs, photos / "config" / "config.yaml", photos / "Snakefile"):
         os.utime(path)
     assert dry_run(photos, config=fast_config(FOLDER)) == {}
+    for path in (*(things / "coco").rglob("*.*"), things / "weights.safetensors"):
+        os.utime(path)
+    assert dry_run(things, config=fast_config(THINGS)) == {}
 
 
-def test_a_replaced_image_reruns_its_shard(photos, tmp_path, dry_run, fast_config):
+def change_in_place(path: Path) -> None:
+    """Change the last bit of the byte in the middle of a file; its length and time stay."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(status.st_size // 2)
+        (byte,) = file.read(1)
+        file.seek(status.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "shards", "features"),
+    [("images/scene-0001.jpg", 1, 1), ("labels/scene-0001.png", 1, 1), ("classes.csv", 2, 2)],
+)
+def test_a_byte_of_an_input_changed_in_place_reruns_what_reads_it(
+    name, shards, features, photos, tmp_path, dry_run, fast_config
+):
     folder = moved(photos, tmp_path)
-    (folder / "scenes/images/scene-0001.jpg").write_bytes(
-        (folder / "scenes/images/scene-0002.jpg").read_bytes()
-    )
+    change_in_place(folder / "scenes" / name)
     jobs = dry_run(folder, config=fast_config(FOLDER))
-    assert jobs["index_dataset"] == jobs["extract_features"] == 1
+    assert (jobs["index_dataset"], jobs["extract_features"]) == (shards, features)
+    assert ("read_classes" in jobs) == (name == "classes.csv")
+    assert not jobs.keys() & {"fetch_weights"}
+
+
+def test_a_byte_of_weights_and_of_annotations_changed_in_place_reruns_what_reads_them(
+    things, tmp_path, dry_run, fast_config
+):
+    folder = moved(things, tmp_path)
+    change_in_place(folder / "weights.safetensors")
+    jobs = dry_run(folder, config=fast_config(THINGS))
+    assert jobs["fetch_weights"] == 1
+    assert not jobs.keys() & {"paint_labels", "index_dataset"}
+    change_in_place(folder / "coco" / "annotations" / "instances_val2017.json")
+    jobs = dry_run(folder, config=fast_config(THINGS))
+    assert jobs["fetch_weights"] == jobs["paint_labels"] == 1
 
 
 def moved(folder: Path, tmp_path: Path) -> Path:

@@ -17,8 +17,6 @@ from lightcluster.steps import STEPS
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / f"{EMBEDDED}.safetensors"
 """The weights that ship with the project; ``resources/README.md`` is their model card."""
 
-_SAMPLED_BYTES = 1 << 16
-
 
 def weights_source(backbone: BackboneSettings) -> str:
     """Return ``embedded``, ``random``, ``hub``, ``file``, or ``none`` without a network."""
@@ -129,23 +127,6 @@ def _tokens_id(config: Config, size: int, own: list[Any]) -> str:
 def with_split(images: str, split: str | None) -> str:
     """Return a name of images, with their split if they have one."""
     return f"{images} (split {split})" if split else images
-
-
-def content_stamp(path: Path) -> str:
-    """Return a digest of a file's length, beginning and end: cheap, and untouched by ``touch``.
-
-    Returns ``missing`` if there is no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_SAMPLED_BYTES)
-            length = file.seek(0, 2)
-            file.seek(max(0, length - _SAMPLED_BYTES))
-            return hashlib.blake2b(
-                head + file.read() + str(length).encode(), digest_size=8
-            ).hexdigest()
-    except OSError:
-        return "missing"
 
 
 def _digest(content: Any) -> str:

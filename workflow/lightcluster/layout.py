@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from lightcluster.datasets.listing import (
     Entry,
     annotations_file,
     count_shards,
+    fingerprint,
     list_dataset,
     split_shards,
 )
 from lightcluster.datasets.others import count_others, describe_others
+from lightcluster.digests import Digests, combine
 from lightcluster.identity import (
     as_shared,
     clusterbook_crops_id,
     clusterbook_id,
-    content_stamp,
     crops_id,
     features_id,
     head_id,
@@ -53,6 +55,9 @@ from lightcluster.steps import (
 
 RESULTS = "results"
 
+DIGESTS = ".snakemake/lightcluster"
+"""Where the digests of a dataset's files are remembered; there, because they are no result."""
+
 
 def prepare_environment(workflow: Path) -> None:
     """Let jobs find the package and, unless conda gives them another, this very python."""
@@ -68,6 +73,9 @@ class Layout:
     ----------
     configs : dict of str to Config
         As `config.parse_config` returns them.
+    planning : bool
+        Whether all jobs are planned here, rather than one of them done: what files hold is then
+        looked up for all shards at once, and remembered.
 
     Raises
     ------
@@ -75,7 +83,7 @@ class Layout:
         If a part of the dataset's layout is missing, or no image is there.
     """
 
-    def __init__(self, configs: Mapping[str, Config]) -> None:
+    def __init__(self, configs: Mapping[str, Config], *, planning: bool = False) -> None:
         self.configs = dict(configs)
         self._settings: dict[tuple[str, str, str], str] = {}
         self.dataset = next(iter(configs.values())).dataset
@@ -97,6 +105,9 @@ class Layout:
         shards = count_shards(self.n_images, self.dataset.shard_size)
         self._split = split_shards(self._entries, shards)
         self.shard_names = [f"{shard:04d}" for shard in range(len(self._split))]
+        self._planning = planning
+        self._digests = Digests(Path(DIGESTS, f"{self.dataset.name}.digests"), keep=planning)
+        self._files_stamps: dict[str, str] = {}
 
     @property
     def labelled(self) -> bool:
@@ -113,17 +124,46 @@ class Layout:
         """The user's, or the demo's, classes.csv; None where the classes are built in."""
         return Path(self.scenes, "classes.csv") if self._demo else self.dataset.classes
 
-    @cached_property
+    @property
     def classes_stamp(self) -> str:
         """Digest of the user's classes.csv: changes with its content, not with its time."""
         if self._demo or self.classes_source is None:
             return "generated"
-        return content_stamp(self.classes_source)
+        return self._digest(self.classes_source)
 
     @property
     def annotations_stamp(self) -> str:
         """Digest of the instance annotations that label maps are painted from."""
-        return content_stamp(annotations_file(self.dataset))
+        return self._digest(annotations_file(self.dataset))
+
+    @property
+    def names_stamp(self) -> str:
+        """Digest of the names of all images."""
+        return fingerprint(self._entries)
+
+    def files_stamp(self, shard: str) -> str:
+        """Return a digest of the images and labels of a shard, of their names and contents."""
+        if shard not in self._files_stamps:
+            shards = self.shard_names if self._planning else [shard]
+            files = [file for shard in shards for file in self._sources(self.entries(shard))]
+            contents = iter(self._digests.of(files))
+            for name in shards:
+                entries = self.entries(name)
+                own = islice(contents, len(self._sources(entries)))
+                self._files_stamps[name] = fingerprint(entries, own)
+        return self._files_stamps[shard]
+
+    def _sources(self, entries: list[Entry]) -> list[str]:
+        """Return the files of images that the workflow does not make itself."""
+        if self._demo:
+            return []
+        if self.painted:
+            return [entry.places[0] for entry in entries]
+        return [place for entry in entries for place in entry.places]
+
+    def _digest(self, *files: Path) -> str:
+        """Return a digest of the contents of files."""
+        return combine(self._digests.of(files))
 
     def all_entries(self) -> list[Entry]:
         """Return all images of the dataset, in the order of their ids."""
@@ -233,7 +273,7 @@ class Layout:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._runs["weights"][weights]].backbone
         file = local_weights(backbone)
-        return content_stamp(file) if file else weights_source(backbone)
+        return self._digest(file) if file else weights_source(backbone)
 
     def kind(self, run: str) -> Kind:
         """Return what a run does."""
@@ -243,18 +283,23 @@ class Layout:
         return "applied" if config.method == "lightcluster" else "cause-applied"
 
     def model_stamp(self, run: str) -> str:
-        """Return a digest of the model that a run applies, which holds those of all its files."""
-        from lightcluster.model.folder import DESCRIPTION  # numpy with it, where it is needed
-
+        """Return a digest of all files of the model that a run applies."""
         folder = self.configs[run].fit.model
-        return "none" if folder is None else content_stamp(folder / DESCRIPTION)
+        if folder is None:
+            return "none"
+        from lightcluster.model.folder import files_of  # numpy with it, where it is needed
+
+        return self._digest(*files_of(folder))
 
     def probe_stamp(self, run: str, seed: str) -> str:
-        """Return a digest of the probe of a seed that a run applies."""
-        from lightcluster.cause.adoption import probe_of
-
+        """Return a digest of the probe of a seed that a run applies, and of its clusters' names."""
         folder = self.configs[run].fit.model
-        return "none" if folder is None else content_stamp(probe_of(folder, int(seed)))
+        if folder is None:
+            return "none"
+        from lightcluster.cause.adoption import PALETTE, probe_of
+
+        probe = probe_of(folder, int(seed))
+        return self._digest(probe, probe.with_name(PALETTE))
 
     def fitted_on(self, run: str) -> str:
         """Return in words on which images a run is fitted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -15,14 +15,25 @@ def progress(
     items: Iterable[Item], description: str, total: int | None = None, unit: str = "image"
 ) -> Iterator[Item]:
     """Yield `items`, drawing a bar on stderr: often on a terminal, every few seconds in a log."""
-    terminal = sys.stderr.isatty()
-    yield from tqdm(
-        items,
-        desc=description,
-        total=total,
-        unit=unit,
-        file=sys.stderr,
-        mininterval=0.1 if terminal else 5.0,
-        ascii=not terminal,
-        dynamic_ncols=terminal,
+    yield from tqdm(items, total=total, unit=unit, **_style(description))
+
+
+def bytes_bar(description: str, total: int) -> tqdm[Any]:
+    """Return a bar, likewise, for bytes; it appears if they take more than a few seconds."""
+    return tqdm(
+        total=total, unit="B", unit_scale=True, delay=_PATIENCE, leave=False, **_style(description)
     )
+
+
+_PATIENCE = 3.0
+
+
+def _style(description: str) -> dict[str, Any]:
+    terminal = sys.stderr.isatty()
+    return {
+        "desc": description,
+        "file": sys.stderr,
+        "mininterval": 0.1 if terminal else 5.0,
+        "ascii": not terminal,
+        "dynamic_ncols": terminal,
+    }

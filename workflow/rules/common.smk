@@ -12,7 +12,6 @@ from lightcluster.commission import VARIABLE
 from lightcluster.aside import find_strays, set_aside
 from lightcluster.config import parse_config
 from lightcluster.configfiles import as_written
-from lightcluster.datasets.listing import fingerprint
 from lightcluster.datasets.others import digest_others
 from lightcluster.errors import LightClusterError
 from lightcluster.layout import (
@@ -34,7 +33,10 @@ if workflow.config_settings.replace_workflow_config:
     CONFIGFILES = []
 
 try:
-    LAYOUT = Layout(parse_config(as_written(config, [*CONFIGFILES, *GIVEN])))
+    LAYOUT = Layout(
+        parse_config(as_written(config, [*CONFIGFILES, *GIVEN])),
+        planning=workflow.is_main_process,
+    )
 except LightClusterError as error:
     raise WorkflowError(str(error)) from None
 

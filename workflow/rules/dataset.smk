@@ -42,7 +42,7 @@ if CLASSES:
         params:
             settings=settings("read_classes"),
             source=classes_source,
-            content=LAYOUT.classes_stamp,
+            content=lambda wildcards: LAYOUT.classes_stamp,
         shell:
             "python -m lightcluster read-classes {params.settings:q} {output} {params.source:q} "
             "> {log} 2>&1"
@@ -65,7 +65,7 @@ if LAYOUT.painted:
             runtime=lambda wildcards, attempt: 120 * attempt,
         params:
             settings=settings("paint_labels"),
-            files=lambda wildcards: fingerprint(LAYOUT.all_entries()),
+            files=lambda wildcards: LAYOUT.names_stamp,
             annotations=lambda wildcards: LAYOUT.annotations_stamp,
         shell:
             "python -m lightcluster paint-labels {params.settings:q} {output} > {log} 2>&1"
@@ -92,8 +92,8 @@ rule index_dataset:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=settings("index_dataset"),
-        # Names and sizes of the shard's files: it alone runs again when images are added to it.
-        files=lambda wildcards: fingerprint(LAYOUT.entries(wildcards.shard)),
+        # Names and contents of the shard's files: it alone runs again when one is replaced.
+        files=lambda wildcards: LAYOUT.files_stamp(wildcards.shard),
         classes=classes_option,
         shards=len(SHARDS),
         generated=lambda wildcards: LAYOUT.generated,

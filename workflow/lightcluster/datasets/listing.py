@@ -1,7 +1,7 @@
 """Listing a dataset: which images there are, where their labels are, and in which shard each is.
 
-Only names and sizes in bytes are looked at, so that the workflow can list 100,000 images while it
-is being parsed. Whether an image can be decoded is the business of `datasets.manifest`.
+Only names are looked at, so that the workflow can list 100,000 images while it is being parsed.
+Whether an image can be decoded is the business of `datasets.manifest`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lightcluster.config import DatasetSettings
 from lightcluster.datasets.benchmarks import BENCHMARKS, Benchmark
 from lightcluster.datasets.others import IMAGE_SUFFIXES, count_others, describe_others, is_image
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
+from lightcluster.digests import combine
 from lightcluster.errors import DatasetError
 from lightcluster.paths import LONGEST, cut, fits, require_file
 
@@ -45,10 +46,8 @@ class Entry:
         The folder of the label maps, if there is one for this image.
     output : str
         Path of its PNGs below an output folder; unique, ends in ``.png``.
-    stamp : str
-        Sizes of the two files in bytes: changes when they are replaced, not when they are touched.
     label_id : str
-        Path of its label map below that folder; empty: that of the image with ``.png``.
+        Path of its label map below that folder.
     taxonomy : str
         How the label map is to be read, see `taxonomy.LabelFile`.
     unlabelled : str
@@ -59,7 +58,6 @@ class Entry:
     images: Path
     labels: Path | None
     output: str
-    stamp: str
     label_id: str = ""
     taxonomy: str = ""
     unlabelled: str = ""
@@ -74,7 +72,13 @@ class Entry:
         """Its label map, if there is one."""
         if self.labels is None:
             return None
-        return LabelFile(self.labels / (self.label_id or _label_id(self.image_id)), self.taxonomy)
+        return LabelFile(self.labels / self.label_id, self.taxonomy)
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """Where the image and its label map are, as text; without a label map, it is empty."""
+        image = f"{self.images}/{self.image_id}"
+        return image, "" if self.labels is None else f"{self.labels}/{self.label_id}"
 
 
 def list_dataset(
@@ -125,7 +129,7 @@ def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[E
     files: set[str] = set()
     for path in paths:
         if path.is_dir():
-            for name, _ in _walk(path):
+            for name in _walk(path):
                 if is_image(name):
                     files.add(f"{path}/{name}")
                 elif others is not None:
@@ -143,7 +147,7 @@ def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[E
     root = os.path.abspath(paths[0]) if one else os.path.commonpath(map(os.path.dirname, whole))
     ids = sorted(os.path.relpath(file, root) for file in whole)
     return [
-        Entry(image_id=image_id, images=Path(root), labels=None, output=output, stamp="")
+        Entry(image_id=image_id, images=Path(root), labels=None, output=output)
         for image_id, output in zip(ids, output_names(ids), strict=True)
     ]
 
@@ -167,7 +171,7 @@ def _list_demo(folder: Path, count: int) -> list[Entry]:
             images=folder / "images",
             labels=folder / "labels",
             output=f"{name}.png",
-            stamp="generated",
+            label_id=f"{name}.png",
         )
         for name in demo_names(count)
     ]
@@ -182,24 +186,23 @@ def _list_folder(images: Path, labels: Path | None, pattern: str, others: list[s
             f"dataset.labels = {str(labels)!r}: lies in the folder of the images, so that label "
             "maps would be taken for images; give each a folder of its own"
         )
-    sizes = dict(_walk(images))
-    ids = sorted(filter(is_image, sizes))
-    others.extend(name for name in sizes if not is_image(name))
+    found = list(_walk(images))
+    ids = sorted(filter(is_image, found))
+    others.extend(name for name in found if not is_image(name))
     if not ids:
         raise DatasetError(
             f"dataset.images = {str(images)!r}: holds no image, nor do its subfolders; "
             f"{_looked_for(others)}"
         )
-    label_sizes = dict(_walk(labels)) if labels is not None else {}
+    there = set(_walk(labels)) if labels is not None else set()
     label_ids = [label_name(image_id, pattern) for image_id in ids]
-    reasons = [""] * len(ids) if labels is None else why_unlabelled(ids, label_ids, label_sizes)
+    reasons = [""] * len(ids) if labels is None else why_unlabelled(ids, label_ids, there)
     return [
         Entry(
             image_id=image_id,
             images=images,
-            labels=labels if label_id in label_sizes else None,
+            labels=labels if label_id in there else None,
             output=output,
-            stamp=f"{sizes[image_id]}/{label_sizes.get(label_id, '')}",
             label_id=label_id,
             unlabelled=reason,
         )
@@ -282,29 +285,28 @@ def _list_benchmark(dataset: DatasetSettings, generated: Path) -> list[Entry]:
     images = root / benchmark.images.format(split=dataset.split)
     labels = root / benchmark.labels.format(split=dataset.split)
     _check_layout(dataset, benchmark, images, labels)
-    sizes = dict(_walk(images))
-    ids = sorted(_benchmark_ids(dataset, benchmark, sizes), key=benchmark.image_of)
+    there = set(_walk(images))
+    ids = sorted(_benchmark_ids(dataset, benchmark, there), key=benchmark.image_of)
     image_ids = [benchmark.image_of(name) for name in ids]
     label_ids = [benchmark.label_of(name) for name in ids]
-    if missing := _none_found(image_ids, sizes):
+    if missing := _none_found(image_ids, there):
         raise _layout_error(dataset, [f"{images}: holds no image of the split; {missing}"])
     if benchmark.annotations is not None:
-        labels, label_sizes = generated, dict.fromkeys(label_ids, "painted")
+        labels, labels_there = generated, set(label_ids)
     else:
-        label_sizes = {name: str(size) for name, size in _walk(labels)}
-        if missing := _none_found(label_ids, label_sizes):
+        labels_there = set(_walk(labels))
+        if missing := _none_found(label_ids, labels_there):
             raise _layout_error(dataset, [f"{labels}: holds no label map of the split; {missing}"])
     taxonomy = dataset.format if TAXONOMIES[dataset.format].values is not None else ""
     return [
         Entry(
             image_id=image_id,
             images=images,
-            labels=labels if label_id in label_sizes else None,
+            labels=labels if label_id in labels_there else None,
             output=output,
-            stamp=f"{sizes.get(image_id, '')}/{label_sizes.get(label_id, '')}",
             label_id=label_id,
             taxonomy=taxonomy,
-            unlabelled="" if label_id in label_sizes else f"there is no {labels / label_id}",
+            unlabelled="" if label_id in labels_there else f"there is no {labels / label_id}",
         )
         for image_id, label_id, output in zip(
             image_ids, label_ids, output_names(image_ids), strict=True
@@ -434,8 +436,8 @@ def _label_id(image_id: str) -> str:
     return f"{splitext(image_id)[0]}.png"
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the path below `folder` and the size in bytes of all files.
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield the path below `folder` of all files.
 
     Hidden files and folders are skipped, links followed, but not to a folder that they are in.
     Links to nothing, pipes and the like are yielded, too, so that they are named as bad images
@@ -459,7 +461,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, int]]:
                 if inside not in above:
                     pending.append((f"{below}{item.name}/", above | {inside}))
             else:
-                yield below + item.name, item.stat(follow_symlinks=is_file).st_size
+                yield below + item.name
 
 
 def output_names(image_ids: list[str]) -> list[str]:
@@ -532,16 +534,25 @@ def split_shards(entries: list[Entry], shards: int) -> list[list[Entry]]:
     return split
 
 
-def fingerprint(entries: list[Entry]) -> str:
-    """Return a digest of the names and sizes of images and labels: it changes when they do."""
-    digest = hashlib.blake2b(digest_size=8)
-    for entry in entries:
-        digest.update(
-            f"{entry.image_id}\0{entry.output}\0{entry.stamp}{entry.unlabelled}\1".encode(
-                "utf-8", "surrogateescape"
-            )
+def fingerprint(entries: Sequence[Entry], contents: Iterable[str] = ()) -> str:
+    """Return a digest of the names of images and labels, and of what they hold.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+    contents : iterable of str
+        Digests of their files, see `digests.Digests.of`.
+    """
+    names = (
+        name
+        for entry in entries
+        for name in (
+            entry.image_id,
+            entry.output,
+            entry.unlabelled if entry.labels is None else entry.label_id,
         )
-    return digest.hexdigest()
+    )
+    return combine([*names, str(len(entries)), *contents])
 
 
 def _digest(text: str) -> str:

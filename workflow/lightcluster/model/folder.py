@@ -214,6 +214,17 @@ def palette_of(seed: int) -> str:
     return f"labelling/seed-{seed}.csv"
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the places of all files of a model: its description and what that lists.
+
+    Raises
+    ------
+    ModelError
+        As `read_model` does.
+    """
+    return [folder / name for name in (DESCRIPTION, *_files(read_model(folder).seeds))]
+
+
 def _files(seeds: Iterable[int]) -> list[str]:
     """Return all files of a folder but its description."""
     return [*_FILES, *(name(seed) for seed in seeds for name in (labelling_of, palette_of))]
