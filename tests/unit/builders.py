@@ -14,6 +14,7 @@ from PIL import Image
 
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.digests import digest_file
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
 
@@ -93,6 +94,11 @@ def write_png(path: Path, pixels: NDArray[Any]) -> Path:
     return path
 
 
+def indexed(label: Path) -> LabelFile:
+    """Return a label map as the manifest of a dataset names it."""
+    return LabelFile(label, digest=digest_file(label))
+
+
 def write_manifest(
     path: Path,
     sizes: Mapping[str, tuple[int, int]],
@@ -101,15 +107,17 @@ def write_manifest(
     images: Mapping[str, Path] | None = None,
     outputs: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the manifest of one shard from the size of each image."""
+    """Write the manifest of one shard from the size of each image; the files are there already."""
+    places = {image_id: (images or {}).get(image_id, Path("unused")) for image_id in sizes}
     rows = [
         Row(
             image_id=image_id,
-            path=(images or {}).get(image_id, Path("unused")),
-            label=LabelFile(labels[image_id]) if image_id in (labels or {}) else None,
+            path=places[image_id],
+            label=indexed(labels[image_id]) if image_id in (labels or {}) else None,
             output=(outputs or {}).get(image_id, f"{image_id}.png"),
             height=height,
             width=width,
+            digest=digest_file(places[image_id]),
         )
         for image_id, (height, width) in sizes.items()
     ]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import write_patch_masks, write_png, write_store
+from builders import indexed, write_patch_masks, write_png, write_store
 from PIL import Image
 
 from lightcluster.clustering.kmeans import normalize
 from lightcluster.datasets.labels import Classes
 from lightcluster.datasets.manifest import Row
-from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.digests import digest_file
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
@@ -106,7 +106,8 @@ def test_regions_near_their_class(tmp_path: Path):
 def test_tiles_show_the_region_and_fit_into_the_montage(tmp_path: Path):
     pixels = np.zeros((200, 300, 3), np.uint8)
     pixels[40:160, 40:280] = (255, 0, 0)
-    row = Row("a", write_png(tmp_path / "a.png", pixels), None, "a.png", 200, 300)
+    path = write_png(tmp_path / "a.png", pixels)
+    row = Row("a", path, None, "a.png", 200, 300, digest_file(path))
     region = cut_tile(Tile(1.0, "0000", "a", (40, 40, 160, 280)), row, 10**6, 0.0)
     assert region.size == (TILE, TILE // 2)
     assert (np.asarray(region) == (255, 0, 0)).all()
@@ -124,7 +125,7 @@ def test_patches_have_the_class_at_their_centre(tmp_path: Path):
     votes = {name: np.zeros((3, 2, 3), bool) for name in ("a", "b")}
     write_patch_masks(tmp_path / "0000.npz", votes, {name: np.zeros((2, 3)) for name in votes})
     masks = read_patch_masks(tmp_path / "0000.npz")
-    label = LabelFile(write_png(tmp_path / "a.png", truth))
+    label = indexed(write_png(tmp_path / "a.png", truth))
     row = Row("a", Path("a.jpg"), label, "a.png", 40, 60)
     found = patch_classes(masks, 0, row, Classes((0, 7), ("ground", "cat")), 255)
     assert found.tolist() == [0, 1, 1, -1, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -218,8 +219,10 @@ def test_crops_of_too_few_patches_are_a_mistake_of_the_configuration(photographs
 
 def test_an_image_that_has_changed_is_an_error_that_names_it(photographs, tmp_path):
     _, weights, images = photographs
-    manifest = write_manifest(tmp_path / "m.csv", {"wide.png": (71, 100)}, images=images)
-    with pytest.raises(ImageError, match=r"wide.png: is 70 × 100 .* but was 71 × 100"):
+    image = {"wide.png": Path(shutil.copy(images["wide.png"], tmp_path))}
+    manifest = write_manifest(tmp_path / "m.csv", {"wide.png": (70, 100)}, images=image)
+    write_png(image["wide.png"], np.zeros((70, 100, 3), np.uint8))
+    with pytest.raises(ImageError, match=r"wide.png: has changed since"):
         cache_views(manifest, weights, tmp_path / "0", framing="crop", mirrored=False, **CACHE)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lightcluster.digests import digest_file
 from lightcluster.errors import ImageError, LightClusterError
 from lightcluster.features.backbone import Backbone, build_architecture
 from lightcluster.features.extraction import extract_shard
@@ -49,7 +50,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRow]:
         height, width = SIZES[index % 4]
         path = folder / f"{index} 'é;\n.png"
         Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
-        found.append(ImageRow(f"{index:02d}/é\n", path, height, width))
+        found.append(ImageRow(f"{index:02d}/é\n", path, height, width, digest_file(path)))
     return found
 
 
@@ -104,9 +105,10 @@ def test_an_image_that_changed_or_broke(
     text = tmp_path / "text.jpg"
     text.write_text("no image")
     for bad, reason in (
-        (rows[0]._replace(height=61), "indexed; index it again"),
-        (rows[0]._replace(path=text), "not an image"),
-        (rows[0]._replace(path=tmp_path / "gone.jpg"), "does not exist"),
+        (rows[0]._replace(path=rows[4].path), "has changed since the dataset was indexed"),
+        (rows[0]._replace(path=text), "has changed since the dataset was indexed"),
+        (rows[0]._replace(path=tmp_path / "gone.jpg"), "is gone since the dataset was indexed"),
+        (rows[0]._replace(path=text, digest=digest_file(text)), "not an image"),
     ):
         with pytest.raises(ImageError, match=reason) as error:
             extract_shard([*rows[1:], bad], backbone, tmp_path / "s.zarr", **SETTINGS)

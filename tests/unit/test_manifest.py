@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import indexed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from lightcluster.config import DatasetSettings
-from lightcluster.datasets.labels import Classes
+from lightcluster.datasets.labels import Classes, open_label
 from lightcluster.datasets.listing import Entry, list_dataset
 from lightcluster.datasets.manifest import (
     Rejection,
@@ -28,7 +29,9 @@ from lightcluster.datasets.manifest import (
     write_rows,
 )
 from lightcluster.datasets.taxonomy import LabelFile
-from lightcluster.errors import DatasetError, StoreError
+from lightcluster.digests import digest_of
+from lightcluster.errors import DatasetError, ImageError, StoreError
+from lightcluster.features.images import open_row
 from lightcluster.reporting.contact_sheet import iter_manifest
 
 CLASSES = Classes((0, 1, 2), ("ground", "cat", "dog"))
@@ -51,7 +54,8 @@ def index(path: Path, label: Path | None = None, **settings):
 def assert_usable(path: Path, height: int = 30, width: int = 40, **settings) -> None:
     row, rejections = index(path, **settings)
     assert rejections == []
-    assert row == Row(path.name, path, None, f"{path.stem}.png", height, width)
+    digest = digest_of(path.read_bytes())
+    assert row == Row(path.name, path, None, f"{path.stem}.png", height, width, digest)
 
 
 def assert_rejected(path: Path, reason: str, **settings) -> None:
@@ -221,7 +225,7 @@ def image_with_label(folder: Path, label: Image.Image) -> tuple[Path, Path]:
 def test_a_good_label_stands_in_the_row(tmp_path):
     image, label = image_with_label(tmp_path, Image.new("L", (40, 30), 2))
     row, rejections = index(image, label)
-    assert (row.label, rejections) == (LabelFile(label), [])
+    assert (row.label, rejections) == (indexed(label), [])
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_the_label_of_a_rotated_image_is_upright(tmp_path):
     image, label = image_with_label(tmp_path, Image.new("L", (30, 40)))
     picture().save(image, exif=exif)
     row, rejections = index(image, label)
-    assert (row.label, rejections) == (LabelFile(label), [])
+    assert (row.label, rejections) == (indexed(label), [])
 
 
 def test_the_label_of_a_bad_image_is_not_named_as_well(tmp_path):
@@ -313,7 +317,8 @@ AWKWARD = [
 
 
 def row_named(name: str) -> Row:
-    return Row(name, Path("/images") / name, LabelFile(Path("/labels") / name), name, 30, 40)
+    label = LabelFile(Path("/labels") / name, digest="1f")
+    return Row(name, Path("/images") / name, label, name, 30, 40, "0c")
 
 
 def test_any_name_survives_writing_and_reading(tmp_path):
@@ -334,26 +339,31 @@ def test_all_names_survive_writing_gathering_and_reading(tmp_path_factory, names
     assert [(sample.shard, sample.row) for sample in gathered] == [("0000", row) for row in rows]
 
 
+HEADER = (
+    b"image_id,path,label,taxonomy,output,levels,span,frames,height,width,digest,label_digest\n"
+)
+
+
 def test_a_manifest_without_rows_has_its_header(tmp_path):
     write_rows(tmp_path / "0000.csv", [], Row)
     assert read_manifest(tmp_path / "0000.csv") == []
-    assert (
-        tmp_path / "0000.csv"
-    ).read_text() == "image_id,path,label,taxonomy,output,levels,span,frames,height,width\n"
+    assert (tmp_path / "0000.csv").read_bytes() == HEADER
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"image_id,path\na,b\n",
-        b"image_id,path,label,taxonomy,output,height,width\na,b,,,c,1\n",
-        b"image_id,path,label,taxonomy,output,height,width\na,b,,,c,x,1\n",
-        b"image_id,path,label,taxonomy,output,height,width\na,b,c,coco,d,1,1\n",
-        b"image_id,path,label,taxonomy,output,height,width\na\xff,b,,,c,1,1\n",
-        b"image_id,path,label,taxonomy,output,height,width\na\rb,b,,,c,1,1\n",
+        HEADER + b"a,b,,,c,1\n",
+        HEADER + b"a,b,,,c,1,1,0c\n",
+        HEADER + b"a,b,,,c,x,1,0c,\n",
+        HEADER + b"a,b,c,coco,d,1,1,0c,1f\n",
+        HEADER + b"a\xff,b,,,c,1,1,0c,\n",
+        HEADER + b"a\rb,b,,,c,1,1,0c,\n",
     ],
-    ids=["columns", "cut line", "number", "taxonomy", "encoding", "carriage return"],
-)
+    ids=["columns", "cut line", "cut at the end", "number", "taxonomy", "encoding",
+         "carriage return"],
+)  # fmt: skip
 def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "0000.csv").write_bytes(content)
     with pytest.raises(StoreError, match=r"0000\.csv: cannot be read .* run snakemake"):
@@ -363,6 +373,52 @@ def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path, content):
 def test_a_missing_manifest_is_an_error_that_names_it(tmp_path):
     with pytest.raises(StoreError, match=r"0000\.csv: cannot be read .* run snakemake"):
         read_manifest(tmp_path / "0000.csv")
+
+
+CHANGES = {
+    "other pixels": lambda path: overwrite(path, path.stat().st_size // 2),
+    "other end": lambda path: overwrite(path, path.stat().st_size - 1),
+    "a row more": lambda path: Image.new("L", (40, 31)).save(path),
+    "cut": lambda path: os.truncate(path, 20),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+    "gone": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+def overwrite(path: Path, position: int) -> None:
+    """Change a byte of a file, and neither its length nor its time."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whoever_opens_what_has_changed_since_it_was_indexed_is_told(tmp_path, change):
+    image, label = image_with_label(tmp_path, Image.new("L", (40, 30), 2))
+    row, _ = index(image, label)
+    size = (row.height, row.width)
+    write_rows(tmp_path / "0000.csv", [row], Row)
+    (row,) = read_manifest(tmp_path / "0000.csv")
+    for path in (image, label):
+        os.utime(path, (1, 1))
+    assert open_row(row.image, 10_000).shape == (*size, 3)
+    assert open_label(row.label, size).tolist() == [[2] * 40] * 30
+    for path in (image, label):
+        CHANGES[change](path)
+    what = "is gone" if change in {"gone", "a folder", "a pipe"} else "has changed"
+    for path, read in (
+        (image, lambda: open_row(row.image, 10_000, draft_size=(8, 8))),
+        (label, lambda: open_label(row.label, size)),
+    ):
+        with pytest.raises(ImageError) as caught:
+            read()
+        assert str(caught.value) == (
+            f"{path}: {what} since the dataset was indexed; start the same command again, which "
+            "indexes it anew"
+        )
 
 
 def test_gathering_puts_the_shard_first_and_keeps_one_header(tmp_path):

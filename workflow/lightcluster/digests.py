@@ -13,13 +13,14 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
 from lightcluster.ahead import compute_ahead
+from lightcluster.errors import ImageError
 from lightcluster.progress import bytes_bar
 
 MISSING = "missing"
@@ -41,6 +42,40 @@ _HEADER = "lightcluster digests 1"
 def digest_of(content: bytes) -> str:
     """Return the digest of the content of a file: BLAKE2b of 16 bytes, hexadecimal."""
     return hashlib.blake2b(content, digest_size=_BYTES).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the digest of the content of a file, `MISSING` or `UNREADABLE`."""
+    return _digest_file(str(path), lambda read: None)[0]
+
+
+@contextmanager
+def unchanged(path: Path, digest: str) -> Iterator[None]:
+    """Refuse what is read of a file within, unless the file is the one that was indexed.
+
+    Parameters
+    ----------
+    path : Path
+    digest : str
+        Of its content then.
+
+    Raises
+    ------
+    ImageError
+        Naming the file, in the place of one that does not, or if the file is another.
+    """
+    failure: ImageError | None = None
+    remedy = "since the dataset was indexed; start the same command again, which indexes it anew"
+    if not path.is_file():  # opening a pipe would wait, perhaps for ever
+        raise ImageError(f"{path}: is gone {remedy}")
+    try:
+        yield
+    except ImageError as error:
+        failure = error
+    if digest_file(path) != digest:  # after: what came in its place meanwhile is noticed
+        raise ImageError(f"{path}: has changed {remedy}") from failure
+    if failure is not None:
+        raise ImageError(f"{path}: {failure}") from failure
 
 
 def combine(parts: Iterable[str]) -> str:
@@ -166,6 +201,8 @@ def _digest_file(name: str, count: Callable[[int], None]) -> tuple[str, str]:
                 digest.update(part)
                 count(len(part))
             after = os.fstat(file.fileno())
+    except (FileNotFoundError, IsADirectoryError):
+        return MISSING, ""
     except (OSError, ValueError):
         return UNREADABLE, ""
     settled = _is_settled(before, started) and _state(before) == _state(after)

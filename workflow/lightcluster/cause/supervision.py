@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import View, training_views
-from lightcluster.datasets.labels import IGNORED, Classes, read_classes, read_label, to_indices
+from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import read_manifest
 
 
@@ -77,7 +77,7 @@ class Supervision:
             row = self._rows[image_id]
             if row.label is not None:
                 rows, columns = self._views(row.height, row.width)[int(view)].centers(side)
-                label = read_label(row.label, (row.height, row.width))
+                label = open_label(row.label, (row.height, row.width))
                 found[place] = to_indices(label, self._known, self._ignore)[np.ix_(rows, columns)]
         found[found == IGNORED] = -1
         return torch.from_numpy(found)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lightcluster.datasets.label_values import read_values
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
+from lightcluster.digests import unchanged
 from lightcluster.errors import DatasetError, ImageError
 from lightcluster.files import replacing
 from lightcluster.paths import require_file
@@ -189,6 +190,18 @@ def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     stored = read_values(label.path, size)
     values = TAXONOMIES[label.taxonomy].values if label.taxonomy else None
     return stored if values is None else remap(stored, values)
+
+
+def open_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """Read a label map of a manifest; see `read_label`.
+
+    Raises
+    ------
+    ImageError
+        Naming the file, if it cannot be read or has changed since it was indexed.
+    """
+    with unchanged(label.path, label.digest):
+        return read_label(label, size)
 
 
 def remap(label: NDArray[np.uint16], values: Mapping[int, int]) -> NDArray[np.uint16]:

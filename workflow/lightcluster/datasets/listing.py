@@ -453,9 +453,9 @@ def _walk(folder: Path) -> Iterator[str]:
             raise DatasetError(f"{str(folder / below)!r}: cannot be listed ({error})") from None
         for item in items:
             try:
-                is_folder, is_file = item.is_dir(), item.is_file()
+                is_folder = item.is_dir()
             except OSError:  # a link to itself
-                is_folder = is_file = False
+                is_folder = False
             if is_folder:
                 inside = os.path.realpath(item.path)
                 if inside not in above:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -23,6 +23,7 @@ from lightcluster.datasets.labels import (
 from lightcluster.datasets.listing import Entry, list_dataset, split_shards
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, count_others, printable
 from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
+from lightcluster.digests import digest_file
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.features.images import ImageRow, examine_image
 from lightcluster.files import replacing
@@ -48,6 +49,8 @@ class Row:
         Its label map, if there is a usable one, and how it is to be read.
     height, width : int
         In pixels, after EXIF rotation.
+    digest : str
+        Of the image file's content, see `digests.digest_of`.
     levels : Levels or None
         The samples that become black and white; None of eight bits.
     span, frames : int
@@ -60,6 +63,7 @@ class Row:
     output: str
     height: int
     width: int
+    digest: str = ""
     levels: Levels | None = field(default=None, compare=False)
     span: int = field(default=255, compare=False)
     frames: int = field(default=1, compare=False)
@@ -67,7 +71,7 @@ class Row:
     @property
     def image(self) -> ImageRow:
         """What a backbone needs to know of it."""
-        return ImageRow(self.image_id, self.path, self.height, self.width, self.levels)
+        return ImageRow(self.image_id, self.path, self.height, self.width, self.digest, self.levels)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def index_entries(
     for entry in progress(entries, "index"):
         try:
             entry.image_id.encode()
+            digest = digest_file(entry.path)  # before: what comes in its place later is noticed
             picture = examine_image(entry.path, max_pixels, depth)
         except (ImageError, UnicodeEncodeError) as error:
             reason = "file name is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
@@ -141,16 +146,16 @@ def index_entries(
             rejections.append(_reject(entry, "label", entry.unlabelled, stop))
         if label is not None and classes is not None:
             try:
-                indices = to_indices(truth(entry, label, picture.rgb.shape[:2]), classes, ignore)
+                label = replace(label, digest=digest_file(label.path))
+                indices = to_indices(truth(entry, label, (height, width)), classes, ignore)
                 if census is not None:
                     census.add_label(indices, classes)
             except ImageError as error:
                 rejections.append(_reject(entry, "label", str(error), stop))
                 label = None
-        height, width = picture.rgb.shape[:2]
         rows.append(
             Row(
-                entry.image_id, entry.path, label, entry.output, height, width,
+                entry.image_id, entry.path, label, entry.output, height, width, digest,
                 picture.levels, picture.span, picture.frames,
             )
         )  # fmt: skip
@@ -177,6 +182,8 @@ _COLUMNS: dict[type[Row] | type[Rejection], tuple[str, ...]] = {
         "frames",
         "height",
         "width",
+        "digest",
+        "label_digest",
     ),
     Rejection: ("image_id", "what", "reason"),
 }
@@ -196,10 +203,23 @@ def _values_of(row: Row | Rejection) -> list[str]:
     """Return the values of a row in the order of its columns."""
     if isinstance(row, Rejection):
         return [row.image_id, row.what, row.reason]
-    label = [str(row.label.path), row.label.taxonomy] if row.label is not None else ["", ""]
+    path, taxonomy, digest = (
+        (str(row.label.path), row.label.taxonomy, row.label.digest) if row.label else ("", "", "")
+    )
     levels = "" if row.levels is None else f"{row.levels.black!r} {row.levels.white!r}"
-    numbers = (levels, row.span, row.frames, row.height, row.width)
-    return [row.image_id, str(row.path), *label, row.output, *map(str, numbers)]
+    how = levels, str(row.span), str(row.frames)
+    size = str(row.height), str(row.width)
+    return [
+        row.image_id,
+        str(row.path),
+        path,
+        taxonomy,
+        row.output,
+        *how,
+        *size,
+        row.digest,
+        digest,
+    ]
 
 
 def _write_line(file: TextIO, values: Sequence[str]) -> None:
@@ -218,18 +238,22 @@ def parse_row(line: Mapping[str, str]) -> Row:
     KeyError, ValueError, TypeError
         If it is damaged.
     """
+    if None in line.values():
+        raise ValueError("a line is cut")
     if line["taxonomy"] and line["taxonomy"] not in TAXONOMIES:
         raise ValueError(f"taxonomy {line['taxonomy']!r} is not known")
+    label = LabelFile(Path(line["label"]), line["taxonomy"], line["label_digest"])
     return Row(
         image_id=line["image_id"],
         path=Path(line["path"]),
-        label=LabelFile(Path(line["label"]), line["taxonomy"]) if line["label"] else None,
+        label=label if line["label"] else None,
         output=line["output"],
         height=int(line["height"]),
         width=int(line["width"]),
         levels=Levels(*map(float, line["levels"].split())) if line["levels"] else None,
         span=int(line["span"]),
         frames=int(line["frames"]),
+        digest=line["digest"],
     )
 
 

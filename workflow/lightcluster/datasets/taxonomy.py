@@ -183,7 +183,10 @@ class LabelFile:
     taxonomy : str
         Name in `TAXONOMIES` whose ``values`` say which class each value in it stands
         for; empty where values are class ids.
+    digest: str
+        Of its content when it was indexed, see `digests.digest_of`; empty before that.
     """
 
     path: Path
     taxonomy: str = ""
+    digest: str = ""

@@ -17,8 +17,8 @@ from lightcluster.datasets.labels import (
     IGNORED,
     Classes,
     background_index,
+    open_label,
     read_classes,
-    read_label,
     to_indices,
 )
 from lightcluster.datasets.manifest import Row, read_manifest
@@ -53,7 +53,7 @@ def _labelled(
     places = {image_id: number for number, image_id in enumerate(image_ids)}
     for row in progress(rows, "count"):
         if row.label is not None:
-            label = read_label(row.label, (row.height, row.width))
+            label = open_label(row.label, (row.height, row.width))
             yield places[row.image_id], row, to_indices(label, classes, ignore)
 
 

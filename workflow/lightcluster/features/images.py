@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightcluster.digests import unchanged
 from lightcluster.errors import ConfigError, ImageError
 from lightcluster.images.depth import Depth, Levels, Samples, choose_levels, span_of, to_rgb
 from lightcluster.images.header import Header, turn
@@ -42,13 +43,15 @@ COLORS_PER_SIDE = 2
 class ImageRow(NamedTuple):
     """One image of a manifest; height and width are those of the upright image.
 
-    `levels` are what its samples of more than eight bits are scaled by.
+    `digest` is that of the file's content when it was indexed; `levels` are what its samples of
+    more than eight bits are scaled by.
     """
 
     image_id: str
     path: Path
     height: int
     width: int
+    digest: str = ""
     levels: Levels | None = None
 
 
@@ -154,17 +157,8 @@ def open_row(
     ImageError
         Naming the file, if it cannot be read or has changed since it was indexed.
     """
-    try:
-        found = image_size(row.path, max_pixels)
-        if found != (row.height, row.width):
-            raise ImageError(
-                f"is {found[0]} × {found[1]} pixels (height × width) but was {row.height} × "
-                f"{row.width} when the dataset was indexed; index it again "
-                "(snakemake --forcerun index_dataset)"
-            )
+    with unchanged(row.path, row.digest):
         return open_image(row.path, max_pixels, draft_size, row.levels or "auto")
-    except ImageError as error:
-        raise ImageError(f"{row.path}: {error}") from error
 
 
 def image_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:

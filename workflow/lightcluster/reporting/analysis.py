@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from lightcluster.clustering.kmeans import Metric, assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import read_sample
 from lightcluster.clustering.superclasses import superclasses_of_shard
-from lightcluster.datasets.labels import IGNORED, Classes, read_classes, read_label, to_indices
+from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.errors import ImageError
 from lightcluster.features.images import open_row
@@ -164,7 +164,7 @@ def patch_classes(
     grid = (int(masks.grid[number, 0]), int(masks.grid[number, 1]))
     if row.label is None:
         return np.full(grid[0] * grid[1], -1)
-    truth = to_indices(read_label(row.label, (row.height, row.width)), classes, ignore)
+    truth = to_indices(open_label(row.label, (row.height, row.width)), classes, ignore)
     small = resize_nearest(truth, grid).astype(np.int64).ravel()
     return np.where(small == IGNORED, -1, small)
 

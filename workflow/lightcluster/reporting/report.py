@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from lightcluster.datasets.labels import Classes, read_classes, read_label, to_indices
+from lightcluster.datasets.labels import Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.counting import STAGES, iter_images, read_class_counts
@@ -397,7 +397,7 @@ def read_image(
     try:
         if row.label is None or classes is None:
             return image, None
-        label = read_label(row.label, (row.height, row.width))
+        label = open_label(row.label, (row.height, row.width))
         return image, to_indices(label, classes, ignore)
     except ImageError as error:
         raise ImageError(f"{str(row.path)!r}: {error}") from None
