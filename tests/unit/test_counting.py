@@ -66,23 +66,27 @@ class Shard:
             drawn = generator.integers(1, K + 1, len(regions.area))
             self.painted[name] = paint_regions(regions.label, drawn)
         self.names = list(SIZES) if names is None else names
-        labels = {
+        self.labels = {
             name: write_png(folder / "labels" / f"{number}.png", self.truth[name].astype(np.uint8))
             for number, name in enumerate(self.names)
             if name in LABELLED
         }
-        outputs = {name: f"out put/{name}.png" for name in self.names}
-        for name, output in outputs.items():
+        self.outputs = {name: f"out put/{name}.png" for name in self.names}
+        for name, output in self.outputs.items():
             save_indexed(self.painted[name], folder / "segmentation" / output)
-        self.manifest = write_manifest(
-            folder / "manifest.csv", {name: SIZES[name] for name in reversed(self.names)},
-            labels=labels, outputs=outputs,
-        )  # fmt: skip
+        self.index()
         self.classes = write_classes(folder / "classes.csv", {n: f"class {n}" for n in IDS})
         self.pixels = write_pixel_masks(folder / "pixels.npz", self.of(self.masks))
         self.patches = write_patch_masks(
             folder / "patches.npz", self.of(self.votes), self.of(self.scores)
         )
+
+    def index(self) -> None:
+        """Write the manifest of the label maps as they are now."""
+        self.manifest = write_manifest(
+            self.folder / "manifest.csv", {name: SIZES[name] for name in reversed(self.names)},
+            labels=self.labels, outputs=self.outputs,
+        )  # fmt: skip
 
     def of(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return {name: arrays[name] for name in self.names}
@@ -279,6 +283,7 @@ def test_only_the_frames_of_the_protocols_are_counted(shard: Shard) -> None:
 
 def test_an_image_that_is_all_ignored_has_no_cells(shard: Shard) -> None:
     write_png(shard.folder / "labels" / "0.png", np.full(SIZES["a.jpg"], IGNORE, np.uint8))
+    shard.index()
     shard.count_confusion()
     *others, last = iter_images([shard.folder / "class-counts.npz"], "original")
     assert (last.image_id, last.counts.sum(), last.ignored) == ("a.jpg", 0, 9 * 13)
