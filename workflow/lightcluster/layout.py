@@ -137,9 +137,9 @@ class Layout:
         return self._digest(annotations_file(self.dataset))
 
     @property
-    def names_stamp(self) -> str:
-        """Digest of the names of all images."""
-        return fingerprint(self._entries)
+    def images_stamp(self) -> str:
+        """Digest of all images, whose sizes painted label maps have."""
+        return combine(map(self.files_stamp, self.shard_names))
 
     def files_stamp(self, shard: str) -> str:
         """Return a digest of the images and labels of a shard, of their names and contents."""

@@ -65,7 +65,7 @@ if LAYOUT.painted:
             runtime=lambda wildcards, attempt: 120 * attempt,
         params:
             settings=settings("paint_labels"),
-            files=lambda wildcards: LAYOUT.names_stamp,
+            files=lambda wildcards: LAYOUT.images_stamp,
             annotations=lambda wildcards: LAYOUT.annotations_stamp,
         shell:
             "python -m lightcluster paint-labels {params.settings:q} {output} > {log} 2>&1"
