@@ -159,7 +159,7 @@ def test_the_snippet_for_label_studio_draws_the_objects(
     manifest = tmp_path / "out" / "manifest.csv"
     text = manifest.read_text()
     for height, width in ((3, 4), (2, 3), (2, 2)):
-        text = text.replace(f",{height},{width}\n", f",{20 * height},{20 * width}\n")
+        text = text.replace(f",255,1,{height},{width},", f",255,1,{20 * height},{20 * width},")
     manifest.write_text(text)
     export_coco(segmentation, tmp_path / "objects.json")
     monkeypatch.chdir(tmp_path)

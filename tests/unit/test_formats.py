@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from builders import indexed as indexed_label
 from builders import quick
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ from lightcluster.datasets.labels import (
 )
 from lightcluster.datasets.listing import Entry, fingerprint, list_dataset, read_ids
 from lightcluster.datasets.manifest import index_dataset, index_entries, read_manifest
-from lightcluster.datasets.taxonomy import COCO_NAMES, TAXONOMIES, LabelFile
+from lightcluster.datasets.taxonomy import COCO_NAMES, TAXONOMIES
 from lightcluster.digests import Digests
 from lightcluster.errors import ConfigError, DatasetError, ImageError
 from lightcluster.features.backbone import build_architecture
@@ -324,7 +325,7 @@ def test_instances_are_painted(tmp_path):
     rows, rejections = indexed("coco_things", tmp_path)
     assert (list(rows), rejections) == (COCO_IDS, [])
     for row, expected in zip(rows.values(), expected_labels(), strict=True):
-        assert row.label == LabelFile(tmp_path / "made" / row.output)
+        assert row.label == indexed_label(tmp_path / "made" / row.output)
         assert read_label(row.label, SIZE).tolist() == expected.tolist()
 
 

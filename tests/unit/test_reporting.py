@@ -16,6 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from lightcluster.datasets.manifest import Row, gather_csv
 from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.digests import digest_file
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import Figure, main_rows, make_comparison
 from lightcluster.evaluation.counting import STAGES, ImageCounts
@@ -219,10 +220,11 @@ def test_a_cluster_is_drawn_in_the_colour_of_its_class(inputs):
         with Image.open(folder / "contact_sheet_1.png") as page:
             return {tuple(colour) for _, colour in page.convert("RGB").getcolors(2**20)}
 
-    for path in inputs.glob("labels/*.png"):
-        write_png(path, np.zeros_like(np.asarray(Image.open(path))))
-    for path in inputs.glob("images/*.png"):
-        write_png(path, np.full_like(np.asarray(Image.open(path)), 128))
+    manifest = inputs / "manifest.csv"
+    for path in (*inputs.glob("labels/*.png"), *inputs.glob("images/*.png")):
+        before, value = digest_file(path), 0 if path.parent.name == "labels" else 128
+        write_png(path, np.full_like(np.asarray(Image.open(path)), value))
+        manifest.write_text(manifest.read_text().replace(before, digest_file(path)))
     labelled, unlabelled = colours(make(inputs, "a")), colours(make(inputs, "b", labelled=False))
     grey = np.full((9, 9, 3), 128, np.uint8)
     tinted = {
