@@ -62,6 +62,7 @@ CHANGES: dict[str, Any] = {
     "dataset.ignore": 254,
     "dataset.on_bad_image": "stop",
     "dataset.max_pixels": 10_000_000,
+    "dataset.depth": "stretch",
     "dataset.shard_size": 4,
     "dataset.demo.scenes": 13,
     "dataset.demo.seed": 1,
@@ -167,6 +168,7 @@ FOLDER_CHANGES: dict[str, dict[str, Any]] = {
     "dataset.format": {"format": "demo", "images": None, "labels": None, "classes": None},
     "dataset.images": {"images": "copy/images"},
     "dataset.labels": {"labels": "copy/labels"},
+    "dataset.label_pattern": {"label_pattern": "{stem}.tif"},
     "dataset.classes": {"classes": "copy/classes.csv"},
 }
 """Keys that only a folder of images has; the changes of its section."""

@@ -110,7 +110,11 @@ def test_new_images_twice_from_python(model, tmp_path, read_rows):
         assert image.size == (72, 96)
         assert int(np.asarray(image).max()) <= 3
     rejected = read_rows(tmp_path / "out" / "rejected.csv")
-    assert [row["image_id"] for row in rejected] == ["broken.jpg", "pipe.png"]
+    assert [row["image_id"] for row in rejected if row["what"] == "image"] == [
+        "broken.jpg",
+        "pipe.png",
+    ]
+    assert [row["what"] for row in rejected if row["image_id"] == "* (no suffix)"] == ["no image"]
     assert (tmp_path / "out" / "report" / "contact_sheet_1.png").is_file()
     (images / "a.png").unlink()
     assert segment([images / "b.png", images / "sub"], str(model), str(tmp_path / "out")) == first
