@@ -285,7 +285,7 @@ def per_image_of(wildcards):
 def files_of_jobs(patterns_of):
     """Return the files of all jobs, by the patterns that a function finds in their rules."""
     return [
-        pattern.apply_wildcards(job)
+        str(pattern.apply_wildcards(job))  # without its flags, which are of its own rule
         for step, jobs in LAYOUT.jobs().items()
         for pattern in patterns_of(workflow.get_rule(step))
         for job in jobs
