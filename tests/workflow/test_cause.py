@@ -51,14 +51,14 @@ def trained(tmp_path_factory, run_snakemake, fast_config) -> tuple[Path, str]:
 def test_all_that_is_made_of_a_trained_run(trained, read_rows):
     results = trained[0] / "results" / "train"
     for run in ("cause", "released"):
-        stages = {path.name for path in (results / run / "cause" / "seed-0").iterdir()}
+        stages = {path.name for path in (results / run / "cause" / "seed-0").glob("[!.]*")}
         assert stages == {"probe.safetensors", "probe.csv", "classes.csv"}
         assert len(list((results / run / "segmentation").rglob("*.png"))) == 6
         page = (results / run / "report" / "index.html").read_text(encoding="utf-8")
         assert "<h2>Training</h2>" in page
         assert "fit_clusterbook" in page
         assert "cache_crops" in page  # in the table of times
-    made = {name: len(list((results / name).iterdir())) for name in ("crops", "views", "heads")}
+    made = {name: len(list((results / name).glob("[!.]*"))) for name in ("crops", "views", "heads")}
     assert made == {"crops": 1 + 2, "views": 2, "heads": 2}  # as released, crops at two sizes
     assert not (results / "features").exists()
     (row, *_) = read_rows(results / "cause" / "tables" / "metrics.csv")
