@@ -58,6 +58,16 @@ CAUSE: tuple[Kind, ...] = ("cause", "cause-applied")
 TRAINED: tuple[Kind, ...] = ("cause",)
 WITHOUT_TRAINING: tuple[Kind, ...] = (*OURS, "kmeans")
 
+LISTED = (
+    "dataset.format",
+    "dataset.root",
+    "dataset.split",
+    "dataset.image_list",
+    "dataset.images",
+    "dataset.labels",
+)
+"""Keys that say which files a dataset has."""
+
 STEPS: dict[str, Step] = {
     "generate_demo": Step(
         unit="dataset",
@@ -80,12 +90,7 @@ STEPS: dict[str, Step] = {
     "index_dataset": Step(
         unit="dataset shard",
         reads=(
-            "dataset.format",
-            "dataset.root",
-            "dataset.split",
-            "dataset.image_list",
-            "dataset.images",
-            "dataset.labels",
+            *LISTED,
             "dataset.label_pattern",
             "dataset.ignore",
             "dataset.on_bad_image",
@@ -101,12 +106,7 @@ STEPS: dict[str, Step] = {
     "gather_rejected": Step(
         unit="dataset",
         reads=(
-            "dataset.format",
-            "dataset.root",
-            "dataset.split",
-            "dataset.image_list",
-            "dataset.images",
-            "dataset.labels",
+            *LISTED,
             "dataset.demo",
         ),
         after=("index_dataset",),

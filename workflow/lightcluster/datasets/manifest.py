@@ -207,19 +207,9 @@ def _values_of(row: Row | Rejection) -> list[str]:
         (str(row.label.path), row.label.taxonomy, row.label.digest) if row.label else ("", "", "")
     )
     levels = "" if row.levels is None else f"{row.levels.black!r} {row.levels.white!r}"
-    how = levels, str(row.span), str(row.frames)
-    size = str(row.height), str(row.width)
-    return [
-        row.image_id,
-        str(row.path),
-        path,
-        taxonomy,
-        row.output,
-        *how,
-        *size,
-        row.digest,
-        digest,
-    ]
+    numbers = map(str, (row.span, row.frames, row.height, row.width))
+    files = [row.image_id, str(row.path), path, taxonomy, row.output]
+    return [*files, levels, *numbers, row.digest, digest]
 
 
 def _write_line(file: TextIO, values: Sequence[str]) -> None:
