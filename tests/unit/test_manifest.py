@@ -23,6 +23,7 @@ from lightcluster.datasets.manifest import (
     Row,
     gather_csv,
     gather_manifest,
+    gather_rejected,
     index_dataset,
     index_entries,
     read_manifest,
@@ -448,7 +449,8 @@ def test_shards_are_indexed_and_gathered_whatever_they_hold(tmp_path):
     for shard in range(8):
         manifest, rejected = folder / f"{shard:04d}.csv", folder / f"{shard:04d}.rejected.csv"
         index_dataset(dataset, tmp_path, shard, 8, None, manifest, rejected)
-    gather_manifest(folder, 8, tmp_path / "manifest.csv", tmp_path / "rejected.csv")
+    gather_rejected(folder, 8, tmp_path / "rejected.csv")
+    gather_manifest(folder, 8, tmp_path / "manifest.csv")
     found = [sample.row for sample in iter_manifest(tmp_path / "manifest.csv")]
     listed = [entry for entry in list_dataset(dataset, tmp_path) if entry.image_id != "bad.jpg"]
     assert sorted((row.image_id, row.output) for row in found) == [
@@ -461,5 +463,5 @@ def test_a_dataset_without_a_usable_image_is_an_error_that_says_where_to_look(tm
     write_rows(tmp_path / "0000.csv", [], Row)
     write_rows(tmp_path / "0000.rejected.csv", [Rejection("a", "image", "b")], Rejection)
     with pytest.raises(DatasetError, match=r"no image can be used; .*/\*\.rejected\.csv say why"):
-        gather_manifest(tmp_path, 1, tmp_path / "manifest.csv", tmp_path / "rejected.csv")
+        gather_manifest(tmp_path, 1, tmp_path / "manifest.csv")
     assert (tmp_path / "0000.rejected.csv").exists()

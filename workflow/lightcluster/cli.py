@@ -236,13 +236,12 @@ def gather_manifest(
     shards: Shards,
     manifest: Annotated[Path, typer.Option()],
     census: Annotated[Path, typer.Option()],
-    rejected: OptionalPath = None,
 ) -> None:
     """Join the manifests of all shards."""
     from lightcluster.datasets.manifest import gather_census
     from lightcluster.datasets.manifest import gather_manifest as step
 
-    step(folder, shards, manifest, rejected)
+    step(folder, shards, manifest)
     gather_census(folder, shards, census)
 
 

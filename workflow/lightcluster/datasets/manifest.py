@@ -356,9 +356,7 @@ def list_rejected(
     gather_rejected(folder, shards, rejected, count_others(others))
 
 
-def gather_manifest(
-    folder: Path, shards: int, manifest: Path, rejected: Path | None = None
-) -> None:
+def gather_manifest(folder: Path, shards: int, manifest: Path) -> None:
     """Join the manifests of all shards; a row's shard is its first column.
 
     Parameters
@@ -367,16 +365,12 @@ def gather_manifest(
         Of the files of the shards.
     shards : int
     manifest : Path
-    rejected : Path, optional
-        Where the rejections of all shards are joined, too.
 
     Raises
     ------
     DatasetError
         If not one image can be used.
     """
-    if rejected is not None:
-        gather_rejected(folder, shards, rejected)
     usable = gather_csv([folder / f"{shard:04d}.csv" for shard in range(shards)], manifest)
     log.info("%d images can be used", usable)
     if not usable:

@@ -31,9 +31,6 @@ from lightcluster.images.depth import Depth, Levels, Samples, choose_levels, spa
 from lightcluster.images.header import Header, turn
 from lightcluster.images.recognition import read_header
 
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
-"""Of Pillow, in which label maps are read."""
-
 _DRAFT_MARGIN = 2
 
 COLORS_PER_SIDE = 2
