@@ -285,7 +285,8 @@ def per_image_of(wildcards):
 def files_of_jobs(patterns_of):
     """Return the files of all jobs, by the patterns that a function finds in their rules."""
     return [
-        str(pattern.apply_wildcards(job))  # without its flags, which are of its own rule
+        # `str`, for the flags are those of the rule itself, not of whoever asks for the file.
+        str(pattern.apply_wildcards(job))
         for step, jobs in LAYOUT.jobs().items()
         for pattern in patterns_of(workflow.get_rule(step))
         for job in jobs
