@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
+# The tests' files lie in memory where there is room: much of their time would be waiting for a disk.
+export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
+
 # Tests that stop runs at given moments, or that use all cores by themselves: nothing runs beside.
 TIMED := tests/workflow/test_interruptions.py tests/workflow/test_reruns.py
 

@@ -38,6 +38,7 @@ from lightcluster.cause.supervision import read_supervision, supervised_loss
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import training_views
 from lightcluster.checkpoints import read_tensors, write_tensors
+from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import LightClusterError, StoreError
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.reporting.training import plot_training, smooth
@@ -419,6 +420,21 @@ def supervision_of(labelled, leaks: bool):
         "dataset.ignore": 255,
     }  # fmt: skip
     return read_supervision(settings, [manifest], classes, leaks=leaks)(Tokens(crops))
+
+
+def test_a_training_on_other_labels_is_another_training(labelled):
+    before = supervision_of(labelled, True).digest
+    assert supervision_of(labelled, False).digest == before
+    manifest, classes, _, _ = labelled
+    row = next(row for row in read_manifest(manifest) if row.label is not None)
+    text = manifest.read_text()
+    assert row.label.digest in text
+    manifest.write_text(text.replace(row.label.digest, "0" * 32))
+    assert supervision_of(labelled, True).digest != before
+    manifest.write_text(text)
+    assert supervision_of(labelled, True).digest == before
+    write_classes(classes, {0: "ground", 255: "cat"})
+    assert supervision_of(labelled, True).digest != before
 
 
 def test_labels_are_those_of_the_pixels_that_the_backbone_saw(labelled):

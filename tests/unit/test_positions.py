@@ -270,8 +270,8 @@ def test_every_step_that_runs_the_backbone_heeds_the_setting(
 def test_a_trained_head_is_applied_to_tokens_of_its_own_positions_only(tmp_path: Path) -> None:
     for seed, positions in enumerate(WAYS):
         trained = Trained(
-            head="mlp", framing="crop", size=320, weights="a", positions=positions, images="some",
-            supervised=False,
+            head="mlp", framing="crop", size=320, weights="a", mean=(0, 0, 0), std=(1, 1, 1),
+            positions=positions, images="some", supervised=False,
         )  # fmt: skip
         write_tensors(
             probe_of(tmp_path, seed), {"a": torch.zeros(1)}, {ABOUT: trained.model_dump_json()}

@@ -1,4 +1,4 @@
-"""What is recorded of a folder of results: whether a file of it is missing."""
+"""What is recorded of results: whether a file is another one, or missing from a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from lightcluster.records import inventory, lacking
+from lightcluster.records import inventory, is_altered, lacking, portrait
 
 
 @pytest.fixture
@@ -56,3 +56,45 @@ def test_copies_lack_nothing_whatever_their_times(folder, recorded, tmp_path):
         assert lacking(other, recorded) is None
     (tmp_path / "0" / "inner" / "d").unlink()
     assert lacking(tmp_path / "0", recorded) == "inner/d"
+
+
+# ---- a file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A file, and what is recorded of it, through JSON."""
+    path = tmp_path / "made.csv"
+    path.write_text("a,b\n1,2\n")
+    return path, json.loads(json.dumps(portrait(path)))
+
+
+def test_a_file_that_was_touched_moved_or_copied_is_the_same(made, tmp_path):
+    path, recorded = made
+    assert not is_altered(path, recorded)
+    assert not is_altered(shutil.copyfile(path, tmp_path / "copy.csv"), recorded)
+    os.utime(path, (1, 1))
+    assert not is_altered(path.rename(tmp_path / "moved.csv"), recorded)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,3\n", "a,b\n", ""])
+def test_a_file_that_was_changed_or_replaced_is_another(text, made):
+    path, recorded = made
+    path.write_text(text)
+    os.utime(path, (1, 1))
+    assert is_altered(path, recorded)
+
+
+def test_a_file_whose_size_and_time_are_the_same_is_not_read(made):
+    path, recorded = made
+    status = path.stat()
+    path.write_text("a,b\n1,3\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not is_altered(path, recorded)
+
+
+def test_a_file_that_is_gone_cannot_be_judged(made):
+    path, recorded = made
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        is_altered(path, recorded)

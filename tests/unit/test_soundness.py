@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from test_model import CONFIG, export
 
-from lightcluster.cause.adoption import ABOUT, PALETTE, check_probe, probe_of
+from lightcluster.cause.adoption import ABOUT, PALETTE, adopt_probe, check_probe, probe_of
 from lightcluster.cause.heads import FEATURES, build_head
 from lightcluster.errors import LightClusterError, ModelError
 from lightcluster.files import encode_names, write_arrays
@@ -404,8 +404,8 @@ def write_probe(place: Path, head: str = "tr", dim: int = 16, tokens: int = 9) -
     path.parent.mkdir(parents=True)
     state = {f"head.{n}": t for n, t in build_head(head, dim, tokens).state_dict().items()}
     tensors = {**state, "codes": torch.randn(5, dim), "probe": torch.randn(4, FEATURES)}
-    about = {"head": head, "framing": "crop", "size": 24, "weights": "a", "images": "mine",
-             "supervised": False}  # fmt: skip
+    about = {"head": head, "framing": "crop", "size": 24, "weights": "a", "mean": [0.5, 0.5, 0.5],
+             "std": [0.2, 0.2, 0.2], "images": "mine", "supervised": False}  # fmt: skip
     safetensors.torch.save_file(tensors, path, {ABOUT: json.dumps(about)})
     write_palette(path.with_name(PALETTE), list("abcd"), [1, 2, 3, 4], "tokens")
     return path
@@ -461,6 +461,40 @@ def test_every_word_of_a_head_about_itself_with_anything_wrong(tmp_path: Path) -
         probe_refusal(path)
     safetensors.numpy.save_file(tensors, path)
     assert "is no probe of a trained head" in probe_refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("sha256", "mean", "std", "message"),
+    [
+        ("b", None, None, "trained on tokens of other weights"),
+        ("a", [0.4, 0.5, 0.5], None, "a mean of [0.5, 0.5, 0.5], and not of [0.4, 0.5, 0.5]"),
+        ("a", None, [0.1, 0.1, 0.1], "a std of [0.2, 0.2, 0.2], and not of [0.1, 0.1, 0.1]"),
+        ("a", None, None, None),
+        ("a", [0.5, 0.5, 0.5], [0.2, 0.2, 0.2], None),
+    ],
+)
+def test_a_head_is_applied_to_tokens_like_those_it_was_trained_on(
+    tmp_path: Path, sha256: str, mean: Any, std: Any, message: str | None
+) -> None:
+    source = write_probe(tmp_path)
+    record = {"model": "m", "source": "file", "sha256": sha256, "parameters": 1,
+             "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "interpolation": "bicubic",
+             "patch_size": 16, "dim": 8, "heads": 2, "depth": 2, "prefix_tokens": 1}  # fmt: skip
+    (tmp_path / "weights.json").write_text(json.dumps(record))
+    made = tmp_path / "made" / "probe.safetensors", tmp_path / "made" / "palette.csv"
+
+    def adopt() -> None:
+        weights = tmp_path / "weights.safetensors"
+        adopt_probe(tmp_path, 0, weights, *made, mean=mean, std=std)
+
+    if message is None:
+        adopt()
+        assert made[0].read_bytes() == source.read_bytes()
+        return
+    with pytest.raises(ModelError) as error:
+        adopt()
+    assert message in str(error.value)
+    assert not made[0].exists()
 
 
 def test_the_table_of_a_head_has_a_row_for_each_cluster(tmp_path: Path) -> None:

@@ -572,9 +572,11 @@ def adopt_probe(
 ) -> None:  # fmt: skip
     """Take a head and a probe that another run has trained."""
     from lightcluster.cause.adoption import adopt_probe as step
-    from lightcluster.features.weights import read_record
 
-    step(Path(settings["fit"]["model"]), seed, read_record(weights).sha256, output, palette)
+    step(
+        Path(settings["fit"]["model"]), seed, weights, output, palette,
+        mean=settings["backbone.mean"], std=settings["backbone.std"],
+    )  # fmt: skip
 
 
 @app.command(rich_help_panel=STEP_PANEL)

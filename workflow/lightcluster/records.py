@@ -3,7 +3,8 @@
 Snakemake's own records (settings, inputs and command of the job that made a file) are in
 ``.snakemake``, which may be lost, or belong to other results than those that were moved here. Kept
 beside the results, they go where these go. A result of which nobody can tell what made it is made
-again; so is a folder in which a file is missing.
+again; so is one that is not as it was made: another file in its place, a file changed by hand, a
+folder in which a file is missing.
 
 Only the workflow imports this module: steps do without Snakemake.
 """
@@ -22,6 +23,7 @@ from snakemake.logging import logger
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
+from lightcluster.digests import digest_file
 from lightcluster.errors import LightClusterError
 from lightcluster.files import replacing
 from lightcluster.places import record_of
@@ -29,6 +31,23 @@ from lightcluster.places import record_of
 _FOLDERS, _FILES = "folders", "files"
 """Beside Snakemake's own keys, of an output that is a folder: when each of the folders in it was
 changed last, and the size of each of its files."""
+
+_FILE = "file"
+"""Likewise, of an output that is a file: its size, when it was changed last, and its digest."""
+
+
+def portrait(file: Path) -> dict[str, int | str]:
+    """Return the size of a file in bytes, its time in ns, and the digest of its content."""
+    status = file.stat()
+    return {"size": status.st_size, "time": status.st_mtime_ns, "digest": digest_file(file)}
+
+
+def is_altered(file: Path, recorded: dict[str, int | str]) -> bool:
+    """Tell whether a file is another than `portrait` saw; it is read only if its time is new."""
+    status = file.stat()
+    if status.st_size != recorded["size"]:
+        return True
+    return status.st_mtime_ns != recorded["time"] and digest_file(file) != recorded["digest"]
 
 
 def inventory(folder: Path) -> dict[str, dict[str, int]]:
@@ -104,8 +123,11 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
             record = MetadataRecord.model_validate(content)
             if record.record_format_version < RECORD_FORMAT_VERSION:
                 return None, UNKNOWN
-            if _FILES in content and (name := lacking(Path(key), content)):
-                return None, f"{name} is missing or was changed"
+            if os.path.isdir(key):
+                if name := lacking(Path(key), content):
+                    return None, f"{name} is missing or was changed"
+            elif is_altered(Path(key), content[_FILE]):
+                return None, "it is no longer the file that was made"
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None, UNKNOWN
         return record, None
@@ -127,7 +149,8 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
     def _write_record(self, key: str, record: MetadataRecord) -> None:
         path = Path(key)
         try:
-            content = dict(record.items()) | (inventory(path) if path.is_dir() else {})
+            seen = inventory(path) if path.is_dir() else {_FILE: portrait(path)}
+            content = {**dict(record.items()), **seen}
             with replacing(record_of(path)) as temporary:
                 temporary.write_text(json.dumps(content), encoding="utf-8")
         except (OSError, LightClusterError) as error:
@@ -154,14 +177,21 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
         """Return the results of all jobs that were asked for, to be run or not."""
         return [str(file) for job in self.dag.jobs for file in job.output]
 
-    def additions(self) -> Iterator[Path]:
-        """Yield the files that others have put into folders that are to be made again."""
+    def foreign(self) -> Iterator[Path]:
+        """Yield what others have put where results are to be made again.
+
+        Files that were added to a folder, and such as are no longer those that were made.
+        """
         for job in self.dag.needrun_jobs():
-            for folder in map(Path, job.output):
+            for output in map(Path, job.output):
                 with contextlib.suppress(OSError, ValueError, KeyError):
-                    recorded = json.loads(record_of(folder).read_text(encoding="utf-8"))[_FILES]
-                    for name in inventory(folder)[_FILES].keys() - recorded.keys():
-                        yield folder / name
+                    recorded = json.loads(record_of(output).read_text(encoding="utf-8"))
+                    if output.is_dir():
+                        for name, size in inventory(output)[_FILES].items():
+                            if recorded[_FILES].get(name) != size:
+                                yield output / name
+                    elif is_altered(output, recorded[_FILE]):
+                        yield output
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -289,7 +289,7 @@ STEPS: dict[str, Step] = {
     "adopt_probe": Step(
         unit="seed",
         kinds=("cause-applied",),
-        reads=("fit",),
+        reads=("fit", "backbone.mean", "backbone.std"),
         places=("dataset.name", "labelling.seeds"),
         after=("fetch_weights",),
     ),

@@ -327,7 +327,7 @@ def begin(records):
     expected = {*files_of_jobs(all_patterns), *records.planned()}
     strays = [
         *find_strays(LAYOUT.places(), expected, is_result),
-        *records.additions(),
+        *(path for path in records.foreign() if path.is_relative_to(DATASET)),
     ]
     if strays:
         place = set_aside(strays, Path(DATASET))

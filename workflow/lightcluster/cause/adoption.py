@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import safetensors
 from pydantic import Field
 
-from lightcluster.config import Positions
+from lightcluster.config import Positions, Share, Spread
 from lightcluster.errors import ModelError
 from lightcluster.files import copy_file
 from lightcluster.paths import require_file
@@ -35,6 +35,8 @@ class Trained(Section):
         Settings of `config.CauseSettings` that a run needs to apply it.
     weights : str
         SHA-256 of the backbone's weights.
+    mean, std : tuple of float [3]
+        By which the backbone's input was normalised.
     positions : {"timm", "as_released"}
         How position embeddings were resized.
     images : str
@@ -48,6 +50,8 @@ class Trained(Section):
     resampling: str = Field("antialiased", max_length=80)
     size: int = Field(ge=1, le=4096)
     weights: str = Field(max_length=200)
+    mean: tuple[Share, Share, Share]
+    std: tuple[Spread, Spread, Spread]
     positions: Positions = "timm"
     images: str = Field(max_length=1000)
     supervised: bool
@@ -129,7 +133,16 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
 
-def adopt_probe(folder: Path, seed: int, weights: str, output: Path, palette: Path) -> None:
+def adopt_probe(
+    folder: Path,
+    seed: int,
+    weights: Path,
+    output: Path,
+    palette: Path,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> None:
     """Copy a probe, with its head, and the table of its clusters.
 
     Parameters
@@ -137,20 +150,34 @@ def adopt_probe(folder: Path, seed: int, weights: str, output: Path, palette: Pa
     folder : Path
         ``cause`` of a trained run.
     seed : int
-    weights : str
-        SHA-256 of the backbone's weights that this run segments with.
+    weights : Path
+        The backbone's weights that this run segments with, their record beside them.
     output, palette : Path
+    mean, std : sequence of float [3], optional
+        Settings of the backbone.
 
     Raises
     ------
     ModelError
-        If the probe cannot be used, or was trained on tokens of other weights.
+        If the probe cannot be used, or was trained on tokens of other weights, or of images that
+        were normalised otherwise.
     """
-    source = probe_of(folder, seed)
+    from lightcluster.features.weights import read_record  # torch with it
+
+    source, record = probe_of(folder, seed), read_record(weights)
     check_probe(source)
-    if read_trained(source).weights != weights:
+    trained = read_trained(source)
+    if trained.weights != record.sha256:
         raise ModelError(
             f"{source}: trained on tokens of other weights than those that `backbone` names"
         )
+    for name, fitted, own in zip(
+        ("mean", "std"), (trained.mean, trained.std), record.normalization(mean, std), strict=True
+    ):
+        if fitted != own:
+            raise ModelError(
+                f"{source}: trained on tokens of images that were normalised with a {name} of "
+                f"{list(fitted)}, and not of {list(own)}, as `backbone.{name}` has it"
+            )
     for origin, target in ((source, output), (source.with_name(PALETTE), palette)):
         copy_file(origin, target)

@@ -350,7 +350,7 @@ def train_head(
     checkpoint = _checkpoint(output)
     about = {
         "head": head, "bank": bank, "clusterbook": _digest(clusterbook),
-        "teacher_start": teacher_start, "classes": 0 if labels is None else labels.classes,
+        "teacher_start": teacher_start, "labels": None if labels is None else labels.digest,
     }  # fmt: skip
     table = train(stage, tokens, course, checkpoint, about=about, device=device)
     write_losses(losses, table)
@@ -421,7 +421,7 @@ def fit_probe(
     identity = {
         "clusters": clusters, "head": _digest(head), "start": [start, restarts, iterations],
         "dropout": dropout,
-        "linear": None if labels is None else labels.leaks,
+        "linear": None if labels is None else [labels.leaks, labels.digest],
     }  # fmt: skip
     table = train(stage, tokens, course, checkpoint, about=identity, device=device)
     write_losses(losses, table)
@@ -432,8 +432,8 @@ def fit_probe(
     state = {f"head.{name}": t for name, t in stage.head.state_dict().items()}
     tensors = {**state, "codes": trained.codes, "probe": stage.probe.rows}
     described = Trained(
-        head=trained.kind, weights=tokens.weights, positions=tokens.positions,
-        supervised=stage.leaks, **about,
+        head=trained.kind, weights=tokens.weights, mean=tokens.mean, std=tokens.std,
+        positions=tokens.positions, supervised=stage.leaks, **about,
     )  # fmt: skip
     write_tensors(output, tensors, {ABOUT: described.model_dump_json()})
     checkpoint.unlink(missing_ok=True)

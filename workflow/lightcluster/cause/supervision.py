@@ -17,6 +17,7 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import View, training_views
 from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import read_manifest
+from lightcluster.digests import combine
 
 
 class Supervision:
@@ -39,6 +40,8 @@ class Supervision:
     ----------
     classes : int
     leaks : bool
+    digest : str
+        Of all that the labels depend on: their files, and what the values in them stand for.
     """
 
     def __init__(
@@ -55,6 +58,13 @@ class Supervision:
         self.leaks = leaks
         self._known, self._ignore = classes, ignore
         self._rows = {row.image_id: row for path in manifests for row in read_manifest(path)}
+        labels = {row.image_id: row.label for row in self._rows.values() if row.label is not None}
+        self.digest = combine(
+            [
+                repr((classes, ignore)),
+                *(f"{name} {label.taxonomy} {label.digest}" for name, label in labels.items()),
+            ]
+        )
         self._views = views
         self._tokens = tokens
 

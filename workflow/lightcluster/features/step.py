@@ -38,8 +38,7 @@ def open_backbone(
     if record.source == "none":
         return MeanColor(device)
     backbone = load_backbone(record.model, weights, device)
-    backbone.mean = tuple(mean or record.mean)
-    backbone.std = tuple(std or record.std)
+    backbone.mean, backbone.std = record.normalization(mean, std)
     backbone.positions = positions
     return backbone
 

@@ -19,7 +19,7 @@ import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -83,6 +83,17 @@ class WeightsRecord:
     depth: int
     prefix_tokens: int
     taken: str = ""
+
+    def normalization(
+        self, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the mean and std with which images are normalised: those given, else its own.
+
+        The mean colour is not normalised otherwise, whatever is given.
+        """
+        if self.source == "none":
+            return self.mean, self.std
+        return tuple(mean or self.mean), tuple(std or self.std)
 
 
 def fetch_weights(
