@@ -7,9 +7,6 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests' files lie in memory where there is room: much of their time would be waiting for a disk.
 export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
 
-# Tests that stop runs at given moments, or that use all cores by themselves: nothing runs beside.
-TIMED := tests/workflow/test_interruptions.py tests/workflow/test_reruns.py
-
 .PHONY: run test test-cluster lint docs clean
 
 run: $(VENV)/.installed
@@ -17,8 +14,7 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 tests/unit
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/workflow $(TIMED:%=--ignore=%)
-	$(BIN)/python -m pytest $(TIMED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/workflow
 
 test-cluster: $(VENV)/.installed-dev  ## on a SLURM of two nodes, started here; needs root
 	$(BIN)/python -m pytest tests/cluster

@@ -56,6 +56,18 @@ def test_what_is_set_aside_keeps_its_place_and_its_record(dataset):
     assert sorted((dataset / "run").iterdir()) == [mine]
 
 
+def test_what_a_job_is_about_to_write_is_copied_and_stays_until_then(dataset):
+    file, stray = (write(dataset / "run/tables" / name) for name in ("edited.csv", "old.csv"))
+    target = set_aside([file, stray], dataset, {str(file)})
+    for path in (file, stray):
+        place = target / path.relative_to(dataset)
+        assert place.read_text() == path.name
+        assert record_of(place).exists()
+    assert file.exists()
+    assert record_of(file).exists()
+    assert not stray.exists()
+
+
 def test_nothing_that_was_set_aside_is_replaced(dataset):
     targets = {set_aside([write(dataset / "run/a.csv")], dataset) for _ in range(3)}
     assert len(targets) == 3

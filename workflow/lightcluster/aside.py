@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lightcluster.places import ASIDE, RECORDS, record_of
 
@@ -38,7 +39,7 @@ def find_strays(
             yield from find_strays(sorted(path.iterdir()), expected, is_result)
 
 
-def set_aside(paths: Collection[Path], dataset: Path) -> Path:
+def set_aside(paths: Collection[Path], dataset: Path, expected: Collection[str] = ()) -> Path:
     """Move files and folders, with the records of what made them, out of a dataset's results.
 
     Parameters
@@ -47,6 +48,9 @@ def set_aside(paths: Collection[Path], dataset: Path) -> Path:
         Below `dataset`.
     dataset : Path
         The folder of the results of a dataset.
+    expected : collection of str
+        Paths that a job is about to write: what is there is copied, and stays until then, for
+        Snakemake has seen it there.
 
     Returns
     -------
@@ -59,11 +63,12 @@ def set_aside(paths: Collection[Path], dataset: Path) -> Path:
         number += 1
         target = dataset / ASIDE / f"{now}-{number}"
     for path in paths:
-        for moved in (record_of(path), path):
-            if os.path.lexists(moved):
-                place = target / moved.relative_to(dataset)
+        take: Callable[[Path, Path], Any] = shutil.copy2 if str(path) in expected else shutil.move
+        for taken in (record_of(path), path):
+            if os.path.lexists(taken):
+                place = target / taken.relative_to(dataset)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(moved, place)
+                take(taken, place)
         _remove_empty(record_of(path).parent, dataset)
         _remove_empty(path.parent, dataset)
     return target

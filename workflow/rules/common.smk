@@ -330,7 +330,7 @@ def begin(records):
         *(path for path in records.foreign() if path.is_relative_to(DATASET)),
     ]
     if strays:
-        place = set_aside(strays, Path(DATASET))
+        place = set_aside(strays, Path(DATASET), expected)
         more = f" and {len(strays) - 1} more" * (len(strays) > 1)
         logger.warning(
             f"{strays[0]}{more}: no longer among the results of this configuration; moved to {place}"
