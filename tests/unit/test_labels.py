@@ -23,10 +23,10 @@ from lightcluster.datasets.labels import (
     IGNORED,
     Classes,
     background_index,
-    copy_classes,
     read_classes,
     read_label,
     to_indices,
+    write_classes,
 )
 from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import DatasetError, ImageError
@@ -145,7 +145,7 @@ def test_a_name_may_hold_the_separator_in_quotes(table):
 
 def test_classes_are_copied_as_they_are_read(table, tmp_path):
     table.write_text('\ufeffname,id\n"cat, or ""dog""",7\nground,0\n', encoding="utf-8")
-    copy_classes(table, tmp_path / "below" / "copy.csv", background=0, ignore=255)
+    write_classes(read_classes(table), tmp_path / "below" / "copy.csv", background=0, ignore=255)
     copied = (tmp_path / "below" / "copy.csv").read_text()
     assert list(csv.reader(io.StringIO(copied))) == [
         ["id", "name"],
@@ -158,7 +158,7 @@ def test_classes_are_copied_as_they_are_read(table, tmp_path):
 def test_classes_without_the_background_are_not_copied(table, tmp_path):
     table.write_text("id,name\n1,cat\n2,dog\n")
     with pytest.raises(DatasetError, match=r"dataset\.background = 0: .*allowed: 1, 2, or null"):
-        copy_classes(table, tmp_path / "copy.csv", background=0, ignore=255)
+        write_classes(read_classes(table), tmp_path / "copy.csv", background=0, ignore=255)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.csv"]
 
 
@@ -545,7 +545,7 @@ def test_a_class_cannot_be_the_ignored_value(tmp_path):
     table = tmp_path / "classes.csv"
     table.write_text("id,name\n0,background\n255,cat\n")
     with pytest.raises(DatasetError, match=r"dataset\.ignore = 255: is the id of class 'cat'"):
-        copy_classes(table, tmp_path / "copy.csv", background=0, ignore=255)
+        write_classes(read_classes(table), tmp_path / "copy.csv", background=0, ignore=255)
 
 
 def test_names_of_classes_are_unique(tmp_path):
@@ -559,4 +559,4 @@ def test_there_must_be_a_class_beside_the_background(tmp_path):
     table = tmp_path / "classes.csv"
     table.write_text("id,name\n0,background\n")
     with pytest.raises(DatasetError, match="no class but the background"):
-        copy_classes(table, tmp_path / "copy.csv", background=0, ignore=255)
+        write_classes(read_classes(table), tmp_path / "copy.csv", background=0, ignore=255)

@@ -104,17 +104,6 @@ def _read_table(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, []
 
 
-def copy_classes(source: Path, output: Path, background: int | None, ignore: int) -> None:
-    """Check ``classes.csv`` and copy it to `output`.
-
-    Raises
-    ------
-    DatasetError
-        If it cannot be used, `background` is not among its ids, or `ignore` is.
-    """
-    write_classes(read_classes(source), output, background, ignore)
-
-
 def write_classes(classes: Classes, output: Path, background: int | None, ignore: int) -> None:
     """Write ``classes.csv``.
 
