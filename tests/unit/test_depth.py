@@ -254,6 +254,11 @@ def test_nodata_that_is_no_number(tmp_path):
     assert_refused(tmp_path / "a.tif", "GDAL_NODATA = 'none'")
 
 
+def test_an_empty_nodata_says_nothing(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", G, extratags=[(42113, 2, 0, "", True)])
+    assert_reads(tmp_path / "a.tif", GREY)
+
+
 def test_not_a_number_without_a_word_of_it(tmp_path):
     values = G.astype("f4")
     values[3, 3] = np.inf
@@ -309,6 +314,34 @@ def test_rgb_and_infrared(tmp_path):
         tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["unspecified"] * 2
     )
     assert_reads(tmp_path / "a.tif", RGB)
+
+
+def test_opacity_behind_infrared(tmp_path):
+    """As GDAL writes red, green, blue, infrared and opacity."""
+    opacity = G[::-1, ::-1].copy()
+    stored = np.dstack([RGB, G // 2, opacity])
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["unspecified", "unassalpha"]
+    )
+    assert_reads(tmp_path / "a.tif", on_white(RGB, opacity / 255))
+
+
+@pytest.mark.parametrize("depth", ["auto", "full", "stretch", 8, 16])
+def test_opacity_has_a_scale_of_its_own(depth):
+    """Floating-point colours that are negative or above 1 beside an opacity from 0 to 1."""
+    opacity = np.linspace(0, 1, 256, dtype="f4")[None]
+    for colors in (np.zeros((1, 256), "f4") - 0.5, np.full((1, 256), 255, "f4")):
+        colors[0, -1], colors[0, 0] = 0, 255
+        samples = Samples(colors, None, alpha=opacity)
+        levels = choose_levels(samples, depth)
+        alone = to_rgb(Samples(colors, None), levels)
+        expected = on_white(alone, opacity)
+        assert np.abs(to_rgb(samples, levels) - expected).max() <= 1
+    deep = np.array([[300, 400, 500]], "u2")
+    samples = Samples(deep, None, alpha=np.array([[65535, 32768, 0]], "u2"))
+    levels = choose_levels(samples, "stretch")
+    assert levels == Levels(300, 500)
+    assert to_rgb(samples, levels)[0, :, 0].tolist() == [0, 191, 255]
 
 
 # ---- TIFF: photometric interpretations --------------------------------------------------------
@@ -458,6 +491,50 @@ def test_of_several_pages_the_first_is_taken(tmp_path):
     assert examine_image(tmp_path / "a.tif", LIMIT, "auto").frames == 3
 
 
+def test_a_preview_before_the_picture_is_not_the_picture(tmp_path):
+    for tag in ({"subfiletype": 1}, {"extratags": [(255, 3, 1, 2, True)]}):
+        with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+            writer.write(255 - RGB[::4, ::4], photometric="rgb", **tag)
+            writer.write(RGB, photometric="rgb")
+        assert_reads(tmp_path / "a.tif", RGB)
+        assert examine_image(tmp_path / "a.tif", LIMIT, "auto").frames == 1
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(RGB, photometric="rgb", subfiletype=1)  # and nothing else
+    assert_reads(tmp_path / "a.tif", RGB)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["rgb", "ycbcr"])
+def test_the_mask_of_gdal_says_what_is_there(kind, orientation, tmp_path):
+    inside = (G > 90) & (G[::-1] < 200)
+    stored = RGB
+    if kind == "ycbcr":
+        stored = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        tags = [(274, 3, 1, orientation, True)]
+        more = {"subsampling": (1, 1)} if kind == "ycbcr" else {}
+        writer.write(stored, photometric=kind, extratags=tags, **more)
+        writer.write(inside[::2, ::2], photometric="mask", subfiletype=5)
+        writer.write(inside, photometric="mask", subfiletype=4, compression="zlib")
+        writer.write(RGB[::2, ::2], photometric="rgb", subfiletype=1)
+    expected = np.where(inside[..., None], RGB, 255).astype("u1")
+    if orientation == 6:
+        expected = np.rot90(expected, -1)
+    assert_reads(tmp_path / "a.tif", expected, tolerance=4 * (kind == "ycbcr"))
+    assert examine_image(tmp_path / "a.tif", LIMIT, "auto").frames == 1
+
+
+@pytest.mark.parametrize("tag", [254, 256, 258, 259, 262, 274, 277, 284, 339, 42113])
+def test_a_tag_of_another_type_is_refused_or_read_but_never_a_crash(tag, tmp_path):
+    for values in ((3, [1, 2, 3]), (2, b"A\0"), (4, [2**31]), (12, [0.5]), (3, [])):
+        base = {258: (3, [8]), 262: (3, [1]), 277: (3, [1]), tag: values}
+        raw_tiff(tmp_path / "a.tif", 8, 8, bytes(64), base)
+        try:
+            open_image(tmp_path / "a.tif", LIMIT)
+        except ImageError:
+            continue
+
+
 def test_a_jpeg_that_is_larger_than_its_strip_is_not_decoded(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", compression="jpeg")
     content = bytearray((tmp_path / "a.tif").read_bytes())
@@ -597,6 +674,31 @@ def test_a_damaged_png_of_sixteen_bits(tmp_path):
             open_image(bytes(damaged), LIMIT)
 
 
+@pytest.mark.parametrize(("kind", "bits"), [(0, 1), (2, 8), (3, 4), (6, 16)])
+def test_a_png_is_refused_where_pixels_or_their_checksum_are_wrong(kind, bits, tmp_path):
+    samples = np.random.default_rng(0).integers(0, 2**bits, (9, 8, CHANNELS[kind]))
+    palette = [(b"PLTE", bytes(3 * 2**bits))] if kind == 3 else []
+    path = tmp_path / "a.png"
+    write_png(path, samples, bits, kind, palette)
+    whole = path.read_bytes()
+    open_image(whole, LIMIT)
+    place = whole.find(b"IDAT")
+    length = int.from_bytes(whole[place - 4 : place], "big")
+    checksum = place + 4 + length
+    damaged = whole[:checksum] + bytes([whole[checksum] ^ 1]) + whole[checksum + 1 :]
+    with pytest.raises(ImageError, match="CRC"):
+        open_image(damaged, LIMIT)
+    taller = whole[:20] + struct.pack(">I", 10) + whole[24:29]
+    taller += struct.pack(">I", zlib.crc32(taller[12:])) + whole[33:]
+    with pytest.raises(ImageError, match="Not enough image data"):
+        open_image(taller, LIMIT)
+    with pytest.raises(ImageError, match="PNG without pixels"):
+        open_image(whole[: place - 4] + whole[checksum + 4 :], LIMIT)
+    if kind == 3:
+        with pytest.raises(ImageError, match="PNG without palette"):
+            open_image(whole[:33] + whole[place - 4 :], LIMIT)
+
+
 def test_damaged_pixels_are_not_hidden_by_the_search_for_an_orientation(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.png")
     whole = bytearray((tmp_path / "a.png").read_bytes())
@@ -637,6 +739,38 @@ def test_pfm(tmp_path):
     assert_reads(tmp_path / "a.pfm", np.dstack([np.rint(grey * 255)] * 3))
 
 
+def test_pfm_of_three_colours(tmp_path):
+    for order, scale in (("<", "-1.0"), (">", "2.5e0")):
+        content = (RGB[::-1] / 255).astype(f"{order}f4").tobytes()
+        (tmp_path / "a.pfm").write_bytes(f"PF\n256 64\n{scale}\n".encode() + content)
+        assert_reads(tmp_path / "a.pfm", RGB)
+    (tmp_path / "a.pfm").write_bytes(b"PF\n256 64\n-1\n" + content[:-1])
+    assert_refused(tmp_path / "a.pfm", "ends before its pixels do")
+
+
+@pytest.mark.parametrize("largest", [1, 15, 255, 1000, 65535])
+@pytest.mark.parametrize("kind", ["GRAYSCALE", "RGB", "GRAYSCALE_ALPHA", "RGB_ALPHA"])
+def test_pam(kind, largest, tmp_path):
+    colors = RGB if kind.startswith("RGB") else G[..., None]
+    stored = np.dstack([colors, G[:, ::-1]]) if kind.endswith("ALPHA") else colors
+    stored = np.rint(stored / 255 * largest).astype(">u2" if largest > 255 else "u1")
+    header = (
+        f"P7\n# made by hand\nWIDTH 256\nHEIGHT 64\nDEPTH {stored.shape[2]}\nMAXVAL {largest}\n"
+    )
+    start = header + f"TUPLTYPE {kind}\nENDHDR\n"
+    (tmp_path / "a.pam").write_bytes(start.encode() + stored.tobytes())
+    expected = stored[..., : colors.shape[2]] / largest * 255
+    if kind.endswith("ALPHA"):
+        expected = on_white(expected, stored[..., -1] / largest)
+    expected = np.rint(np.broadcast_to(expected, (64, 256, 3)))
+    assert_reads(tmp_path / "a.pam", expected, tolerance=1)
+    for wrong, reason in (("CMYK", "tuple type 'CMYK'"), ("RGB_ALPHA_X", "tuple type")):
+        (tmp_path / "a.pam").write_bytes(start.replace(kind, wrong).encode() + stored.tobytes())
+        assert_refused(tmp_path / "a.pam", reason)
+    (tmp_path / "a.pam").write_bytes(header.encode())
+    assert_refused(tmp_path / "a.pam", "PAM whose header is not whole")
+
+
 @pytest.mark.parametrize("bits", [9, 10, 12, 16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("container", ["jp2", "j2k"])
@@ -654,6 +788,20 @@ def test_deep_jpeg2000(bits, channels, container, tmp_path):
     )  # fmt: skip
     expected = np.broadcast_to(eight[..., :1], (40, 60, 3)) if channels == 1 else eight[..., :3]
     assert_reads(tmp_path / f"a.{container}", expected)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 7])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg2000_of_few_bits(bits, channels, tmp_path):
+    import imagecodecs
+
+    stored = (RGB[:40, :256] >> (8 - bits))[..., :channels].squeeze()
+    (tmp_path / "a.jp2").write_bytes(
+        imagecodecs.jpeg2k_encode(stored, level=0, bitspersample=bits, reversible=True)
+    )
+    expected = np.rint(stored * (255 / (2**bits - 1)))
+    expected = expected if channels == 3 else np.dstack([expected] * 3)
+    assert_reads(tmp_path / "a.jp2", expected)
 
 
 @pytest.mark.parametrize(

@@ -483,6 +483,21 @@ def test_a_damaged_label_is_read_or_refused_and_nothing_else(tmp_path_factory, p
     assert label.shape == (20, 30)
 
 
+@pytest.mark.parametrize(("bits", "palette"), [(2, False), (8, False), (4, True), (16, False)])
+def test_a_label_of_fewer_pixels_than_it_says_is_refused(tmp_path, bits, palette):
+    whole = png(np.arange(4).repeat(5).reshape(4, 5), bits, palette=palette)
+    taller = whole[:20] + struct.pack(">I", 5) + whole[24:29]
+    taller += struct.pack(">I", zlib.crc32(taller[12:])) + whole[33:]
+    (tmp_path / "label.png").write_bytes(taller)
+    with pytest.raises(ImageError, match=r"label cannot be read \(.*Not enough image data"):
+        read_label(LabelFile(tmp_path / "label.png"), (5, 5))
+    place = whole.find(b"IEND") - 5  # the last byte of the checksum of the pixels
+    damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    (tmp_path / "label.png").write_bytes(damaged)
+    with pytest.raises(ImageError, match=r"label cannot be read \(.*CRC"):
+        read_label(LabelFile(tmp_path / "label.png"), (4, 5))
+
+
 def test_a_label_may_be_drawn_by_any_program(tmp_path):
     image = Image.new("P", (30, 20), 0)
     image.putpalette([0, 0, 0, 128, 0, 0])

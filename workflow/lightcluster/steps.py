@@ -100,7 +100,7 @@ STEPS: dict[str, Step] = {
         ),
         places=("dataset.name", "dataset.shard_size"),
         after=("generate_demo", "read_classes", "paint_labels"),
-        version=3,
+        version=4,
     ),
     "gather_manifest": Step(unit="dataset", reads=(), after=("index_dataset",), version=2),
     "gather_rejected": Step(
@@ -145,7 +145,7 @@ STEPS: dict[str, Step] = {
             "dataset.max_pixels",
         ),
         after=("index_dataset", "fetch_weights", "choose_features"),
-        version=2,
+        version=3,
     ),
     "sample_features": Step(
         unit="shard",

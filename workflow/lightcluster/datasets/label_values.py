@@ -22,6 +22,7 @@ from PIL import ExifTags, ImageFile, TiffImagePlugin
 
 from lightcluster.errors import ImageError
 from lightcluster.files import require_file
+from lightcluster.images.png import png_orientation, read_indices
 from lightcluster.images.recognition import NoImageError, open_plain
 
 _FORMATS = ("PNG", "TIFF", "BMP")
@@ -73,10 +74,7 @@ def read_values(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
             if sorted(image.size) != sorted(size):  # an orientation, known later, may swap them
                 raise _other_size(image.size[::-1], size)
             _check_channels(image)
-            stretched = _STRETCHED.get(_raw_mode(image)[:3], 1)
-            image.load()
-            ids, turn = np.asarray(image), _TURNS.get(_orientation(image))
-            ids = ids if turn is None else turn(ids)
+            ids = _stored(image)
         if ids.shape != tuple(size):
             raise _other_size(ids.shape, size)
     except NoImageError as error:
@@ -91,7 +89,18 @@ def read_values(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
         raise ImageError(f"label cannot be read ({error})") from None
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) > 65_535):
         raise ImageError(f"label holds ids from {ids.min()} to {ids.max()}; allowed: 0 to 65535")
-    return np.ascontiguousarray(ids, np.uint16) // np.uint16(stretched)
+    return np.ascontiguousarray(ids, np.uint16)
+
+
+def _stored(image: ImageFile.ImageFile) -> NDArray[Any]:
+    """Return the values of an image whose channels have been looked at, upright."""
+    if image.format == "PNG":
+        assert image.fp is not None
+        ids, turn = read_indices(image.fp), _TURNS.get(png_orientation(image, image.fp))
+        return ids if turn is None else turn(ids)
+    stretched = _STRETCHED.get(_raw_mode(image)[:3], 1)
+    image.load()
+    return np.asarray(image) // stretched
 
 
 def _other_size(found: tuple[int, ...], wanted: tuple[int, int]) -> ImageError:
@@ -175,13 +184,3 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     tiles: list[Any] = getattr(image, "tile", [])
     args = tiles[0][3] if tiles else ""
     return str(args if isinstance(args, str) else args[0])
-
-
-def _orientation(image: ImageFile.ImageFile) -> int:
-    """Return the EXIF orientation of a decoded PNG: it may stand behind the pixels."""
-    if image.format != "PNG":
-        return 1
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a broken EXIF block does not make the map unusable
-        return 1

@@ -20,8 +20,8 @@ HEIF_HINT = "HEIC needs pillow-heif: pip install 'lightcluster[heic]', or pip in
 IMAGE_SUFFIXES = frozenset(
     {
         ".apng", ".avif", ".bmp", ".dib", ".gif", ".icb", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc",
-        ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm",
-        ".ppm", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp",
+        ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pam", ".pbm", ".pfm", ".pgm", ".png",
+        ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp",
         *(HEIF_SUFFIXES if find_spec("pillow_heif") else ()),
     }
 )  # fmt: skip

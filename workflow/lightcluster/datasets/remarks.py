@@ -9,7 +9,10 @@ from typing import NamedTuple
 from lightcluster.datasets.manifest import Row
 
 NARROW = 16
-"""Levels of 256: a picture of over eight bits that spreads over fewer is nearly of one grey."""
+"""Levels of 256: a picture of over eight bits that spreads over no more is nearly of one grey.
+
+Twelve bits in a container of sixteen that are taken for sixteen spread over so many.
+"""
 
 
 class Remark(NamedTuple):
@@ -39,7 +42,7 @@ def remarks(rows: Iterable[Row]) -> Iterator[Remark]:
         if row.levels is None:
             continue
         levels[f"{row.levels.black:g} to {row.levels.white:g}"] += 1
-        if row.span < NARROW:
+        if row.span <= NARROW:
             narrow += 1
             first.setdefault("narrow", row.image_id)
     if levels:

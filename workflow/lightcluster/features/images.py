@@ -137,7 +137,9 @@ def _decode(
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise ImageError(f"damaged or truncated image ({error})") from error
+        raise ImageError(
+            f"damaged or truncated image ({str(error) or type(error).__name__})"
+        ) from error
     upright = turn(stored, header.orientation)
     if hidden is not None:
         hidden = turn(hidden, header.orientation)

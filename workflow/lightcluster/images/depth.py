@@ -39,7 +39,7 @@ class Samples:
         The largest sample that the file declares: 255, 4095, …; None if the type of the samples is
         all that is known, as with 16 and 32 bits, negative and floating-point numbers.
     alpha : array, shape (height, width), or None
-        Opacity, in the same units as the colours.
+        Opacity, in the same units as the colours; of floating-point numbers up to 1: from 0 to 1.
     premultiplied : bool
         Whether colours are multiplied by their opacity already.
     hidden : bool array, shape (height, width), or None
@@ -103,7 +103,7 @@ def choose_levels(samples: Samples, depth: Depth) -> Levels:
         return Levels(0, 2.0**depth - 1)
     if depth == "stretch" or smallest < 0:
         return Levels(smallest, largest)
-    if samples.alpha is not None:  # it is of the same depth
+    if samples.alpha is not None and kind != "f":  # it is of the same depth
         largest = max(largest, float(samples.alpha.max()))
     white = _conventional_white(largest, samples.colors.dtype)
     return Levels(smallest, largest) if white is None else Levels(0, white)
@@ -148,6 +148,7 @@ def to_rgb(samples: Samples, levels: Levels) -> NDArray[np.uint8]:
     height, width = samples.colors.shape[:2]
     rgb = np.empty((height, width, 3), np.uint8)
     table = _table(samples, levels)
+    opaque = Levels(0, 1 if samples.alpha is None else _opaque(samples, samples.alpha, levels))
     step = max(1, _ROWS_AT_ONCE // max(1, width))
     for top in range(0, height, step):
         rows = slice(top, top + step)
@@ -155,12 +156,25 @@ def to_rgb(samples: Samples, levels: Levels) -> NDArray[np.uint8]:
         if table is not None:
             scaled = table[colors]
         else:
-            alpha = None if samples.alpha is None else _fraction(samples.alpha[rows], levels)
+            alpha = None if samples.alpha is None else _fraction(samples.alpha[rows], opaque)
             scaled = _on_paper(_fraction(colors, levels), alpha, samples)
         rgb[rows] = scaled if scaled.ndim == 3 else scaled[..., None]
     if samples.hidden is not None:
         rgb[samples.hidden] = 255
     return rgb
+
+
+def _opaque(samples: Samples, alpha: NDArray[np.generic], levels: Levels) -> float:
+    """Return the sample of opacity that lets nothing through: it is of no level of the colours."""
+    if samples.white is not None:
+        return samples.white
+    largest = float(alpha.max()) if alpha.size else 0
+    if not np.isfinite(largest):
+        raise ImageError("opacity that is not finite numbers")
+    if alpha.dtype.kind == "f" and largest <= 1:
+        return 1
+    largest = max(largest, levels.white)
+    return _conventional_white(largest, alpha.dtype) or largest
 
 
 def _table(samples: Samples, levels: Levels) -> NDArray[np.uint8] | None:

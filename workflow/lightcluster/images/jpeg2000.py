@@ -1,4 +1,4 @@
-"""JPEG 2000 of more than eight bits, which Pillow shifts to eight or sixteen."""
+"""JPEG 2000 of other than eight bits, which Pillow shifts to eight or sixteen."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLORS = {1: 1, 2: 1, 3: 3, 4: 3}
 def read_jpeg2000(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
     """Return the header of a JPEG 2000 that Pillow has opened."""
     header, precisions = header_of(image), _precisions(file)
-    if max(precisions, default=(8, False))[0] <= 8:
+    if all(bits == 8 for bits, _ in precisions):
         return header
 
     def decode() -> Samples | NDArray[np.uint8]:

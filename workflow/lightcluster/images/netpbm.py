@@ -1,7 +1,13 @@
-"""PGM and PPM of more than eight bits, which Pillow reduces to eight or scales."""
+"""What Pillow leaves out of PBM, PGM, PPM, PAM and PFM.
+
+It reduces PGM and PPM of more than eight bits to eight, or scales them, and reads neither PAM nor
+PFM of three colours.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +20,11 @@ from lightcluster.images.header import Header
 from lightcluster.images.pillow import header_of, pixels_of
 
 _CONTAINER = 65_535
+
+_LONGEST_HEADER = 2**16
+
+_TUPLES = {"BLACKANDWHITE": 1, "GRAYSCALE": 1, "RGB": 3}
+"""Colours of a pixel, by the tuple type of a PAM; `_ALPHA` may follow."""
 
 
 def read_netpbm(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
@@ -43,11 +54,81 @@ def _binary(
     file: BinaryIO, offset: int, size: tuple[int, int], channels: int, largest: int
 ) -> Samples:
     """Read samples of two bytes, the higher one first."""
-    (width, height), count = size, size[0] * size[1] * channels
+    stored = _stored(file, offset, (size[1], size[0], channels), ">u2")
+    return Samples(
+        stored[..., 0] if channels == 1 else stored, None if largest == _CONTAINER else largest
+    )
+
+
+def read_pam(file: BinaryIO) -> Header:
+    """Return the header of a PAM.
+
+    Raises
+    ------
+    ImageError
+        If it is damaged, or of a tuple type that is not read.
+    """
+    file.seek(0)
+    start = file.read(_LONGEST_HEADER)
+    text, found, _ = start.partition(b"\nENDHDR\n")
+    fields: dict[str, str] = {}
+    for line in text.decode("ascii", "replace").splitlines()[1:]:
+        key, _, value = line.partition("#" if line.startswith("#") else " ")
+        if key:
+            fields[key] = value.strip()
+    numbers = [fields.get(key, "") for key in ("WIDTH", "HEIGHT", "DEPTH", "MAXVAL")]
+    if not found or not all(number.isdecimal() and len(number) < 10 for number in numbers):
+        raise ImageError("damaged image (PAM whose header is not whole)")
+    width, height, depth, largest = map(int, numbers)
+    kind = fields.get("TUPLTYPE", {1: "GRAYSCALE", 3: "RGB"}.get(depth, ""))
+    colors, has_alpha = _TUPLES.get(kind.removesuffix("_ALPHA"), 0), kind.endswith("_ALPHA")
+    if depth != colors + has_alpha or not 0 < largest <= _CONTAINER:
+        raise ImageError(
+            f"PAM of {depth} samples a pixel up to {largest} and tuple type {kind[:40]!r}, which "
+            "is not read"
+        )
+
+    def decode() -> Samples:
+        offset, dtype = len(text) + len(found), ">u2" if largest > 255 else "u1"
+        stored = _stored(file, offset, (height, width, depth), dtype)
+        return Samples(
+            stored[..., 0] if colors == 1 else stored[..., :3],
+            None if largest == _CONTAINER else largest,
+            alpha=stored[..., colors] if has_alpha else None,
+        )
+
+    return Header("PAM", height, width, decode)
+
+
+def read_color_pfm(file: BinaryIO) -> Header:
+    """Return the header of a PFM of three colours.
+
+    Raises
+    ------
+    ImageError
+        If it is damaged.
+    """
+    file.seek(0)
+    match = re.match(
+        rb"PF\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,20})\s", file.read(_LONGEST_HEADER)
+    )
+    if match is None:
+        raise ImageError("damaged image (PFM whose header is not whole)")
+    width, height = int(match[1]), int(match[2])
+    order = "<" if match[3].startswith(b"-") else ">"
+
+    def decode() -> Samples:
+        stored = _stored(file, match.end(), (height, width, 3), f"{order}f4")
+        return Samples(stored[::-1], None)  # the lowest row stands first
+
+    return Header("PFM", height, width, decode)
+
+
+def _stored(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[np.generic]:
     file.seek(offset)
-    content = file.read(2 * count)
-    if len(content) < 2 * count:
-        raise ImageError("damaged or truncated image (PPM: it ends before its pixels do)")
-    stored = np.frombuffer(content, ">u2").astype(np.uint16)
-    shape = (height, width) if channels == 1 else (height, width, channels)
-    return Samples(stored.reshape(shape), None if largest == _CONTAINER else largest)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    content = file.read(size)
+    if len(content) < size:
+        raise ImageError("damaged or truncated image (it ends before its pixels do)")
+    stored = np.frombuffer(content, dtype).reshape(shape)
+    return stored.astype(stored.dtype.newbyteorder("="))

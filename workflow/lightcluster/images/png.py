@@ -1,47 +1,51 @@
-"""PNG: what Pillow leaves out of it.
+"""PNG, decoded by libpng: Pillow lets pass what it should not, and leaves out what it should read.
 
-Pillow reduces colours of sixteen bits to eight, and compares the transparent grey of images of
-fewer than eight bits with samples that it has scaled before.
+Pillow does not look at the checksums of the pixels nor whether there are as many as the header
+says, reduces colours of sixteen bits to eight, and compares the transparent grey of images of fewer
+than eight bits with samples that it has scaled before.
 """
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import zlib
+from collections.abc import Iterator
+from typing import IO, BinaryIO
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
+from lightcluster.errors import ImageError
 from lightcluster.images.depth import Samples
 from lightcluster.images.header import Header
 from lightcluster.images.pillow import count_frames, orientation_of, pixels_of
 
-_GREY, _RGB, _ALPHA = 0, 2, 4
+_GREY, _RGB, _PALETTE, _ALPHA = 0, 2, 3, 4
+
+_LONGEST_EXIF = 2**20
 
 
 def read_png(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
     """Return the header of a PNG that Pillow has opened."""
     file.seek(24)
     depth, kind = file.read(2)
-    key = image.info.get("transparency")
 
     def decode() -> Samples | NDArray[np.uint8]:
-        if depth == 16:
-            file.seek(0)
-            return _deep(imagecodecs.png_decode(file.read()), kind)
-        image.load()
-        if kind == _GREY and depth < 8 and isinstance(key, int):
-            grey = np.asarray(image.convert("L"))
-            return Samples(grey, 255, hidden=grey == key * 255 // (2**depth - 1))
-        return pixels_of(image)
+        names = {name for name, _, _ in _chunks(file)}
+        if b"IDAT" not in names or (kind == _PALETTE and b"PLTE" not in names):
+            lacks = "palette" if b"IDAT" in names else "pixels"
+            raise ImageError(f"damaged or truncated image (PNG without {lacks})")
+        file.seek(0)
+        stored = imagecodecs.png_decode(file.read())
+        return _deep(stored, kind) if depth == 16 else pixels_of(Image.fromarray(stored))
 
     return Header(
         "PNG",
         image.height,
         image.width,
         decode,
-        orientation=_orientation(image, file),
+        orientation=png_orientation(image, file),
         frames=lambda: count_frames(image),
     )
 
@@ -60,25 +64,62 @@ def _deep(stored: NDArray[np.uint16], kind: int) -> Samples:
     return Samples(colors, None, alpha=alpha)
 
 
-def _orientation(image: ImageFile.ImageFile, file: BinaryIO) -> int:
+def read_indices(file: IO[bytes]) -> NDArray[np.unsignedinteger]:
+    """Return the samples of a PNG of one channel as they are stored, be they grey or of a palette.
+
+    To libpng every PNG of one channel is given as grey; palettes would be looked up in.
+
+    Returns
+    -------
+    uint8 or uint16 array, shape (height, width)
+
+    Raises
+    ------
+    ValueError
+        If it is damaged; so may what libpng raises.
+    """
+    file.seek(0)
+    start, depth, pixels = file.read(8), 8, []
+    for name, place, length in _chunks(file):
+        if name == b"IHDR":
+            file.seek(place)
+            header = bytearray(file.read(length))
+            depth, header[9] = header[8], _GREY
+            start += _chunk(name, bytes(header))
+        elif name == b"IDAT":
+            file.seek(place - 8)
+            pixels.append(file.read(length + 12))
+    if not pixels:
+        raise ValueError("PNG without pixels")
+    kept = (start, *pixels, _chunk(b"IEND", b""))
+    stored: NDArray[np.unsignedinteger] = imagecodecs.png_decode(b"".join(kept))
+    return stored // (255 // (2**depth - 1)) if depth < 8 else stored
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(name + content).to_bytes(4, "big")
+    return len(content).to_bytes(4, "big") + name + content + checksum
+
+
+def png_orientation(image: ImageFile.ImageFile, file: IO[bytes]) -> int:
     """Return the orientation, which may stand after the pixels: they are stepped over."""
-    if "exif" not in image.info and (content := _chunk(file, b"eXIf")) is not None:
-        image.info["exif"] = b"Exif\0\0" + content
+    if "exif" not in image.info:
+        for name, place, length in _chunks(file):
+            if name == b"eXIf":
+                file.seek(place)
+                image.info["exif"] = b"Exif\0\0" + file.read(min(length, _LONGEST_EXIF))
+                break
     return orientation_of(image)
 
 
-def _chunk(file: BinaryIO, kind: bytes) -> bytes | None:
-    """Return the content of the first chunk of a kind; None if there is none."""
-    place, here = 8, file.tell()
-    try:
-        while True:
-            file.seek(place)
-            start = file.read(8)
-            length = int.from_bytes(start[:4], "big")
-            if len(start) < 8 or start[4:] == b"IEND":
-                return None
-            if start[4:] == kind:
-                return file.read(min(length, 2**20))
-            place += length + 12
-    finally:
-        file.seek(here)
+def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, place and length of each chunk's content."""
+    place = 8
+    while True:
+        file.seek(place)
+        start = file.read(8)
+        length, name = int.from_bytes(start[:4], "big"), start[4:]
+        if len(start) < 8 or name == b"IEND":
+            return
+        yield name, place + 8, length
+        place += length + 12

@@ -29,7 +29,7 @@ from PIL import (
 from lightcluster.errors import ImageError
 from lightcluster.images.header import Header
 from lightcluster.images.jpeg2000 import read_jpeg2000
-from lightcluster.images.netpbm import read_netpbm
+from lightcluster.images.netpbm import read_color_pfm, read_netpbm, read_pam
 from lightcluster.images.pillow import header_of
 from lightcluster.images.png import read_png
 from lightcluster.images.tga import read_tga
@@ -39,7 +39,8 @@ PREFIX = 64
 """Bytes at the beginning of a file by which its format is known."""
 
 FORMATS = (
-    "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF", "HEIF", "TGA",
+    "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PAM", "PFM", "TIFF", "WEBP", "AVIF", "HEIF",
+    "TGA",
 )  # fmt: skip
 """Formats that are read, as messages list them; HEIF where pillow-heif is installed."""
 
@@ -74,6 +75,8 @@ _BY_PILLOW: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 
+_OWN: dict[str, Callable[[BinaryIO], Header]] = {"PAM": read_pam, "PFM": read_color_pfm}
+
 
 class NoImageError(ImageError):
     """A file that is no image, or whose header is damaged."""
@@ -98,8 +101,8 @@ def format_of(prefix: bytes) -> str | None:
         if brands & {b"avif", b"avis"}:
             return "AVIF"
         return "HEIF" if brands & _HEIF else None
-    if prefix[:1] == b"P" and prefix[1:2] in b"123456fF" and prefix[2:3].isspace():
-        return "PPM"
+    if prefix[:1] == b"P" and prefix[1:2] in b"1234567fF" and prefix[2:3].isspace():
+        return {b"7": "PAM", b"F": "PFM"}.get(prefix[1:2], "PPM")
     if int.from_bytes(prefix[:4], "little") in _DIB:
         return "DIB"
     return "TGA" if _is_tga(prefix) else None
@@ -157,6 +160,8 @@ def _read(found: str, file: BinaryIO, max_pixels: int) -> Header:
         from lightcluster.images.tiff import read_tiff  # half a second that others need not wait
 
         return read_tiff(file, max_pixels)
+    if found in _OWN:
+        return _OWN[found](file)
     image = _open(_open_heif if found == "HEIF" else _BY_PILLOW[found], found, file)
     if image.width * image.height > max_pixels:  # refused; further headers need not be read
         return header_of(image)
@@ -186,9 +191,9 @@ def _open(
     except ImageError:
         raise
     except Exception as error:  # header parsers raise whatever a damaged file leads them to
+        reason = "" if "not identified" in str(error) else f" ({error})"
         raise NoImageError(
-            f"not an image in a format among {', '.join(FORMATS)}: as {found}, its header is "
-            f"damaged or of a kind that is not read ({error})"
+            f"damaged image, or {found} of a kind that is not read{reason}"
         ) from error
 
 

@@ -6,7 +6,8 @@ understands, and a wrong guess is a picture that looks like one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,7 +17,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 
 from lightcluster.errors import ImageError
 from lightcluster.images.depth import Samples, declared_white
-from lightcluster.images.header import Header
+from lightcluster.images.header import Header, turn
 
 COMPRESSIONS = {
     1: "none",
@@ -57,12 +58,18 @@ _COLORS = {
 _FORMATS = {1: "u", 2: "i", 3: "f"}
 _COMPLEX = (5, 6)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+_REDUCED, _MASK = 1, 4
+"""Bits of NewSubfileType: a page that is a smaller copy of another, or says what of it is there."""
+
+_LOOKED_THROUGH = 64
+"""Pages among which previews and masks are told from pictures."""
+
 _BYTES_PER_PIXEL = 16
 """Of decoded samples, at most, for an image of as many pixels as are allowed."""
 
 
 def read_tiff(file: BinaryIO, max_pixels: int) -> Header:
-    """Read the header of the first page of a TIFF.
+    """Read the header of the first page of a TIFF that is neither a preview nor a mask.
 
     Raises
     ------
@@ -71,33 +78,88 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Header:
     """
     file.seek(0)
     try:
-        tiff = TiffFile(file)
-        page = tiff.pages.first
+        return _read_header(file, TiffFile(file), max_pixels)
+    except ImageError:
+        raise
     except Exception as error:  # header parsers raise whatever a damaged file leads them to
         raise ImageError(f"damaged or truncated image (TIFF: {error})") from error
-    if not isinstance(page, TiffPage):
-        raise ImageError("damaged or truncated image (TIFF without a page)")
+
+
+def _read_header(file: BinaryIO, tiff: TiffFile, max_pixels: int) -> Header:
+    page = _picture(tiff)
     height, width = int(page.imagelength), int(page.imagewidth)
-    orientation = page.tags.valueof(274, 1)
+    stated = page.tags.valueof(274, 1)
+    orientation = upright = int(stated) if stated in range(1, 9) else 1
     if height * width <= max_pixels:  # what is larger is refused before it is looked at
         _check_layout(page, max_pixels)
-    decode: Callable[[], Samples | NDArray[np.uint8]]
-    if _is_for_libtiff(page):
-
-        def decode() -> NDArray[np.uint8]:
-            return _decode_by_libtiff(file)
-
-        orientation, upright = 1, orientation
+    by_libtiff = _is_for_libtiff(page)
+    if by_libtiff:
+        orientation = 1
         if upright in (5, 6, 7, 8):
             height, width = width, height
-    else:
 
-        def decode() -> Samples:
-            return _decode(tiff, page)
+    def decode() -> Samples | NDArray[np.uint8]:
+        outside = _outside(tiff, page, max_pixels)
+        if not by_libtiff:
+            samples = _decode(tiff, page)
+            if outside is None:
+                return samples
+            return replace(
+                samples, hidden=outside if samples.hidden is None else outside | samples.hidden
+            )
+        rgb = _decode_by_libtiff(file, page.index)
+        return rgb if outside is None else Samples(rgb, 255, hidden=turn(outside, upright))
 
     return Header(
-        "TIFF", height, width, decode, orientation=orientation, frames=lambda: len(tiff.pages)
+        "TIFF", height, width, decode, orientation=orientation, frames=lambda: _count(tiff)
     )
+
+
+def _pages(tiff: TiffFile) -> Iterator[TiffPage]:
+    """Yield the first pages."""
+    for number in range(min(len(tiff.pages), _LOOKED_THROUGH)):
+        if isinstance(page := tiff.pages[number], TiffPage):
+            yield page
+
+
+def _picture(tiff: TiffFile) -> TiffPage:
+    """Return the page that is read: the first, unless it says that it is a preview or a mask."""
+    if not isinstance(first := tiff.pages.first, TiffPage):
+        raise ImageError("damaged or truncated image (TIFF without a page)")
+    if not _kind(first):
+        return first
+    return next((page for page in _pages(tiff) if not _kind(page)), first)
+
+
+def _kind(page: TiffPage) -> int:
+    """Return `_REDUCED` and `_MASK`, added up, as far as they are true of a page."""
+    kind = page.tags.valueof(254, 0)
+    if isinstance(kind, int) and kind:
+        return kind & (_REDUCED | _MASK)
+    return _REDUCED if page.tags.valueof(255, 1) == 2 else 0
+
+
+def _count(tiff: TiffFile) -> int:
+    """Return the number of pages that are pictures of their own; 1 where they cannot be counted."""
+    try:
+        if len(tiff.pages) > _LOOKED_THROUGH:
+            return len(tiff.pages)
+        return max(1, sum(not _kind(page) for page in _pages(tiff)))
+    except Exception:  # the first one may be sound all the same
+        return 1
+
+
+def _outside(tiff: TiffFile, page: TiffPage, max_pixels: int) -> NDArray[np.bool_] | None:
+    """Return which pixels a mask among the pages, as GDAL writes it, says are not there."""
+    shape = (page.imagelength, page.imagewidth)
+    for mask in _pages(tiff):
+        if _kind(mask) == _MASK and (mask.imagelength, mask.imagewidth) == shape:
+            reason = _unreadable_parts(mask, max_pixels)
+            if mask.samplesperpixel != 1 or mask.compression not in COMPRESSIONS or reason:
+                raise ImageError(f"TIFF with a mask that is not read {reason}".rstrip())
+            inside: NDArray[np.bool_] = _stored_samples(tiff, mask)[..., 0] != 0
+            return None if inside.all() else ~inside
+    return None
 
 
 def _photometric(page: TiffPage) -> int:
@@ -122,13 +184,14 @@ def _extras(page: TiffPage) -> int:
     return int(page.samplesperpixel) - _COLORS[PHOTOMETRIC(_photometric(page))]
 
 
-def _alpha(page: TiffPage) -> int | None:
-    """Return what kind of opacity the first sample after the colours is, if it is one."""
+def _alpha(page: TiffPage) -> tuple[int, int] | None:
+    """Return which of the samples after the colours is opacity, if one is, and its kind."""
     kinds = tuple(int(kind) for kind in page.extrasamples)
-    if kinds:
-        return kinds[0] if kinds[0] in (_ASSOCIATED, _UNASSOCIATED) else None
+    for place, kind in enumerate(kinds[: _extras(page)]):
+        if kind in (_ASSOCIATED, _UNASSOCIATED):
+            return place, kind
     rgb = _photometric(page) == PHOTOMETRIC.RGB  # of which the tag is often forgotten
-    return _UNASSOCIATED if rgb and _extras(page) == 1 else None
+    return (0, _UNASSOCIATED) if rgb and not kinds and _extras(page) == 1 else None
 
 
 def _check_layout(page: TiffPage, max_pixels: int) -> None:
@@ -145,7 +208,7 @@ def _unreadable(page: TiffPage, max_pixels: int) -> str:
         return f"that is a volume of {page.imagedepth} slices; pictures are read"
     if 50706 in page.tags:
         return "of a camera's raw data (DNG); develop it to 8 or 16 bits of RGB first"
-    if 330 in page.tags and int(page.tags.valueof(254, 0)) & 1:
+    if 330 in page.tags and _kind(page) == _REDUCED:
         return "whose first page is a preview, as in raw files of cameras; develop it first"
     if compression not in COMPRESSIONS:
         return f"with compression {_name(page.compression)}, which is not read"
@@ -179,7 +242,7 @@ def _unreadable_colors(page: TiffPage, photometric: int, bits: int, extras: int)
         return "with a palette that does not fit its samples"
     if photometric == PHOTOMETRIC.SEPARATED and page.tags.valueof(332, 1) != 1:
         return "separated into inks other than CMYK"
-    if photometric == PHOTOMETRIC.MINISWHITE and _alpha(page) == _ASSOCIATED:
+    if photometric == PHOTOMETRIC.MINISWHITE and (_alpha(page) or (0, 0))[1] == _ASSOCIATED:
         return "of MinIsWhite with associated alpha"
     if photometric in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB) and (
         not whole or bits not in (8, 16) or extras
@@ -241,9 +304,10 @@ def _name(value: object) -> str:
     return str(value) if name is None else names.get(name, name)
 
 
-def _decode_by_libtiff(file: BinaryIO) -> NDArray[np.uint8]:
+def _decode_by_libtiff(file: BinaryIO, page: int) -> NDArray[np.uint8]:
     file.seek(0)
     image = TiffImagePlugin.TiffImageFile(file)
+    image.seek(page)
     image.load()
     if image.mode not in ("L", "RGB", "YCbCr"):
         raise ImageError(f"TIFF of YCbCr or old JPEG that decodes to mode {image.mode}")
@@ -255,8 +319,8 @@ def _decode(tiff: TiffFile, page: TiffPage) -> Samples:
     photometric = _photometric(page)
     colors = _COLORS[PHOTOMETRIC(photometric)]
     hidden = _nodata(page, stored[..., :colors])
-    kind, bits = _alpha(page), int(page.bitspersample)
-    alpha = None if kind is None or _extras(page) < 1 else stored[..., colors]
+    opacity, bits = _alpha(page), int(page.bitspersample)
+    alpha = None if opacity is None else stored[..., colors + opacity[0]]
     found, white = stored[..., :colors], declared_white(bits)
     if stored.dtype.kind != "u":
         white = None
@@ -270,7 +334,7 @@ def _decode(tiff: TiffFile, page: TiffPage) -> Samples:
         found[..., 0] if found.shape[-1] == 1 else found,
         white,
         alpha=alpha,
-        premultiplied=kind == _ASSOCIATED,
+        premultiplied=opacity is not None and opacity[1] == _ASSOCIATED,
         hidden=hidden,
         inverted=photometric == PHOTOMETRIC.MINISWHITE,
     )
@@ -328,15 +392,13 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 def _nodata(page: TiffPage, colors: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return which pixels hold GDAL's value of no data in all their colours."""
-    text = page.tags.valueof(42113)
-    if text is None:
+    text = str(page.tags.valueof(42113) or "").strip(" \0\r\n\t")
+    if not text:
         return None
     try:
-        value = float(str(text).strip().strip("\0").replace(",", "."))
+        value = float(text.replace(",", "."))
     except ValueError:
-        raise ImageError(
-            f"TIFF with GDAL_NODATA = {str(text)[:40]!r}, which is no number"
-        ) from None
+        raise ImageError(f"TIFF with GDAL_NODATA = {text[:40]!r}, which is no number") from None
     if np.isnan(value):
         same = np.isnan(colors) if colors.dtype.kind == "f" else np.zeros(colors.shape, bool)
     elif colors.dtype.kind == "f":
