@@ -308,6 +308,23 @@ def test_a_lossless_tiff_is_read(tmp_path, compression, depth):
     assert read_label(LabelFile(tmp_path / "label.tif"), (20, 30)).tolist() == ids.tolist()
 
 
+def test_a_predictor_of_which_programs_disagree_is_refused(tmp_path):
+    for compression in ("packbits", "lzw"):
+        tifffile.imwrite(tmp_path / "label.tif", IDS, compression=compression, predictor=True)
+        label = LabelFile(tmp_path / "label.tif")
+        if compression == "lzw":
+            assert read_label(label, (2, 3)).tolist() == IDS.tolist()
+        else:
+            with pytest.raises(ImageError, match="predictor beside a compression that has none"):
+                read_label(label, (2, 3))
+
+
+def test_a_tiff_that_is_not_read_is_told_what_to_do(tmp_path):
+    tifffile.imwrite(tmp_path / "label.tif", IDS, compression="jpeg2000")
+    with pytest.raises(ImageError, match=r"TIFF of a kind .* 34712 .* save it as a PNG"):
+        read_label(LabelFile(tmp_path / "label.tif"), (2, 3))
+
+
 def test_a_lossy_tiff_is_refused(tmp_path):
     Image.fromarray(IDS).save(tmp_path / "label.png", "TIFF", compression="jpeg")
     with pytest.raises(ImageError, match="a TIFF compressed with jpeg, which may change ids"):

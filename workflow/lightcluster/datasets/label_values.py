@@ -37,6 +37,9 @@ _LOSSLESS_TIFF = frozenset(
      "tiff_deflate", "lzma", "zstd"}
 )  # fmt: skip
 
+_PREDICTED = (5, 8, 32946, 34925, 50000)
+"""Compressions of TIFF with which libtiff looks at a predictor: LZW, Deflate, LZMA, Zstandard."""
+
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda ids: ids[:, ::-1],
     3: lambda ids: ids[::-1, ::-1],
@@ -78,7 +81,7 @@ def read_values(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
         if ids.shape != tuple(size):
             raise _other_size(ids.shape, size)
     except NoImageError as error:
-        raise ImageError(f"label cannot be read ({error})") from None
+        raise ImageError(f"label cannot be read ({error}); {_ADVICE}") from None
     except ImageError:
         raise
     except FileNotFoundError:
@@ -149,6 +152,13 @@ def _check_tags(tags: Any) -> None:
     signed = tags.get(ExifTags.Base.SampleFormat, (1,))[0] == 2
     if len(bits) != 1 or tags.get(ExifTags.Base.SamplesPerPixel, 1) != 1:
         raise ImageError(f"label is a TIFF of {len(bits)} channels; it must have a single channel")
+    if tags.get(ExifTags.Base.Predictor, 1) != 1 and (
+        tags.get(ExifTags.Base.Compression, 1) not in _PREDICTED
+    ):
+        raise ImageError(
+            "label is a TIFF with a predictor beside a compression that has none, and programs "
+            f"disagree on its values; {_ADVICE}"
+        )
     if photometric == 0:
         raise ImageError(
             "label is a TIFF whose 0 is white (MinIsWhite), and programs disagree on its values; "

@@ -192,6 +192,8 @@ def _open(
         raise
     except Exception as error:  # header parsers raise whatever a damaged file leads them to
         reason = "" if "not identified" in str(error) else f" ({error})"
+        if str(error).isdecimal():
+            reason = f" (the {error} in its header is not known)"
         raise NoImageError(
             f"damaged image, or {found} of a kind that is not read{reason}"
         ) from error
