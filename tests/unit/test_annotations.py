@@ -75,6 +75,19 @@ def test_polygons_cover_what_is_inside_them(polygons):
             assert mask[row, column] == any(is_inside(*point, corners) for corners in polygons)
 
 
+def test_many_polygons_are_joined_soon(monkeypatch):
+    """Their union is that of pycocotools; none is joined to all of those before it."""
+    corners = np.random.default_rng(0).uniform(0, 36, (5000, 1, 2))
+    polygons = np.add(corners, [[0, 0], [3, 1], [2, 4]]).reshape(5000, 6).tolist()
+    expected = rasteriser.decode(rasteriser.merge(rasteriser.frPyObjects(polygons[:99], 40, 40)))
+    assert mask_of(polygons[:99], (40, 40)).tolist() == expected.astype(bool).tolist()
+    merge, joined = rasteriser.merge, []
+    monkeypatch.setattr(rasteriser, "merge", lambda some: joined.append(len(some)) or merge(some))
+    assert mask_of(polygons, (40, 40)).mean() > 0.9
+    assert max(joined) <= 16
+    assert sum(joined) < 1.1 * 5000
+
+
 def test_polygons_are_those_of_pycocotools():
     polygons = [[3.2, 4.9, 15.5, 2.25, 12, 17.75, 3, 9.1], [0, 0, 5, 0, 5, 5]]
     expected = rasteriser.decode(rasteriser.frPyObjects(polygons, 18, 20)).any(axis=2)

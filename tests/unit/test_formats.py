@@ -340,11 +340,14 @@ def test_of_masks_that_overlap_the_first_is_seen(count, data):
     assert painted.dtype == np.uint8
 
 
-@pytest.mark.parametrize(("number", "name"), [(1, "cat"), (12, "street sign"), (91, "x")])
+@pytest.mark.parametrize(("number", "name"), [(1, "cat"), (12, "street sign"), ("1", "person")])
 def test_categories_that_are_not_cocos_are_refused(tmp_path, number, name):
     content = {"images": [], "annotations": [], "categories": [{"id": number, "name": name}]}
     path = write_lines(tmp_path / "instances.json", [json.dumps(content)])
-    with pytest.raises(DatasetError, match=rf"category {number} is '{name}'; allowed are the 80"):
+    of_it = "where it is 'person'" if number == 1 else "whose ids are whole numbers from 1 to 90"
+    with pytest.raises(
+        DatasetError, match=rf"category {number!r} is '{name}'; allowed are the 80 of COCO, {of_it}"
+    ):
         Instances(path)
 
 

@@ -29,6 +29,9 @@ MOST_BYTES = 2**31
 MOST_STEPS = 2**24
 """Of the outlines of one annotation, at five to a pixel: what pycocotools takes memory for."""
 
+_MERGED = 16
+"""Polygons that are joined at once."""
+
 SHOWN = 3
 """Ids that a remark names."""
 
@@ -122,10 +125,12 @@ def _categories(records: Sequence[Any], path: Path) -> Counter[int]:
         name = item.get("name") if isinstance(item, dict) else None
         known = COCO_NAMES[number - 1] if type(number) is int and number in THING_CLASSES else None
         if known is None or name != known:
+            of_it = (
+                f"where it is {known!r}" if known else "whose ids are whole numbers from 1 to 90"
+            )
             raise DatasetError(
                 f"{path}: category {shown(number)} is {shown(name)}; allowed are the 80 of COCO, "
-                f"where it is {shown(known)}. Other annotations: paint label maps and use "
-                "`format: folder`"
+                f"{of_it}. Other annotations: paint label maps and use `format: folder`"
             )
         declared[number] += 1
     return declared
@@ -351,6 +356,11 @@ def _paint_polygons(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bo
         steps += len(points)
     if steps > MOST_STEPS:
         raise ImageError(f"has outlines that are {steps / 5:,.0f} pixels long")
-    runs = rasteriser.merge(rasteriser.frPyObjects(polygons, height, width))
-    mask: NDArray[np.bool_] = np.asarray(rasteriser.decode(runs)).astype(bool)
+    runs = rasteriser.frPyObjects(polygons, height, width)
+    while len(runs) > 1:  # one by one, the time would grow with the square of their number
+        runs = [
+            rasteriser.merge(runs[start : start + _MERGED])
+            for start in range(0, len(runs), _MERGED)
+        ]
+    mask: NDArray[np.bool_] = np.asarray(rasteriser.decode(runs[0])).astype(bool)
     return mask
