@@ -75,6 +75,11 @@ def test_classes_are_read_from_tables_of_other_programs(table, text):
     assert read_classes(table) == THREE
 
 
+def test_a_name_may_hold_any_letter_or_space(table):
+    table.write_text("id,name\n0,traffic\u00a0light\n5,Käse 🧀\n", encoding="utf-8")
+    assert read_classes(table).names == ("traffic\u00a0light", "Käse 🧀")
+
+
 def test_a_class_without_a_name_is_called_by_its_id(table):
     table.write_text("id,name\n3,\n4\n")
     assert read_classes(table).names == ("class 3", "class 4")
@@ -104,6 +109,8 @@ def test_a_class_without_a_name_is_called_by_its_id(table):
         ("id,name\n²,a\n", "line 2: id '²' is no integer"),
         ("id,name\n1,a\n01,b\n", "line 3: id 01 stands twice"),
         ("id,name\n\n\n0,a\n\n0,b\n", "line 6: id 0 stands twice"),
+        ('id,name\n0,"ground\n1,cat\n', r"line 3: name 'ground\n1,cat' holds a line break"),
+        ("id,name\n0,a\0b\n", "another control character"),
     ],
 )
 def test_a_mistake_in_classes_names_the_file_and_the_line(table, text, message):

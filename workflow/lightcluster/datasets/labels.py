@@ -49,8 +49,8 @@ def read_classes(path: Path) -> Classes:
     Raises
     ------
     DatasetError
-        If the file is missing, a column is missing, an id is no integer from 0 to 65,535, or an
-        id or a name stands twice.
+        If the file is missing, a column is missing, an id is no integer from 0 to 65,535, an id or
+        a name stands twice, or a name holds a control character.
     """
     try:
         text = require_file(path).read_bytes().decode("utf-8-sig")
@@ -79,6 +79,11 @@ def read_classes(path: Path) -> Classes:
         if int(text) in classes:
             raise DatasetError(f"{path}, line {line}: id {text} stands twice")
         name = row.get("name", "") or f"class {text}"
+        if any(character < " " or character == "\x7f" for character in name):
+            raise DatasetError(
+                f"{path}, line {line}: name {name[:80]!r} holds a line break or another control "
+                "character; is there a quote that is not closed?"
+            )
         if name in classes.values():
             raise DatasetError(f"{path}, line {line}: name {name!r} stands twice")
         classes[int(text)] = name
