@@ -11,9 +11,12 @@ from builders import quick
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from lightcluster.datasets.census import Census, findings, read_census, write_census
 from lightcluster.datasets.labels import Classes, to_indices
+from lightcluster.datasets.listing import Entry
+from lightcluster.datasets.manifest import index_entries
 from lightcluster.errors import StoreError
 
 TWO = Classes((0, 1), ("background", "disc"))
@@ -38,6 +41,33 @@ def test_sound_labels_are_counted_and_not_warned_of():
     text, warnings = of([[0, 0, 1, 1], [0, 1, 1, 255]])
     assert text == "2 label maps, 12.5% of their pixels are ignored (value 255)"
     assert warnings == ""
+
+
+def test_turned_images_are_warned_of_unless_a_size_tells_how_labels_lie(tmp_path):
+    """A half turn changes no size, so that a label map of the stored picture would fit."""
+    ids, rgb = np.zeros((30, 40), np.uint8), np.zeros((30, 40, 3), np.uint8)
+    ids[:9], rgb[5:] = 1, 255
+
+    def said(**turns: int) -> tuple[str, str]:
+        entries = []
+        for name, orientation in turns.items():
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            Image.fromarray(rgb).save(tmp_path / f"{name}.jpg", exif=exif)
+            label = ids.T if orientation >= 5 else ids
+            Image.fromarray(label).save(tmp_path / f"{name}.png")
+            entries.append(Entry(f"{name}.jpg", tmp_path, tmp_path, f"{name}.png", f"{name}.png"))
+        census = Census()
+        index_entries(entries, TWO, ignore=255, max_pixels=9999, census=census)
+        found = findings(census, TWO, background=0, ignore=255, own=True, labelled=True)
+        turned = [item for item in found if "orientation tag" in item.text]
+        return tuple("".join(item.text[:1] for item in turned if item.is_warning in kinds)
+                     for kinds in ((True,), (False,)))  # fmt: skip
+
+    assert said(a=1, b=1) == ("", "")
+    assert said(a=1, b=3, c=2) == ("2", "")
+    assert said(a=6, b=1) == ("", "")
+    assert said(a=6, b=3) == ("", "1")
 
 
 def test_borders_as_in_voc_are_no_warning():

@@ -448,8 +448,11 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
 def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path):
     Image.fromarray(IDS).save(tmp_path / "label.png")
     for size in ((3, 2), (2, 4), (1, 6)):
-        with pytest.raises(ImageError, match=rf"label is 2 x 3, its image {size[0]} x {size[1]}"):
+        with pytest.raises(
+            ImageError, match=rf"label is 2 x 3, its image {size[0]} x {size[1]}"
+        ) as caught:
             read_label(LabelFile(tmp_path / "label.png"), size)
+        assert ("turned by an orientation tag?" in str(caught.value)) == (size == (3, 2))
 
 
 def test_a_label_of_too_many_pixels_is_refused_without_decoding_it(tmp_path):

@@ -84,6 +84,20 @@ class Census:
         for position, number in found.items():
             self.add("class", classes.ids[position], number)
 
+    def add_turn(self, orientation: int, size: tuple[int, int]) -> None:
+        """Count an image with a label map, by what its size says of how the two lie.
+
+        Parameters
+        ----------
+        orientation : int
+            Of the image, 1 to 8 as in EXIF.
+        size : (int, int)
+            Height and width of both.
+        """
+        if orientation > 1:
+            quarter = orientation >= 5 and size[0] != size[1]
+            self.add("turned image", "upright label" if quarter else "any label", size[0] * size[1])
+
 
 def write_census(path: Path, census: Census) -> None:
     """Write counts as CSV."""
@@ -206,6 +220,13 @@ def _of_labels(
             f"the background, class {background}, occurs in no label map: there, everything counts "
             "as foreground",
             True,
+        )
+    if turned := census.counts["turned image", "any label"]:
+        yield Finding(
+            f"{turned} images with a label map are turned or mirrored by their orientation tag, "
+            "and no size tells whether the label map is, too: it must lie as a viewer shows the "
+            "image",
+            own and not census.counts["turned image", "upright label"],
         )
     alike = max(
         (n for (what, _), n in census.counts.items() if what == "same label map"), default=0

@@ -107,8 +107,10 @@ def _stored(image: ImageFile.ImageFile) -> NDArray[Any]:
 
 
 def _other_size(found: tuple[int, ...], wanted: tuple[int, int]) -> ImageError:
+    turned = "; is one of the two turned by an orientation tag?" * (found == wanted[::-1])
     return ImageError(
         f"label is {found[0]} x {found[1]}, its image {wanted[0]} x {wanted[1]} (height x width)"
+        f"{turned}"
     )
 
 

@@ -150,6 +150,7 @@ def index_entries(
                 indices = to_indices(truth(entry, label, (height, width)), classes, ignore)
                 if census is not None:
                     census.add_label(indices, classes)
+                    census.add_turn(picture.orientation, (height, width))
             except ImageError as error:
                 rejections.append(_reject(entry, "label", str(error), stop))
                 label = None

@@ -65,12 +65,15 @@ class Picture(NamedTuple):
         Of the 256 levels, over how many the middle 98 % of its samples spread.
     frames : int
         Frames or pages of the file.
+    orientation : int
+        1 to 8 as in EXIF: how the stored picture was turned.
     """
 
     rgb: NDArray[np.uint8]
     levels: Levels | None
     span: int
     frames: int
+    orientation: int = 1
 
 
 def open_image(
@@ -113,7 +116,7 @@ def examine_image(source: Path | bytes, max_pixels: int, depth: Depth) -> Pictur
     """Decode an image file, see :func:`open_image`, and tell how."""
     with _open_header(source, max_pixels) as header:
         rgb, levels, hidden = _decode(header, None, depth)
-        return Picture(rgb, levels, span_of(rgb, hidden), header.frames())
+        return Picture(rgb, levels, span_of(rgb, hidden), header.frames(), header.orientation)
 
 
 def _decode(
