@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw, ImageOps
 
+from lightcluster.config import parse_config
 from lightcluster.datasets.labels import (
     IGNORED,
     Classes,
@@ -29,7 +30,7 @@ from lightcluster.datasets.labels import (
     write_classes,
 )
 from lightcluster.datasets.taxonomy import LabelFile
-from lightcluster.errors import DatasetError, ImageError
+from lightcluster.errors import ConfigError, DatasetError, ImageError
 
 THREE = Classes((0, 5, 9), ("ground", "cat", "dog"))
 
@@ -560,6 +561,18 @@ def test_of_many_unknown_ids_the_first_are_listed():
 def test_255_is_unknown_where_another_value_is_ignored():
     with pytest.raises(ImageError, match=r"ids 255; allowed: .* and 254"):
         to_indices(np.array([[0, 254, 255]], np.uint16), THREE, ignore=254)
+
+
+def test_the_ignored_value_may_be_the_highest_of_sixteen_bits(tmp_path):
+    Image.fromarray(np.array([[0, 65535], [9, 255]], np.uint16)).save(tmp_path / "label.png")
+    dataset = {"name": "d", "format": "folder", "images": "i", "labels": "l", "classes": "c.csv"}
+    config = parse_config({"dataset": {**dataset, "ignore": 65_535}})["lightcluster"]
+    label = read_label(LabelFile(tmp_path / "label.png"), (2, 2))
+    classes = Classes((0, 9, 255), ("ground", "cat", "dog"))
+    indices = to_indices(label, classes, config.dataset.ignore)
+    assert indices.tolist() == [[0, IGNORED], [1, 2]]
+    with pytest.raises(ConfigError, match=r"dataset\.ignore = 65536"):
+        parse_config({"dataset": {**dataset, "ignore": 65_536}})
 
 
 def test_a_class_may_have_the_highest_id():

@@ -137,7 +137,9 @@ class DatasetSettings(Section):
         description="Class id of the background; none: no foreground evaluation. Where it is not "
         "set, none with `coco_stuff27`, `coco_stuff171` and `cityscapes`, which have none.",
     )
-    ignore: int = Field(255, ge=0, le=255, description="Label value of pixels left out of scores.")
+    ignore: int = Field(
+        255, ge=0, le=65_535, description="Label value of pixels left out of scores."
+    )
     on_bad_image: Literal["record", "stop"] = Field(
         "record",
         description="`record`: list it in `rejected.csv` and go on; `stop`: end with its message.",
