@@ -826,6 +826,35 @@ def test_tga_in_every_orientation(top, right, depth, tmp_path):
         assert (found != picture).any(axis=-1).sum() <= 1
 
 
+@pytest.mark.parametrize("bit", [0, 0x8000, None])
+@pytest.mark.parametrize("declared", [0, 1])
+def test_the_spare_bit_of_a_tga_is_not_opacity(bit, declared, tmp_path):
+    five = RGB[:20, :32] >> 3
+    stored = five[..., 0].astype("<u2") << 10 | five[..., 1].astype("<u2") << 5 | five[..., 2]
+    stored |= np.uint16(bit) if bit is not None else (stored & 1) << 15
+    header = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 32, 20, 16, 0x20 + declared)
+    (tmp_path / "a.tga").write_bytes(header + stored.astype("<u2").tobytes())
+    assert_reads(tmp_path / "a.tga", np.rint(five * (255 / 31)), tolerance=1)
+
+
+def test_tga_of_grey_and_opacity(tmp_path):
+    stored = np.dstack([G, G[:, ::-1]])
+    header = struct.pack("<BBBHHBHHHHBB", 0, 0, 3, 0, 0, 0, 0, 0, 256, 64, 16, 0x28)
+    (tmp_path / "a.tga").write_bytes(header + stored.tobytes())
+    assert_reads(tmp_path / "a.tga", on_white(GREY, G[:, ::-1] / 255), tolerance=1)
+
+
+@pytest.mark.parametrize("alpha", [0, 255, None])
+def test_opacity_of_a_bitmap_that_is_zero_throughout_is_none(alpha, tmp_path):
+    """As Windows leaves it in the clipboard; None: the opacity is in use."""
+    opacity = G if alpha is None else np.full_like(G, alpha)
+    header = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 122)
+    header += struct.pack("<IiiHHIIiiII", 108, 256, -64, 1, 32, 3, 0, 0, 0, 0, 0)
+    header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    (tmp_path / "a.bmp").write_bytes(header + np.dstack([RGB[..., ::-1], opacity]).tobytes())
+    assert_reads(tmp_path / "a.bmp", on_white(RGB, G / 255) if alpha is None else RGB, tolerance=1)
+
+
 def test_modes_of_pillow_with_transparency(tmp_path):
     half = Image.fromarray(np.dstack([RGB, np.full_like(G, 128)]))
     expected = np.rint(RGB * (128 / 255) + 255 * (127 / 255))

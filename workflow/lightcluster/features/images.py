@@ -141,7 +141,7 @@ def _decode(
         raise
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         raise ImageError(
-            f"damaged or truncated image ({str(error) or type(error).__name__})"
+            f"damaged or truncated image ({' '.join(str(error).split()) or type(error).__name__})"
         ) from error
     upright = turn(stored, header.orientation)
     if hidden is not None:

@@ -27,12 +27,12 @@ from PIL import (
 )
 
 from lightcluster.errors import ImageError
+from lightcluster.images.bitmap import read_bitmap
 from lightcluster.images.header import Header
 from lightcluster.images.jpeg2000 import read_jpeg2000
 from lightcluster.images.netpbm import read_color_pfm, read_netpbm, read_pam
 from lightcluster.images.pillow import header_of
 from lightcluster.images.png import read_png
-from lightcluster.images.tga import read_tga
 from lightcluster.paths import require_file
 
 PREFIX = 64
@@ -166,7 +166,8 @@ def _read(found: str, file: BinaryIO, max_pixels: int) -> Header:
     if image.width * image.height > max_pixels:  # refused; further headers need not be read
         return header_of(image)
     further = {
-        "PNG": read_png, "PPM": read_netpbm, "JPEG2000": read_jpeg2000, "TGA": read_tga,
+        "PNG": read_png, "PPM": read_netpbm, "JPEG2000": read_jpeg2000, "BMP": read_bitmap,
+        "DIB": read_bitmap, "TGA": read_bitmap,
     }  # fmt: skip
     return further[found](image, file) if found in further else header_of(image)
 
@@ -191,7 +192,7 @@ def _open(
     except ImageError:
         raise
     except Exception as error:  # header parsers raise whatever a damaged file leads them to
-        reason = "" if "not identified" in str(error) else f" ({error})"
+        reason = "" if "not identified" in str(error) else f" ({' '.join(str(error).split())})"
         if str(error).isdecimal():
             reason = f" (the {error} in its header is not known)"
         raise NoImageError(
