@@ -486,6 +486,20 @@ def test_what_is_there_instead_of_a_label_map_is_named(tmp_path):
         )
 
 
+def test_a_label_map_whose_accents_are_encoded_otherwise_is_named(tmp_path):
+    """As macOS names files: the two look the same."""
+    for folder, name in (("images", "caf\u00e9.jpg"), ("labels", "cafe\u0301.png")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+    raw = {"format": "folder", "images": tmp_path / "images", "labels": tmp_path / "labels"}
+    (entry,) = list_dataset(DatasetSettings.model_validate(raw), tmp_path)
+    assert entry.label is None
+    assert entry.unlabelled == (
+        "there is no label map 'caf\u00e9.png'; there is 'cafe\u0301.png', whose accents are encoded "
+        "in another way (see dataset.label_pattern)"
+    )
+
+
 def test_with_its_pattern_a_label_map_is_found(tmp_path):
     found = labelled(tmp_path, ["im0_mask.png", "im1_mask.png", "sub/im2_mask.png"],
                      label_pattern="{stem}_mask.png")  # fmt: skip

@@ -249,8 +249,10 @@ def why_unlabelled(
             resembling.setdefault(part, path)
     reasons = []
     for image_id, label_id, lacks in zip(image_ids, label_ids, absent, strict=True):
-        stem = splitext(image_id.rpartition("/")[2])[0].casefold()
+        stem = _folded(splitext(image_id.rpartition("/")[2])[0])
         beside = repr(resembling[stem]) if lacks and stem in resembling else ""
+        if beside and normalize("NFC", resembling[stem]) == normalize("NFC", label_id):
+            beside += ", whose accents are encoded in another way"
         if lacks and not beside and all(absent):
             beside = ", ".join(map(repr, spare[:SHOWN])) + ", …" * (len(spare) > SHOWN)
             beside = beside or "no file at all"
@@ -264,7 +266,7 @@ def why_unlabelled(
 
 def _parts(name: str) -> Iterator[str]:
     """Yield what a label map's name holds up to, or from, a place where a word may end."""
-    text = name.casefold()
+    text = _folded(name)
     for place, letter in enumerate(text):
         if letter in "._- ":
             yield from (text[:place], text[place + 1 :], splitext(text[place + 1 :])[0])
