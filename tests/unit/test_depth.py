@@ -337,6 +337,11 @@ def test_opacity_has_a_scale_of_its_own(depth):
         alone = to_rgb(Samples(colors, None), levels)
         expected = on_white(alone, opacity)
         assert np.abs(to_rgb(samples, levels) - expected).max() <= 1
+    hidden = Samples(
+        np.array([[0.5, np.nan]]), None, alpha=np.array([[1, np.nan]]),
+        hidden=np.array([[False, True]]),
+    )  # fmt: skip
+    assert to_rgb(hidden, choose_levels(hidden, "auto"))[0, :, 0].tolist() == [128, 255]
     deep = np.array([[300, 400, 500]], "u2")
     samples = Samples(deep, None, alpha=np.array([[65535, 32768, 0]], "u2"))
     levels = choose_levels(samples, "stretch")
@@ -522,6 +527,15 @@ def test_the_mask_of_gdal_says_what_is_there(kind, orientation, tmp_path):
         expected = np.rot90(expected, -1)
     assert_reads(tmp_path / "a.tif", expected, tolerance=4 * (kind == "ycbcr"))
     assert examine_image(tmp_path / "a.tif", LIMIT, "auto").frames == 1
+
+
+def test_a_mask_that_is_cut_off_is_named(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(RGB, photometric="rgb")
+        writer.write(G > 90, photometric="mask", subfiletype=4, compression="zlib")
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[:-9])
+    assert_refused(tmp_path / "a.tif", "TIFF whose mask is one that is damaged or truncated")
 
 
 @pytest.mark.parametrize("tag", [254, 256, 258, 259, 262, 274, 277, 284, 339, 42113])

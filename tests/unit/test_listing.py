@@ -495,8 +495,8 @@ def test_a_label_map_whose_accents_are_encoded_otherwise_is_named(tmp_path):
     (entry,) = list_dataset(DatasetSettings.model_validate(raw), tmp_path)
     assert entry.label is None
     assert entry.unlabelled == (
-        "there is no label map 'caf\u00e9.png'; there is 'cafe\u0301.png', whose accents are encoded "
-        "in another way (see dataset.label_pattern)"
+        "there is no label map 'caf\u00e9.png'; there is 'cafe\u0301.png', whose accents are "
+        "encoded in another way (see dataset.label_pattern)"
     )
 
 

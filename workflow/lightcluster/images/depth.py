@@ -168,7 +168,8 @@ def _opaque(samples: Samples, alpha: NDArray[np.generic], levels: Levels) -> flo
     """Return the sample of opacity that lets nothing through: it is of no level of the colours."""
     if samples.white is not None:
         return samples.white
-    largest = float(alpha.max()) if alpha.size else 0
+    seen = alpha if samples.hidden is None else alpha[~samples.hidden]
+    largest = float(seen.max()) if seen.size else 0
     if not np.isfinite(largest):
         raise ImageError("opacity that is not finite numbers")
     if alpha.dtype.kind == "f" and largest <= 1:

@@ -155,8 +155,12 @@ def _outside(tiff: TiffFile, page: TiffPage, max_pixels: int) -> NDArray[np.bool
     for mask in _pages(tiff):
         if _kind(mask) == _MASK and (mask.imagelength, mask.imagewidth) == shape:
             reason = _unreadable_parts(mask, max_pixels)
-            if mask.samplesperpixel != 1 or mask.compression not in COMPRESSIONS or reason:
-                raise ImageError(f"TIFF with a mask that is not read {reason}".rstrip())
+            if mask.samplesperpixel != 1:
+                reason = f"of {mask.samplesperpixel} samples a pixel"
+            elif mask.compression not in COMPRESSIONS:
+                reason = f"with compression {_name(mask.compression)}, which is not read"
+            if reason:
+                raise ImageError(f"TIFF whose mask is one {reason}")
             inside: NDArray[np.bool_] = _stored_samples(tiff, mask)[..., 0] != 0
             return None if inside.all() else ~inside
     return None
