@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from snakemake.utils import update_config
 from typer.testing import CliRunner
 
 from lightcluster import cli
-from lightcluster.configfiles import as_written, merge_files, read_file
+from lightcluster.configfiles import as_written, check_arguments, merge_files, read_file
 from lightcluster.errors import ConfigError
 
 
@@ -214,3 +215,60 @@ def test_the_last_of_several_files_counts(folder, capsys):
     assert read_configs(files)["lightcluster"].dataset.demo.scenes == 6
     with pytest.raises(ConfigError, match=r"config/config\.yaml: cannot be read"):
         read_configs([])
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ("clustering: {seed: 010}\n", ["line 1: clustering.seed = 010: YAML reads a number that"]),
+        ("labelling:\n  seeds: [1, -017]\n", ["line 2: labelling.seeds = -017: .* here as -15;"]),
+        ("clustering: {seed: 1:30}\n", ["seed = 1:30: YAML reads this as 90, in base 60"]),
+        ("reestimation: {radius: 0:0.5}\n", ["radius = 0:0.5: YAML reads this as 0.5, in base 60"]),
+        ("a: &x 010\nb: *x\nc: 1:1\n", ["a = 010", "c = 1:1"]),
+        ("a: &a {x: 1}\nb: {<<: *a, <<: {x: 2}}\n", ["`b.<<` is given again"]),
+        ('{"a"\n: {"b": 1, "b": 2}, "c": 1, "c": 2}', ["`b` is given again", "`c` is given again"]),
+        ("clustering: {seed: %s}\n" % ("9" * 5000), ["holds a number of thousands of digits"]),
+    ],
+)
+def test_numbers_in_disguise_and_keys_lost_in_other_ways_are_refused(tmp_path, text, messages):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        read_file(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(messages)
+    for line, message in zip(lines, messages, strict=True):
+        assert line.startswith(str(path))
+        assert re.search(message, line)
+
+
+def test_numbers_that_mean_what_they_say_are_none_in_disguise(tmp_path):
+    text = "a: [0, -0, 07, 0x10, 1_0, '010', \"1:30\", 0.5, 1.0e+3]\nb: '010'\n"
+    path = write(tmp_path, text)
+    assert read_file(path) == dict(load_configfile(path))
+    path = write(tmp_path, '{"a"\n: {"b": 1}, "c\\/d": "1:30", "e": "\x7f"}')
+    assert read_file(path) == {"a": {"b": 1}, "c/d": "1:30", "e": "\x7f"}
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        (["-n", "--configfile", "a.yaml", "b.yaml", "--config", "a=1", "b={c: 010, d: 2}"], []),
+        (["--config", "a={b", "a="], []),
+        (
+            ["target", "--configfile", "a.yaml", "--configfiles", "b.yaml"],
+            ["--configfile is given more than once, and the last alone would be read; give all f"],
+        ),
+        (["-C", "a=1", "-n", "--config=b=2"], ["--config is given more than once, and the last"]),
+        (["-C", "a={b: 1, b: 2}"], ["--config, line 1: `a.b` is given again"]),
+        (["--config", "x=1", "a={c: {b: 1, b: 1}}"], ["--config, line 1: `a.c.b` is given again"]),
+    ],
+)
+def test_what_the_command_line_would_lose_is_refused(words, messages):
+    if not messages:
+        check_arguments(words)
+        return
+    with pytest.raises(ConfigError) as caught:
+        check_arguments(words)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(messages)
+    assert all(line.startswith(start) for line, start in zip(lines, messages, strict=True))

@@ -224,6 +224,17 @@ def test_every_place_of_the_layout_is_declared():
     assert below_results == set(places.OF_RESULTS)
 
 
+def test_names_that_yaml_reads_as_something_else_are_to_be_quoted():
+    day = datetime.date(2026, 1, 31)
+    for value, shown in ((2026, "2026"), (day, "2026-01-31"), (True, "true")):
+        for line in mistakes({"dataset": {"name": value}}) + mistakes({"runs": {value: {}}}):
+            assert f" {shown}" in line
+            assert line.endswith(", in quotes if it reads as a number, a date, or yes or no")
+    (line,) = mistakes({"dataset": {"name": "a b"}})
+    assert "quotes" not in line
+    assert mistakes({"": 1})[0].startswith("  - '': unknown key")
+
+
 def test_names_of_runs_are_names_and_differ_in_more_than_case():
     for name in (1, 2.5, True, None, "", ".hidden", "a/b", "..", "a b", "x" * 81, "é", "a\n"):
         (line,) = mistakes({"runs": {name: {}}})

@@ -28,6 +28,7 @@ from lightcluster.datasets.taxonomy import IGNORE, TAXONOMIES
 from lightcluster.errors import ConfigError, LightClusterError
 from lightcluster.sections import (
     A_NAME,
+    QUOTED,
     Name,
     Section,
     find_mistakes,
@@ -790,7 +791,7 @@ def _named_runs(runs: object, problems: list[str]) -> dict[str, Mapping[Any, Any
     sound: dict[str, Mapping[Any, Any]] = {}
     for name, overrides in runs.items():
         if not is_name(name):
-            quoted = "" if isinstance(name, str) else ", in quotes if it reads as a number"
+            quoted = "" if isinstance(name, str) else QUOTED
             problems.append(f"runs: {show(name)} is no name of a run; it must be {A_NAME}{quoted}")
         elif overrides is not None and not isinstance(overrides, Mapping):
             problems.append(

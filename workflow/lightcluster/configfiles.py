@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def read_file(path: Path) -> dict[Any, Any]:
     text = _read(path)
     try:
         is_json = _is_json(text)
-        if problems := list(_repeated_keys(path, text.replace("\t", " ") if is_json else text)):
+        if problems := list(_json_mistakes(path, text) if is_json else _mistakes(path, text)):
             raise ConfigError("\n".join(problems))
         content = json.loads(text) if is_json else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
@@ -80,6 +82,52 @@ def as_written(merged: Mapping[Any, Any], paths: Sequence[Path]) -> dict[Any, An
     return _keep_emptied(merged, merge_files([path for path in paths if path.is_file()]))
 
 
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Refuse what Snakemake's command line gives twice, where one of the two would be lost.
+
+    Parameters
+    ----------
+    arguments : iterable of str
+        Of the command, such as ``sys.argv``.
+
+    Raises
+    ------
+    ConfigError
+        If ``--configfile`` or ``--config`` stands there again, of which the last alone is read, or
+        if a value after ``--config`` gives a key twice.
+    """
+    problems: list[str] = []
+    options: list[str] = []
+    given = ""
+    for argument in arguments:
+        option, sign, first = argument.partition("=")
+        if argument.startswith("-"):
+            given = _OPTIONS.get(option, "")
+            options += [given] * bool(given)
+            argument = first if sign else ""
+        if given == "--config" and argument:
+            key, _, value = argument.partition("=")
+            with suppress(yaml.YAMLError, RecursionError):  # Snakemake takes it as text
+                problems += _mistakes("--config", f"{key}: {value}", yaml.BaseLoader)
+    for option in dict.fromkeys(options):
+        if options.count(option) > 1:
+            what = "files" if option == "--configfile" else "settings"
+            problems.append(
+                f"{option} is given more than once, and the last alone would be read; give all "
+                f"{what} after one {option}"
+            )
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+_OPTIONS = {
+    "--configfile": "--configfile",
+    "--configfiles": "--configfile",
+    "--config": "--config",
+    "-C": "--config",
+}
+
+
 def _keep_emptied(merged: Mapping[Any, Any], of_files: Mapping[Any, Any]) -> dict[Any, Any]:
     kept = dict(merged)
     for key, value in kept.items():
@@ -110,56 +158,109 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _repeated_keys(path: Path, text: str) -> Iterator[str]:
-    """Yield a line for each key that stands twice in the same place of a file."""
-    loader = yaml.SafeLoader(text)
+def _json_mistakes(path: Path, text: str) -> Iterator[str]:
+    """Yield those of a JSON file, with their lines if YAML, too, can read it."""
+    try:
+        yield from list(_mistakes(path, text.replace("\t", " ")))
+    except yaml.YAMLError:  # such as a key that is long, or whose colon is in the next line
+        repeated: list[str] = []
+        json.loads(text, object_pairs_hook=lambda pairs: repeated.extend(_twice(pairs)))
+        yield from (
+            f"{path}: `{key}` is given again in the same place; keep one of the two"
+            for key in dict.fromkeys(repeated)
+        )
+
+
+def _twice(pairs: list[tuple[str, Any]]) -> Iterator[str]:
+    """Yield each key that has stood there before."""
+    seen = set[str]()
+    for key, _ in pairs:
+        if key in seen:
+            yield key
+        seen.add(key)
+
+
+def _mistakes(
+    path: Path | str, text: str, kind: type[yaml.BaseLoader | yaml.SafeLoader] = yaml.SafeLoader
+) -> Iterator[str]:
+    """Yield a line for each key that stands twice in the same place, and each number in disguise.
+
+    A number in disguise is one that YAML reads as another: ``010`` is 8, and ``1:30`` is 90.
+    """
+    loader = kind(text)
     try:
         root = loader.get_single_node()
         if root is not None:
-            yield from _repeated(loader, root, path, "", (), set())
+            yield from _within(loader, root, path, "", (), set())
     finally:
         loader.dispose()
 
 
-def _repeated(
-    loader: yaml.SafeLoader,
+def _within(
+    loader: yaml.BaseLoader | yaml.SafeLoader,
     node: yaml.Node,
-    path: Path,
+    path: Path | str,
     place: str,
     above: tuple[yaml.Node, ...],
     seen: set[int],
 ) -> Iterator[str]:
     """Yield those of a node and of all below it; what an anchor names is looked at once."""
+    line = node.start_mark.line + 1
     if any(node is other for other in above):
-        raise ConfigError(
-            f"{path}, line {node.start_mark.line + 1}: an anchor must not contain itself"
-        )
-    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        raise ConfigError(f"{path}, line {line}: an anchor must not contain itself")
+    if id(node) in seen:
         return
     seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        if disguise := _disguise(node, loader):
+            yield f"{path}, line {line}: {f'{place} = ' * bool(place)}{disguise}"
+        return
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _repeated(loader, item, path, place, (*above, node), seen)
+            yield from _within(loader, item, path, place, (*above, node), seen)
         return
     lines: dict[Any, int] = {}
     for key, value in node.value:
         name = f"{place}.{key.value}" if place else str(key.value)
         line = key.start_mark.line + 1
-        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-            identity = loader.construct_object(key)
+        if isinstance(key, yaml.ScalarNode):
+            merges = key.tag == "tag:yaml.org,2002:merge"
+            identity = _MERGE if merges else loader.construct_object(key)
             if identity in lines:
                 yield (
                     f"{path}, line {line}: `{name}` is given again (first in line "
                     f"{lines[identity]}); keep one of the two"
                 )
             lines.setdefault(identity, line)
-        yield from _repeated(loader, value, path, name, (*above, node), seen)
+        yield from _within(loader, value, path, name, (*above, node), seen)
+
+
+_MERGE = object()
+"""In the place of the key ``<<``, which has no value of its own; of several, give it a list."""
+
+
+def _disguise(node: yaml.ScalarNode, loader: yaml.BaseLoader | yaml.SafeLoader) -> str | None:
+    """Return what is wrong with a number that YAML reads as another than is written."""
+    text = str(node.value)
+    if node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+        return None
+    if ":" in text:
+        return f"{text}: YAML reads this as {loader.construct_object(node)}, in base 60; " + (
+            "write the number, or put the text in quotes"
+        )
+    if re.fullmatch(r"[-+]?0[0-7_]+", text) and loader.construct_object(node) != int(text):
+        return f"{text}: YAML reads a number that begins with 0 in base 8, here as " + (
+            f"{loader.construct_object(node)}; write the one that you mean without the 0"
+        )
+    return None
 
 
 def _not_yaml(path: Path, error: Exception) -> ConfigError:
     """Return what is wrong with the syntax of a file, with the line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    if "integer string conversion" in problem:
+        return ConfigError(f"{path}: holds a number of thousands of digits")
     if problem.startswith("found character '\\t'"):
         problem = "a tab; indent with spaces"
     where = f", line {mark.line + 1}" if mark is not None else ""

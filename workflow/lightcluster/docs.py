@@ -28,7 +28,8 @@ _INTRODUCTION = f"""\
 `config/config.yaml` is read first; every file after `--configfile` is put over it, key by key, and
 `--config` over that. A key that is not given has the default below. All mistakes of a
 configuration are reported at once, each with its key, the value found and what is allowed.
-A key given twice in one file is a mistake; a section without keys changes nothing. Entries of a
+A key given twice in one file is a mistake, and so is a number that YAML reads as another (`010` is
+8, `1:30` is 90); a section without keys changes nothing. Entries of a
 list stand there once, and no number is above a thousand million where no limit is stated.
 `lightcluster check --configfile FILE` also looks at the dataset and the weights, and
 `lightcluster plan --configfile FILE` says how much work it is.

@@ -6,6 +6,7 @@ word of a library reaches the user.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 import reprlib
@@ -26,6 +27,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,7
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 A_NAME = "a name of at most 80 letters, digits, '_', '.' and '-' that begins with a letter or digit"
+
+QUOTED = ", in quotes if it reads as a number, a date, or yes or no"
+"""Added to what a name must be where none was written as text."""
 
 LARGEST, SMALLEST = 10**9, 1e-12
 """Of numbers, but 0, whose declaration says nothing else: no setting makes sense beyond."""
@@ -255,6 +259,8 @@ def _explain(
             wrong
         )
         empty = ", or left out for its default" if found is None else ""
+        if _takes_names(fields[key]) and found is not None and not isinstance(found, str):
+            empty = QUOTED
         lines.append(
             f"{prefix}{key} = {show(found)}: {within}must be {allowed(fields[key])}{empty}"
         )
@@ -358,6 +364,13 @@ def _limits(metadata: Iterable[Any], annotation: Any = None) -> dict[str, Any]:
     return found
 
 
+def _takes_names(field: Any) -> bool:
+    """Tell whether a field is a `Name`."""
+    return str in _leaves(field.annotation) and "pattern" in _limits(
+        field.metadata, field.annotation
+    )
+
+
 def _item_of_list(annotation: Any) -> Any:
     """Return the type of the entries of a list of any length; None for what is no such list."""
     arguments = typing.get_args(annotation)
@@ -391,6 +404,8 @@ def show(value: object) -> str:
     """Return a value in one short line, in the words of YAML."""
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
+    if isinstance(value, datetime.date):  # which YAML makes of 2026-01-31
+        return str(value)
     text = _repr.repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 120 else f"{text[:120]}…"
 
@@ -407,5 +422,5 @@ def show_yaml(value: object) -> str:
 
 def _short(key: str) -> str:
     """Return a key that may be of any length and hold anything."""
-    shown = key if key.isprintable() else repr(key)
+    shown = key if key.isprintable() and key.strip() == key != "" else repr(key)
     return shown if len(shown) <= 120 else f"{shown[:120]}…"

@@ -11,7 +11,7 @@ from snakemake.logging import logger
 from lightcluster.commission import VARIABLE
 from lightcluster.aside import find_strays, set_aside
 from lightcluster.config import parse_config
-from lightcluster.configfiles import as_written
+from lightcluster.configfiles import as_written, check_arguments
 from lightcluster.datasets.others import digest_others
 from lightcluster.errors import LightClusterError
 from lightcluster.layout import (
@@ -33,6 +33,8 @@ if workflow.config_settings.replace_workflow_config:
     CONFIGFILES = []
 
 try:
+    if workflow.is_main_process:
+        check_arguments(sys.argv)
     LAYOUT = Layout(
         parse_config(as_written(config, [*CONFIGFILES, *GIVEN])),
         planning=workflow.is_main_process,
