@@ -45,6 +45,40 @@ def test_files_of_another_size_are_seen_where_the_folder_was_written_to(folder, 
     assert lacking(folder, recorded) == "a.png"
 
 
+def test_files_that_were_edited_in_place_are_seen(folder, recorded):
+    """The times of the folders stay as they were; so may the size of the file."""
+    path = folder / "inner/d"
+    before = path.stat().st_mtime_ns, path.parent.stat().st_mtime_ns
+    for text in ("inner/D", "longer than before"):
+        path.write_text(text)
+        os.utime(path, ns=(1, 1))
+        assert path.parent.stat().st_mtime_ns == before[1]
+        assert lacking(folder, recorded) == "inner/d"
+    path.write_text("inner/d")
+    os.utime(path, ns=(1, 1))
+    assert lacking(folder, recorded) is None
+
+
+def test_files_of_one_size_that_changed_places_are_seen(folder, recorded):
+    (folder / "a.png").rename(folder / "c")
+    (folder / "b.png").rename(folder / "a.png")
+    (folder / "c").rename(folder / "b.png")
+    os.utime(folder / "a.png", (1, 1))
+    assert lacking(folder, recorded) == "a.png"
+
+
+def test_of_very_many_files_and_of_large_ones_not_all_is_looked_at(folder, recorded, monkeypatch):
+    (folder / "a.png").write_text("A.png")
+    monkeypatch.setattr("lightcluster.records._LOOKED_AT", 3)
+    assert lacking(folder, recorded) is None
+    os.utime(folder, (1, 1))
+    assert lacking(folder, recorded) == "a.png"
+    monkeypatch.setattr("lightcluster.records._DIGESTED", 5)
+    again = json.loads(json.dumps(inventory(folder)))
+    assert again["files"]["inner/d"][2] is None
+    assert again["files"]["a.png"][2] is not None
+
+
 def test_a_folder_that_is_missed_is_named(folder, recorded):
     shutil.rmtree(folder / "inner")
     assert "inner" in lacking(folder, recorded)

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from snakemake.logging import logger
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
@@ -28,9 +28,23 @@ from lightcluster.errors import LightClusterError
 from lightcluster.files import replacing
 from lightcluster.places import record_of
 
-_FOLDERS, _FILES = "folders", "files"
-"""Beside Snakemake's own keys, of an output that is a folder: when each of the folders in it was
-changed last, and the size of each of its files."""
+Seen = list[Any]
+"""Size, time and digest of a file in a folder; a list, for JSON has no tuples."""
+
+
+class Inventory(TypedDict):
+    """Beside Snakemake's own keys, of an output that is a folder; see `inventory`."""
+
+    folders: dict[str, int]
+    files: dict[str, Seen]
+
+
+_DIGESTED = 2**20
+"""Bytes of a file in a folder whose content is digested, at most."""
+
+_LOOKED_AT = 512
+"""Files of a folder that are looked at one by one each time, at most: at 2 µs a file, those of all
+shards take less than a second."""
 
 _FILE = "file"
 """Likewise, of an output that is a file: its size, when it was changed last, and its digest."""
@@ -50,39 +64,61 @@ def is_altered(file: Path, recorded: dict[str, int | str]) -> bool:
     return status.st_mtime_ns != recorded["time"] and digest_file(file) != recorded["digest"]
 
 
-def inventory(folder: Path) -> dict[str, dict[str, int]]:
-    """Return the times of a folder and of those in it, and the sizes of all files, by their place.
+def inventory(folder: Path) -> Inventory:
+    """Return what `lacking` compares a folder with.
 
     Returns
     -------
-    dict of str to dict of str to int
-        ``folders`` in nanoseconds and ``files`` in bytes.
+    dict
+        ``folders``: for it and each folder in it, by place, the time in nanoseconds. ``files``: for
+        each file, by place, its size in bytes, its time, and the digest of its content; None of one
+        of over 1 MiB, such as features, which have checksums of their own.
     """
-    folders, files = dict[str, int](), dict[str, int]()
+    folders: dict[str, int] = {}
+    files: dict[str, Seen] = {}
     for place, _, names in os.walk(folder):
         relative = os.path.relpath(place, folder)
         folders[relative] = os.stat(place).st_mtime_ns
         for name in names:
-            path = os.path.join(place, name)
-            files[os.path.normpath(os.path.join(relative, name))] = os.lstat(path).st_size
-    return {_FOLDERS: folders, _FILES: files}
+            path = Path(place, name)
+            status = path.lstat()
+            digest = digest_file(path) if status.st_size <= _DIGESTED else None
+            where = os.path.normpath(os.path.join(relative, name))
+            files[where] = [status.st_size, status.st_mtime_ns, digest]
+    return {"folders": folders, "files": files}
 
 
-def lacking(folder: Path, recorded: dict[str, dict[str, int]]) -> str | None:
-    """Return a file that is missing from a folder, or has another size; None if all are there.
+def lacking(folder: Path, recorded: Inventory) -> str | None:
+    """Return a file that is missing from a folder, or was changed; None if all are as they were.
 
-    The files are looked at only if one of the folders was changed since: a plan of a large dataset
-    has a million of them.
+    Of a folder of very many files they are looked at only if it, or one in it, has another time: a
+    plan of a large dataset would have a million to look at.
     """
+    files = recorded["files"]
     try:
-        times = recorded[_FOLDERS].items()
-        if all(os.stat(folder / place).st_mtime_ns == time for place, time in times):
+        times = recorded["folders"].items()
+        same = all(os.stat(folder / place).st_mtime_ns == time for place, time in times)
+        if same and len(files) > _LOOKED_AT:
             return None
-        files = inventory(folder)[_FILES]
+        return next((name for name, seen in files.items() if _differs(folder / name, seen)), None)
     except OSError as error:
         return str(error.filename)
-    return next((name for name, size in recorded[_FILES].items() if files.get(name) != size), None)
 
+
+def _differs(path: Path, seen: Seen) -> bool:
+    """Tell whether a file is missing, or another than was seen; it is read only if its time is."""
+    size, time, digest = seen
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    if status.st_size != size:
+        return True
+    return status.st_mtime_ns != time and digest not in (None, digest_file(path))
+
+
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError)
+"""What a record leads its readers to that is none, or of an earlier version."""
 
 UNKNOWN = "there is no record of what made it"
 
@@ -128,7 +164,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
                     return None, f"{name} is missing or was changed"
             elif is_altered(Path(key), content[_FILE]):
                 return None, "it is no longer the file that was made"
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, *_DAMAGED):
             return None, UNKNOWN
         return record, None
 
@@ -149,7 +185,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
     def _write_record(self, key: str, record: MetadataRecord) -> None:
         path = Path(key)
         try:
-            seen = inventory(path) if path.is_dir() else {_FILE: portrait(path)}
+            seen: dict[str, Any] = {**inventory(path)} if path.is_dir() else {_FILE: portrait(path)}
             content = {**dict(record.items()), **seen}
             with replacing(record_of(path)) as temporary:
                 temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -184,12 +220,12 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
         """
         for job in self.dag.needrun_jobs():
             for output in map(Path, job.output):
-                with contextlib.suppress(OSError, ValueError, KeyError):
+                with contextlib.suppress(
+                    OSError, ValueError, LookupError, TypeError, AttributeError
+                ):
                     recorded = json.loads(record_of(output).read_text(encoding="utf-8"))
                     if output.is_dir():
-                        for name, size in inventory(output)[_FILES].items():
-                            if recorded[_FILES].get(name) != size:
-                                yield output / name
+                        yield from _others(output, recorded["files"])
                     elif is_altered(output, recorded[_FILE]):
                         yield output
 
@@ -199,6 +235,15 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
         with super().lock():
             self.before_work(self)
             yield
+
+
+def _others(folder: Path, recorded: dict[str, Seen]) -> Iterator[Path]:
+    """Yield the files in a folder that are not, or not as, recorded."""
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            seen = recorded.get(str(path.relative_to(folder)))
+            if seen is None or _differs(path, seen):
+                yield path
 
 
 def keep_beside_results(before_work: Callable[[Any], None]) -> None:
