@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -575,3 +576,66 @@ def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
     saved(A, tmp_path, "a.bin")
     for name in ("a.pth", "model-00001-of-00001.safetensors", "a.bin"):
         assert read_checkpoint(tmp_path / name).tensors.keys() == A.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pos_embed": torch.zeros(1, 14, DIM)}, "without those of 1 other token must be a square"),
+        ({"pos_embed": torch.zeros(1, 16, DIM)}, r"pos_embed is \[1, 16, 32\]; its positions"),
+        ({"pos_embed": torch.zeros(1, 1, DIM)}, "must be a square"),
+        ({"pos_embed": torch.zeros(17, DIM)}, r"\[17, 32\]; it must be \[1, positions, features"),
+        ({"pos_embed": torch.tensor(1.0)}, r"pos_embed is \[\]"),
+        (
+            {"norm.weight": torch.full((DIM,), 1e300, dtype=torch.float64)},
+            "not finite: norm.weight",
+        ),
+    ],
+)
+def test_positions_without_a_grid_and_numbers_beyond_single_precision_are_named(
+    changes: State, message: str
+) -> None:
+    with pytest.raises(WeightsError, match=message):
+        convert_checkpoint(dict(A) | changes, build(), PATH)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("visual.conv1.weight", "visual.transformer.resblocks.0.attn.in_proj_weight"),
+        ("embeddings.patch_embeddings.weight", "layer.0.attention.k_proj.weight"),
+        ("patch_embed.proj.weight", "layers.0.blocks.0.norm1.weight"),
+        ("conv1.weight", "layer1.0.conv1.weight"),
+    ],
+    ids=["CLIP", "DINOv3", "Swin", "ResNet"],
+)
+def test_networks_of_another_kind_are_called_so(names: tuple[str, ...]) -> None:
+    with pytest.raises(WeightsError, match="of another kind, or in a layout that is not known; i"):
+        convert_checkpoint(dict.fromkeys(names, torch.zeros(2, 3, 4, 4)), build(), PATH)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", r"neither a safetensors file nor a torch checkpoint \(\w+\)$"),
+        (b"", "neither a safetensors file nor a torch checkpoint"),
+        (b"\x1f\x8b\x08\x00\x00", "is an archive, or compressed; unpack it"),
+        (b"\0" * 257 + b"ustar\x0000" + b"\0" * 248, "is an archive, or compressed; unpack it"),
+    ],
+)
+def test_what_no_reader_knows_is_called_so_in_plain_words(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_checkpoint(path)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_an_archive_of_tar_is_to_be_unpacked(tmp_path: Path) -> None:
+    inner = saved(dict(A), tmp_path)
+    with tarfile.open(tmp_path / "file.tar", "w") as archive:
+        archive.add(inner, "file.pth")
+    with pytest.raises(WeightsError, match="is an archive, or compressed; unpack it"):
+        read_checkpoint(tmp_path / "file.tar")

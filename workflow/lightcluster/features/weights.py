@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import pickle
 import re
 import zipfile
@@ -209,7 +210,12 @@ def read_checkpoint(path: Path) -> Picked:
         ) from error
     except Exception as error:  # the readers raise whatever a damaged file leads them to
         cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{path}: cannot be read as weights ({cause})") from error
+        if len(cause) > 160 or not re.search("[a-z]", cause):  # advice for programmers; a number
+            cause = type(error).__name__
+        raise WeightsError(
+            f"{path}: cannot be read as weights; it is damaged, or neither a safetensors file nor "
+            f"a torch checkpoint ({cause})"
+        ) from error
     return pick_network(contents, path)
 
 
@@ -220,6 +226,7 @@ _MAGIC = {
     b"{": "is JSON, and holds no tensors",
     b"version https://git-lfs": "is a pointer of Git LFS; get the file itself with `git lfs pull`",
 }
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 _ADVICE = "give a safetensors file or a torch checkpoint"
 
 
@@ -236,7 +243,7 @@ def _foreign_file(path: Path) -> str | None:
         return f"is one part {in_parts}"
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            start = file.read(512)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if zipfile.is_zipfile(path):
@@ -248,6 +255,8 @@ def _foreign_file(path: Path) -> str | None:
             return "is a program of TorchScript; save the state_dict() of its network"
     if _is_safetensors(path):
         return None
+    if start[257:262] == b"ustar" or start.startswith(_COMPRESSED):
+        return "is an archive, or compressed; unpack it, and give the file of weights in it"
     found = next((what for magic, what in _MAGIC.items() if start.startswith(magic)), None)
     return f"{found}; {_ADVICE}" if found else None
 
@@ -287,6 +296,13 @@ def convert_checkpoint(
         raise WeightsError(
             f"{path}: holds {found}; backbone.model is {wanted}: name the model of these weights"
         )
+    if not any(name.startswith("blocks.") for name in tensors):
+        raise WeightsError(
+            f"{path}: holds a network of another kind, or in a layout that is not known; its "
+            f"tensors are {_list_some(sorted(tensors))}"
+        )
+    if reason := _no_grid(tensors, network):
+        raise WeightsError(f"{path}: {reason}")
     try:
         converted = checkpoint_filter_fn(dict(tensors), network)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -310,12 +326,30 @@ def convert_checkpoint(
     }
     if not any(mismatches.values()):
         mismatches["not finite"] = [
-            name for name, tensor in converted.items() if not torch.isfinite(tensor).all()
+            name for name, tensor in converted.items() if not torch.isfinite(tensor.float()).all()
         ]
     kinds = [f"{kind}: {_list_some(names)}" for kind, names in mismatches.items() if names]
     if kinds:
         raise WeightsError(f"{path}: does not fit the model. " + "; ".join(kinds))
     return converted
+
+
+def _no_grid(tensors: Mapping[str, Tensor], network: VisionTransformer) -> str | None:
+    """Return why a position embedding is that of no square grid; None if it is, or is missing."""
+    positions = tensors.get("pos_embed")
+    if positions is None or "dist_token" in tensors:  # of a network with one token more
+        return None
+    shape, others = (
+        list(positions.shape),
+        0 if network.no_embed_class else network.num_prefix_tokens,
+    )
+    if len(shape) != 3 or shape[0] != 1:
+        return f"pos_embed is {shape}; it must be [1, positions, features]"
+    grid = shape[1] - others
+    if grid < 1 or math.isqrt(grid) ** 2 != grid:
+        less = f" without those of {others} other token" + "s" * (others > 1) if others else ""
+        return f"pos_embed is {shape}; its positions{less} must be a square, such as 14 x 14"
+    return None
 
 
 def _plain_tensors(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
