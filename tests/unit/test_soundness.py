@@ -288,6 +288,34 @@ def test_every_field_of_the_description_with_anything_wrong(folder: Path) -> Non
     assert refused > 5 * kept
 
 
+def without(raw: dict, *place: str) -> dict:
+    """Return a description that lacks what is at a place."""
+    first, *rest = place
+    if rest:
+        return raw | {first: without(raw[first], *rest)}
+    return {key: value for key, value in raw.items() if key != first}
+
+
+def test_what_is_left_out_of_a_description_is_missed_and_no_default_takes_its_place(folder: Path):
+    path = folder / "model.json"
+    raw = json.loads(path.read_text())
+    for place, said in (
+        (["config"], "config: is missing"),
+        (["steps"], "steps: is missing; it must be a group of names with their values"),
+        (["classes"], "classes: is missing; it must be a whole number from 1 to 10000"),
+        (["config", "features"], "config.features.facet: is missing, and with its default"),
+        (["config", "refinement", "clip"], "config.refinement.clip: is missing"),
+        (["config", "dataset"], "config.dataset.max_pixels: is missing"),
+        (["config", "method"], "config.method: is missing"),
+    ):
+        path.write_text(json.dumps(without(raw, *place)))
+        message = reason(folder)
+        assert message is not None
+        assert message.startswith(f"{path}: {said}")
+    path.write_text(json.dumps(raw | {"config": None}))
+    assert "config.dataset.max_pixels: is missing" in (reason(folder) or "")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

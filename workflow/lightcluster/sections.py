@@ -244,12 +244,16 @@ def _explain(
             reasons[key].append(item["msg"])
         elif any(isinstance(part, int) for part in rest) and item["type"] != "missing":
             culprits.setdefault(key, []).append(item["input"])
+    absent = {_split_location(e["loc"], model)[0] for e in error.errors() if e["type"] == "missing"}
     lines = []
     fields = dict(walk(model))
     for key, own in reasons.items():
         found = _look_up(raw, key)
         if key not in fields:  # of a section as a whole
-            lines += [f"{prefix}{key}: {reason}" for reason in own]
+            lines += [f"{prefix}{key}: {reason}" for reason in own or ["is missing"]]
+            continue
+        if key in absent and found is None:
+            lines.append(f"{prefix}{key}: is missing; it must be {allowed(fields[key])}")
             continue
         if own:
             lines.append(f"{prefix}{key} = {show(found)}: {' and '.join(dict.fromkeys(own))}")

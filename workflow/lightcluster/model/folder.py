@@ -32,7 +32,16 @@ import safetensors
 from pydantic import Field
 
 from lightcluster import __version__
-from lightcluster.config import MEAN_COLOR, METHOD, Config, DatasetSettings, Seed, lookup, nest
+from lightcluster.config import (
+    MEAN_COLOR,
+    METHOD,
+    Config,
+    DatasetSettings,
+    Seed,
+    lookup,
+    nest,
+    walk_keys,
+)
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
@@ -113,9 +122,7 @@ class Model(Section):
     facet: Literal["key", "query", "value", "token"]
     layer: int
     config: Config
-    steps: dict[str, int] = Field(
-        default_factory=lambda: {name: STEPS[name].version for name in APPLIED_STEPS}
-    )
+    steps: dict[str, int]
     files: dict[str, str]
 
     @property
@@ -198,6 +205,7 @@ def export_model(
             dataset=dataset, run=run, split=split, seeds=config.labelling.seeds,
             classes=_count_classes(folder / palette_of(config.labelling.seeds[0])),
             facet=facet, layer=layer, config=config,
+            steps={name: STEPS[name].version for name in APPLIED_STEPS},
             files={name: file_digest(folder / name) for name in _files(config.labelling.seeds)},
         )  # fmt: skip
         text = model.model_dump_json(indent=2, exclude={"config": _PLACES})
@@ -270,6 +278,11 @@ def read_model(folder: Path) -> Model:
     if mistakes := find_mistakes(raw, Model):
         more = f" (and {len(mistakes) - 1} more mistakes)" if len(mistakes) > 1 else ""
         raise ModelError(f"{path}: {mistakes[0]}{more}")
+    if key := _left_out(raw["config"] or {}):
+        raise ModelError(
+            f"{path}: config.{key}: is missing, and with its default the model could be another: "
+            "run snakemake again to export it anew"
+        )
     model = Model.model_validate(tidy(raw, Model))
     if reason := _contradiction(model):
         raise ModelError(f"{path}: {reason}")
@@ -326,6 +339,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key is given twice")
     return found
+
+
+def _left_out(config: Mapping[str, Any]) -> str | None:
+    """Return a key that new images are treated by and that is not there; None if all are."""
+    for name, _ in walk_keys():
+        section, _, key = name.partition(".")
+        needed = section in METHOD or name in ("dataset.depth", "dataset.max_pixels")
+        if needed and key not in (config.get(section) or {}):
+            return name
+    return None if "method" in config else "method"
 
 
 def _contradiction(model: Model) -> str | None:
