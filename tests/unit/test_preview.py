@@ -81,6 +81,22 @@ def test_check_names_bad_images_labels_and_weights(photographs, capsys):
     assert "3 problem(s)" in text
 
 
+def test_check_names_layers_that_the_backbone_does_not_have(photographs, capsys):
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    layers = {"first": -12, "last": 11, "beyond": 12, "again": 12, "before": -13, "auto": "auto"}
+    settings["runs"] = {run: {"features": {"layer": layer}} for run, layer in layers.items()}
+    settings["runs"]["trained"] = {"method": "cause", "features": {"layer": 99}}
+    settings["runs"]["colour"] = {"backbone": {"model": "mean_color"}, "features": {"layer": -2}}
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    assert check_all([Path("mine.yaml")]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    for layer in (12, -13):
+        said = f"features.layer = {layer}: is outside this backbone of 12 blocks; allowed are -12"
+        assert text.count(said) == 1
+    assert "features.layer = -2: is outside this backbone of 1 blocks" in text
+    assert "3 problem(s)" in text
+
+
 def test_check_says_what_is_unusual_of_images_and_what_is_passed_over(photographs, capsys):
     Image.fromarray(np.arange(64, dtype=np.uint16).repeat(64).reshape(64, 64) + 256).save(
         photographs / "images" / "dark.png"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -26,8 +27,8 @@ from lightcluster.datasets.listing import Entry, annotations_file
 from lightcluster.datasets.manifest import Truth, index_entries, read_truth
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others, printable
 from lightcluster.datasets.remarks import remarks
-from lightcluster.errors import DatasetError, ImageError, LightClusterError
-from lightcluster.features.backbone import build_architecture
+from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
+from lightcluster.features.backbone import build_architecture, resolve_layer
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
@@ -79,6 +80,9 @@ def check_all(configfiles: Sequence[Path]) -> int:
             problems += 1
         if weights_source(backbone) == "embedded" and layout.dataset.format != "demo":
             console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
+    for problem in _check_layers(layout):
+        console.print(problem, style="red", markup=False, soft_wrap=True)
+        problems += 1
     for problem in _check_models(layout):
         console.print(f"fit.model: {problem}", style="red", markup=False, soft_wrap=True)
         problems += 1
@@ -214,6 +218,28 @@ def _check_models(layout: Layout) -> Iterator[str]:
                 open_model(folder)
         except LightClusterError as error:
             yield str(error)
+
+
+def _check_layers(layout: Layout) -> Iterator[str]:
+    """Yield the mistake of each layer that its backbone does not have, once."""
+    asked = dict.fromkeys(
+        (config.backbone.model, config.features.layer)
+        for config in layout.configs.values()
+        if config.method != "cause"
+    )
+    depths = {MEAN_COLOR: MeanColor().depth}
+    for model, layer in asked:
+        if layer == "auto":
+            continue
+        try:
+            if model not in depths:
+                with torch.device("meta"):  # without drawing its parameters
+                    depths[model] = len(build_architecture(model).blocks)
+            resolve_layer(layer, depths[model])
+        except ConfigError as error:
+            yield f"{error} (backbone.model: {model})"
+        except LightClusterError:  # which is said of its weights
+            continue
 
 
 def _check_weights(config: Config) -> str:

@@ -74,6 +74,22 @@ class Features:
     cls_attention: Tensor
 
 
+def resolve_layer(layer: int, depth: int) -> int:
+    """Turn a layer counted from either end of `depth` blocks into one in ``0 … depth - 1``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such layer.
+    """
+    if not -depth <= layer < depth:
+        raise ConfigError(
+            f"features.layer = {layer}: is outside this backbone of {depth} blocks; "
+            f"allowed are {-depth} to {depth - 1}"
+        )
+    return layer % depth
+
+
 class Backbone:
     """A Vision Transformer in evaluation mode whose parameters never change.
 
@@ -128,12 +144,7 @@ class Backbone:
         ConfigError
             If the model has no such layer.
         """
-        if not -self.depth <= layer < self.depth:
-            raise ConfigError(
-                f"features.layer = {layer}: is outside this backbone of {self.depth} blocks; "
-                f"allowed are {-self.depth} to {self.depth - 1}"
-            )
-        return layer % self.depth
+        return resolve_layer(layer, self.depth)
 
     @torch.inference_mode()
     def forward(
