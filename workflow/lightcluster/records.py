@@ -76,10 +76,11 @@ def inventory(folder: Path) -> Inventory:
     """
     folders: dict[str, int] = {}
     files: dict[str, Seen] = {}
-    for place, _, names in os.walk(folder):
+    for place, within, names in os.walk(folder):
+        within.sort()
         relative = os.path.relpath(place, folder)
         folders[relative] = os.stat(place).st_mtime_ns
-        for name in names:
+        for name in sorted(names):
             path = Path(place, name)
             status = path.lstat()
             digest = digest_file(path) if status.st_size <= _DIGESTED else None
