@@ -21,7 +21,7 @@ from lightcluster.places import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
-TIMEOUT = 600
+TIMEOUT = 1800
 _ASIDE = {"logs", "benchmarks", RECORDS, ".snakemake_timestamp", ".lock", ".publishing"}
 TIMINGS = re.compile(rb"<h2>Time and memory</h2>.*?</table>", re.S)
 FAST: dict[str, dict[str, Any]] = {
