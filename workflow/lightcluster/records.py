@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from lightcluster.files import replacing
 from lightcluster.places import record_of
 
 Seen = list[Any]
-"""Size, time and digest of a file in a folder; a list, for JSON has no tuples."""
+"""Size, time and digest of a file, see `portrait`; a list, for JSON has no tuples."""
 
 
 class Inventory(TypedDict):
@@ -47,21 +48,26 @@ _LOOKED_AT = 512
 shards take less than a second."""
 
 _FILE = "file"
-"""Likewise, of an output that is a file: its size, when it was changed last, and its digest."""
+"""Beside Snakemake's own keys, of an output that is a file: what was `Seen` of it."""
 
 
-def portrait(file: Path) -> dict[str, int | str]:
-    """Return the size of a file in bytes, its time in ns, and the digest of its content."""
-    status = file.stat()
-    return {"size": status.st_size, "time": status.st_mtime_ns, "digest": digest_file(file)}
+def portrait(file: Path, most: float = math.inf, *, follow: bool = True) -> Seen:
+    """Return the size of a file in bytes, its time in ns, and the digest of its content.
+
+    The digest of a file of more than `most` bytes is None. A link is followed, or looked at itself.
+    """
+    status = file.stat(follow_symlinks=follow)
+    digest = digest_file(file) if status.st_size <= most else None
+    return [status.st_size, status.st_mtime_ns, digest]
 
 
-def is_altered(file: Path, recorded: dict[str, int | str]) -> bool:
+def is_altered(file: Path, seen: Seen, *, follow: bool = True) -> bool:
     """Tell whether a file is another than `portrait` saw; it is read only if its time is new."""
-    status = file.stat()
-    if status.st_size != recorded["size"]:
+    size, time, digest = seen
+    status = file.stat(follow_symlinks=follow)
+    if status.st_size != size:
         return True
-    return status.st_mtime_ns != recorded["time"] and digest_file(file) != recorded["digest"]
+    return status.st_mtime_ns != time and digest is not None and digest_file(file) != digest
 
 
 def inventory(folder: Path) -> Inventory:
@@ -81,11 +87,8 @@ def inventory(folder: Path) -> Inventory:
         relative = os.path.relpath(place, folder)
         folders[relative] = os.stat(place).st_mtime_ns
         for name in sorted(names):
-            path = Path(place, name)
-            status = path.lstat()
-            digest = digest_file(path) if status.st_size <= _DIGESTED else None
             where = os.path.normpath(os.path.join(relative, name))
-            files[where] = [status.st_size, status.st_mtime_ns, digest]
+            files[where] = portrait(Path(place, name), _DIGESTED, follow=False)
     return {"folders": folders, "files": files}
 
 
@@ -107,15 +110,11 @@ def lacking(folder: Path, recorded: Inventory) -> str | None:
 
 
 def _differs(path: Path, seen: Seen) -> bool:
-    """Tell whether a file is missing, or another than was seen; it is read only if its time is."""
-    size, time, digest = seen
+    """Tell whether a file in a folder is missing, or another than was seen."""
     try:
-        status = os.lstat(path)
+        return is_altered(path, seen, follow=False)
     except FileNotFoundError:
         return True
-    if status.st_size != size:
-        return True
-    return status.st_mtime_ns != time and digest not in (None, digest_file(path))
 
 
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError)
@@ -221,9 +220,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
         """
         for job in self.dag.needrun_jobs():
             for output in map(Path, job.output):
-                with contextlib.suppress(
-                    OSError, ValueError, LookupError, TypeError, AttributeError
-                ):
+                with contextlib.suppress(OSError, *_DAMAGED):
                     recorded = json.loads(record_of(output).read_text(encoding="utf-8"))
                     if output.is_dir():
                         yield from _others(output, recorded["files"])

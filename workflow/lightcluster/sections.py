@@ -235,16 +235,18 @@ def _explain(
     built_in = {*typing.get_args(ErrorType), "path_type", _PLAIN}
     reasons: dict[str, list[str]] = {}
     culprits: dict[str, list[object]] = {}
+    absent = set[str]()
     for item in error.errors():
         key, rest = _split_location(item["loc"], model)
         reasons.setdefault(key, [])
-        if item["type"] == "value_error":
+        if item["type"] == "missing":
+            absent.add(key)
+        elif item["type"] == "value_error":
             reasons[key].append(str(item["ctx"]["error"]))
         elif item["type"] not in built_in:
             reasons[key].append(item["msg"])
-        elif any(isinstance(part, int) for part in rest) and item["type"] != "missing":
+        elif any(isinstance(part, int) for part in rest):
             culprits.setdefault(key, []).append(item["input"])
-    absent = {_split_location(e["loc"], model)[0] for e in error.errors() if e["type"] == "missing"}
     lines = []
     fields = dict(walk(model))
     for key, own in reasons.items():

@@ -339,10 +339,8 @@ def _no_grid(tensors: Mapping[str, Tensor], network: VisionTransformer) -> str |
     positions = tensors.get("pos_embed")
     if positions is None or "dist_token" in tensors:  # of a network with one token more
         return None
-    shape, others = (
-        list(positions.shape),
-        0 if network.no_embed_class else network.num_prefix_tokens,
-    )
+    shape = list(positions.shape)
+    others = 0 if network.no_embed_class else network.num_prefix_tokens
     if len(shape) != 3 or shape[0] != 1:
         return f"pos_embed is {shape}; it must be [1, positions, features]"
     grid = shape[1] - others

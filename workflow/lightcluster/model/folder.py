@@ -71,8 +71,11 @@ ARRAYS = {
 }
 """Files of arrays, and what is kept of those that the steps of the fit wrote."""
 
+_OF_IMAGES = ("max_pixels", "depth")
+"""Keys of a dataset that say how its images are read, and so how new ones are."""
+
 _PLACES: dict[str, Any] = {
-    "dataset": set(DatasetSettings.model_fields) - {"max_pixels", "depth"},
+    "dataset": set(DatasetSettings.model_fields).difference(_OF_IMAGES),
     "report": True,
     "fit": True,
 }
@@ -345,7 +348,7 @@ def _left_out(config: Mapping[str, Any]) -> str | None:
     """Return a key that new images are treated by and that is not there; None if all are."""
     for name, _ in walk_keys():
         section, _, key = name.partition(".")
-        needed = section in METHOD or name in ("dataset.depth", "dataset.max_pixels")
+        needed = section in METHOD or (section == "dataset" and key in _OF_IMAGES)
         if needed and key not in (config.get(section) or {}):
             return name
     return None if "method" in config else "method"
