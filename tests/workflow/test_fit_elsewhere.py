@@ -12,11 +12,11 @@ from lightcluster.datasets.scenes import SceneStyle, write_scenes
 MODEL = "results/train/lightcluster/model"
 
 
-def photos(name: str, folder: str) -> dict[str, object]:
+def photos(name: str, folder: str, shard_size: int = 4) -> dict[str, object]:
     return {
         "dataset": {
             "name": name, "format": "folder", "images": f"{folder}/images",
-            "labels": f"{folder}/labels", "classes": f"{folder}/classes.csv", "shard_size": 4,
+            "labels": f"{folder}/labels", "classes": f"{folder}/classes.csv", "shard_size": shard_size,
         },
         "labelling": {"seeds": [3, 0]},
         "evaluation": {"protocols": ["maskcontrast", "per_image"]},
@@ -35,7 +35,7 @@ def fitted(tmp_path_factory, run_snakemake, fast_config) -> Path:
     for config in (
         photos("train", "a"),
         {**photos("again", "a"), **APPLIED},
-        {**photos("val", "b"), **APPLIED},
+        {**photos("val", "b", shard_size=8), **APPLIED},
     ):
         result = run_snakemake(folder, config=fast_config(config))
         assert result.returncode == 0, result.stdout
@@ -78,7 +78,7 @@ def test_tables_name_the_images_of_the_fit(fitted, read_rows):
 def test_another_model_is_applied_anew(fitted, tmp_path, run_snakemake, fast_config):
     folder = tmp_path / "copy"
     shutil.copytree(fitted, folder, symlinks=True)
-    config = fast_config({**photos("val", "b"), **APPLIED})
+    config = fast_config({**photos("val", "b", shard_size=8), **APPLIED})
     assert "Nothing to be done" in run_snakemake(folder, "--dry-run", config=config).stdout
     changed = {**photos("train", "a"), "reestimation": {"rounds": 1}}
     assert run_snakemake(folder, config=fast_config(changed)).returncode == 0
@@ -91,7 +91,7 @@ def test_a_damaged_model_ends_with_its_name(fitted, tmp_path, run_snakemake, fas
     folder = tmp_path / "copy"
     shutil.copytree(fitted, folder, symlinks=True)
     shutil.rmtree(folder / "results" / "val" / "applied")
-    config = fast_config({**photos("val", "b"), **APPLIED})
+    config = fast_config({**photos("val", "b", shard_size=8), **APPLIED})
     (folder / MODEL / "dataset.npz").write_bytes(b"")
     result = run_snakemake(folder, config=config)
     assert result.returncode != 0

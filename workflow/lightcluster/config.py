@@ -162,7 +162,7 @@ class DatasetSettings(Section):
     shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
         "auto",
         description="Images in a shard, the unit of parallel work, at most on average; the number "
-        "of shards is a power of two. `auto`: 256, and more where that makes over 128 shards.",
+        "of shards is a power of two. `auto`: 256, and more where that makes over 64 shards.",
     )
     demo: DemoSettings = DemoSettings()
 

@@ -28,8 +28,8 @@ from lightcluster.paths import LONGEST, cut, fits, require_file
 SHARD_SIZE = 256
 """Images in a shard at most on average, where that makes no more than `MOST_SHARDS`."""
 
-MOST_SHARDS = 128
-"""Shards of a dataset of any size with `shard_size: auto`: some 2,500 jobs."""
+MOST_SHARDS = 64
+"""Shards of a dataset of any size with `shard_size: auto`: some 1,300 jobs."""
 
 
 @dataclass(frozen=True, slots=True)
