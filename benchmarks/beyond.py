@@ -88,7 +88,7 @@ def main(
         }  # fmt: skip
         timings = take_turns(contestants, turns)
     cpu = {name: [timing.cpu for timing in series] for name, series in timings.items()}
-    cpu["fit_discriminant"] = [seconds / repeat for seconds in cpu["fit_discriminant"]]
+    cpu["fit_trees"] = [seconds / repeat for seconds in cpu["fit_trees"]]
     added = [sum(turn) for turn in zip(*(cpu[name] for name in steps), strict=True)]
     simulated = f", as {repeat} shards" if repeat > 1 else ""
     report, n = Report("beyond", f"{source.subject}{simulated}"), len(source.rows)

@@ -33,7 +33,7 @@ from lightcluster.features.step import open_backbone
 from lightcluster.features.weights import fetch_weights
 from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_masks
 from lightcluster.masks.decision import decide_foreground
-from lightcluster.masks.reestimation import fit_discriminant, score_patches
+from lightcluster.masks.reestimation import fit_trees, score_patches
 from lightcluster.masks.upsampling import upsample
 
 DEFAULT_MODEL = "vit_tiny_patch16_224"
@@ -199,18 +199,19 @@ def level_steps(folder: Path, shards: int) -> dict[str, Callable[[], None]]:
 def reestimation_steps(folder: Path, shards: int = 1) -> dict[str, Callable[[], None]]:
     """Return the steps that estimate the foreground anew, in order, with the defaults.
 
-    They follow `level_steps` of one shard, which stands for all `shards` that the discriminant is
-    fitted on, and write ``folder/discriminant.npz`` and, for one, ``folder/scored.npz``.
+    They follow `level_steps` of one shard, which stands for all `shards` that the trees are
+    fitted on, and write ``folder/trees.npz`` and, for one, ``folder/scored.npz``.
     """
     settings, store = SETTINGS.reestimation, folder / "features/0000.zarr"
-    merged, discriminant = folder / "patch/0000.npz", folder / "discriminant.npz"
+    merged, trees, sample = folder / "patch/0000.npz", folder / "trees.npz", folder / "sample"
     return {
-        "fit_discriminant": lambda: fit_discriminant(
-            [store] * shards, [merged] * shards, discriminant,
-            **settings.model_dump(exclude={"affinity"}), seed=SETTINGS.clustering.seed,
+        "fit_trees": lambda: fit_trees(
+            [store] * shards, [merged] * shards, sample, trees, **settings.model_dump(),
+            seed=SETTINGS.clustering.seed,
         ),
         "score_patches": lambda: score_patches(
-            store, merged, discriminant, folder / "scored.npz", affinity=settings.affinity
+            store, merged, trees, folder / "scored.npz", start=settings.start,
+            radius=settings.radius, epsilon=settings.epsilon,
         ),
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ peak of the one that started it.
 
 The simulated files have their true shape where a gather job reads them: CLS tokens, samples, image
 level, regions, counts and manifests. Feature stores have one patch an image, for but one gather job
-looks at no patches. That one, `fit_discriminant`, has smaller datasets of its own, of which the
+looks at no patches. That one, `fit_trees`, has smaller datasets of its own, of which the
 smallest fills its sample already.
 """
 
@@ -202,7 +202,7 @@ class Simulation:
 
 
 class Patches(Simulation):
-    """The files that `fit_discriminant` reads: every image with all its patches."""
+    """The files that `fit_trees` reads: every image with all its patches."""
 
     GRID = (28, 38)
 
@@ -235,9 +235,9 @@ class Patches(Simulation):
     def jobs(self) -> dict[str, list[str]]:
         """Return the command line of the job."""
         return {
-            "fit_discriminant": self.step(
-                "fit_discriminant", str(self.shards), "--features", "@/features",
-                "--merged", "@/merged", "--output", "@/discriminant.npz",
+            "fit_trees": self.step(
+                "fit_trees", str(self.shards), "--features", "@/features",
+                "--merged", "@/merged", "--sample", "@/sample", "--output", "@/trees.npz",
             )
         }  # fmt: skip
 

@@ -111,7 +111,7 @@ def main(
             refine_masks(
                 source.manifest, folder / "patch/0000.npz", folder / "pixel.npz",
                 upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold,
-                method=CRF, working_pixels=REFINEMENT.max_pixels,
+                method=CRF, working_pixels=REFINEMENT.max_pixels, min_area=REFINEMENT.min_area,
                 max_pixels=SETTINGS.dataset.max_pixels,
             )  # fmt: skip
 

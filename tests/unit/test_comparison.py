@@ -50,7 +50,10 @@ def write_run(
     if masks:
         of_masks = generator.integers(10, 90, (IMAGES * background, len(STAGES), 2, 2))
         ignored = np.zeros(len(of_masks), np.int64)
-        write_arrays(folder / "counts/masks/0000.npz", counts=of_masks, ignored=ignored)
+        write_arrays(
+            folder / "counts/masks/0000.npz", counts=of_masks, ignored=ignored,
+            by_class=np.ones((len(STAGES), 2, 3), np.int64), seen=np.full(3, IMAGES),
+        )  # fmt: skip
     for labelling in SEEDS:
         arrays = {"image_id": encode_names([f"{n}.jpg" for n in range(IMAGES)])}
         for frame in ("original", "centre"):

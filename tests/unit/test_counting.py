@@ -173,6 +173,19 @@ def test_masks_of_all_stages_are_counted(shard: Shard, changes: dict[str, Any]) 
     counted = shard.count_masks(**renamed)
     np.testing.assert_array_equal(counted["counts"].sum(axis=0), expected)
     assert counted["ignored"].sum() == ignored
+    ground = IDS.index(changes.get("background", 0))
+    by_class, inside = counted["by_class"], counted["by_class"].sum(axis=2)
+    np.testing.assert_array_equal(by_class[:, :, ground], expected[:, :, 0])
+    np.testing.assert_array_equal(inside - by_class[:, :, ground], expected[:, :, 1])
+    for number, label_id in enumerate(IDS):
+        true = [shard.truth[name] == label_id for name in LABELLED]
+        assert counted["seen"][number] == sum(map(np.any, true))
+        pixels = sum(map(np.sum, true))
+        assert (by_class[:, :, number].sum(axis=1) == pixels).all()
+        taken = sum(
+            (shard.masks[name] & here).sum() for name, here in zip(LABELLED, true, strict=True)
+        )
+        assert by_class[-1, 1, number] == taken
     sizes = [[np.prod(SIZES[name])] * len(STAGES) for name in IN_MANIFEST]
     found = counted["counts"].sum(axis=(2, 3)) + counted["ignored"][:, None]
     np.testing.assert_array_equal(found, sizes)
@@ -409,14 +422,20 @@ def test_counts_of_masks_are_those_of_all_images(tmp_path: Path) -> None:
     parts = []
     for number in range(3):
         counts = np.full((number, len(STAGES), 2, 2), number)
-        write_arrays(tmp_path / f"{number}.npz", counts=counts, ignored=np.full(number, 7))
+        write_arrays(
+            tmp_path / f"{number}.npz", counts=counts, ignored=np.full(number, 7),
+            by_class=np.tile([[1, 2, 3], [4, 5, 6]], (len(STAGES), 1, 1)), seen=np.array([1, 0, 2]),
+        )  # fmt: skip
         parts.append(tmp_path / f"{number}.npz")
     counts, ignored = read_mask_counts(parts)
     assert counts[:, 0, 0, 0].tolist() == [1, 2, 2]
     assert ignored.tolist() == [7, 7, 7]
-    counts, ignored = sum_mask_counts(parts)
-    assert counts[:, 0, 0, 0].tolist() == [0, 1, 4]
-    assert ignored.tolist() == [0, 7, 14]
+    total = sum_mask_counts(parts)
+    assert total.counts[0].tolist() == [[5, 5], [5, 5]]
+    assert total.ignored == 21
+    np.testing.assert_allclose(total.image_iou, 1 / 3)  # of each of the three images
+    assert total.by_class[0].tolist() == [[3, 6, 9], [12, 15, 18]]
+    assert total.seen.tolist() == [3, 0, 6]
 
 
 def test_without_masks_floor_and_ceiling_are_of_the_segments(shard: Shard) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from lightcluster.config import Config, lookup, parse_config
 from lightcluster.errors import ConfigError, DatasetError, ModelError
@@ -40,9 +41,9 @@ SHAPES = {
     "superclasses": {"centroids": (3, DIM)},
     "category": {"centroids": (3, 2, DIM)},
     "foreground": {"dataset": (2,), "category": (3, 2)},
-    "discriminant": {"direction": (DIM,), "constant": (1,)},
+    "trees": {"centroids": (4, 128, DIM), "share": (3, 4, 128), "threshold": (3, 4)},
 }
-TYPES = {"foreground": np.bool_, "constant": np.float64}
+TYPES = {"foreground": np.bool_, "share": np.float64, "threshold": np.float64}
 
 
 def array(shape: tuple[int, ...], kind: type = np.float32, seed: int = 0) -> np.ndarray:
@@ -70,6 +71,8 @@ def export(place: Path, config: Config, split: str | None = None) -> Path:
             key: array(SHAPES[name][key], TYPES.get(name, TYPES.get(key, np.float32)))
             for key in kept
         }
+        if name == "trees":
+            written |= {key: expit(written[key]) for key in ("share", "threshold")}
         write_arrays(arrays[name], **written, of_the_fit=np.zeros(2))
     for seed in config.labelling.seeds:
         write_arrays(place / "classes" / f"seed-{seed}.npz", **labelling(seed))
@@ -248,7 +251,7 @@ def test_the_images_of_the_fit_are_named(tmp_path: Path):
     assert layout.fitted_on("own") == "the evaluated images, without labels"
     assert layout.fitted_on("applied") == "d (split train), without labels"
     jobs = layout.count_jobs()
-    assert (jobs["fit_discriminant"], jobs["merge_levels"], jobs["adopt_fit"]) == (1, 2, 1)
+    assert (jobs["fit_trees"], jobs["merge_levels"], jobs["adopt_fit"]) == (1, 2, 1)
     assert (jobs["label_regions"], jobs["adopt_labelling"]) == (5, 2)
 
 

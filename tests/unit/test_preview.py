@@ -118,13 +118,13 @@ def test_measure_counts_patches_of_each_images_own_grid(photographs):
     assert peak_bytes(size, config) < 2**30
 
 
-def test_the_memory_of_gathering_depends_on_rounds_but_not_on_the_images():
-    small, large = (Size(images=n, tokens=1000 * n, dim=768) for n in (500, 10**6))
-    paper = Config(reestimation={"rounds": 0})
-    rounds = Config(reestimation={"rounds": 6})
-    for config in (paper, rounds):
+def test_the_memory_of_gathering_depends_on_samples_but_not_on_the_images():
+    small, large = (Size(images=n, tokens=1000 * n, dim=768) for n in (1500, 10**6))
+    many = {"sample_tokens": 2**27}
+    paper = Config(reestimation={"rounds": 0, **many})
+    for config in (paper, Config()):
         assert peak_bytes(small, config) == peak_bytes(large, config)
-    assert peak_bytes(large, rounds) - peak_bytes(large, paper) > 200 * 2**20
+    assert peak_bytes(large, Config(reestimation=many)) - peak_bytes(large, paper) > 2**31
 
 
 def test_a_consensus_of_many_regions_takes_memory():

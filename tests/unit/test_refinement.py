@@ -22,6 +22,7 @@ from lightcluster.masks.refinement import (
     refine_crf,
     refine_mask,
     refine_masks,
+    remove_specks,
     working_size,
 )
 from lightcluster.masks.upsampling import upsample
@@ -296,7 +297,7 @@ def test_a_shard_is_refined_image_by_image(tmp_path: Path) -> None:
     patches = write_patch_masks(tmp_path / "patches.npz", votes, scores)
     refine_masks(
         manifest, patches, tmp_path / "pixels.npz", upsampling="bilinear", threshold=0.5,
-        method=Crf(), working_pixels=3000, max_pixels=10_000,
+        method=Crf(), working_pixels=3000, min_area=0, max_pixels=10_000,
     )  # fmt: skip
     masks = read_pixel_masks(tmp_path / "pixels.npz")
     assert masks.image_id == list(sizes)
@@ -305,3 +306,32 @@ def test_a_shard_is_refined_image_by_image(tmp_path: Path) -> None:
         expected = refine_mask(half, photograph(truth), **PLAIN | {"max_pixels": 3000})
         np.testing.assert_array_equal(masks.mask_of(number), expected)
         assert iou(masks.mask_of(number), truth | (truth.size == 1)) > 0.94
+
+
+# ---- specks and holes ----------------------------------------------------------------------------
+
+
+def test_specks_and_holes_go_and_what_is_larger_stays() -> None:
+    mask = np.zeros((20, 50), bool)  # a thousandth is a pixel
+    mask[2:12, 5:25] = True
+    mask[4:6, 8:10] = False  # a hole of four
+    mask[8:9, 10:15] = False  # and one of five
+    mask[15, 40:44] = True  # a speck of four
+    mask[16, 44] = True  # which touches another one at a corner only
+    mask[18, 10:15] = True  # five
+    found = remove_specks(mask, 0.004)
+    expected = mask.copy()
+    expected[4:6, 8:10] = True
+    expected[15, 40:44] = expected[16, 44] = False
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(remove_specks(mask, 0), mask)
+
+
+def test_the_largest_part_stays_however_small_it_is() -> None:
+    mask = np.zeros((30, 30), bool)
+    mask[3, 3:6] = mask[20, 20] = True
+    expected = np.zeros_like(mask)
+    expected[3, 3:6] = True
+    np.testing.assert_array_equal(remove_specks(mask, 0.01), expected)
+    for empty in (np.zeros((4, 5), bool), np.ones((4, 5), bool)):
+        np.testing.assert_array_equal(remove_specks(empty, 0.1), empty)

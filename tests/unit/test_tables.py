@@ -13,7 +13,7 @@ from builders import write_classes
 from numpy.typing import NDArray
 
 from lightcluster.errors import DatasetError
-from lightcluster.evaluation.counting import STAGES, ImageCounts
+from lightcluster.evaluation.counting import STAGES, ImageCounts, MaskCounts
 from lightcluster.evaluation.protocols import PROTOCOLS
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.evaluation.tables import (
@@ -31,8 +31,25 @@ MATCHINGS = PROTOCOLS["maskcontrast"].matchings
 MASKS = np.asarray([[[50 + s, 10], [20, 20 - s]] for s in range(len(STAGES))])
 """Counts of all images together; those of each are a quarter."""
 
-BY_IMAGE = (np.stack([MASKS // 4, MASKS // 4, MASKS // 4, MASKS - 3 * (MASKS // 4)]),
-            np.asarray([9, 0, 0, 0]))  # fmt: skip
+BY_IMAGE = np.stack([MASKS // 4, MASKS // 4, MASKS // 4, MASKS - 3 * (MASKS // 4)])
+
+BY_CLASS = np.asarray([[[60, 6, 9 - s], [20, 18, s]] for s in range(len(STAGES))])
+"""Of ground, cat and dog: outside of the mask, and inside."""
+
+SEEN = np.asarray([4, 3, 2])
+
+
+def iou_of(counts: NDArray[np.int64], number: int) -> float:
+    right = counts[number, number]
+    return float(right / (counts[number].sum() + counts[:, number].sum() - right))
+
+
+def mask_counts(times: int = 1) -> MaskCounts:
+    """Return the counts of the images, each of them `times`."""
+    iou = np.mean(
+        [[iou_of(stage, 1) for stage in image] for image in BY_IMAGE.astype(float)], axis=0
+    )
+    return MaskCounts(MASKS * times, iou, BY_CLASS * times, SEEN * times, 9 * times)
 
 
 def conditions(*protocols: str, squash: bool = False) -> Conditions:
@@ -52,7 +69,7 @@ def tables_of(seeds: list[int], background: int | None = 0) -> Tables:
 
 
 def tables_from(by_seed: dict[int, ImageCounts], background: int | None = 0) -> Tables:
-    return make_tables(BY_IMAGE, {"original": by_seed}, 4, NAMES, background, conditions())
+    return make_tables(mask_counts(), {"original": by_seed}, 4, NAMES, background, conditions())
 
 
 def value_of(tables: Tables, **where: Any) -> float:
@@ -63,19 +80,14 @@ def value_of(tables: Tables, **where: Any) -> float:
     return float(value)
 
 
-def iou_of(counts: NDArray[np.int64], number: int) -> float:
-    right = counts[number, number]
-    return float(right / (counts[number].sum() + counts[:, number].sum() - right))
-
-
 def test_tables_are_tidy() -> None:
     tables = tables_of([0, 1, 2])
     metrics = tables.metrics
     assert list(metrics.columns) == COLUMNS
     key = ["protocol", "stage", "matching", "seed", "metric"]
     assert not metrics.duplicated(key).any()
-    # 6 stages x 4; (2 variants x 5 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
-    assert len(metrics) == len(STAGES) * 4 + 11 * 2 * 5
+    # stages x 7; (2 variants x 5 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
+    assert len(metrics) == len(STAGES) * 7 + 11 * 2 * 5
     varying = [*key, "value", "fallback", "crf", "seeds"]
     constant = metrics.drop(columns=varying).drop_duplicates()
     assert constant.to_dict("records") == [
@@ -154,6 +166,23 @@ def test_pixels_without_a_class_lower_the_ceiling() -> None:
     assert value_of(tables, metric="miou", **where) == pytest.approx(2 / 3)
 
 
+def test_masks_are_scored_by_image_and_by_class_beside_the_pooled_pixels() -> None:
+    found = tables_of([0])
+    for number, stage in enumerate(STAGES):
+        by_image = [iou_of(image[number], 1) for image in BY_IMAGE]
+        for metric, expected in {
+            "image_foreground_iou": np.mean(by_image),
+            "class_recall": 18 / 24,  # of cats; dogs are in two images only
+            "background_taken": 20 / (70 + number),
+        }.items():
+            assert value_of(found, stage=stage, metric=metric) == pytest.approx(expected)
+    table = make_tables(
+        mask_counts(3), {"original": {0: class_counts(0)}}, 4, NAMES, 0, conditions()
+    )
+    recall = value_of(table, stage="refined", metric="class_recall")
+    assert recall == pytest.approx((18 / 24 + 6 / 9) / 2)
+
+
 def test_a_class_that_is_nowhere_true_counts_zero_unless_it_is_not_predicted_either() -> None:
     without = np.asarray([1, 1, 0])
     segmentation, random, oracle, ignored = class_counts(0)
@@ -162,7 +191,7 @@ def test_a_class_that_is_nowhere_true_counts_zero_unless_it_is_not_predicted_eit
     counts = ImageCounts(segmentation * without, random * without, oracle, ignored)
     protocols = ["maskcontrast", "coco_things", "stego"]
     tables = make_tables(
-        BY_IMAGE, {"original": {0: counts}, "centre": {0: counts}}, 4, NAMES, 0,
+        mask_counts(), {"original": {0: counts}, "centre": {0: counts}}, 4, NAMES, 0,
         conditions(*protocols),
     )  # fmt: skip
     for protocol, of_oracle in zip(protocols, (3, 3, 2), strict=True):
@@ -180,7 +209,7 @@ def test_each_protocol_has_its_own_frame_matchings_and_ignored_pixels() -> None:
     other = class_counts(1)._replace(ignored=77)
     for squash, frame in ((False, "centre"), (True, "squashed")):
         tables = make_tables(
-            BY_IMAGE, {"original": {0: class_counts(0)}, frame: {0: other}}, 4, NAMES, 0,
+            mask_counts(), {"original": {0: class_counts(0)}, frame: {0: other}}, 4, NAMES, 0,
             conditions("stego", "maskcontrast", "per_image", squash=squash),
         )  # fmt: skip
         metrics = tables.metrics
@@ -210,7 +239,9 @@ def test_each_protocol_has_its_own_frame_matchings_and_ignored_pixels() -> None:
 
 def test_pixels_that_are_all_ignored_have_no_scores() -> None:
     empty = ImageCounts(*(np.zeros_like(part) for part in class_counts(0)[:3]), 100)
-    masks = (np.zeros((1, len(STAGES), 2, 2), np.int64), np.asarray([100]))
+    nothing = np.zeros((len(STAGES), 2, 3), np.int64)
+    no_iou = np.full(len(STAGES), np.nan)
+    masks = MaskCounts(nothing[:, :, :2], no_iou, nothing, np.zeros(3, np.int64), 100)
     with np.errstate(all="raise"):
         metrics = make_tables(
             masks, {"original": {0: empty, 1: empty}}, 1, NAMES, 0, conditions()
@@ -311,8 +342,12 @@ def write_counts(folder: Path, images: int = 4) -> tuple[Path, Path]:
     """Write counts of two shards and the seeds 0 and 1; the second shard is twice the first."""
     for shard in range(2):
         name = f"{shard:04d}.npz"
-        counts, ignored = (part[:images] * (shard + 1) for part in BY_IMAGE)
-        write_arrays(folder / "counts/masks" / name, counts=counts, ignored=ignored)
+        times, some = shard + 1, bool(images)
+        write_arrays(
+            folder / "counts/masks" / name, counts=BY_IMAGE[:images] * times,
+            ignored=np.asarray([9, 0, 0, 0][:images]) * times, by_class=BY_CLASS * times * some,
+            seen=SEEN * times * some,
+        )  # fmt: skip
         for seed in range(2):
             of_seed = class_counts(seed)
             arrays = {
@@ -337,8 +372,7 @@ def test_tables_are_written_from_the_counts_of_all_shards(
     )  # fmt: skip
     tripled = {seed: ImageCounts(*(part * 3 for part in class_counts(seed))) for seed in range(2)}
     position = {0: 0, 7: 2, None: None}[background]
-    masks = (3 * BY_IMAGE[0], 3 * BY_IMAGE[1])
-    expected = make_tables(masks, {"original": tripled}, 8, NAMES, position, conditions())
+    expected = make_tables(mask_counts(3), {"original": tripled}, 8, NAMES, position, conditions())
     for name in ("metrics", "per_class", "matching"):
         found = pd.read_csv(
             tmp_path / "tables" / f"{name}.csv", dtype={"seed": str}, keep_default_na=True

@@ -16,7 +16,8 @@ def photos(name: str, folder: str, shard_size: int = 4) -> dict[str, object]:
     return {
         "dataset": {
             "name": name, "format": "folder", "images": f"{folder}/images",
-            "labels": f"{folder}/labels", "classes": f"{folder}/classes.csv", "shard_size": shard_size,
+            "labels": f"{folder}/labels", "classes": f"{folder}/classes.csv",
+            "shard_size": shard_size,
         },
         "labelling": {"seeds": [3, 0]},
         "evaluation": {"protocols": ["maskcontrast", "per_image"]},

@@ -715,14 +715,15 @@ def merge_levels(
 
 
 @app.command(rich_help_panel=STEP_PANEL)
-def fit_discriminant(
+def fit_trees(
     settings: Settings, shards: Shards,
     features: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
+    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Re-estimate the foreground of the whole dataset by a linear discriminant."""
-    _use_threads(1)
-    from lightcluster.masks.reestimation import fit_discriminant as step
+    """Re-estimate the foreground of the whole dataset by trees of clusters of patches."""
+    _use_threads(threads)
+    from lightcluster.masks.reestimation import fit_trees as step
 
     names = [f"{shard:04d}" for shard in range(shards)]
     section = "reestimation."
@@ -734,7 +735,7 @@ def fit_discriminant(
     step(
         [features / f"{name}.zarr" for name in names],
         [merged / f"{name}.npz" for name in names],
-        output, **given, seed=settings["clustering.seed"],
+        sample, output, **given, seed=settings["clustering.seed"],
     )  # fmt: skip
 
 
@@ -742,13 +743,17 @@ def fit_discriminant(
 def score_patches(
     settings: Settings,
     store: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
-    discriminant: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    trees: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
-    """Score the patches of a shard by the discriminant."""
+    """Score the patches of a shard by the trees."""
     _use_threads(1)
     from lightcluster.masks.reestimation import score_patches as step
 
-    step(store, merged, discriminant, output, affinity=settings["reestimation.affinity"])
+    step(
+        store, merged, trees, output,
+        start=settings["reestimation.start"], radius=settings["reestimation.radius"],
+        epsilon=settings["reestimation.epsilon"],
+    )  # fmt: skip
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -768,6 +773,7 @@ def refine_masks(
         manifest, patch_masks, output,
         upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
         method=method_of(refinement), working_pixels=refinement["max_pixels"],
+        min_area=refinement["min_area"],
         max_pixels=settings["dataset.max_pixels"],
     )  # fmt: skip
 
@@ -861,7 +867,7 @@ def export_model(
     features = settings["features"]
     facet, layer = _chosen(features["facet"], features["layer"], choice)
     arrays = {name: clusters / f"{name}.npz" for name in ("dataset", "superclasses", "category")}
-    arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "discriminant")}
+    arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "trees")}
     step(
         arrays, weights, labelling, palettes, output,
         sections=settings, dataset=dataset, run=run, split=split, facet=facet, layer=layer,

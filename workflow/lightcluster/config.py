@@ -338,17 +338,31 @@ class ConsistencySettings(Section):
 
 
 class ReestimationSettings(Section):
-    """The foreground estimated anew, from what the masks have in common (beyond the paper)."""
+    """The foreground estimated anew, from what masks take of each cluster (beyond the paper)."""
 
     rounds: int = Field(
-        30,
+        3,
         ge=0,
         le=100,
-        description="Rounds at most of fitting a linear discriminant of the patch features to the "
-        "masks it refines; 0: the score of the levels stays, as in the paper.",
+        description="Rounds of scoring clusters of patches by the share that the filtered masks "
+        "take of them; 0: the score of the levels stays, as in the paper.",
     )
-    tolerance: float = Field(
-        0.01, ge=0, lt=1, description="Rounds end once a smaller share of patches changes sides."
+    start: Literal["image", "merged"] = Field(
+        "image",
+        description="Masks that the rounds begin with: those of the image level, which treats all "
+        "images alike, or the merged ones.",
+    )
+    trees: int = Field(4, ge=1, le=64, description="Clusterings whose scores are averaged.")
+    clusters: int = Field(
+        128,
+        ge=2,
+        le=1024,
+        description="Clusters of patches in each, which are joined to a tree.",
+    )
+    prior: float = Field(
+        30,
+        gt=0,
+        description="Images that stand for a cluster's being as the wider cluster it is a part of.",
     )
     radius: float = Field(
         0.1,
@@ -359,21 +373,11 @@ class ReestimationSettings(Section):
     epsilon: float = Field(
         1e-3, gt=0, description="Of that filter: variance of colours, in [0, 1], that is no edge."
     )
-    ridge: float = Field(
-        3e-4, gt=0, description="Penalty of the discriminant's squared norm, per unit of weight."
-    )
     sample_tokens: int = Field(
-        262_144,
+        1_048_576,
         ge=256,
-        description="Patches, in whole images drawn evenly over shards, that it is fitted on at "
-        "most, though at least one image of each shard.",
-    )
-    affinity: int = Field(
-        3,
-        ge=0,
-        le=16,
-        description="The final score of a patch is averaged over the patches of its image, "
-        "weighted by the cosine of their features to this power; 0: it is not.",
+        description="Patches, in whole images drawn evenly over shards, that the shares are "
+        "counted on at most, though at least one image of each shard.",
     )
 
 
@@ -387,15 +391,15 @@ class UpsamplingSettings(Section):
 
 
 class RefinementSettings(Section):
-    """From the patch score to the final mask: a fully connected CRF, or a guided filter."""
+    """From the patch score to the final mask: a guided filter, or a fully connected CRF."""
 
-    method: Literal["crf", "guided", "none"] = Field(
-        "crf",
-        description="`guided`: a guided filter, about 25 times as fast; `none`: the upsampled "
-        "mask as is.",
+    method: Literal["guided", "crf", "none"] = Field(
+        "guided",
+        description="`guided`: a guided filter; `crf`: a fully connected CRF, about ten times as "
+        "slow; `none`: the upsampled mask as is.",
     )
     guided_radius: float = Field(
-        0.04, gt=0, le=1, description="Of the guided filter, as a share of the image's short side."
+        0.07, gt=0, le=1, description="Of the guided filter, as a share of the image's short side."
     )
     guided_epsilon: float = Field(
         1e-4, gt=0, description="Variance of colours, in [0, 1], that it takes for no edge."
@@ -409,6 +413,12 @@ class RefinementSettings(Section):
     bilateral_srgb: float = Field(13.0, gt=0, description="Width of the colour kernel, 0-255 RGB.")
     bilateral_weight: float = Field(10.0, ge=0, description="Weight of the colour kernel.")
     iterations: int = Field(5, ge=1, le=100, description="Mean-field iterations.")
+    min_area: float = Field(
+        0.002,
+        ge=0,
+        lt=1,
+        description="Specks and holes up to this share of the image are removed; 0: none.",
+    )
     max_pixels: int = Field(
         1_000_000, ge=1024, description="Larger images are refined at a size of this many pixels."
     )

@@ -340,18 +340,18 @@ def _patch_and_dim(model: str) -> tuple[int, int]:
 _CONTRASTS = 6
 """Numbers that the contrast holds for an anchor and a projection of the bank."""
 
-_GUIDE_BYTES = 20 * 4 * 4
-"""Of a patch: 20 maps in single precision, at 2 × 2 pixels."""
+_SCENE_BYTES = 3 * 4 + 3 * 4 + 4
+"""Of a patch: colours of 2 × 2 pixels, and the former score, the new one and the labels."""
 
 
 def peak_bytes(size: Size, config: Config) -> int:
     """Return about how much memory the largest job that gathers all shards takes.
 
     The levels hold a sample of patches in half and in single precision, and once more while faiss
-    works on it; the re-estimation holds a larger one in single precision; the consensus of the
-    classes holds all distances between a sample of regions, and scipy a copy of them. None grows
-    with the number of images. CAUSE's bank is full once every code occurs, and is compared with the
-    tokens of one image at a time.
+    works on it; the re-estimation holds that sample, and colours and clusters of the patches of a
+    larger one; the consensus of the classes holds all distances between a sample of regions, and
+    scipy a copy of them. None grows with the number of images. CAUSE's bank is full once every code
+    occurs, and is compared with the tokens of one image at a time.
     """
     if config.method == "cause":
         bank = config.cause.codes * config.cause.bank
@@ -360,10 +360,10 @@ def peak_bytes(size: Size, config: Config) -> int:
     clustering, reestimation = config.clustering, config.reestimation
     distances = config.labelling.sample_regions**2 // 2 * 8
     levels = min(clustering.sample_tokens, size.tokens) * size.dim * (2 + 4 + 4)
-    scenes = min(reestimation.sample_tokens, size.tokens) * (size.dim * 4 + _GUIDE_BYTES)
+    scenes = min(reestimation.sample_tokens, size.tokens) * (2 * reestimation.trees + _SCENE_BYTES)
     return 400 * 2**20 + max(
         levels,
-        scenes if reestimation.rounds else 0,
+        levels * 6 // 10 + scenes if reestimation.rounds else 0,
         2 * distances if config.labelling.method == "consensus" else 0,
     )
 

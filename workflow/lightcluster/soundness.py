@@ -25,6 +25,9 @@ from lightcluster.paths import require_file
 Kind = tuple[str, tuple[int, ...]]
 """Type and shape of an array."""
 
+_MOST_ROUNDS = 100
+"""Of `reestimation.rounds`."""
+
 _LARGEST_TABLE = 2**24
 """Bytes of a table of classes; it has a line for each of at most 10,001 values."""
 
@@ -115,7 +118,9 @@ def _in_words(kind: Kind) -> str:
     return f"{kind[0]} {list(kind[1])}"
 
 
-def check_fit(folder: Path, *, dim: int, levels: tuple[int, int], groups: int) -> None:
+def check_fit(
+    folder: Path, *, dim: int, levels: tuple[int, int], groups: int, trees: tuple[int, int]
+) -> None:
     """Check what a model knows of the levels and the foreground.
 
     Parameters
@@ -127,6 +132,8 @@ def check_fit(folder: Path, *, dim: int, levels: tuple[int, int], groups: int) -
         Clusters of the dataset level, and of each superclass.
     groups : int
         Superclasses at most.
+    trees : (int, int)
+        Trees of the re-estimation, and clusters of each.
 
     Raises
     ------
@@ -144,10 +151,23 @@ def check_fit(folder: Path, *, dim: int, levels: tuple[int, int], groups: int) -
         folder / "foreground.npz",
         {"dataset": ("bool", (k,)), "category": ("bool", (count, of_group))},
     )
-    path = folder / "discriminant.npz"
-    _, shape = declared_arrays(path).get("direction", ("", ()))
-    direction = (0,) if shape == (0,) else (dim,)  # none, where no round was made
-    check_arrays(path, {"direction": ("float32", direction), "constant": ("float64", (1,))})
+    path = folder / "trees.npz"
+    found = declared_arrays(path)
+    counted = [found[name][1][:1] for name in ("share", "threshold") if name in found]
+    if len(counted) == 2 and counted[0] != counted[1]:
+        raise ModelError(f"{path}: `share` and `threshold` are of different numbers of rounds")
+    rounds = counted[0][0] if counted and counted[0] and counted[0][0] <= _MOST_ROUNDS else 0
+    arrays = check_arrays(
+        path,
+        {
+            "centroids": ("float32", (*trees, dim)),
+            "share": ("float64", (rounds, *trees)),
+            "threshold": ("float64", (rounds, trees[0])),
+        },
+    )
+    for name, least in (("share", 0), ("threshold", 1e-9)):
+        if ((arrays[name] < least) | (arrays[name] > 1 - least)).any():
+            raise ModelError(f"{path}: `{name}` must lie between 0 and 1")
 
 
 def check_labelling(

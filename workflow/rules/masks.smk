@@ -63,18 +63,19 @@ rule merge_levels:
         "--decision {input.decision} --output {output} > {log} 2>&1"
 
 
-rule fit_discriminant:
+rule fit_trees:
     input:
         stores_of,
         per_shard(f"{MASKS}/merged/{{shard}}.npz"),
+        per_shard(f"{RUN}/sample/{{shard}}.npz"),
     output:
-        f"{MASKS}/discriminant.npz",
+        f"{MASKS}/trees.npz",
     log:
-        f"{RUN}/logs/fit_discriminant.log",
+        f"{RUN}/logs/fit_trees.log",
     benchmark:
-        f"{RUN}/benchmarks/fit_discriminant.tsv"
+        f"{RUN}/benchmarks/fit_trees.tsv"
     wildcard_constraints:
-        run=runs_with("fit_discriminant"),
+        run=runs_with("fit_trees"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -82,20 +83,22 @@ rule fit_discriminant:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        settings=settings("fit_discriminant"),
+        settings=settings("fit_trees"),
         shards=len(SHARDS),
         features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
         merged=f"{MASKS}/merged",
+        sample=f"{RUN}/sample",
     shell:
-        "python -m lightcluster fit-discriminant {params.settings:q} {params.shards} "
-        "--features {params.features} --merged {params.merged} --output {output} > {log} 2>&1"
+        "python -m lightcluster fit-trees {params.settings:q} {params.shards} "
+        "--features {params.features} --merged {params.merged} --sample {params.sample} "
+        "--output {output} --threads {threads} > {log} 2>&1"
 
 
 rule score_patches:
     input:
         store=store_of,
         merged=f"{MASKS}/merged/{{shard}}.npz",
-        discriminant=f"{MASKS}/discriminant.npz",
+        trees=f"{MASKS}/trees.npz",
     output:
         f"{MASKS}/patch/{{shard}}.npz",
     log:
@@ -112,7 +115,7 @@ rule score_patches:
         settings=settings("score_patches"),
     shell:
         "python -m lightcluster score-patches {params.settings:q} --store {input.store} "
-        "--merged {input.merged} --discriminant {input.discriminant} --output {output} "
+        "--merged {input.merged} --trees {input.trees} --output {output} "
         "> {log} 2>&1"
 
 

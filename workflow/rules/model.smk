@@ -9,7 +9,7 @@ rule adopt_fit:
         f"{RUN}/clusters/dataset.npz",
         f"{RUN}/clusters/category.npz",
         f"{MASKS}/foreground.npz",
-        f"{MASKS}/discriminant.npz",
+        f"{MASKS}/trees.npz",
     log:
         f"{RUN}/logs/adopt_fit.log",
     benchmark:
@@ -94,7 +94,7 @@ rule export_model:
         superclasses=f"{RUN}/clusters/superclasses.npz",
         category=f"{RUN}/clusters/category.npz",
         foreground=f"{MASKS}/foreground.npz",
-        discriminant=f"{MASKS}/discriminant.npz",
+        trees=f"{MASKS}/trees.npz",
         labellings=each_seed(f"{RUN}/classes/seed-{{seed}}.npz"),
         palettes=each_seed(f"{RUN}/segmentation/seed-{{seed}}/classes.csv"),
     output:

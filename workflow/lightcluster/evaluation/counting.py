@@ -73,19 +73,22 @@ def count_masks(
 
     Patch masks are enlarged to pixels without interpolation. Writes ``counts`` int64 [images,
     stages, 2, 2] (predicted, true; 1 is foreground) of the images with a label, in the order of the
-    manifest, and ``ignored`` int64 [images], their pixels without truth. Without a background class
-    there is nothing to count: no images.
+    manifest, and ``ignored`` int64 [images], their pixels without truth; and, over all of them,
+    ``by_class`` int64 [stages, 2, classes] (predicted side, true class) and ``seen`` int64
+    [classes], the images that hold each class. Without a background class there is nothing to
+    count: no images.
     """
     classes = read_classes(classes_file)
     ground = background_index(classes, background)
     rows = read_manifest(manifest)
     patches, pixels = read_patch_masks(patch_masks), read_pixel_masks(pixel_masks)
-    counts: list[list[NDArray[np.int64]]] = []
+    counts: list[NDArray[np.int64]] = []
     ignored: list[int] = []
+    by_class = np.zeros((len(STAGES), 2, len(classes.ids)), np.int64)
+    seen = np.zeros(len(classes.ids), np.int64)
     for number, _, truth in _labelled(patches.image_id, rows, classes, ignore):
         if ground is None:
             break
-        foreground = np.where(truth == IGNORED, np.uint8(255), (truth != ground).astype(np.uint8))
         merged, score, size = patches.merged_of(number), patches.score_of(number), truth.shape
         masks = [
             *(
@@ -97,13 +100,19 @@ def count_masks(
             upsample(score, size, upsampling) > threshold,
             pixels.mask_of(number),
         ]
-        counted = [count(mask.view(np.uint8), foreground, 2, 2, 255) for mask in masks]
-        counts.append([stage.counts for stage in counted])
+        counted = [count(mask.view(np.uint8), truth, 2, len(seen), IGNORED) for mask in masks]
+        tables = np.stack([stage.counts for stage in counted])
+        outside = tables[:, :, ground]
+        counts.append(np.stack([outside, tables.sum(axis=2) - outside], axis=2))
         ignored.append(counted[0].ignored)
+        by_class += tables
+        seen += tables[0].sum(axis=0) > 0
     write_arrays(
         output,
         counts=np.asarray(counts, np.int64).reshape(-1, len(STAGES), 2, 2),
         ignored=np.asarray(ignored, np.int64),
+        by_class=by_class,
+        seen=seen,
     )
 
 
@@ -276,17 +285,44 @@ def read_mask_counts(paths: list[Path]) -> tuple[NDArray[np.int64], NDArray[np.i
     return counts, ignored
 
 
-def sum_mask_counts(paths: list[Path]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return what `count_masks` wrote, summed over the images of each shard.
+class MaskCounts(NamedTuple):
+    """What `count_masks` wrote, summed over all images.
 
-    Returns
-    -------
-    counts : int64 [shards, stages, 2, 2]
-    ignored : int64 [shards]
+    Attributes
+    ----------
+    counts : int64 [stages, 2, 2]
+        Pixels by predicted and true side; 1 is foreground.
+    image_iou : float64 [stages]
+        IoU of the foreground, mean over the images that hold some; NaN if none does.
+    by_class : int64 [stages, 2, classes]
+        Pixels by predicted side and true class.
+    seen : int64 [classes]
+        Images that hold each class.
+    ignored : int
+        Pixels without truth.
     """
-    shards = (read_arrays(path, "counts", "ignored") for path in paths)
-    sums = [(shard["counts"].sum(axis=0), shard["ignored"].sum()) for shard in shards]
-    return np.asarray([counts for counts, _ in sums]), np.asarray([ignored for _, ignored in sums])
+
+    counts: NDArray[np.int64]
+    image_iou: NDArray[np.float64]
+    by_class: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    ignored: int
+
+
+def sum_mask_counts(paths: list[Path]) -> MaskCounts:
+    """Return what `count_masks` wrote for all shards, read one after another."""
+    counts, iou = np.zeros((len(STAGES), 2, 2), np.int64), np.zeros(len(STAGES))
+    by_class, seen = np.zeros((len(STAGES), 2, 1), np.int64), np.zeros(1, np.int64)
+    ignored = images = 0
+    for path in paths:
+        shard = read_arrays(path, "counts", "ignored", "by_class", "seen")
+        counts += shard["counts"].sum(axis=0)
+        ignored += int(shard["ignored"].sum())
+        by_class, seen = by_class + shard["by_class"], seen + shard["seen"]
+        held = shard["counts"][shard["counts"][:, 0, :, 1].sum(axis=1) > 0]
+        iou += (held[..., 1, 1] / (held.sum(axis=(2, 3)) - held[..., 0, 0])).sum(axis=0)
+        images += len(held)
+    return MaskCounts(counts, iou / (images or np.nan), by_class, seen, ignored)
 
 
 def read_class_counts(paths: list[Path], frame: FrameName) -> tuple[ImageCounts, int]:

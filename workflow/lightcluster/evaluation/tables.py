@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lightcluster.datasets.labels import background_index, read_classes
 from lightcluster.errors import DatasetError
 from lightcluster.evaluation.counting import (
     STAGES,
     ImageCounts,
+    MaskCounts,
     read_class_counts,
     sum_mask_counts,
 )
@@ -82,13 +82,40 @@ def seeds_of(metrics: pd.DataFrame) -> list[str]:
     return [seed for seed in seeds if seed not in ("mean", "sd")]
 
 
-def score_masks(counts: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
-    """Yield the foreground scores of each stage from counts [stages, 2, 2]."""
-    for stage, table in zip(STAGES, counts, strict=True):
-        scores = foreground_scores(table)
-        for metric, value in zip(
-            ("background_iou", "foreground_iou", "fgbg_miou", "fgbg_accuracy"), scores, strict=True
-        ):
+POOLED = ("background_iou", "foreground_iou", "fgbg_miou", "fgbg_accuracy")
+"""Scores of the pixels of all images together, in the order of `scores.ForegroundScores`."""
+
+LEAST_IMAGES = 3
+"""A class of fewer images says too little for a mean over classes."""
+
+
+def score_masks(counted: MaskCounts, background: int) -> Iterator[dict[str, Any]]:
+    """Yield the foreground scores of each stage.
+
+    Beside those of the pooled pixels, which common classes and large images decide:
+    ``image_foreground_iou``, the mean over images; ``class_recall``, the share of a class's pixels
+    that the mask takes, mean over the classes that `LEAST_IMAGES` hold; and ``background_taken``,
+    the share of the background.
+
+    Parameters
+    ----------
+    counted : MaskCounts
+    background : int
+        Position of the background class.
+    """
+    common = np.delete(np.arange(len(counted.seen)), background)
+    common = common[counted.seen[common] >= LEAST_IMAGES]
+    for number, stage in enumerate(STAGES):
+        table, by_class = counted.counts[number], counted.by_class[number]
+        recall = by_class[1, common] / by_class[:, common].sum(axis=0)
+        outside = int(table[:, 0].sum())
+        scores = {
+            **dict(zip(POOLED, foreground_scores(table), strict=True)),
+            "image_foreground_iou": float(counted.image_iou[number]),
+            "class_recall": float(recall.mean()) if len(common) else float("nan"),
+            "background_taken": int(table[1, 0]) / outside if outside else float("nan"),
+        }
+        for metric, value in scores.items():
             yield {"stage": stage, "matching": "none", "metric": metric, "value": value}
 
 
@@ -175,7 +202,7 @@ class Conditions:
 
 
 def make_tables(
-    mask_counts: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    mask_counts: MaskCounts | None,
     class_counts: dict[FrameName, dict[int, ImageCounts]],
     images: int,
     names: tuple[str, ...],
@@ -186,8 +213,8 @@ def make_tables(
 
     Parameters
     ----------
-    mask_counts : None, or (int64 [shards, stages, 2, 2], int64 [shards])
-        As `counting.sum_mask_counts` returns them; None of a method that has no masks.
+    mask_counts : MaskCounts, optional
+        None of a method that has no masks.
     class_counts : dict of frame to dict of seed to ImageCounts
         Summed counts, of each frame that the protocols need.
     images : int
@@ -203,9 +230,8 @@ def make_tables(
     if mask_counts is None:
         background = None  # no cluster is known to be the background
     elif background is not None:
-        counts, ignored = mask_counts
-        masks = pd.DataFrame(score_masks(counts.sum(axis=0))).assign(
-            protocol=FOREGROUND, ignored_pixels=int(ignored.sum()), seeds=1, **_frame("original")
+        masks = pd.DataFrame(score_masks(mask_counts, background)).assign(
+            protocol=FOREGROUND, ignored_pixels=mask_counts.ignored, seeds=1, **_frame("original")
         )
         refined = masks["stage"] == "refined"
         parts["metrics"].append(masks.assign(crf=np.where(refined, conditions.refinement, "none")))

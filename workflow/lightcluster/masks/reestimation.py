@@ -1,47 +1,53 @@
-"""Re-estimation of the foreground: one linear discriminant of the patch features, in closed form.
+"""Re-estimation of the foreground: the shares of clusters of patches that masks take, on a tree.
 
-The score of the levels is filtered by the image, which moves it to the edges of objects; a ridge
-regression from the features of all patches to the filtered mask finds what the foreground of the
-whole dataset has in common; its score takes the place of the former; and so on for some rounds.
-Nothing is trained by gradients and no label is seen. This goes beyond the paper and is this
-project's own; ``reestimation.rounds: 0`` is the paper's method.
+The patches of the whole dataset are clustered, and the clusters are joined to a tree. The score of
+an image is filtered by the image, which moves it to the edges of objects; each cluster is then
+scored by the share of its patches that the filtered masks take. What is rare is not outvoted by
+what is common: the evidence for a cluster is counted in images, and a cluster of few images leans
+on the wider clusters that it is a part of. The new score takes the place of the former, and so on
+for some rounds. Several such trees are averaged. Nothing is trained by gradients and no label is
+seen. This goes beyond the paper and is this project's own; ``reestimation.rounds: 0`` is the
+paper's method.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import linkage
+from scipy.special import expit, logit
 
-from lightcluster.clustering.kmeans import normalize
-from lightcluster.clustering.sample import draw_rows
+from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
+from lightcluster.clustering.sample import draw_rows, read_sample
 from lightcluster.features.images import COLORS_PER_SIDE, color_map
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import encode_names, read_arrays, write_arrays
-from lightcluster.masks.consistency import read_patch_masks
-from lightcluster.masks.guided import Guide, Guided, guided_filter, prepare_guide, scale_colors
+from lightcluster.masks.consistency import PatchMasks, read_patch_masks
+from lightcluster.masks.guided import Guided, guided_filter, prepare_guide, scale_colors
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
 
-Value = TypeVar("Value", bound=np.generic)
+Start = Literal["image", "merged"]
 
-STRIDE = 2
-"""Of the patches, down and across, that a discriminant is fitted to: all of them change nothing."""
+CLUSTERED = 65_536
+"""Patches at most that a tree's clusters are fitted to: more change nothing."""
 
-AFFINITY_STRIDE = 3
-"""Of the patches, down and across, that scores are averaged over: all of them change nothing."""
+ITERATIONS = 10
+"""Of k-means, at most: more change nothing, as the trees are averaged."""
 
-MOMENTUM = 0.5
-"""Without it the rounds are a quarter more; with 0.7 no fewer."""
+ENOUGH = 10
+"""Patches with which an image counts in full; with fewer, it counts as that part of an image."""
 
-_ROWS_AT_ONCE = 1024
+OTHERS = 3
+"""Images that stand for the share of a cluster against what one image says of its own patches."""
 
 
 @dataclass(frozen=True)
@@ -50,280 +56,409 @@ class Scene:
 
     Attributes
     ----------
-    features : float32 array, shape (patches, dim)
-        L2-normalised.
-    guide : Guide
-        Of `COLORS_PER_SIDE` times as many pixels as patches, down and across.
+    leaves : uint16 array, shape (trees, patches)
+        The cluster of each patch, in each tree.
+    colors : uint8 array, shape (height, width, 3)
+        `COLORS_PER_SIDE` times as many pixels as patches, down and across.
     score : float32 array, shape (rows, columns)
-        Of the levels, in [0, 1].
+        To begin with, in [0, 1].
     """
 
-    features: NDArray[np.float32]
-    guide: Guide
+    leaves: NDArray[np.uint16]
+    colors: NDArray[np.uint8]
     score: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Discriminant:
-    """A linear score of patches: 0 at the mean of the background, 1 at that of the foreground.
+class Shares:
+    """How much of each cluster is foreground, after a round.
 
     Attributes
     ----------
-    direction : float32 array, shape (dim,)
-    constant : float
+    share : float64 array, shape (trees, clusters)
+        In [0, 1].
+    threshold : float64 array, shape (trees,)
+        The share at which a patch is as likely foreground as background.
     """
 
-    direction: NDArray[np.float32]
-    constant: float
+    share: NDArray[np.float64]
+    threshold: NDArray[np.float64]
 
-    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the score of L2-normalised features [patches, dim]: in [0, 1]."""
-        projected = features @ self.direction + np.float32(self.constant)
-        return np.asarray(np.clip(projected, 0, 1), np.float32)
+    def score(self, leaves: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """Return the score of patches by their clusters [trees, patches]: float32, in [0, 1]."""
+        return _mean_score(self.share, self.threshold, leaves)
 
-    def beyond(self, former: Discriminant, momentum: float) -> Discriminant:
-        """Go further on the way from another discriminant to this one, by a share of it."""
-        return Discriminant(
-            self.direction + np.float32(momentum) * (self.direction - former.direction),
-            self.constant + momentum * (self.constant - former.constant),
-        )
+    def score_own(
+        self, leaves: NDArray[np.uint16], label: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the score of an image's patches, with what it says itself.
+
+        Parts of a cluster that lie in one image are the last branches of the tree: their shares
+        lean on that of the cluster as if `OTHERS` images stood for it.
+
+        Parameters
+        ----------
+        leaves : uint16 array, shape (trees, patches)
+        label : float32 array, shape (patches,)
+            Of `soft_labels`.
+
+        Returns
+        -------
+        float32 array, shape (patches,)
+        """
+        own = np.empty_like(self.share)
+        for number, (share, leaf) in enumerate(zip(self.share, leaves, strict=True)):
+            patches, foreground = _counts(leaf, label, len(share))
+            weight = np.minimum(patches / ENOUGH, 1)
+            mean = foreground / np.maximum(patches, 1)
+            own[number] = (weight * mean + OTHERS * share) / (weight + OTHERS)
+        return _mean_score(own, self.threshold, leaves)
 
 
-def thin(patches: NDArray[Value], grid: tuple[int, ...], stride: int) -> NDArray[Value]:
-    """Return each `stride`-th patch, down and across, of [rows * columns, …]."""
-    thinned = patches.reshape(*grid, *patches.shape[1:])[::stride, ::stride]
-    return thinned.reshape(-1, *patches.shape[1:])
+def _mean_score(
+    share: NDArray[np.float64], threshold: NDArray[np.float64], leaves: NDArray[np.uint16]
+) -> NDArray[np.float32]:
+    """Return the mean over trees of scores that are 0.5 at the threshold, 0 at 0 and 1 at 1."""
+    scores = [
+        np.interp(of_tree, (0, middle, 1), (0, 0.5, 1))[leaf]
+        for of_tree, middle, leaf in zip(share, threshold, leaves, strict=True)
+    ]
+    return np.asarray(np.mean(scores, axis=0), np.float32)
 
 
-def soft_labels(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
-    """Return the share of each `STRIDE`-th patch that the filtered score takes for foreground.
+def _counts(
+    leaf: NDArray[np.uint16], label: NDArray[np.float32], clusters: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the patches of an image in each cluster, and how many of them are foreground."""
+    patches = np.bincount(leaf, minlength=clusters).astype(np.float64)
+    foreground: NDArray[np.float64] = np.bincount(leaf, label, clusters).astype(np.float64)
+    return patches, foreground
+
+
+def join_clusters(centroids: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Join clusters to a tree, the two whose union adds least variance first (Ward's method).
+
+    Parameters
+    ----------
+    centroids : float32 array, shape (clusters, dim)
+        At least two.
+
+    Returns
+    -------
+    intp array, shape (2 * clusters - 1,)
+        The parent of each node, which has a higher number than the node. The first nodes are the
+        clusters; the last one is the root, whose parent is itself.
+    """
+    clusters = len(centroids)
+    joined = linkage(centroids.astype(np.float64), "ward")[:, :2].astype(np.intp)
+    parent = np.empty(2 * clusters - 1, np.intp)
+    parent[-1] = len(parent) - 1
+    for number, pair in enumerate(joined):
+        parent[pair] = clusters + number
+    return parent
+
+
+def memberships(parent: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return 1 where a cluster lies in a node of `join_clusters`, else 0: [clusters, nodes]."""
+    nodes = len(parent)
+    inside = np.eye((nodes + 1) // 2, nodes)
+    for node in range(nodes - 1):
+        inside[:, parent[node]] += inside[:, node]
+    return inside
+
+
+def shrink(
+    share: NDArray[np.float64], images: NDArray[np.float64], parent: NDArray[np.intp], prior: float
+) -> NDArray[np.float64]:
+    """Let each node lean on its parent, from the root down.
+
+    Parameters
+    ----------
+    share : float64 array, shape (nodes,)
+        Of foreground in each node.
+    images : float64 array, shape (nodes,)
+        That stand for it.
+    parent : intp array, shape (nodes,)
+        See `join_clusters`.
+    prior : float
+        Images that stand for a node's being as its parent is.
+
+    Returns
+    -------
+    float64 array, shape (nodes,)
+    """
+    leaning = share.copy()
+    for node in range(len(parent) - 2, -1, -1):
+        leaning[node] = images[node] * share[node] + prior * leaning[parent[node]]
+        leaning[node] /= images[node] + prior
+    return leaning
+
+
+class TreeSums:
+    """What the images say of the nodes of one tree, summed image by image.
+
+    Parameters
+    ----------
+    parent : intp array, shape (nodes,)
+        See `join_clusters`.
+    """
+
+    def __init__(self, parent: NDArray[np.intp]) -> None:
+        self._parent, self._inside = parent, memberships(parent)
+        self._images = np.zeros(len(parent))
+        self._share = np.zeros(len(parent))
+        self._by_leaf = np.zeros((2, len(self._inside)))  # patches, and those of foreground
+
+    def add(self, leaf: NDArray[np.uint16], label: NDArray[np.float32]) -> None:
+        """Add an image: the cluster and the share of foreground of its patches, [patches] each."""
+        counts = np.stack(_counts(leaf, label, len(self._inside)))
+        self._by_leaf += counts
+        patches, foreground = counts @ self._inside
+        weight = np.minimum(patches / ENOUGH, 1)
+        self._images += weight
+        self._share += weight * foreground / np.maximum(patches, 1)
+
+    def solve(self, prior: float) -> tuple[NDArray[np.float64], float] | None:
+        """Return the share of each cluster, and the threshold between the two sides.
+
+        Its log-odds lie in the middle between those of the mean shares that a patch of foreground
+        and a patch of background meet.
+
+        Returns
+        -------
+        (float64 array of shape (clusters,), float), or None
+            None if either side has no patch, or if nothing tells them apart.
+        """
+        patches, foreground = self._by_leaf
+        sides = np.stack([patches - foreground, foreground])
+        if not (sides.sum(axis=1) > 0).all():
+            return None
+        share = self._share / np.maximum(self._images, np.finfo(float).tiny)
+        leaning = shrink(share, self._images, self._parent, prior)[: len(patches)]
+        means = np.average(np.broadcast_to(leaning, sides.shape), axis=1, weights=sides)
+        if not means[1] > means[0]:
+            return None
+        return leaning, float(expit(logit(np.clip(means, 1e-6, 1 - 1e-6)).mean()))
+
+
+def soft_labels(
+    score: NDArray[np.float32], colors: NDArray[np.uint8], guided: Guided
+) -> NDArray[np.float32]:
+    """Return the share of each patch that the filtered score takes for foreground.
 
     Parameters
     ----------
     score : float32 array, shape (rows, columns)
-    guide : Guide
+    colors : uint8 array, shape (height, width, 3)
         See `Scene`.
+    guided : Guided
 
     Returns
     -------
-    float32 array, shape (ceil(rows / STRIDE) * ceil(columns / STRIDE),)
+    float32 array, shape (rows * columns,)
     """
     rows, columns = score.shape
+    guide = prepare_guide(np.ascontiguousarray(scale_colors(colors)), guided)
     fine = upsample(score, (rows * COLORS_PER_SIDE, columns * COLORS_PER_SIDE), "bilinear")
     mask = guided_filter(fine, guide) > 0.5
-    blocks = mask.reshape(rows, COLORS_PER_SIDE, columns, COLORS_PER_SIDE)[::STRIDE, :, ::STRIDE]
+    blocks = mask.reshape(rows, COLORS_PER_SIDE, columns, COLORS_PER_SIDE)
     return np.asarray(blocks.mean(axis=(1, 3)), np.float32).ravel()
 
 
-class RidgeSums:
-    """The normal equations of the discriminant of soft labels, summed image by image.
-
-    The weight of a patch of which the share y is foreground is ``|2 y - 1|``.
-
-    Parameters
-    ----------
-    dim : int
-        Of the features.
-    """
-
-    def __init__(self, dim: int) -> None:
-        self._product = np.zeros((dim, dim))
-        self._sides = np.zeros((2, dim))  # of background and foreground
-        self._weights = np.zeros(2)
-        self._target = np.zeros(dim)
-        self._label = 0.0
-
-    def add(self, points: NDArray[np.float32], label: NDArray[np.float32]) -> None:
-        """Add patches: L2-normalised features [patches, dim] and shares of foreground [patches]."""
-        weight = np.abs(2 * label - 1)
-        scaled = points * np.sqrt(weight)[:, None]
-        self._product += scaled.T @ scaled
-        foreground = np.where(label > 0.5, weight, 0)
-        sums = np.stack([weight - foreground, foreground, weight * label]) @ points
-        self._sides += sums[:2]
-        self._target += sums[2]
-        self._weights += [(weight - foreground).sum(), foreground.sum()]
-        self._label += float(weight @ label)
-
-    def solve(self, ridge: float) -> Discriminant | None:
-        """Solve them.
-
-        Parameters
-        ----------
-        ridge : float
-            Penalty of the squared direction, in units of the total weight.
-
-        Returns
-        -------
-        Discriminant, or None
-            None if either side has no patch, or if nothing tells them apart.
-        """
-        if not self._weights.all():
-            return None
-        # The constant is not penalised: both sides of the equations are centred instead.
-        total = self._weights.sum()
-        mean = self._sides.sum(axis=0) / total
-        covariance = self._product / total - np.outer(mean, mean) + ridge * np.eye(len(mean))
-        direction = np.linalg.solve(covariance, (self._target - mean * self._label) / total)
-        background, foreground = (self._sides / self._weights[:, None]) @ direction
-        apart = foreground - background
-        if not apart > 0:
-            return None
-        return Discriminant((direction / apart).astype(np.float32), float(-background / apart))
-
-
 def reestimate(
-    scenes: Sequence[Scene], *, rounds: int, tolerance: float, ridge: float
-) -> tuple[Discriminant | None, list[float]]:
-    """Alternate between filtering scores and fitting their discriminant.
-
-    From the second round on, the discriminant goes on by `MOMENTUM` from the last fitted one:
-    what the rounds converge to is the same, and they need fewer.
+    scenes: Sequence[Scene],
+    parents: Sequence[NDArray[np.intp]],
+    *,
+    rounds: int,
+    prior: float,
+    guided: Guided,
+) -> list[Shares]:
+    """Alternate between filtering scores and counting what the masks take of each cluster.
 
     Parameters
     ----------
     scenes : sequence of Scene
         At least one.
+    parents : sequence of intp array
+        Of each tree; see `join_clusters`.
     rounds : int
-        At most.
-    tolerance : float
-        The rounds end once fewer than this share of the patches changes sides.
-    ridge : float
-        See `RidgeSums.solve`.
+    prior : float
+        See `shrink`.
+    guided : Guided
 
     Returns
     -------
-    discriminant : Discriminant or None
-        Of the last round; None if there was none.
-    changed : list of float
-        The share of the patches that changed sides in each round.
+    list of Shares
+        Of each round; fewer than `rounds` where nothing tells foreground from background.
     """
     scores = [scene.score for scene in scenes]
-    found, last, changed = None, None, list[float]()
+    found: list[Shares] = []
     for _ in progress(range(rounds), "rounds", unit="round"):
-        sums = RidgeSums(scenes[0].features.shape[1])
+        sums = [TreeSums(parent) for parent in parents]
         for scene, score in zip(scenes, scores, strict=True):
-            sums.add(thin(scene.features, score.shape, STRIDE), soft_labels(score, scene.guide))
-        fitted = sums.solve(ridge)
-        if fitted is None:
+            label = soft_labels(score, scene.colors, guided)
+            for tree, leaf in zip(sums, scene.leaves, strict=True):
+                tree.add(leaf, label)
+        solved = [tree.solve(prior) for tree in sums]
+        if any(tree is None for tree in solved):
             log.warning("nothing tells foreground from background: the former score stays")
             break
-        found = fitted.beyond(last, MOMENTUM) if last else fitted
-        last, before = fitted, scores
-        scores = [found.score(scene.features).reshape(scene.score.shape) for scene in scenes]
+        share, threshold = zip(*(tree for tree in solved if tree), strict=True)
+        found.append(Shares(np.stack(share), np.array(threshold)))
+        before = scores
+        scores = [found[-1].score(scene.leaves).reshape(scene.score.shape) for scene in scenes]
         sides = [(new > 0.5) != (old > 0.5) for new, old in zip(scores, before, strict=True)]
-        changed.append(float(np.mean(np.concatenate([side.ravel() for side in sides]))))
-        log.info("round %d: %.2f %% of the patches changed sides", len(changed), 100 * changed[-1])
-        if changed[-1] < tolerance:
-            break
-    return found, changed
+        changed = np.mean(np.concatenate([side.ravel() for side in sides]))
+        log.info("round %d: %.2f %% of the patches changed sides", len(found), 100 * changed)
+    return found
 
 
-def smooth_by_affinity(
-    features: NDArray[np.float32],
-    score: NDArray[np.float32],
-    grid: tuple[int, int],
-    affinity: int,
-) -> NDArray[np.float32]:
-    """Average, for each patch of an image, the scores of those that look like it.
-
-    They are sought among each `AFFINITY_STRIDE`-th one.
+def leaves_of(features: NDArray[np.floating], centroids: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the nearest cluster of each patch.
 
     Parameters
     ----------
-    features : float32 array, shape (patches, dim)
-        L2-normalised.
-    score : float32 array, shape (patches,)
-    grid : (int, int)
-        Rows and columns of patches.
-    affinity : int
-        Weights are cosines of the features, less the image's mean feature, to this power; negative
-        ones are 0. With 0 the score stays as it is.
+    features : float array, shape (patches, dim)
+    centroids : float32 array, shape (trees, clusters, dim)
 
     Returns
     -------
-    float32 array, shape (patches,)
+    uint16 array, shape (trees, patches)
     """
-    if not affinity:
-        return score
-    centred, scores = features - features.mean(axis=0), thin(score, grid, AFFINITY_STRIDE)
-    others = normalize(thin(centred, grid, AFFINITY_STRIDE), "l2")
-    smoothed = np.empty_like(score)
-    for start in range(0, len(centred), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        # The length of the patch's own feature is in each of its weights, and so in none.
-        cosine = centred[rows] @ others.T
-        np.maximum(cosine, 0, out=cosine)
-        weights = cosine.copy()
-        for _ in range(affinity - 1):
-            weights *= cosine
-        total = weights.sum(axis=1)
-        averaged = weights @ scores / np.maximum(total, np.float32(1e-12))
-        smoothed[rows] = np.where(total > 0, averaged, score[rows])
-    return smoothed
+    points = normalize(features, "l2")
+    return np.stack([assign(points, tree) for tree in centroids]).astype(np.uint16)
 
 
-def fit_discriminant(
+def _first_score(masks: PatchMasks, image: int, start: Start) -> NDArray[np.float32]:
+    """Return what the rounds begin with: float32, shape (rows, columns)."""
+    if start == "merged":
+        return masks.merged_of(image)
+    return np.asarray(masks.votes_of(image)[2], np.float32)
+
+
+def _draw_scenes(
+    stores: Sequence[FeatureStore], merged: Sequence[Path], centroids: NDArray[np.float32],
+    *, start: Start, sample_tokens: int, seed: int,
+) -> Iterator[Scene]:  # fmt: skip
+    """Yield whole images, drawn evenly over the shards."""
+    tokens = sum(store.n_rows for store in stores)
+    share = min(1.0, sample_tokens / tokens)
+    for shard, store in enumerate(stores):
+        quota = max(1, round(share * store.n_images))
+        masks, facet = read_patch_masks(merged[shard]), store.facets[0]
+        drawn = draw_rows(store.n_images, quota, seed, shard)
+        for image in store.iter_images((facet, "colors"), drawn):
+            yield Scene(
+                leaves_of(image.arrays[facet], centroids),
+                color_map(image.arrays["colors"], image.grid),
+                _first_score(masks, image.index, start),
+            )
+
+
+def fit_trees(
     stores: Sequence[Path],
     merged: Sequence[Path],
+    sample: Path,
     output: Path,
     *,
     rounds: int,
-    tolerance: float,
+    start: Start,
+    trees: int,
+    clusters: int,
+    prior: float,
     radius: float,
     epsilon: float,
-    ridge: float,
     sample_tokens: int,
     seed: int,
 ) -> None:
     """Re-estimate the foreground on whole images drawn evenly over the shards.
 
-    Writes ``direction`` float32 [dim], empty if the score of the levels is to stay, ``constant``
-    float64 [1] and ``changed`` float64 [rounds].
+    Writes ``centroids`` float32 [trees, clusters, dim], ``share`` float64 [rounds, trees, clusters]
+    and ``threshold`` float64 [rounds, trees]; of no round if the score of the levels is to stay.
+
+    Parameters
+    ----------
+    stores, merged : sequence of Path
+        Features, and masks of the levels, of each shard.
+    sample : Path
+        Folder of `clustering.sample.sample_features`, to whose patches the clusters are fitted.
+    output : Path
+    rounds, start, trees, clusters, prior, radius, epsilon, sample_tokens
+        See `config.ReestimationSettings`.
+    seed : int
+        Of the first tree; that of the next is one higher.
     """
-    scenes: list[Scene] = []
-    opened = [FeatureStore.open(store) for store in stores] if rounds else []
-    tokens = sum(store.n_rows for store in opened)
-    for shard, store in enumerate(opened):
-        share = min(1.0, sample_tokens / tokens)
-        quota = max(1, round(share * store.n_images))
-        masks, facet = read_patch_masks(merged[shard]), store.facets[0]
-        drawn = draw_rows(store.n_images, quota, seed, shard)
-        for image in store.iter_images((facet, "colors"), drawn):
-            colors = np.ascontiguousarray(
-                scale_colors(color_map(image.arrays["colors"], image.grid))
+    opened = [FeatureStore.open(store) for store in stores]
+    dim = opened[0].dim
+    centroids, found = np.zeros((trees, clusters, dim), np.float32), list[Shares]()
+    if rounds:
+        features = read_sample(sample, len(stores)).features
+        chosen = draw_rows(len(features), CLUSTERED, seed, 0)
+        points = normalize(features[chosen], "l2")
+        del features
+        for tree in progress(range(trees), "trees", unit="tree"):
+            fitted = fit_kmeans(points, clusters, iterations=ITERATIONS, seed=seed + tree)
+            centroids[tree] = fitted.centroids
+        scenes = list(
+            _draw_scenes(
+                opened, merged, centroids, start=start, sample_tokens=sample_tokens, seed=seed
             )
-            guide = prepare_guide(colors, Guided(radius, epsilon))
-            features = normalize(image.arrays[facet], "l2")
-            scenes.append(Scene(features, guide, masks.merged_of(image.index)))
-    found, changed = None, list[float]()
-    if scenes:
+        )
         log.info("%d of %d images", len(scenes), sum(store.n_images for store in opened))
-        found, changed = reestimate(scenes, rounds=rounds, tolerance=tolerance, ridge=ridge)
+        if scenes:
+            found = reestimate(
+                scenes,
+                [join_clusters(tree) for tree in centroids],
+                rounds=rounds,
+                prior=prior,
+                guided=Guided(radius, epsilon),
+            )
     write_arrays(
         output,
-        direction=found.direction if found else np.empty(0, np.float32),
-        constant=np.array([found.constant if found else 0], np.float64),
-        changed=np.array(changed, np.float64),
+        centroids=centroids,
+        share=np.array([one.share for one in found]).reshape(-1, trees, clusters),
+        threshold=np.array([one.threshold for one in found]).reshape(-1, trees),
     )
 
 
 def score_patches(
-    store: Path, merged: Path, discriminant: Path, output: Path, *, affinity: int
+    store: Path,
+    merged: Path,
+    trees: Path,
+    output: Path,
+    *,
+    start: Start,
+    radius: float,
+    epsilon: float,
 ) -> None:
-    """Score the patches of a shard and write the arrays of `consistency.PatchMasks`."""
-    masks = read_patch_masks(merged)
-    arrays = read_arrays(discriminant, "direction", "constant")
-    score = masks.score
-    if arrays["direction"].size:
-        found = Discriminant(arrays["direction"], *arrays["constant"].tolist())
+    """Score the patches of a shard and write the arrays of `consistency.PatchMasks`.
+
+    Parameters
+    ----------
+    store, merged : Path
+        Features, and masks of the levels, of the shard.
+    trees : Path
+        Of `fit_trees`.
+    output : Path
+    start, radius, epsilon
+        See `config.ReestimationSettings`.
+    """
+    masks, arrays = read_patch_masks(merged), read_arrays(trees, "centroids", "share", "threshold")
+    rounds = list(map(Shares, arrays["share"], arrays["threshold"]))
+    score, guided = masks.score, Guided(radius, epsilon)
+    if rounds:
         score = np.empty_like(masks.score)
         features = FeatureStore.open(store)
         facet = features.facets[0]
-        for image in progress(features.iter_images((facet,)), "score", features.n_images):
+        images = features.iter_images((facet, "colors"))
+        for image in progress(images, "score", features.n_images):
+            leaves = leaves_of(image.arrays[facet], arrays["centroids"])
+            former = _first_score(masks, image.index, start)
+            if len(rounds) > 1:
+                former = rounds[-2].score(leaves).reshape(former.shape)
+            label = soft_labels(former, color_map(image.arrays["colors"], image.grid), guided)
             span = slice(*features.offset[image.index : image.index + 2])
-            points = normalize(image.arrays[facet], "l2")
-            score[span] = smooth_by_affinity(points, found.score(points), image.grid, affinity)
+            score[span] = rounds[-1].score_own(leaves, label)
     write_arrays(
         output,
         compressed=False,

@@ -1,4 +1,4 @@
-"""Refinement of a mask to the edges of its image, by a fully connected CRF or a guided filter.
+"""Refinement of a mask to the edges of its image, by a guided filter or a fully connected CRF.
 
 Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials"
 (NeurIPS 2011), in the implementation of pydensecrf.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydensecrf import densecrf
+from scipy.ndimage import label
 
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.images import open_row
@@ -120,6 +121,7 @@ def refine_mask(
     threshold: float,
     method: Crf | Guided | None,
     max_pixels: int,
+    min_area: float = 0,
 ) -> NDArray[np.bool_]:
     """Turn the patch score of one image into its pixel mask.
 
@@ -136,6 +138,8 @@ def refine_mask(
         None: the upsampled score is thresholded as is. The guided filter interpolates linearly.
     max_pixels : int
         Larger images are refined at a smaller size of this many pixels.
+    min_area : float
+        See `remove_specks`; the upsampled score is left as it is.
 
     Returns
     -------
@@ -157,7 +161,32 @@ def refine_mask(
         refined = refine_guided(soft, image, method)
     if size != (height, width):
         refined = upsample(refined, (height, width), "bilinear")
-    return refined > 0.5
+    return remove_specks(refined > 0.5, min_area)
+
+
+def remove_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
+    """Remove small parts of a mask, and fill small holes.
+
+    Parameters
+    ----------
+    mask : bool array, shape (height, width)
+    min_area : float
+        The share of the image up to which parts and holes, whose pixels touch at their sides, are
+        small. The largest part stays, however small it is.
+
+    Returns
+    -------
+    bool array, shape (height, width)
+    """
+    for kept in (True, False):
+        parts, count = label(mask == kept)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        small = sizes <= min_area * mask.size
+        small[0] = False
+        if kept and count:
+            small[1 + sizes[1:].argmax()] = False
+        mask = mask ^ small[parts]
+    return mask
 
 
 @dataclass(frozen=True)
@@ -200,6 +229,7 @@ def refine_masks(
     threshold: float,
     method: Crf | Guided | None,
     working_pixels: int,
+    min_area: float,
     max_pixels: int,
 ) -> None:
     """Refine the masks of a shard and write the arrays of `PixelMasks`."""
@@ -215,6 +245,7 @@ def refine_masks(
             threshold=threshold,
             method=method,
             max_pixels=working_pixels,
+            min_area=min_area,
         )
         packed.append(np.packbits(mask))
         sizes.append(mask.shape)

@@ -9,7 +9,7 @@ dataset.npz           ``centroids`` float32 [k, dim] of the dataset level
 superclasses.npz      ``centroids`` float32 [groups, dim] of the images' CLS tokens
 category.npz          ``centroids`` float32 [groups, k, dim] of the category level
 foreground.npz        ``dataset`` bool [k], ``category`` bool [groups, k]: clusters of foreground
-discriminant.npz      ``direction`` float32 [dim] or [0], ``constant`` float64 [1]
+trees.npz             arrays of `masks.reestimation.fit_trees`: centroids, shares, thresholds
 labelling/seed-N.npz  arrays of `regions.labelling.Labelling`: centres, components, centroids
 labelling/seed-N.csv  id, name and colour of each value in a segmentation
 ===================== ==========================================================================
@@ -67,7 +67,7 @@ ARRAYS = {
     "superclasses": ("centroids",),
     "category": ("centroids",),
     "foreground": ("dataset", "category"),
-    "discriminant": ("direction", "constant"),
+    "trees": ("centroids", "share", "threshold"),
 }
 """Files of arrays, and what is kept of those that the steps of the fit wrote."""
 
@@ -115,7 +115,7 @@ class Model(Section):
     """
 
     format: Literal["lightcluster-model"] = "lightcluster-model"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     made_by: str = Field(__version__, max_length=80)
     dataset: Name
     run: Name
@@ -273,10 +273,10 @@ def read_model(folder: Path) -> Model:
     raw = _read_json(path)
     if not isinstance(raw, dict) or raw.get("format") != "lightcluster-model":
         raise ModelError(f"{path}: not of the format 'lightcluster-model'")
-    if raw.get("version") != 2:
+    if raw.get("version") != 3:
         raise ModelError(
             f"{path}: version {show(raw.get('version'))} of the folder's layout, made by "
-            f"LightCluster {show(raw.get('made_by'))}; this one, {__version__}, reads version 2"
+            f"LightCluster {show(raw.get('made_by'))}; this one, {__version__}, reads version 3"
         )
     if mistakes := find_mistakes(raw, Model):
         more = f" (and {len(mistakes) - 1} more mistakes)" if len(mistakes) > 1 else ""
@@ -409,6 +409,7 @@ def _check_files(folder: Path, model: Model) -> None:
     check_fit(
         folder, dim=dim, levels=(config.clustering.k_dataset, config.clustering.k_category),
         groups=_MOST_GROUPS if groups == "auto" else groups,
+        trees=(config.reestimation.trees, config.reestimation.clusters),
     )  # fmt: skip
     for seed in model.seeds:
         check_labelling(

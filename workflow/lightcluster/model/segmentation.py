@@ -170,7 +170,7 @@ def _segment_shard(
         settings("merge_levels"), 0, store, image_level, superclasses, folder / "dataset.npz",
         folder / "category.npz", folder / "foreground.npz", merged,
     )  # fmt: skip
-    cli.score_patches(settings("score_patches"), store, merged, folder / "discriminant.npz", patch)
+    cli.score_patches(settings("score_patches"), store, merged, folder / "trees.npz", patch)
     shutil.rmtree(store)
     cli.refine_masks(settings("refine_masks"), manifest, patch, pixel)
     cli.embed_regions(

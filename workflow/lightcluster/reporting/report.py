@@ -466,6 +466,9 @@ class MaskLine:
     foreground: Score
     background: Score
     accuracy: Score
+    image: Score
+    recall: Score
+    taken: Score
 
 
 @dataclass(frozen=True)
@@ -489,6 +492,9 @@ def mask_lines(metrics: pd.DataFrame) -> list[MaskLine]:
             foreground=mask_score(metrics, stage, "foreground_iou"),
             background=mask_score(metrics, stage, "background_iou"),
             accuracy=mask_score(metrics, stage, "fgbg_accuracy"),
+            image=mask_score(metrics, stage, "image_foreground_iou"),
+            recall=mask_score(metrics, stage, "class_recall"),
+            taken=mask_score(metrics, stage, "background_taken"),
         )
         for stage in STAGES * has_masks(metrics)
     ]
@@ -613,7 +619,9 @@ def summary_lines(metrics: pd.DataFrame) -> list[str]:
     """
     first, images = metrics.iloc[0], int(metrics["images"].iloc[0])
     scores = {
-        stage: f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU"
+        stage: f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU, foreground IoU by image "
+        f"{mask_score(metrics, stage, 'image_foreground_iou')}, recall by class "
+        f"{mask_score(metrics, stage, 'class_recall')}"
         for stage in ("merged", "reestimated", "refined") * has_masks(metrics)
     }
     if scores and mask_score(metrics, "reestimated") == mask_score(metrics, "merged"):
