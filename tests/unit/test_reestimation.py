@@ -27,7 +27,7 @@ from lightcluster.masks.reestimation import (
     memberships,
     reestimate,
     score_patches,
-    shrink,
+    shrink_to_parents,
     soft_labels,
 )
 
@@ -116,11 +116,11 @@ def test_a_node_leans_on_its_parent_as_the_images_weigh():
     parent = np.array([3, 3, 4, 4, 4])
     share = np.array([1.0, 0.0, 0.5, 0.6, 0.4])
     images = np.array([3.0, 0.0, 2.0, 3.0, 5.0])
-    found = shrink(share, images, parent, prior=1)
+    found = shrink_to_parents(share, images, parent, prior=1)
     root = 0.4
     inner = (3 * 0.6 + root) / 4
     assert found == pytest.approx([(3 * 1 + inner) / 4, inner, (2 * 0.5 + root) / 3, inner, root])
-    np.testing.assert_allclose(shrink(share, images + 1e12, parent, 1), share, atol=1e-9)
+    np.testing.assert_allclose(shrink_to_parents(share, images + 1e12, parent, 1), share, atol=1e-9)
 
 
 def test_the_evidence_is_counted_in_images_and_not_in_patches():
@@ -143,7 +143,7 @@ def test_the_evidence_is_counted_in_images_and_not_in_patches():
                 weight[node] += part
                 share[node] += part * label[here].mean()
         share[node] /= max(weight[node], 1e-300)
-    expected = shrink(share, weight, parent, 2.0)[:3]
+    expected = shrink_to_parents(share, weight, parent, 2.0)[:3]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     leaf, label = (np.concatenate(both) for both in zip(*images, strict=True))
     sides = [np.average(expected[leaf], weights=side) for side in (1 - label, label)]

@@ -167,7 +167,7 @@ def memberships(parent: NDArray[np.intp]) -> NDArray[np.float64]:
     return inside
 
 
-def shrink(
+def shrink_to_parents(
     share: NDArray[np.float64], images: NDArray[np.float64], parent: NDArray[np.intp], prior: float
 ) -> NDArray[np.float64]:
     """Let each node lean on its parent, from the root down.
@@ -234,7 +234,7 @@ class TreeSums:
         if not (sides.sum(axis=1) > 0).all():
             return None
         share = self._share / np.maximum(self._images, np.finfo(float).tiny)
-        leaning = shrink(share, self._images, self._parent, prior)[: len(patches)]
+        leaning = shrink_to_parents(share, self._images, self._parent, prior)[: len(patches)]
         means = np.average(np.broadcast_to(leaning, sides.shape), axis=1, weights=sides)
         if not means[1] > means[0]:
             return None
@@ -283,7 +283,7 @@ def reestimate(
         Of each tree; see `join_clusters`.
     rounds : int
     prior : float
-        See `shrink`.
+        See `shrink_to_parents`.
     guided : Guided
 
     Returns
