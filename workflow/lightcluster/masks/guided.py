@@ -22,7 +22,7 @@ _SUBSAMPLING = 4
 class Guided:
     """Parameters of the filter; see `config.RefinementSettings`."""
 
-    radius: float = 0.04
+    radius: float = 0.07
     epsilon: float = 1e-4
 
 
