@@ -147,7 +147,8 @@ class Simulation:
 
         ignored = np.zeros(len(ids), np.int64)
         write_arrays(self.folder / f"counts/masks/{name}.npz", ignored=ignored,
-                     counts=drawn(len(ids), len(STAGES), 2, 2))  # fmt: skip
+                     counts=drawn(len(ids), len(STAGES), 2, 2),
+                     by_class=drawn(len(STAGES), 2, CLASSES), seen=drawn(CLASSES))  # fmt: skip
         for seed in SETTINGS.labelling.seeds:
             arrays = {
                 "original.segmentation": drawn(CLASSES, CLASSES),
@@ -225,6 +226,7 @@ class Patches(Simulation):
                     attention = np.zeros(patches, np.float16)
                     cls = np.zeros(self.dim, np.float32)
                     writer.append(image_id, ImageFeatures(cls, attention, colors, {"key": key}))
+            self._write_sample(name, len(ids))
             score = foreground.ravel().astype(np.float16)
             write_arrays(
                 self.folder / f"merged/{name}.npz", image_id=encode_names(ids),

@@ -222,12 +222,17 @@ def index_dataset(
     step(dataset, generated, shard, shards, classes, manifest, rejected, census)
 
 
+def _section(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the settings of a section by their own keys."""
+    given = ((key.partition("."), value) for key, value in settings.items())
+    return {key: value for (section, _, key), value in given if section == name}
+
+
 def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
     """Return the dataset that a step's settings describe."""
     from lightcluster.config import DatasetSettings
 
-    keys = {key.removeprefix("dataset."): value for key, value in settings.items()}
-    return DatasetSettings.model_validate({k: v for k, v in keys.items() if k != "version"})
+    return DatasetSettings.model_validate(_section(settings, "dataset"))
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -726,16 +731,10 @@ def fit_trees(
     from lightcluster.masks.reestimation import fit_trees as step
 
     names = [f"{shard:04d}" for shard in range(shards)]
-    section = "reestimation."
-    given = {
-        key.removeprefix(section): value
-        for key, value in settings.items()
-        if key.startswith(section)
-    }
     step(
         [features / f"{name}.zarr" for name in names],
         [merged / f"{name}.npz" for name in names],
-        sample, output, **given, seed=settings["clustering.seed"],
+        sample, output, **_section(settings, "reestimation"), seed=settings["clustering.seed"],
     )  # fmt: skip
 
 
@@ -749,11 +748,7 @@ def score_patches(
     _use_threads(1)
     from lightcluster.masks.reestimation import score_patches as step
 
-    step(
-        store, merged, trees, output,
-        start=settings["reestimation.start"], radius=settings["reestimation.radius"],
-        epsilon=settings["reestimation.epsilon"],
-    )  # fmt: skip
+    step(store, merged, trees, output, **_section(settings, "reestimation"))
 
 
 @app.command(rich_help_panel=STEP_PANEL)

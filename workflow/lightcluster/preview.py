@@ -359,11 +359,11 @@ def peak_bytes(size: Size, config: Config) -> int:
         return 700 * 2**20 + 4 * bank * (PROJECTED + 2 * FEATURES + _CONTRASTS * anchors)
     clustering, reestimation = config.clustering, config.reestimation
     distances = config.labelling.sample_regions**2 // 2 * 8
-    levels = min(clustering.sample_tokens, size.tokens) * size.dim * (2 + 4 + 4)
+    sampled = min(clustering.sample_tokens, size.tokens) * size.dim
     scenes = min(reestimation.sample_tokens, size.tokens) * (2 * reestimation.trees + _SCENE_BYTES)
     return 400 * 2**20 + max(
-        levels,
-        levels * 6 // 10 + scenes if reestimation.rounds else 0,
+        sampled * (2 + 4 + 4),
+        sampled * (2 + 4) + scenes if reestimation.rounds else 0,
         2 * distances if config.labelling.method == "consensus" else 0,
     )
 

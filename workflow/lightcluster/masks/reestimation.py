@@ -54,6 +54,8 @@ OTHERS = 3
 class Scene:
     """What the re-estimation sees of an image.
 
+    Guides of the filter are computed anew in each round: kept, they take 27 times the memory.
+
     Attributes
     ----------
     leaves : uint16 array, shape (trees, patches)
@@ -85,8 +87,15 @@ class Shares:
     threshold: NDArray[np.float64]
 
     def score(self, leaves: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Return the score of patches by their clusters [trees, patches]: float32, in [0, 1]."""
-        return _mean_score(self.share, self.threshold, leaves)
+        """Return the score of patches by their clusters [trees, patches]: float32, in [0, 1].
+
+        The mean over trees of scores that are 0.5 at the threshold, 0 at 0 and 1 at 1.
+        """
+        scores = [
+            np.interp(share, (0, middle, 1), (0, 0.5, 1))[leaf]
+            for share, middle, leaf in zip(self.share, self.threshold, leaves, strict=True)
+        ]
+        return np.asarray(np.mean(scores, axis=0), np.float32)
 
     def score_own(
         self, leaves: NDArray[np.uint16], label: NDArray[np.float32]
@@ -108,22 +117,9 @@ class Shares:
         """
         own = np.empty_like(self.share)
         for number, (share, leaf) in enumerate(zip(self.share, leaves, strict=True)):
-            patches, foreground = _counts(leaf, label, len(share))
-            weight = np.minimum(patches / ENOUGH, 1)
-            mean = foreground / np.maximum(patches, 1)
+            weight, mean = _evidence(*_counts(leaf, label, len(share)))
             own[number] = (weight * mean + OTHERS * share) / (weight + OTHERS)
-        return _mean_score(own, self.threshold, leaves)
-
-
-def _mean_score(
-    share: NDArray[np.float64], threshold: NDArray[np.float64], leaves: NDArray[np.uint16]
-) -> NDArray[np.float32]:
-    """Return the mean over trees of scores that are 0.5 at the threshold, 0 at 0 and 1 at 1."""
-    scores = [
-        np.interp(of_tree, (0, middle, 1), (0, 0.5, 1))[leaf]
-        for of_tree, middle, leaf in zip(share, threshold, leaves, strict=True)
-    ]
-    return np.asarray(np.mean(scores, axis=0), np.float32)
+        return Shares(own, self.threshold).score(leaves)
 
 
 def _counts(
@@ -133,6 +129,13 @@ def _counts(
     patches = np.bincount(leaf, minlength=clusters).astype(np.float64)
     foreground: NDArray[np.float64] = np.bincount(leaf, label, clusters).astype(np.float64)
     return patches, foreground
+
+
+def _evidence(
+    patches: NDArray[np.float64], foreground: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return as how much of an image its patches in each cluster or node count, and their share."""
+    return np.minimum(patches / ENOUGH, 1), foreground / np.maximum(patches, 1)
 
 
 def join_clusters(centroids: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -213,10 +216,9 @@ class TreeSums:
         """Add an image: the cluster and the share of foreground of its patches, [patches] each."""
         counts = np.stack(_counts(leaf, label, len(self._inside)))
         self._by_leaf += counts
-        patches, foreground = counts @ self._inside
-        weight = np.minimum(patches / ENOUGH, 1)
+        weight, share = _evidence(*(counts @ self._inside))
         self._images += weight
-        self._share += weight * foreground / np.maximum(patches, 1)
+        self._share += weight * share
 
     def solve(self, prior: float) -> tuple[NDArray[np.float64], float] | None:
         """Return the share of each cluster, and the threshold between the two sides.
@@ -453,9 +455,10 @@ def score_patches(
         images = features.iter_images((facet, "colors"))
         for image in progress(images, "score", features.n_images):
             leaves = leaves_of(image.arrays[facet], arrays["centroids"])
-            former = _first_score(masks, image.index, start)
             if len(rounds) > 1:
-                former = rounds[-2].score(leaves).reshape(former.shape)
+                former = rounds[-2].score(leaves).reshape(image.grid)
+            else:
+                former = _first_score(masks, image.index, start)
             label = soft_labels(former, color_map(image.arrays["colors"], image.grid), guided)
             span = slice(*features.offset[image.index : image.index + 2])
             score[span] = rounds[-1].score_own(leaves, label)

@@ -273,10 +273,12 @@ def read_model(folder: Path) -> Model:
     raw = _read_json(path)
     if not isinstance(raw, dict) or raw.get("format") != "lightcluster-model":
         raise ModelError(f"{path}: not of the format 'lightcluster-model'")
-    if raw.get("version") != 3:
+    version = Model.model_fields["version"].default
+    if raw.get("version") != version:
         raise ModelError(
             f"{path}: version {show(raw.get('version'))} of the folder's layout, made by "
-            f"LightCluster {show(raw.get('made_by'))}; this one, {__version__}, reads version 3"
+            f"LightCluster {show(raw.get('made_by'))}; this one, {__version__}, reads version "
+            f"{version}"
         )
     if mistakes := find_mistakes(raw, Model):
         more = f" (and {len(mistakes) - 1} more mistakes)" if len(mistakes) > 1 else ""
