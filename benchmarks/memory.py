@@ -31,6 +31,7 @@ import typer
 from harness import Report, console
 
 from lightcluster.config import Config
+from lightcluster.datasets.census import Census, write_census
 from lightcluster.datasets.listing import count_shards
 from lightcluster.datasets.manifest import Rejection, Row, write_rows
 from lightcluster.datasets.taxonomy import LabelFile
@@ -109,6 +110,7 @@ class Simulation:
         rejected = [Rejection(image_id, "image", "truncated") for image_id in ids[::100]]
         write_rows(self.folder / f"manifest/{name}.csv", rows, Row)
         write_rows(self.folder / f"manifest/{name}.rejected.csv", rejected, Rejection)
+        write_census(self.folder / f"manifest/{name}.census.csv", Census())
 
     def _write_store(self, name: str, ids: list[str]) -> None:
         path = self.folder / f"features/{name}.zarr"
@@ -171,7 +173,7 @@ class Simulation:
         return {
             "gather_manifest": step(
                 "gather_manifest", "@/manifest", shards,
-                "--manifest", "@/manifest.csv", "--rejected", "@/rejected.csv",
+                "--manifest", "@/manifest.csv", "--census", "@/census.csv",
             ),
             "cluster_dataset": step(
                 "cluster_dataset", shards, "--sample", "@/sample", "--output", "@/dataset.npz",
@@ -196,7 +198,8 @@ class Simulation:
             ),
             "evaluate": step(
                 "evaluate", shards, "--counts", "@/counts", "--classes", "@/classes.csv",
-                "--dataset", "simulated", "--run", "memory", "--output", "@/tables",
+                "--dataset", "simulated", "--run", "memory", "--fitted-on", "itself",
+                "--output", "@/tables",
             ),
             "report: choose_images": ["-c", CHOOSE, f"{here}/manifest.csv"],
         }  # fmt: skip
