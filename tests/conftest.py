@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from forked import dry_run
+from lightcluster import forkserver
 from lightcluster.places import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +45,7 @@ class RunSnakemake(Protocol):
         config: Mapping[str, Any] | None = None,
         cores: int = 2,
         within: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]: ...
 
 
@@ -75,9 +77,19 @@ def write_settings(folder: Path, config: Mapping[str, Any]) -> str:
 
 def environment() -> dict[str, str]:
     """The environment of a user of this very Python, without settings for snakemake."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE_")}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("SNAKEMAKE_") and key != "PYTEST_CURRENT_TEST"
+    }
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     return {**kept, "PATH": path, "HF_HUB_OFFLINE": "1"}
+
+
+@functools.cache
+def _forkserver() -> dict[str, str]:
+    """Start what a run starts for its steps once for all runs of these tests."""
+    return forkserver.start(environment())[0]
 
 
 def _run(
@@ -86,6 +98,7 @@ def _run(
     config: Mapping[str, Any] | None = None,
     cores: int = 2,
     within: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``snakemake --cores N`` in `folder`.
 
@@ -101,6 +114,8 @@ def _run(
     cores : int
     within : sequence of str
         A command that runs the command after it, such as ``setpriv`` with its options.
+    variables : mapping of str to str, optional
+        Put over the environment.
 
     Returns
     -------
@@ -117,7 +132,7 @@ def _run(
     return subprocess.run(
         [*within, sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
-        env=environment(),
+        env=environment() | ({} if within else _forkserver()) | dict(variables or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from lightcluster.config import parse_config
+from lightcluster.forkserver import VARIABLE
 from lightcluster.layout import Layout
+from lightcluster.reporting.provenance import read_cost
 from lightcluster.steps import STEPS
 
 DEMO = {
@@ -52,6 +54,25 @@ def test_the_number_of_jobs_is_the_one_that_plan_states(tmp_path, run_snakemake,
     counts = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout, flags=re.M))
     planned = Layout(parse_config(config)).count_jobs()
     assert {step: int(counts[step]) for step in STEPS if step in counts} == planned
+
+
+def test_steps_in_an_interpreter_of_their_own_leave_the_same_bytes(
+    finished, tmp_path, run_snakemake, config, digests
+):
+    folder, _ = finished
+    result = run_snakemake(tmp_path, config=config, variables={VARIABLE: ""})
+    assert result.returncode == 0, result.stdout
+    assert digests(tmp_path) == digests(folder)
+
+
+def test_what_forked_steps_take_is_measured(finished):
+    folder, _ = finished
+    files = sorted((folder / RUN / "benchmarks").rglob("*.tsv"))
+    costs = {path: read_cost("any", [path]) for path in files}
+    assert len(costs) > 20
+    for path, cost in costs.items():
+        assert 0.02 < cost.cpu < 600, path
+        assert 50 < cost.memory < 4000, path
 
 
 def test_the_run_says_what_is_done_and_where_to_look(finished):

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from lightcluster.config import BackboneSettings
+from lightcluster.forkserver import VARIABLE
 from lightcluster.identity import weights_id
 from lightcluster.places import RECORDS, record_of
 from lightcluster.records import lacking
@@ -63,7 +64,12 @@ def new_folder(tmp_path, run_snakemake, config):
 
 
 def start(
-    folder: Path, config, settings_file, *arguments: str, output: Path = Path(os.devnull)
+    folder: Path,
+    config,
+    settings_file,
+    *arguments: str,
+    output: Path = Path(os.devnull),
+    **variables: str,
 ) -> subprocess.Popen[bytes]:
     """Start ``snakemake --cores 2``, the head of a process group of its own."""
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
@@ -71,7 +77,11 @@ def start(
         return subprocess.Popen(
             [*command, "--configfile", settings_file(folder, config)],
             cwd=folder,
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                **variables,
+            },
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -190,12 +200,15 @@ def test_a_job_that_dies_costs_its_shard_alone(
 def outlive(new_folder, settings_file):
     """``outlive(config, until)``: kill snakemake while a step is at work; return the step, stopped.
 
-    The step is a process that would go on, as after ``kill -9`` of snakemake alone.
+    The step is a process that would go on, as after ``kill -9`` of snakemake alone where there is
+    no fork server to end it.
     """
     left: list[int] = []
 
     def kill_alone(config, until: str, *targets: str) -> int:
-        process = start(new_folder, config, settings_file, *targets, "--until", until)
+        process = start(
+            new_folder, config, settings_file, *targets, "--until", until, **{VARIABLE: ""}
+        )
         words = f"lightcluster\0{until.replace('_', '-')}"
         while not (found := pids_of(new_folder, words)):
             assert process.poll() is None
@@ -234,6 +247,19 @@ def test_a_step_that_outlives_its_run_does_not_replace_a_newer_result(
     assert not list((new_folder / "results").rglob("*.tmp"))
     look = run_snakemake(new_folder, "--dry-run", "--until", until, config=newer)
     assert re.search(r"^total +0$", look.stdout, re.MULTILINE), look.stdout
+
+
+def test_steps_end_with_snakemake_that_is_killed_alone(new_folder, settings_file, config, merge):
+    long = merge(config, {"dataset": {"demo": {"scenes": 5000}, "shard_size": 5000}})
+    process = start(new_folder, long, settings_file, "--until", "generate_demo")
+    while not list(new_folder.glob("results/demo/.scenes*/images/*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    while pids_of(new_folder):
+        time.sleep(0.05)
+    assert not list((new_folder / "results" / "demo").glob("*scenes*"))
 
 
 def test_no_unlocking_though_it_was_the_weights_that_were_being_made(

@@ -1,6 +1,9 @@
 """``python -m lightcluster``."""
 
-from lightcluster.cli import main
+from lightcluster.forkserver import delegate
 
 if __name__ == "__main__":
+    delegate()
+    from lightcluster.cli import main
+
     main()

@@ -41,6 +41,8 @@ class Step:
         Runs that have it: see `Kind`.
     version : int
         Version of the implementation.
+    torch : bool
+        Whether its command imports torch; see `forkserver`.
     """
 
     reads: tuple[str, ...]
@@ -49,6 +51,7 @@ class Step:
     unit: Unit = "run"
     kinds: tuple[Kind, ...] = KINDS
     version: int = 1
+    torch: bool = False
 
 
 OURS: tuple[Kind, ...] = ("lightcluster", "applied")
@@ -112,11 +115,13 @@ STEPS: dict[str, Step] = {
         after=("index_dataset",),
     ),
     "fetch_weights": Step(
+        torch=True,
         unit="weights",
         reads=("backbone.model", "backbone.weights", "backbone.seed"),
         version=2,
     ),
     "choose_features": Step(
+        torch=True,
         unit="features",
         kinds=WITHOUT_TRAINING,
         places=("method",),
@@ -130,6 +135,7 @@ STEPS: dict[str, Step] = {
         after=("gather_manifest", "fetch_weights"),
     ),
     "extract_features": Step(
+        torch=True,
         unit="features shard",
         kinds=WITHOUT_TRAINING,
         places=("method",),
@@ -191,6 +197,7 @@ STEPS: dict[str, Step] = {
         after=("index_dataset", "extract_features", "fit_clusters"),
     ),
     "cache_crops": Step(
+        torch=True,
         unit="crops shard",
         kinds=TRAINED,
         reads=(
@@ -208,6 +215,7 @@ STEPS: dict[str, Step] = {
         after=("index_dataset", "fetch_weights"),
     ),
     "cache_views": Step(
+        torch=True,
         unit="views shard",
         kinds=CAUSE,
         reads=(
@@ -225,6 +233,7 @@ STEPS: dict[str, Step] = {
         after=("index_dataset", "fetch_weights"),
     ),
     "fit_clusterbook": Step(
+        torch=True,
         unit="clusterbook and seed",
         kinds=TRAINED,
         reads=(
@@ -237,6 +246,7 @@ STEPS: dict[str, Step] = {
         after=("gather_manifest", "cache_crops"),
     ),
     "train_head": Step(
+        torch=True,
         unit="head and seed",
         kinds=TRAINED,
         reads=(
@@ -258,6 +268,7 @@ STEPS: dict[str, Step] = {
         version=2,
     ),
     "fit_probe": Step(
+        torch=True,
         unit="seed",
         kinds=TRAINED,
         reads=(
@@ -287,6 +298,7 @@ STEPS: dict[str, Step] = {
         version=2,
     ),
     "adopt_probe": Step(
+        torch=True,
         unit="seed",
         kinds=("cause-applied",),
         reads=("fit", "backbone.mean", "backbone.std"),
@@ -294,6 +306,7 @@ STEPS: dict[str, Step] = {
         after=("fetch_weights",),
     ),
     "paint_probe": Step(
+        torch=True,
         unit="shard and seed",
         kinds=CAUSE,
         reads=(
@@ -306,6 +319,7 @@ STEPS: dict[str, Step] = {
         after=("index_dataset", "cache_views", "fit_probe", "adopt_probe"),
     ),
     "plot_training": Step(
+        torch=True,
         kinds=TRAINED,
         reads=("labelling.seeds",),
         after=("fit_clusterbook", "train_head", "fit_probe"),
@@ -407,6 +421,7 @@ STEPS: dict[str, Step] = {
     ),
     "paint_masks": Step(kinds=OURS, unit="shard", reads=(), after=("refine_masks",)),
     "embed_regions": Step(
+        torch=True,
         kinds=OURS,
         unit="shard",
         reads=(
@@ -530,6 +545,7 @@ STEPS: dict[str, Step] = {
         ),
     ),
     "discover_parts": Step(
+        torch=True,
         kinds=OURS,
         reads=(
             "report.parts",
@@ -566,7 +582,7 @@ STEPS: dict[str, Step] = {
             "discover_parts",
             "plot_training",
         ),
-        version=4,
+        version=5,
     ),
     "write_dataset_page": Step(
         unit="all runs",

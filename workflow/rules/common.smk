@@ -8,6 +8,7 @@ sys.path.insert(0, str(WORKFLOW))
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from lightcluster import forkserver
 from lightcluster.commission import VARIABLE
 from lightcluster.aside import find_strays, set_aside
 from lightcluster.config import parse_config
@@ -21,6 +22,7 @@ from lightcluster.layout import (
     summary,
     unfinished,
 )
+from lightcluster.measuring import measure_forked_steps
 from lightcluster.records import keep_beside_results
 from lightcluster.runlock import Notes, RunLock
 from lightcluster.steps import FITTED, OURS, STEPS, TRAINED
@@ -340,6 +342,15 @@ def begin(records):
 
 
 keep_beside_results(begin)
+measure_forked_steps()
+
+
+def start_forkserver():
+    """Let the steps that run on this machine be done by processes that have imported all."""
+    if not workflow.local_exec:
+        os.environ.pop(forkserver.VARIABLE, None)
+    elif workflow.is_main_process and forkserver.VARIABLE not in os.environ:
+        os.environ.update(forkserver.start()[0])
 
 
 def last_words(lines):

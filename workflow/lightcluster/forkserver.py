@@ -1,0 +1,500 @@
+"""A server that has imported what steps need, and forks a process for each of them.
+
+Starting Python with torch and timm takes seconds, and a run has dozens of steps. So a run on this
+machine starts this server (`start`). The command of a step asks it to do the step (`delegate`), and
+then stands for the process that does: signals are passed on to it, it ends with the command, and
+the command ends as it does. The process has the arguments, folder, environment, limits, threads
+and streams of the command, so nothing else differs. Where that cannot be had (there is no server,
+it is of another Python, a variable differs that libraries may have read when they were imported),
+the command does the step itself.
+
+Steps with torch have a server of their own, which starts when the first of them is called.
+Modules of the kind in Python's `multiprocessing.forkserver` serve the children of one program
+alone; here the callers are commands of a shell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import importlib
+import json
+import os
+import resource
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+VARIABLE = "LIGHTCLUSTER_FORKSERVER"
+"""Of the environment: what Python the server is of and, after a space, its folder. Where it is set,
+if only to nothing, runs start no server."""
+
+PRELOADED = {
+    "plain": (
+        "lightcluster.cli",
+        "lightcluster.datasets.manifest",
+        "lightcluster.clustering.image_level",
+        "lightcluster.clustering.superclasses",
+        "lightcluster.masks.reestimation",
+        "lightcluster.masks.refinement",
+        "lightcluster.regions.labelling",
+        "lightcluster.regions.painting",
+        "lightcluster.evaluation.tables",
+        "lightcluster.reporting.report",
+        "lightcluster.reporting.analysis",
+        "lightcluster.reporting.comparison",
+    ),
+    "torch": ("lightcluster.cli", "lightcluster.features.step", "lightcluster.cause.stages"),
+}
+"""What each server imports, in this order; steps are done in between."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+            "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_",
+            "LIGHTCLUSTER_RUN", VARIABLE}  # fmt: skip
+"""Variables that a step may have otherwise than the server: nothing reads them when imported, or,
+like the number of threads, they are set anew."""
+
+_LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
+_GRACE = 20.0
+_PATIENCE = 10.0
+
+
+# ---- the command of a step -----------------------------------------------------------------------
+
+
+def delegate() -> None:
+    """Let the server do what this process was called for, and end as it ends.
+
+    Returns
+    -------
+    None
+        If the server cannot: this process is to do it.
+    """
+    python, _, folder = os.environ.get(VARIABLE, "").partition(" ")
+    if not folder or python != _this_python():
+        return
+    step = {
+        "arguments": sys.argv,
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "umask": _umask(),
+        "limits": {number: resource.getrlimit(number) for number in _LIMITS},
+        "callers": [os.getpid(), os.getppid()],
+    }
+    server = "plain"
+    while server:
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(str(Path(folder, server)))
+                _send(connection, step)
+            except OSError:
+                return
+            server = _follow(_answers(connection))
+
+
+def _follow(answers: Iterator[dict[str, Any]]) -> str:
+    """Stand for the process that does the step; return the name of a server that is to do it."""
+    pid = 0
+    for answer in answers:
+        if "server" in answer:
+            return str(answer["server"])
+        if "status" in answer:
+            _end_as(answer["status"])
+        pid = answer["pid"]
+        _pass_signals_to(pid)
+    if pid:  # the server is gone
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        raise SystemExit(1)
+    return ""
+
+
+def _pass_signals_to(pid: int) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def pause(number: int, frame: FrameType | None) -> None:
+        forward(signal.SIGSTOP, frame)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        forward(signal.SIGCONT, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, forward)
+    signal.signal(signal.SIGTSTP, pause)
+
+
+def _end_as(status: int) -> NoReturn:
+    """End this process as that of the step did, by a signal as well."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+        raise SystemExit(128 - code)
+    raise SystemExit(code)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _this_python() -> str:
+    """Return what tells this interpreter, with this package, from others."""
+    place = f"{sys.prefix}\n{sys.version}\n{Path(__file__).parent}"
+    return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
+
+
+# ---- what is said on a connection ----------------------------------------------------------------
+
+
+def _send(connection: socket.socket, step: Mapping[str, Any]) -> None:
+    content = json.dumps(step).encode()
+    socket.send_fds(connection, [len(content).to_bytes(8, "big")], [0, 1, 2])
+    connection.sendall(content)
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return a step and its streams; nothing, if something else was said."""
+    start, streams, *_ = socket.recv_fds(connection, 8, 3)
+    if len(streams) < 3:
+        return {}, list(streams)
+    with connection.makefile("rb") as stream:
+        return json.loads(stream.read(int.from_bytes(start, "big"))), list(streams)
+
+
+def _answers(connection: socket.socket) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(ConnectionError), connection.makefile("rb") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def _answer(connection: socket.socket, **said: Any) -> None:
+    with contextlib.suppress(OSError):  # who asked has been killed
+        connection.sendall(json.dumps(said).encode() + b"\n")
+
+
+# ---- the server ----------------------------------------------------------------------------------
+
+
+def start(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], int]:
+    """Start the server.
+
+    Parameters
+    ----------
+    environ : mapping of str to str
+        The environment that steps will have, but for `VARIABLE`.
+
+    Returns
+    -------
+    environment : dict of str to str
+        With which the commands of steps ask it.
+    owner : int
+        A descriptor. The server ends when it is closed, as it is at the end of this process.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lightcluster-"))  # a socket has a short path
+    here, owner = os.pipe()
+    sockets = {name: _listen(folder / name) for name in PRELOADED}
+    try:
+        _launch("plain", folder, here, sockets, environ)
+    finally:
+        os.close(here)
+        for listener in sockets.values():
+            listener.close()
+    return {VARIABLE: f"{_this_python()} {folder}"}, owner
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1024)
+    return listener
+
+
+def _launch(
+    name: str,
+    folder: Path,
+    owner: int,
+    sockets: Mapping[str, socket.socket],
+    environ: Mapping[str, str],
+) -> None:
+    descriptors = {each: listener.fileno() for each, listener in sockets.items()}
+    arguments = [name, str(folder), str(owner), json.dumps(descriptors)]
+    subprocess.Popen(
+        [sys.executable, "-m", "lightcluster.forkserver", *arguments],
+        cwd="/",
+        # Threads that do not exist are not lost by a fork.
+        env={**environ, **dict.fromkeys(THREADS, "1"),
+             "PYTHONPATH": str(Path(__file__).parents[1])},
+        pass_fds=[owner, *descriptors.values()],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+class ForkServer:
+    """The steps that are being done, and what may be heard of them.
+
+    Parameters
+    ----------
+    name : str
+        Of `PRELOADED`.
+    folder : Path
+        Of the sockets; removed at the end by the server that holds those of the others.
+    owner : int
+        Descriptor that is at its end when the process that the server is for has ended.
+    sockets : dict of str to socket
+        On which commands ask: its own, and those of servers that are not started yet.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, owner: int, sockets: dict[str, socket.socket]
+    ) -> None:
+        self.name, self.folder, self.owner, self.sockets = name, folder, owner, sockets
+        self.environment = dict(os.environ)  # before libraries add to it
+        self.steps: dict[int, socket.socket] = {}  # by process
+        self.callers: dict[int, list[int]] = {}
+        self.ending = 0.0
+        self.events = selectors.DefaultSelector()
+        self.ended, wake = socket.socketpair()
+        for end in (self.ended, wake):
+            end.setblocking(False)
+        self.wake = wake
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        self.events.register(self.ended, selectors.EVENT_READ, self._reap)
+        self.events.register(owner, selectors.EVENT_READ, self._end)
+        for each, listener in sockets.items():
+            answer = self._accept if each == name else self._start_another
+            self.events.register(listener, selectors.EVENT_READ, (answer, each))
+
+    def preload(self) -> bool:
+        """Import what this server is for, and serve in between; see `serve`."""
+        for module in PRELOADED[self.name]:
+            if self.ending:
+                break
+            importlib.import_module(module)
+            if self.serve(wait=0):
+                return True
+        return False
+
+    def serve(self, wait: float | None = None) -> bool:
+        """Do what is asked for, until there is nothing to do, or until the owner's end.
+
+        Parameters
+        ----------
+        wait : float, optional
+            Seconds to wait for something to do; None: until the owner's end.
+
+        Returns
+        -------
+        bool
+            True in the process of a step, where the arguments are those of the step now.
+        """
+        while not (self.ending and not self.steps):
+            if self.ending and time.monotonic() > self.ending:
+                for pid in self.steps:
+                    os.kill(pid, signal.SIGKILL)
+            found = self.events.select(1.0 if self.ending else wait)
+            for key, _ in found:
+                todo, *given = key.data if isinstance(key.data, tuple) else (key.data,)
+                if todo(*given):
+                    return True
+            if not found and wait is not None and not self.ending:
+                return False
+        return False
+
+    def _accept(self, name: str) -> bool:
+        connection, _ = self.sockets[name].accept()
+        connection.settimeout(_PATIENCE)
+        server, step, streams = "", dict[str, Any](), list[int]()
+        with contextlib.suppress(OSError, ValueError):  # a command that was killed
+            step, streams = _receive(connection)
+            if len(streams) == 3 and self._is_fit(step["environment"]):
+                server = _server_of(step["arguments"])
+        if server == self.name and self._fork(connection, step, streams):
+            return True
+        if server and server != self.name:
+            _answer(connection, server=server)
+        if connection not in self.steps.values():
+            connection.close()
+        for stream in streams:
+            os.close(stream)
+        return False
+
+    def _is_fit(self, environment: Mapping[str, str]) -> bool:
+        """Tell whether a step in this environment would import what this server has imported."""
+        return _bare(environment) == _bare(self.environment)
+
+    def _fork(self, connection: socket.socket, step: dict[str, Any], streams: list[int]) -> bool:
+        gc.freeze()  # or the collector would write to all that is shared, and so copy it
+        try:
+            pid = os.fork()
+        except OSError:  # no memory, or too many processes: the command does it, or says so
+            return False
+        if pid:
+            self.steps[pid], self.callers[pid] = connection, step["callers"]
+            self.events.register(connection, selectors.EVENT_READ, (self._kill, pid))
+            return False
+        try:
+            self._leave()
+            _become(step, streams)
+            _answer(connection, pid=os.getpid())
+            connection.close()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        return True
+
+    def _leave(self) -> None:
+        """Leave, in a new process, what is the server's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.events.close()
+        for each in (self.ended, self.wake, *self.sockets.values(), *self.steps.values()):
+            each.close()
+        os.close(self.owner)
+
+    def _kill(self, pid: int) -> None:
+        """End a step whose command has ended."""
+        self.events.unregister(self.steps[pid])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self.ended.recv(4096):
+                pass
+        for pid in list(self.steps):
+            found, status, usage = os.wait4(pid, os.WNOHANG)
+            if found:
+                self._note(self.callers.pop(pid), usage)
+                connection = self.steps.pop(pid)
+                with contextlib.suppress(KeyError):
+                    self.events.unregister(connection)
+                _answer(connection, status=status)
+                connection.close()
+
+    def _note(self, callers: list[int], usage: resource.struct_rusage) -> None:
+        """Leave what a step has used, for `usage_of`."""
+        used = {"seconds": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss}
+        name = "-".join(map(str, callers))
+        with contextlib.suppress(OSError):  # a full disk
+            (self.folder / name).write_text(json.dumps(used), encoding="utf-8")
+
+    def _start_another(self, name: str) -> None:
+        """Start the server of `name`, which the first step waits for."""
+        listener = self.sockets.pop(name)
+        self.events.unregister(listener)
+        _launch(name, self.folder, self.owner, {name: listener}, self.environment)
+        listener.close()
+
+    def _end(self) -> None:
+        """End all steps, for the run is at an end; they may clear away what they were writing."""
+        self.events.unregister(self.owner)
+        self.ending = time.monotonic() + _GRACE
+        for pid in self.steps:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
+def _server_of(arguments: Sequence[str]) -> str:
+    """Return the server that does a step; none for a command that is no step."""
+    from lightcluster.steps import STEPS
+
+    step = STEPS.get(arguments[1].replace("-", "_")) if len(arguments) > 1 else None
+    return "" if step is None else "torch" if step.torch else "plain"
+
+
+def _bare(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name not in _ITS_OWN}
+
+
+def _become(step: Mapping[str, Any], streams: Sequence[int]) -> None:
+    """Give this process all that the command of a step was given."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, 1, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        for number, (mode, errors) in enumerate(_STREAMS)
+    )
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(step["folder"])
+    os.umask(step["umask"])
+    for number, limits in step["limits"].items():
+        resource.setrlimit(int(number), tuple(limits))
+    os.environ.clear()
+    os.environ.update(step["environment"])
+    tempfile.tempdir = None  # looked up anew
+    sys.argv = list(step["arguments"])
+    _use_threads(int(os.environ.get(THREADS[0]) or os.cpu_count() or 1))
+
+
+_STREAMS = (("r", "strict"), ("w", "strict"), ("w", "backslashreplace"))
+
+
+def _use_threads(threads: int) -> None:
+    """Set what libraries read of the environment when they are imported."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+
+
+def usage_of(pid: int, environ: Mapping[str, str] = os.environ) -> tuple[float, float] | None:
+    """Return what the server used for the commands of a process, or for itself, and forget it.
+
+    Parameters
+    ----------
+    pid : int
+        Of the shell of a job.
+    environ : mapping of str to str
+
+    Returns
+    -------
+    tuple of float or None
+        Seconds of all cores, and the peak of resident memory in MiB; None, if it had none to do.
+    """
+    folder = Path(environ.get(VARIABLE, "").partition(" ")[2] or os.devnull)
+    found = [*folder.glob(f"{pid}-*"), *folder.glob(f"*-{pid}")]
+    notes = [json.loads(path.read_text("utf-8")) for path in found]
+    for path in found:
+        path.unlink()
+    if not notes:
+        return None
+    return sum(note["seconds"] for note in notes), max(note["peak"] for note in notes) / 1024
+
+
+def main() -> None:
+    """Serve; the process of a step goes on with that step."""
+    name, folder, owner, sockets = sys.argv[1:]
+    listeners = {each: socket.socket(fileno=fd) for each, fd in json.loads(sockets).items()}
+    server = ForkServer(name, Path(folder), int(owner), listeners)
+    if server.preload() or server.serve():
+        from lightcluster.cli import main as do_the_step
+
+        do_the_step()
+    elif name == "plain":
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
