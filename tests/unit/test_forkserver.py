@@ -264,7 +264,7 @@ def test_a_signal_to_the_command_ends_the_step(long_step, number, status):
     assert is_gone(pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_a_step_whose_command_is_killed_is_killed(long_step, number, tmp_path):
     step, pid, _ = long_step
     step.send_signal(number)

@@ -324,7 +324,7 @@ class ForkServer:
         connection, _ = self.sockets[name].accept()
         connection.settimeout(_PATIENCE)
         server, step, streams = "", dict[str, Any](), list[int]()
-        with contextlib.suppress(OSError, ValueError):  # a command that was killed
+        with contextlib.suppress(OSError, ValueError, KeyError):  # a command that was killed
             step, streams = _receive(connection)
             if len(streams) == 3 and self._is_fit(step["environment"]):
                 server = _server_of(step["arguments"])
@@ -373,9 +373,10 @@ class ForkServer:
 
     def _kill(self, pid: int) -> None:
         """End a step whose command has ended."""
-        self.events.unregister(self.steps[pid])
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        if connection := self.steps.get(pid):  # none, if it has just ended itself
+            self.events.unregister(connection)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
