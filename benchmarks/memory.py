@@ -140,7 +140,7 @@ class Simulation:
             self.folder / f"regions/{name}.npz", image_id=encode_names(ids),
             image=np.repeat(np.arange(len(ids), dtype=np.int32), REGIONS_AN_IMAGE),
             box=np.zeros((count, 4), np.int64), area=np.ones(count, np.int64),
-            cls=self._tokens(count), key=self._tokens(count),
+            cls=self._tokens(count), key=self._tokens(count), patch=self._tokens(count),
         )  # fmt: skip
 
     def _write_counts(self, name: str, ids: list[str]) -> None:

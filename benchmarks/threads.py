@@ -39,6 +39,7 @@ from lightcluster.clustering.kmeans import set_threads
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.masks.refinement import method_of, refine_masks
 from lightcluster.regions.embedding import embed_regions
+from lightcluster.regions.maps import find_regions
 
 SHARDS = 2
 CORES = sorted(os.sched_getaffinity(0))[:SHARDS]
@@ -77,9 +78,11 @@ def refine_shard(folder: Path, name: str) -> None:
 
 def embed_shard(source: Input, folder: Path, name: str) -> None:
     """Embed the regions of a shard."""
+    settings = SETTINGS.regions
     embed_regions(
-        folder / f"{name}.csv", folder / "pixel" / f"{name}.npz", source.weights,
-        folder / "regions" / f"{name}.npz", mean=None, std=None, **SETTINGS.regions.model_dump(),
+        folder / f"{name}.csv", folder / "maps" / f"{name}.npz", source.weights,
+        folder / "regions" / f"{name}.npz", mean=None, std=None, margin=settings.margin,
+        crop_size=settings.crop_size, masked=settings.masked,
         precision="auto", max_pixels=SETTINGS.dataset.max_pixels, device="cpu", batch_size=8,
         threads=torch.get_num_threads(),
     )  # fmt: skip
@@ -97,6 +100,11 @@ def write_shards(source: Input, folder: Path) -> list[str]:
         step()
     for name in names:
         refine_shard(folder, name)
+        find_regions(
+            folder / "features" / f"{name}.zarr", folder / "pixel" / f"{name}.npz",
+            folder / "dataset.npz", folder / "maps" / f"{name}.npz",
+            min_area=SETTINGS.regions.min_area, split=SETTINGS.regions.split,
+        )  # fmt: skip
     return names
 
 

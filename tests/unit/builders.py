@@ -17,6 +17,8 @@ from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.digests import digest_file
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.regions import maps
+from lightcluster.regions.components import find_components
 
 quick = settings(max_examples=50, deadline=None)
 """Few examples, and no time limit for each: the machine may be busy."""
@@ -138,6 +140,25 @@ def write_patch_masks(
         votes=np.concatenate([vote.reshape(3, -1) for vote in votes.values()], axis=1),
         merged=np.concatenate([vote.mean(0).ravel() for vote in votes.values()]).astype(np.float16),
         score=np.concatenate([score.ravel() for score in scores.values()]).astype(np.float16),
+    )
+    return path
+
+
+def write_region_maps(
+    path: Path, masks: Mapping[str, NDArray[np.bool_]], min_area: float, dim: int = 3
+) -> Path:
+    """Write the components of masks as regions, described by nothing in particular."""
+    found = {name: find_components(mask, min_area) for name, mask in masks.items()}
+    count = sum(len(each.area) for each in found.values())
+    maps.write_region_maps(
+        path,
+        list(masks),
+        np.asarray([mask.shape for mask in masks.values()], np.int32).reshape(-1, 2),
+        [
+            (regions.box, regions.area, maps.deflate(regions, name))
+            for name, regions in found.items()
+        ],
+        np.ones((count, dim), np.float32),
     )
     return path
 

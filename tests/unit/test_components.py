@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from lightcluster.regions.components import find_regions, grow_box
+from lightcluster.regions.components import find_components, grow_box, number_regions
 
 
 def picture(*lines: str) -> NDArray[np.bool_]:
@@ -49,7 +49,7 @@ def test_regions_are_those_of_a_flood_fill(mask: NDArray[np.bool_], share: str) 
         for rank, component in enumerate(components)
         if rank == 0 or len(component) >= Fraction(share) * mask.size
     ]
-    regions = find_regions(mask, float(share))
+    regions = find_components(mask, float(share))
     assert regions.area.tolist() == [len(component) for component in kept]
     found = [
         {(int(y), int(x)) for y, x in np.argwhere(regions.label == number + 1)}
@@ -65,7 +65,7 @@ def test_regions_are_those_of_a_flood_fill(mask: NDArray[np.bool_], share: str) 
 
 
 def test_diagonal_neighbours_are_connected() -> None:
-    regions = find_regions(picture("#..", ".#.", "..#"), 0)
+    regions = find_components(picture("#..", ".#.", "..#"), 0)
     assert regions.area.tolist() == [3]
     assert regions.box.tolist() == [[0, 0, 3, 3]]
 
@@ -78,14 +78,14 @@ def test_regions_are_ordered_by_area_and_small_ones_dropped() -> None:
         "###.....##",
         "..........",
     )
-    regions = find_regions(mask, 0.04)
+    regions = find_components(mask, 0.04)
     assert regions.area.tolist() == [6, 4, 2]
     assert regions.box.tolist() == [[2, 0, 4, 3], [0, 8, 2, 10], [3, 8, 4, 10]]
     assert regions.label[2, 0] == 1
     assert regions.label[0, 9] == 2
     assert regions.label[3, 8] == 3
     assert regions.label[0, 0] == 0
-    assert find_regions(mask, 0).area.tolist() == [6, 4, 2, 1]
+    assert find_components(mask, 0).area.tolist() == [6, 4, 2, 1]
     assert (regions.label.dtype, regions.box.dtype, regions.area.dtype) == (
         np.int32,
         np.int64,
@@ -94,14 +94,14 @@ def test_regions_are_ordered_by_area_and_small_ones_dropped() -> None:
 
 
 def test_of_equal_areas_the_first_row_by_row_comes_first() -> None:
-    regions = find_regions(picture("....##", "##....", "....##"), 0)
+    regions = find_components(picture("....##", "##....", "....##"), 0)
     assert regions.box[:, 0].tolist() == [0, 1, 2]
 
 
 def test_the_largest_region_is_kept_however_small() -> None:
     mask = np.zeros((50, 50), bool)
     mask[3, 4] = mask[10, 10] = True
-    regions = find_regions(mask, 0.5)
+    regions = find_components(mask, 0.5)
     assert regions.area.tolist() == [1]
     assert regions.box.tolist() == [[3, 4, 4, 5]]
     assert regions.label.sum() == 1
@@ -112,18 +112,27 @@ def test_the_smallest_area_counts_in_exactly_though_shares_are_rounded() -> None
     mask = np.zeros((10, 10), bool)
     mask[0] = True
     mask[5, :7] = True
-    assert find_regions(mask, 0.07).area.tolist() == [10, 7]
+    assert find_components(mask, 0.07).area.tolist() == [10, 7]
+
+
+def test_any_map_of_regions_is_numbered_by_area() -> None:
+    """Values that are missing, and parts that are not connected."""
+    values = np.asarray([[7, 0, 7, 3], [2, 2, 2, 3]])
+    regions = number_regions(values)
+    assert regions.label.tolist() == [[3, 0, 3, 2], [1, 1, 1, 2]]
+    assert regions.area.tolist() == [3, 2, 2]
+    assert regions.box.tolist() == [[1, 0, 2, 3], [0, 3, 2, 4], [0, 0, 1, 3]]
 
 
 def test_an_empty_mask_has_no_region() -> None:
-    regions = find_regions(np.zeros((4, 5), bool), 0.02)
+    regions = find_components(np.zeros((4, 5), bool), 0.02)
     assert regions.box.shape == (0, 4)
     assert regions.area.shape == (0,)
     assert not regions.label.any()
 
 
 def test_a_full_mask_is_one_region() -> None:
-    regions = find_regions(np.ones((4, 5), bool), 0.02)
+    regions = find_components(np.ones((4, 5), bool), 0.02)
     assert regions.box.tolist() == [[0, 0, 4, 5]]
     assert regions.area.tolist() == [20]
 

@@ -15,6 +15,7 @@ from builders import (
     write_patch_masks,
     write_pixel_masks,
     write_png,
+    write_region_maps,
 )
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -33,7 +34,7 @@ from lightcluster.evaluation.counting import (
 )
 from lightcluster.files import decode_names, read_arrays, write_arrays
 from lightcluster.masks.upsampling import upsample
-from lightcluster.regions.components import find_regions
+from lightcluster.regions.components import find_components
 from lightcluster.regions.painting import paint_regions, save_indexed
 
 IDS = (0, 3, 7, 200)
@@ -62,7 +63,7 @@ class Shard:
             self.masks[name] = upsample(coarse, size, "nearest") > 0.5
             self.votes[name] = generator.random((3, *GRIDS[name])) < 0.4
             self.scores[name] = self.votes[name].mean(axis=0).astype(np.float16)
-            regions = find_regions(self.masks[name], MIN_AREA)
+            regions = find_components(self.masks[name], MIN_AREA)
             drawn = generator.integers(1, K + 1, len(regions.area))
             self.painted[name] = paint_regions(regions.label, drawn)
         self.names = list(SIZES) if names is None else names
@@ -77,6 +78,7 @@ class Shard:
         self.index()
         self.classes = write_classes(folder / "classes.csv", {n: f"class {n}" for n in IDS})
         self.pixels = write_pixel_masks(folder / "pixels.npz", self.of(self.masks))
+        self.maps = write_region_maps(folder / "maps.npz", self.of(self.masks), MIN_AREA)
         self.patches = write_patch_masks(
             folder / "patches.npz", self.of(self.votes), self.of(self.scores)
         )
@@ -100,14 +102,14 @@ class Shard:
         return read_arrays(output)
 
     def count_confusion(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
-        pixels = changes.pop("pixel_masks", self.pixels)
+        maps = changes.pop("region_maps", self.maps)
         settings = {
-            "classes": K, "background": 0, "ignore": IGNORE, "min_area": MIN_AREA, "seed": 0,
+            "classes": K, "background": 0, "ignore": IGNORE, "seed": 0,
             "protocols": ["maskcontrast"], "stego_squash": False, "method": "lightcluster",
         }  # fmt: skip
         output = self.folder / "class-counts.npz"
         count_confusion(
-            self.manifest, self.classes, pixels, self.folder / "segmentation", output,
+            self.manifest, self.classes, maps, self.folder / "segmentation", output,
             **settings | changes,
         )  # fmt: skip
         arrays = read_arrays(output)
@@ -121,7 +123,7 @@ def shard(tmp_path: Path) -> Shard:
 
 def test_the_shard_is_worth_counting(shard: Shard) -> None:
     all_regions, regions = (
-        sum(len(find_regions(shard.masks[name], least).area) for name in LABELLED)
+        sum(len(find_components(shard.masks[name], least).area) for name in LABELLED)
         for least in (0, MIN_AREA)
     )
     assert all_regions > regions > len(LABELLED)
@@ -314,7 +316,7 @@ def best_labels(shard: Shard, outside: int) -> dict[str, NDArray[np.int64]]:
     """The most frequent class of each region, of all its pixels with truth."""
     painted = {}
     for name in LABELLED:
-        label = find_regions(shard.masks[name], MIN_AREA).label
+        label = find_components(shard.masks[name], MIN_AREA).label
         painted[name] = np.full(label.shape, outside)
         for region in range(1, label.max() + 1):
             true = [IDS.index(t) for t in shard.truth[name][label == region] if t != IGNORE]
@@ -369,9 +371,9 @@ def test_images_of_the_same_regions_draw_differently(tmp_path: Path) -> None:
     save_indexed(np.ones((2, 2), np.uint16), tmp_path / "segmentation" / "same.png")
     count_confusion(
         manifest, write_classes(tmp_path / "classes.csv", {0: "ground", 3: "thing"}),
-        write_pixel_masks(tmp_path / "pixels.npz", masks), tmp_path / "segmentation",
-        tmp_path / "counts.npz", classes=4, background=0, ignore=255, min_area=0, seed=0,
-            method="lightcluster",
+        write_region_maps(tmp_path / "maps.npz", masks, 0), tmp_path / "segmentation",
+        tmp_path / "counts.npz", classes=4, background=0, ignore=255, seed=0,
+        method="lightcluster",
         protocols=["maskcontrast"], stego_squash=False,
     )  # fmt: skip
     random = read_arrays(tmp_path / "counts.npz")["original.random"]
@@ -439,7 +441,7 @@ def test_counts_of_masks_are_those_of_all_images(tmp_path: Path) -> None:
 
 
 def test_without_masks_floor_and_ceiling_are_of_the_segments(shard: Shard) -> None:
-    arrays = shard.count_confusion(method="kmeans", pixel_masks=None)
+    arrays = shard.count_confusion(method="kmeans", region_maps=None)
     random, oracle = np.zeros((K + 1, len(IDS)), int), np.zeros((len(IDS) + 1, len(IDS)), int)
     drawn: set[int] = set()
     for name in IN_MANIFEST:

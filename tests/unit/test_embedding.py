@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import write_manifest, write_pixel_masks, write_png
+from builders import write_manifest, write_png, write_region_maps
 from numpy.typing import NDArray
 
 from lightcluster.features.backbone import Backbone
@@ -16,17 +16,13 @@ from lightcluster.features.images import prepare_image
 from lightcluster.features.step import open_backbone
 from lightcluster.features.weights import fetch_weights
 from lightcluster.files import read_arrays
-from lightcluster.regions.components import find_regions, grow_box
-from lightcluster.regions.embedding import (
-    GREY,
-    crop_regions,
-    embed_regions,
-    shares_of_patches,
-)
+from lightcluster.regions.components import find_components, grow_box
+from lightcluster.regions.embedding import GREY, crop_regions, embed_regions
+from lightcluster.regions.splitting import shares_of_patches
 
 MARGIN, MIN_AREA, SIDE = 0.2, 0.02, 48
 SETTINGS: dict[str, Any] = {
-    "mean": None, "std": None, "min_area": MIN_AREA, "margin": MARGIN, "crop_size": SIDE,
+    "mean": None, "std": None, "margin": MARGIN, "crop_size": SIDE,
     "masked": False, "precision": "float32", "max_pixels": 10**6, "device": "cpu",
     "batch_size": 3, "threads": 2,
 }  # fmt: skip
@@ -64,8 +60,8 @@ def embed(folder: Path, weights: Path, **changes: Any) -> dict[str, NDArray[Any]
     manifest = write_manifest(
         folder / "manifest.csv", {name: mask.shape for name, mask in masks.items()}, images=paths
     )
-    pixel_masks = write_pixel_masks(folder / "masks.npz", masks)
-    embed_regions(manifest, pixel_masks, weights, folder / "regions.npz", **SETTINGS | changes)
+    maps = write_region_maps(folder / "maps.npz", masks, MIN_AREA)
+    embed_regions(manifest, maps, weights, folder / "regions.npz", **SETTINGS | changes)
     return read_arrays(folder / "regions.npz")
 
 
@@ -77,7 +73,7 @@ def test_regions_have_the_class_token_and_the_mean_key_of_their_crop(
     assert found["image"].tolist() == [0, 0, 2]
     number = 0
     for name, mask in blobs().items():
-        regions = find_regions(mask, MIN_AREA)
+        regions = find_components(mask, MIN_AREA)
         for region, box in enumerate(regions.box, start=1):
             top, left, bottom, right = grow_box(box, MARGIN, mask.shape)
             inside = regions.label[top:bottom, left:right] == region
@@ -88,7 +84,7 @@ def test_regions_have_the_class_token_and_the_mean_key_of_their_crop(
             features = backbone.forward(torch.from_numpy(image[None]))
             key = features.facets["key"][0].numpy().astype(np.float64)
             key /= np.linalg.norm(key, axis=1, keepdims=True)
-            share = shares_of_patches(inside, SIDE // backbone.patch_size)
+            share = shares_of_patches(inside, (SIDE // backbone.patch_size,) * 2)
             expected = (share[:, None] * key).sum(axis=0) / share.sum()
             np.testing.assert_allclose(found["key"][number], expected, atol=1e-5)
             np.testing.assert_allclose(found["cls"][number], features.cls[0], atol=1e-5)
@@ -102,26 +98,26 @@ def test_patches_count_by_the_share_of_them_that_is_inside() -> None:
     inside = np.zeros((8, 12), bool)
     inside[:4, :3] = True
     inside[6:, 9:] = True
-    assert shares_of_patches(inside, 2).tolist() == [0.5, 0, 0, 0.25]
+    assert shares_of_patches(inside, (2, 2)).tolist() == [0.5, 0, 0, 0.25]
     speck = np.zeros((1000, 900), bool)
     speck[3, 5] = True
-    assert shares_of_patches(speck, 3).sum() > 0
+    assert shares_of_patches(speck, (3, 3)).sum() > 0
 
 
 def test_a_crop_is_the_grown_box_and_grey_around_the_region_if_asked() -> None:
-    image, mask = pictures()["two"], blobs()["two"]
+    image, regions = pictures()["two"], find_components(blobs()["two"], MIN_AREA)
     plain, painted = (
-        list(crop_regions(image, mask, min_area=MIN_AREA, margin=MARGIN, masked=masked))
+        list(crop_regions(image, regions.label, regions.box, margin=MARGIN, masked=masked))
         for masked in (False, True)
     )
     assert [crop.image.shape[:2] for crop in plain] == [
         (4 + 20 + 4, 10 + 60 + 12),
         (4 + 18 + 2, 3 + 14 + 3),
     ]
+    assert [crop.inside.sum() for crop in plain] == regions.area.tolist()
     for before, after in zip(plain, painted, strict=True):
         np.testing.assert_array_equal(after.image[after.inside], before.image[before.inside])
         assert (after.image[~after.inside] == GREY).all()
-        assert after.inside.sum() == after.area
 
 
 @pytest.mark.parametrize("crop_size", [16, 55, 57])
@@ -145,8 +141,8 @@ def test_batches_and_threads_change_rounding_at_most(tmp_path: Path, weights: Pa
 def test_a_shard_without_regions_is_empty(tmp_path: Path, weights: Path) -> None:
     path = write_png(tmp_path / "none.png", pictures()["none"])
     manifest = write_manifest(tmp_path / "m.csv", {"none": (40, 40)}, images={"none": path})
-    masks = write_pixel_masks(tmp_path / "masks.npz", {"none": blobs()["none"]})
-    embed_regions(manifest, masks, weights, tmp_path / "out.npz", **SETTINGS)
+    maps = write_region_maps(tmp_path / "maps.npz", {"none": blobs()["none"]}, MIN_AREA)
+    embed_regions(manifest, maps, weights, tmp_path / "out.npz", **SETTINGS)
     found = read_arrays(tmp_path / "out.npz")
     dim = open_backbone(weights, "cpu", None, None).dim
     assert found["cls"].shape == found["key"].shape == (0, dim)

@@ -37,13 +37,13 @@ DIM = 64
 """Of the backbone of `CONFIG`."""
 
 SHAPES = {
-    "dataset": {"centroids": (2, DIM)},
+    "dataset": {"centroids": (2, DIM), "distance": (1,)},
     "superclasses": {"centroids": (3, DIM)},
     "category": {"centroids": (3, 2, DIM)},
     "foreground": {"dataset": (2,), "category": (3, 2)},
     "trees": {"centroids": (4, 128, DIM), "share": (3, 4, 128), "threshold": (3, 4)},
 }
-TYPES = {"foreground": np.bool_, "share": np.float64, "threshold": np.float64}
+TYPES = {"foreground": np.bool_} | dict.fromkeys(("share", "threshold", "distance"), np.float64)
 
 
 def array(shape: tuple[int, ...], kind: type = np.float32, seed: int = 0) -> np.ndarray:
@@ -53,9 +53,9 @@ def array(shape: tuple[int, ...], kind: type = np.float32, seed: int = 0) -> np.
 def labelling(seed: int) -> dict[str, np.ndarray]:
     """The arrays of four classes."""
     return {
-        "features": encode_names(["cls", "key"]),
-        "centers": array((2, DIM), seed=seed),
-        "components": array((2 * DIM, 32), seed=seed),
+        "features": encode_names(["cls", "key", "patch"]),
+        "centers": array((3, DIM), seed=seed),
+        "components": array((3 * DIM, 32), seed=seed),
         "centroids": array((4, 32), seed=seed),
     }
 
@@ -71,8 +71,8 @@ def export(place: Path, config: Config, split: str | None = None) -> Path:
             key: array(SHAPES[name][key], TYPES.get(name, TYPES.get(key, np.float32)))
             for key in kept
         }
-        if name == "trees":
-            written |= {key: expit(written[key]) for key in ("share", "threshold")}
+        shares = written.keys() & {"share", "threshold", "distance"}  # from 0 to 1
+        written |= {key: expit(written[key]) for key in shares}
         write_arrays(arrays[name], **written, of_the_fit=np.zeros(2))
     for seed in config.labelling.seeds:
         write_arrays(place / "classes" / f"seed-{seed}.npz", **labelling(seed))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import write_manifest, write_pixel_masks
+from builders import write_manifest, write_pixel_masks, write_region_maps
 from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.files import encode_names, write_arrays
-from lightcluster.regions.components import find_regions
+from lightcluster.regions.components import find_components
 from lightcluster.regions.painting import (
     paint_masks,
     paint_regions,
@@ -94,7 +94,7 @@ def read_png(path: Path) -> tuple[str, NDArray[np.uint8]]:
 
 def paint_classes(folder: Path, classes: list[int]) -> None:
     """Paint the segmentation of `MASKS`, whose regions have these classes in their order."""
-    regions = {name: find_regions(mask, 0.05) for name, mask in MASKS.items()}
+    regions = {name: find_components(mask, 0.05) for name, mask in MASKS.items()}
     image = np.repeat(np.arange(3), [len(found.area) for found in regions.values()])
     assert len(image) == len(classes)
     write_arrays(
@@ -108,11 +108,10 @@ def paint_classes(folder: Path, classes: list[int]) -> None:
     manifest = write_manifest(
         folder / "manifest.csv", dict(reversed(SIZES.items())), outputs=OUTPUTS
     )
-    masks = write_pixel_masks(folder / "masks.npz", MASKS)
+    maps = write_region_maps(folder / "maps.npz", MASKS, 0.05)
     paint_segmentation(
-        manifest, masks, folder / "regions.npz", folder / "labelling.npz", folder / "out",
-        min_area=0.05,
-    )  # fmt: skip
+        manifest, maps, folder / "regions.npz", folder / "labelling.npz", folder / "out"
+    )
 
 
 def test_each_image_is_segmented_by_the_classes_of_its_own_regions(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import write_manifest, write_patch_masks, write_pixel_masks, write_png
+from builders import write_manifest, write_patch_masks, write_png, write_region_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -189,7 +189,7 @@ def test_a_pass_is_that_of_a_model_trained_at_the_size(positions: Positions) -> 
 
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
-    """A manifest of two images, masks of patches and of pixels, and random weights."""
+    """A manifest of two images, masks of patches, regions and random weights."""
     folder, random = tmp_path_factory.mktemp("shard"), np.random.default_rng(0)
     sizes = {"a.png": (64, 96), "b.png": (80, 64)}
     images = {
@@ -203,12 +203,12 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, P
         {name: np.ones((3, *grid), bool) for name, grid in grids.items()},
         {name: np.ones(grid) for name, grid in grids.items()},
     )
-    pixels = write_pixel_masks(
-        folder / "pixels.npz", {name: np.ones(size, bool) for name, size in sizes.items()}
+    maps = write_region_maps(
+        folder / "maps.npz", {name: np.ones(size, bool) for name, size in sizes.items()}, 0.1
     )
     weights = folder / "weights.safetensors"
     fetch_weights("test_vit", "random", None, 0, weights)
-    return manifest, patches, pixels, weights
+    return manifest, patches, maps, weights
 
 
 ON: dict[str, Any] = {
@@ -236,7 +236,7 @@ def run_choice(shard: tuple[Path, ...], output: Path, positions: Positions) -> A
 
 def run_regions(shard: tuple[Path, ...], output: Path, positions: Positions) -> Any:
     embed_regions(
-        shard[0], shard[2], shard[3], output, **ON, positions=positions, min_area=0.1, margin=0.1,
+        shard[0], shard[2], shard[3], output, **ON, positions=positions, margin=0.1,
         crop_size=64, masked=False, batch_size=2,
     )  # fmt: skip
     return read_arrays(output, "cls")["cls"].tolist()

@@ -147,11 +147,11 @@ def test_regions_are_described_by_what_the_description_says(folder: Path) -> Non
     path = folder / "labelling" / "seed-7.npz"
     with np.load(path) as file:
         arrays = dict(file)
-    for names in (["key", "cls"], ["cls", "cls"], ["cls", "kex"]):
+    for names in (["key", "cls", "patch"], ["cls", "cls", "patch"], ["cls", "kex", "patch"]):
         write_arrays(path, **{**arrays, "features": encode_names(names)})
         describe_anew(folder)
-        assert f"describes regions by {', '.join(names)}, not by cls, key" in refusal(folder)
-    write_arrays(path, **{**arrays, "features": np.full(14, 255, np.uint8)})
+        assert f"describes regions by {', '.join(names)}, not by cls, key, patch" in refusal(folder)
+    write_arrays(path, **{**arrays, "features": np.full(len(arrays["features"]), 255, np.uint8)})
     describe_anew(folder)
     assert refusal(folder).startswith("labelling/seed-7.npz")
 
@@ -184,6 +184,7 @@ def test_headers_that_lie_are_seen_before_a_number_is_read(
 ) -> None:
     with zipfile.ZipFile(folder / "dataset.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("centroids.npy", content)
+        archive.writestr("distance.npy", header("(1,)", "<f8") + bytes(8))
     describe_anew(folder)
     assert message in refusal(folder)
 
@@ -329,7 +330,7 @@ def test_what_is_left_out_of_a_description_is_missed_and_no_default_takes_its_pl
         ({"files": {"../../etc/passwd": "0" * 64}}, "files: '../../etc/passwd'"),
         ({"config": {"method": "kmeans"}}, "config.method = 'kmeans': such runs have no model"),
         ({"config": {"clustering": {"k_dataset": 3}}}, "`centroids` is float32 [2, 64]"),
-        ({"config": {"labelling": {"pca": 16}}}, "`components` is float32 [128, 32]"),
+        ({"config": {"labelling": {"pca": 16}}}, "`components` is float32 [192, 32]"),
         ({"config": {"labelling": {"classes": 9}}}, "config.labelling.classes = 9: contradicts 4"),
         ({"config": {"backbone": {"model": "vit_tiny_patch16_224"}}}, "weights.json: model = "),
     ],
@@ -415,7 +416,10 @@ def test_weights_of_another_size_than_the_arrays_are_refused(folder: Path) -> No
 
 
 def test_nothing_is_adopted_from_an_unsound_model(folder: Path, tmp_path: Path) -> None:
-    write_arrays(folder / "dataset.npz", centroids=np.full((2, 64), np.nan, np.float32))
+    write_arrays(
+        folder / "dataset.npz",
+        centroids=np.full((2, 64), np.nan, np.float32), distance=np.full(1, 0.5),
+    )  # fmt: skip
     describe_anew(folder)
     with pytest.raises(ModelError, match="not finite"):
         adopt_fit(folder, folder / "weights.safetensors", [tmp_path / "dataset.npz"])

@@ -786,10 +786,28 @@ def paint_masks(
 
 
 @app.command(rich_help_panel=STEP_PANEL)
+def find_regions(
+    settings: Settings,
+    store: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    dataset_level: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Find the regions of a shard."""
+    _use_threads(1)
+    from lightcluster.regions.maps import find_regions as step
+
+    step(
+        store, pixel_masks, dataset_level, output,
+        min_area=settings["regions.min_area"], split=settings["regions.split"],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=STEP_PANEL)
 def embed_regions(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
-    pixel_masks: Annotated[Path, typer.Option()],
+    region_maps: Annotated[Path, typer.Option()],
     weights: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
     device: Device = "auto",
@@ -801,8 +819,8 @@ def embed_regions(
     from lightcluster.regions.embedding import embed_regions as step
 
     step(
-        manifest, pixel_masks, weights, output,
-        **_backbone(settings), **settings["regions"],
+        manifest, region_maps, weights, output,
+        **_backbone(settings), **_section(settings, "regions"),
         precision=settings["features.precision"], max_pixels=settings["dataset.max_pixels"],
         device=_device(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
@@ -831,9 +849,8 @@ def label_regions(
 
 @app.command(rich_help_panel=STEP_PANEL)
 def paint_segmentation(
-    settings: Settings,
     manifest: Annotated[Path, typer.Option()],
-    pixel_masks: Annotated[Path, typer.Option()],
+    region_maps: Annotated[Path, typer.Option()],
     regions: Annotated[Path, typer.Option()],
     labelling: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
@@ -842,7 +859,7 @@ def paint_segmentation(
     _use_threads(1)
     from lightcluster.regions.painting import paint_segmentation as step
 
-    step(manifest, pixel_masks, regions, labelling, output, min_area=settings["regions.min_area"])
+    step(manifest, region_maps, regions, labelling, output)
 
 
 @app.command(rich_help_panel=STEP_PANEL)
@@ -897,17 +914,17 @@ def count_confusion(
     classes: Annotated[Path, typer.Option()],
     segmentation: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
-    pixel_masks: OptionalPath = None,
+    region_maps: OptionalPath = None,
 ) -> None:
     """Count predicted clusters against true classes."""
     _use_threads(1)
     from lightcluster.evaluation.counting import count_confusion as step
 
     step(
-        manifest, classes, pixel_masks, segmentation, output,
+        manifest, classes, region_maps, segmentation, output,
         method=settings["method"], classes=settings["labelling.classes"],
         background=settings["dataset.background"],
-        ignore=settings["dataset.ignore"], min_area=settings["regions.min_area"],
+        ignore=settings["dataset.ignore"],
         protocols=settings["evaluation"]["protocols"],
         stego_squash=settings["evaluation"]["stego_squash"], seed=seed,
     )  # fmt: skip

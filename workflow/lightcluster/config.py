@@ -425,14 +425,22 @@ class RefinementSettings(Section):
 
 
 class RegionSettings(Section):
-    """Objects: connected components of the refined mask, cropped and embedded."""
+    """Objects: parts of the refined mask, cropped and embedded."""
 
     min_area: float = Field(
         0.02,
         ge=0,
         lt=1,
         description="Share of the image below which a component is dropped; "
-        "the largest one is always kept.",
+        "the largest one is always kept. Parts that a component is cut into are as large, too.",
+    )
+    split: float = Field(
+        1.0,
+        ge=0,
+        le=4,
+        description="A component is cut into parts whose patches lie further apart than this "
+        "multiple of the mean distance of two patches of the dataset (average linkage); 0: a "
+        "component is one region (the paper).",
     )
     margin: float = Field(
         0.15, ge=0, le=2, description="Growth of the box at each side, as a share of its side."
@@ -448,7 +456,7 @@ class RegionSettings(Section):
 
 
 class LabellingSettings(Section):
-    """Classes: k-means on the CLS tokens and the mean keys of all regions.
+    """Classes: k-means on what describes all regions.
 
     The other methods have no regions and read `classes` and `seeds` alone.
     """
@@ -458,11 +466,12 @@ class LabellingSettings(Section):
         description="Number of object classes K; `auto`: the foreground classes of `classes.csv`, "
         "or 10 without one. Scores of different K cannot be compared.",
     )
-    features: tuple[Literal["cls", "key"], ...] = Field(
-        ("cls", "key"),
+    features: tuple[Literal["cls", "key", "patch"], ...] = Field(
+        ("cls", "key", "patch"),
         min_length=1,
         description="What describes a region: `cls`, the CLS token of its crop (the paper); `key`, "
-        "the mean key of the crop's patches that it covers. Each is centred and of unit length.",
+        "the mean key of the crop's patches that it covers; `patch`, the mean feature of the "
+        "image's patches that it covers. Each is centred and of unit length.",
     )
     method: Literal["consensus", "kmeans"] = Field(
         "consensus",

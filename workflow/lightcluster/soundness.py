@@ -141,7 +141,10 @@ def check_fit(
         If a file is damaged, or contradicts the description or another file.
     """
     k, of_group = levels
-    check_arrays(folder / "dataset.npz", {"centroids": ("float32", (k, dim))})
+    path = folder / "dataset.npz"
+    wanted = {"centroids": ("float32", (k, dim)), "distance": ("float64", (1,))}
+    if not 0 <= check_arrays(path, wanted)["distance"][0] <= 2:
+        raise ModelError(f"{path}: `distance` must lie between 0 and 2")
     path = folder / "superclasses.npz"
     _, shape = declared_arrays(path).get("centroids", ("", ()))
     count = shape[0] if len(shape) == 2 and 1 <= shape[0] <= groups else 1

@@ -335,6 +335,7 @@ STEPS: dict[str, Step] = {
             "clustering.seed",
         ),
         after=("gather_manifest", "sample_features"),
+        version=2,
     ),
     "group_images": Step(
         kinds=FITTED,
@@ -420,20 +421,28 @@ STEPS: dict[str, Step] = {
         version=2,
     ),
     "paint_masks": Step(kinds=OURS, unit="shard", reads=(), after=("refine_masks",)),
+    "find_regions": Step(
+        kinds=OURS,
+        unit="shard",
+        reads=("regions.min_area", "regions.split"),
+        after=("extract_features", "refine_masks", "cluster_dataset", "adopt_fit"),
+    ),
     "embed_regions": Step(
         torch=True,
         kinds=OURS,
         unit="shard",
         reads=(
-            "regions",
+            "regions.margin",
+            "regions.crop_size",
+            "regions.masked",
             "backbone.mean",
             "backbone.std",
             "backbone.positions",
             "features.precision",
             "dataset.max_pixels",
         ),
-        after=("refine_masks", "fetch_weights"),
-        version=2,
+        after=("index_dataset", "find_regions", "fetch_weights"),
+        version=3,
     ),
     "label_regions": Step(
         kinds=FITTED,
@@ -455,8 +464,9 @@ STEPS: dict[str, Step] = {
     "paint_segmentation": Step(
         kinds=OURS,
         unit="shard and seed",
-        reads=("regions.min_area",),
-        after=("refine_masks", "embed_regions", "label_regions", "adopt_labelling"),
+        reads=(),
+        after=("find_regions", "embed_regions", "label_regions", "adopt_labelling"),
+        version=2,
     ),
     "export_model": Step(
         kinds=FITTED,
@@ -485,19 +495,18 @@ STEPS: dict[str, Step] = {
             "dataset.background",
             "dataset.ignore",
             "labelling.classes",
-            "regions.min_area",
             "evaluation",
             "method",
         ),
         after=(
             "index_dataset",
             "read_classes",
-            "refine_masks",
+            "find_regions",
             "paint_segmentation",
             "paint_clusters",
             "paint_probe",
         ),
-        version=2,
+        version=3,
     ),
     "evaluate": Step(
         reads=(

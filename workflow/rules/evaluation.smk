@@ -38,8 +38,8 @@ if LABELLED:
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
             labels=LAYOUT.labels_input,
             classes=CLASSES,
-            pixel=lambda wildcards: expand(
-                [f"{MASKS}/pixel/{{shard}}.npz"] * has_masks(wildcards.run),
+            maps=lambda wildcards: expand(
+                [f"{RUN}/regions/maps/{{shard}}.npz"] * has_masks(wildcards.run),
                 **wildcards,
             ),
             segmentation=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
@@ -57,10 +57,10 @@ if LABELLED:
             runtime=30,
         params:
             settings=settings("count_confusion"),
-            pixel=option("pixel-masks", of="pixel"),
+            maps=option("region-maps", of="maps"),
         shell:
             "python -m lightcluster count-confusion {params.settings:q} --seed {wildcards.seed} "
-            "--manifest {input.manifest} --classes {input.classes} {params.pixel} "
+            "--manifest {input.manifest} --classes {input.classes} {params.maps} "
             "--segmentation {input.segmentation} --output {output} > {log} 2>&1"
 
     rule evaluate:

@@ -1,7 +1,32 @@
+rule find_regions:
+    input:
+        store=store_of,
+        pixel=f"{MASKS}/pixel/{{shard}}.npz",
+        dataset=f"{RUN}/clusters/dataset.npz",
+    output:
+        f"{RUN}/regions/maps/{{shard}}.npz",
+    log:
+        f"{RUN}/logs/find_regions/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/find_regions/{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=settings("find_regions"),
+    shell:
+        "python -m lightcluster find-regions {params.settings:q} --store {input.store} "
+        "--pixel-masks {input.pixel} --dataset-level {input.dataset} --output {output} "
+        "> {log} 2>&1"
+
+
 rule embed_regions:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
-        pixel=f"{MASKS}/pixel/{{shard}}.npz",
+        maps=f"{RUN}/regions/maps/{{shard}}.npz",
         weights=weights_of,
         record=weights_record_of,
         images=LAYOUT.demo_input,
@@ -24,7 +49,7 @@ rule embed_regions:
         settings=settings("embed_regions"),
     shell:
         "python -m lightcluster embed-regions {params.settings:q} --manifest {input.manifest} "
-        "--pixel-masks {input.pixel} --weights {input.weights} --output {output} "
+        "--region-maps {input.maps} --weights {input.weights} --output {output} "
         "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
         "> {log} 2>&1"
 
@@ -62,7 +87,7 @@ rule label_regions:
 rule paint_segmentation:
     input:
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
-        pixel=f"{MASKS}/pixel/{{shard}}.npz",
+        maps=f"{RUN}/regions/maps/{{shard}}.npz",
         regions=f"{RUN}/regions/{{shard}}.npz",
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
     output:
@@ -82,6 +107,6 @@ rule paint_segmentation:
     params:
         settings=settings("paint_segmentation"),
     shell:
-        "python -m lightcluster paint-segmentation {params.settings:q} "
-        "--manifest {input.manifest} --pixel-masks {input.pixel} --regions {input.regions} "
+        "python -m lightcluster paint-segmentation "
+        "--manifest {input.manifest} --region-maps {input.maps} --regions {input.regions} "
         "--labelling {input.labelling} --output {output} > {log} 2>&1"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from lightcluster.clustering.kmeans import Metric, fit_kmeans
 from lightcluster.clustering.sample import read_sample
 from lightcluster.files import write_arrays
+from lightcluster.regions.splitting import mean_distance
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +28,8 @@ def cluster_dataset(
 ) -> None:
     """Fit the centroids of the dataset level on the sampled patches.
 
-    Writes ``centroids`` float32 [k, dim] and ``sizes`` int64 [k].
+    Writes ``centroids`` float32 [k, dim], ``sizes`` int64 [k] and ``distance`` float64 [1], the
+    mean cosine distance of two patches (`regions.splitting.mean_distance`).
     """
     sample = read_sample(sample_folder, shards)
     log.info(
@@ -38,4 +42,9 @@ def cluster_dataset(
         sample.features, k, metric=metric, restarts=restarts, iterations=iterations, seed=seed
     )
     log.info("patches in each cluster: %s", fitted.sizes.tolist())
-    write_arrays(output, centroids=fitted.centroids, sizes=fitted.sizes)
+    write_arrays(
+        output,
+        centroids=fitted.centroids,
+        sizes=fitted.sizes,
+        distance=np.array([mean_distance(sample.features)]),
+    )

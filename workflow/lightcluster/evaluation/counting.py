@@ -30,8 +30,9 @@ from lightcluster.masks.consistency import LEVELS, read_patch_masks
 from lightcluster.masks.refinement import read_pixel_masks
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
-from lightcluster.regions.components import find_regions, find_segments
+from lightcluster.regions.components import find_segments
 from lightcluster.regions.labelling import number_of_clusters
+from lightcluster.regions.maps import read_region_maps
 from lightcluster.regions.painting import paint_regions
 
 STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")
@@ -196,7 +197,7 @@ def count_image(
 def count_confusion(
     manifest: Path,
     classes_file: Path,
-    pixel_masks: Path | None,
+    region_maps: Path | None,
     segmentation: Path,
     output: Path,
     *,
@@ -204,14 +205,13 @@ def count_confusion(
     classes: int | Literal["auto"],
     background: int | None,
     ignore: int,
-    min_area: float,
     protocols: list[str],
     stego_squash: bool,
     seed: int,
 ) -> None:
     """Count predicted clusters against true classes, in the frame of each protocol.
 
-    Random and best possible labels are those of the regions of `pixel_masks`; of a method without
+    Random and best possible labels are those of the regions of `region_maps`; of a method without
     masks, those of the connected segments of its own segmentation.
 
     Writes ``image_id``, the images with a label, and for each frame of the protocols (a prefix, as
@@ -225,9 +225,9 @@ def count_confusion(
     n_clusters = number_of_clusters(method, classes, names, background)
     frames = frames_of(protocols, stego_squash)
     rows = read_manifest(manifest)
-    masks = None if pixel_masks is None else read_pixel_masks(pixel_masks)
-    image_order = [row.image_id for row in rows] if masks is None else masks.image_id
-    first_drawn = int(masks is not None)  # 0 is the background of masks, and no region's
+    maps = None if region_maps is None else read_region_maps(region_maps)
+    image_order = [row.image_id for row in rows] if maps is None else maps.image_id
+    first_drawn = int(maps is not None)  # 0 is the background of masks, and no region's
     shapes = {"segmentation": n_clusters, "random": n_clusters, "oracle": n_classes + 1}
     totals = {
         f"{frame}.{name}": np.zeros((height, n_classes), np.int64)
@@ -240,10 +240,7 @@ def count_confusion(
     for number, row, truth in _labelled(image_order, rows, names, ignore):
         with open_plain(segmentation / row.output) as image:
             predicted = np.asarray(image)
-        if masks is None:
-            label = find_segments(predicted)
-        else:
-            label = find_regions(masks.mask_of(number), min_area).label
+        label = find_segments(predicted) if maps is None else maps.label_of(number)
         generator = np.random.default_rng([seed, zlib.crc32(row.image_id.encode())])
         drawn = generator.integers(first_drawn, n_clusters, int(label.max()))
         for frame in frames:

@@ -58,12 +58,12 @@ DESCRIPTION = "model.json"
 
 APPLIED_STEPS = (
     "extract_features", "cluster_image", "merge_levels", "score_patches", "refine_masks",
-    "embed_regions", "paint_segmentation", "paint_masks",
+    "find_regions", "embed_regions", "paint_segmentation", "paint_masks",
 )  # fmt: skip
 """Steps that are done with new images."""
 
 ARRAYS = {
-    "dataset": ("centroids",),
+    "dataset": ("centroids", "distance"),
     "superclasses": ("centroids",),
     "category": ("centroids",),
     "foreground": ("dataset", "category"),
@@ -115,7 +115,7 @@ class Model(Section):
     """
 
     format: Literal["lightcluster-model"] = "lightcluster-model"
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     made_by: str = Field(__version__, max_length=80)
     dataset: Name
     run: Name

@@ -153,10 +153,10 @@ def _segment_shard(
 ) -> None:  # fmt: skip
     """Do the steps of one shard of images, as the workflow's jobs do them."""
     manifest, store = work / "manifest" / f"{shard}.csv", work / f"{shard}.zarr"
-    places = ("superclasses", "image", "merged", "patch", "pixel", "regions")
+    places = ("superclasses", "image", "merged", "patch", "pixel", "maps", "regions")
     for place in places:
         (work / place).mkdir(exist_ok=True)
-    superclasses, image_level, merged, patch, pixel, regions = (
+    superclasses, image_level, merged, patch, pixel, maps, regions = (
         work / place / f"{shard}.npz" for place in places
     )
     weights, settings = folder / WEIGHTS, model.settings
@@ -171,15 +171,16 @@ def _segment_shard(
         folder / "category.npz", folder / "foreground.npz", merged,
     )  # fmt: skip
     cli.score_patches(settings("score_patches"), store, merged, folder / "trees.npz", patch)
-    shutil.rmtree(store)
     cli.refine_masks(settings("refine_masks"), manifest, patch, pixel)
+    cli.find_regions(settings("find_regions"), store, pixel, folder / "dataset.npz", maps)
+    shutil.rmtree(store)
     cli.embed_regions(
-        settings("embed_regions"), manifest, pixel, weights, regions,
+        settings("embed_regions"), manifest, maps, weights, regions,
         device=device, batch_size=batch_size, threads=threads,
     )  # fmt: skip
     cli.paint_segmentation(
-        settings("paint_segmentation"), manifest, pixel, regions,
-        folder / labelling_of(model.seeds[0]), work / "segmentation" / shard,
+        manifest, maps, regions, folder / labelling_of(model.seeds[0]),
+        work / "segmentation" / shard,
     )  # fmt: skip
     cli.paint_masks(manifest, pixel, work / "masks" / shard)
 

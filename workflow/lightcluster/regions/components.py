@@ -1,4 +1,4 @@
-"""Objects as connected components of a mask."""
+"""Regions of an image: the connected components of a mask, and how regions are numbered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Regions:
     area: NDArray[np.int64]
 
 
-def find_regions(mask: NDArray[np.bool_], min_area: float) -> Regions:
+def find_components(mask: NDArray[np.bool_], min_area: float) -> Regions:
     """Find the connected components (8 neighbours) of a mask that are large enough.
 
     Parameters
@@ -45,12 +45,32 @@ def find_regions(mask: NDArray[np.bool_], min_area: float) -> Regions:
         None if the mask is empty.
     """
     components = measure.label(mask, connectivity=2)  # type: ignore[no-untyped-call]
-    area = np.bincount(components.ravel())[1:]
+    return number_regions(components, min_area)
+
+
+def number_regions(values: NDArray[np.integer], min_area: float = 0.0) -> Regions:
+    """Number the regions of a map by their areas, the largest first.
+
+    Parameters
+    ----------
+    values : int array, shape (height, width)
+        One value from 1 on for each region; 0 outside of all. Of regions of equal area the one of
+        the smaller value comes first.
+    min_area : float
+        As for `find_components`.
+
+    Returns
+    -------
+    Regions
+        None if all values are 0.
+    """
+    area = np.bincount(values.ravel())[1:]
     order = np.argsort(-area, kind="stable")
-    order = order[(area[order] / mask.size >= min_area) | (np.arange(len(order)) == 0)]
+    large = (area[order] / values.size >= min_area) | (np.arange(len(order)) == 0)
+    order = order[large & (area[order] > 0)]
     number = np.zeros(len(area) + 1, np.int32)
     number[order + 1] = np.arange(1, len(order) + 1)
-    label = number[components]
+    label = number[values]
     box = [
         (rows.start, columns.start, rows.stop, columns.stop)
         for rows, columns in ndimage.find_objects(label)

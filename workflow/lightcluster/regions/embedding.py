@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
-from PIL import Image
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.config import Positions
@@ -22,9 +21,10 @@ from lightcluster.features.images import open_row, prepare_image
 from lightcluster.features.passes import compute_features, images_in_pass
 from lightcluster.features.step import open_backbone
 from lightcluster.files import encode_names, write_arrays
-from lightcluster.masks.refinement import read_pixel_masks
 from lightcluster.progress import progress
-from lightcluster.regions.components import find_regions, grow_box
+from lightcluster.regions.components import grow_box
+from lightcluster.regions.maps import read_region_maps
+from lightcluster.regions.splitting import shares_of_patches
 
 GREY = 124
 """Value of the pixels around a masked object: the mean of ImageNet, nearly the same in R, G, B."""
@@ -36,27 +36,21 @@ class Crop:
 
     Attributes
     ----------
-    box : int64 array, shape (4,)
-        Top, left, bottom, right of the region itself.
-    area : int
-        Its pixels.
     image : uint8 array, shape (height, width, 3)
-        The box, grown by the margin.
+        Its box, grown by the margin.
     inside : bool array, shape (height, width)
         Which of those pixels belong to the region.
     """
 
-    box: NDArray[np.int64]
-    area: int
     image: NDArray[np.uint8]
     inside: NDArray[np.bool_]
 
 
 def crop_regions(
     image: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
+    label: NDArray[np.int32],
+    boxes: NDArray[np.int64],
     *,
-    min_area: float,
     margin: float,
     masked: bool,
 ) -> Iterator[Crop]:
@@ -65,39 +59,21 @@ def crop_regions(
     Parameters
     ----------
     image : uint8 array, shape (height, width, 3)
-    mask : bool array, shape (height, width)
-    min_area, margin : float
-        See `components.find_regions` and `components.grow_box`.
+    label : int32 array, shape (height, width)
+        Region of each pixel, from 1.
+    boxes : int64 array, shape (regions, 4)
+    margin : float
+        See `components.grow_box`.
     masked : bool
         Paint the pixels outside of the region grey.
     """
-    regions = find_regions(mask, min_area)
-    for number, (box, area) in enumerate(zip(regions.box, regions.area, strict=True), start=1):
-        top, left, bottom, right = grow_box(box, margin, mask.shape)
-        inside = regions.label[top:bottom, left:right] == number
+    for number, box in enumerate(boxes, start=1):
+        top, left, bottom, right = grow_box(box, margin, label.shape)
+        inside = label[top:bottom, left:right] == number
         crop = image[top:bottom, left:right]
         if masked:
             crop = np.where(inside[..., None], crop, np.uint8(GREY))
-        yield Crop(box, int(area), crop, inside)
-
-
-def shares_of_patches(inside: NDArray[np.bool_], grid: int) -> NDArray[np.float32]:
-    """Return the share of each patch of a square crop that a region covers.
-
-    Parameters
-    ----------
-    inside : bool array, shape (height, width)
-        At least one is True.
-    grid : int
-        Patches along each side, once the crop is resized to a square.
-
-    Returns
-    -------
-    float32 array, shape (grid * grid,)
-        In [0, 1]; not all are 0.
-    """
-    shares = Image.fromarray(inside.astype(np.float32)).resize((grid, grid), Image.Resampling.BOX)
-    return np.asarray(shares, np.float32).ravel()
+        yield Crop(crop, inside)
 
 
 def embed_crops(
@@ -149,14 +125,13 @@ def embed_crops(
 
 def embed_regions(
     manifest: Path,
-    pixel_masks: Path,
+    region_maps: Path,
     weights: Path,
     output: Path,
     *,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
     positions: Positions = "timm",
-    min_area: float,
     margin: float,
     crop_size: int,
     masked: bool,
@@ -168,37 +143,32 @@ def embed_regions(
 ) -> None:
     """Embed the regions of a shard.
 
-    Writes ``image_id``, and for each region ``image`` int32 (its position in `image_id`), ``box``
-    int64 [4], ``area`` int64, ``cls`` and ``key`` float32 [dim] (`embed_crops`). Regions of an
-    image follow each other in the order of `components.find_regions`.
+    Writes ``image_id``, and for each region, in the order of its shard's `RegionMaps`, ``image``
+    int32 (its position in `image_id`), ``box`` int64 [4], ``area`` int64, ``cls`` and ``key``
+    float32 [dim] (`embed_crops`), and ``patch`` float32 [dim], as it is there.
     """
     backbone = open_backbone(weights, device, mean, std, positions)
     rows = {row.image_id: row for row in read_manifest(manifest)}
-    masks = read_pixel_masks(pixel_masks)
+    maps = read_region_maps(region_maps)
     grid = max(1, round(crop_size / backbone.patch_size))
     size = (grid * backbone.patch_size, grid * backbone.patch_size)
-    image_of, boxes, areas = [], [], []
 
     def prepare(number: int) -> list[tuple[Crop, NDArray[np.float32]]]:
-        image = open_row(rows[masks.image_id[number]].image, max_pixels)
-        found = crop_regions(
-            image, masks.mask_of(number), min_area=min_area, margin=margin, masked=masked
-        )
+        image = open_row(rows[maps.image_id[number]].image, max_pixels)
+        boxes = maps.box[maps.rows_of(number)]
+        found = crop_regions(image, maps.label_of(number), boxes, margin=margin, masked=masked)
         return [
             (crop, prepare_image(crop.image, size, backbone.mean, backbone.std)) for crop in found
         ]
 
     def crops() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        count = len(masks.image_id)
+        count = len(maps.image_id)
         prepared = compute_ahead(
             prepare, range(count), workers=max(2, threads), most=2 * batch_size + threads
         )
-        for number, regions in enumerate(progress(prepared, "embed", total=count)):
+        for regions in progress(prepared, "embed", total=count):
             for crop, pixels in regions:
-                image_of.append(number)
-                boxes.append(crop.box)
-                areas.append(crop.area)
-                yield pixels, shares_of_patches(crop.inside, grid)
+                yield pixels, shares_of_patches(crop.inside, (grid, grid))
 
     cls, key = embed_crops(
         crops(),
@@ -210,10 +180,11 @@ def embed_regions(
     write_arrays(
         output,
         compressed=False,
-        image_id=encode_names(masks.image_id),
-        image=np.asarray(image_of, np.int32),
-        box=np.asarray(boxes, np.int64).reshape(-1, 4),
-        area=np.asarray(areas, np.int64),
+        image_id=encode_names(maps.image_id),
+        image=maps.image,
+        box=maps.box,
+        area=maps.area,
+        patch=maps.patch,
         cls=cls,
         key=key,
     )

@@ -1,4 +1,4 @@
-"""Classes of regions: many k-means of their CLS tokens and keys, brought to a consensus."""
+"""Classes of regions: many k-means of what describes them, brought to a consensus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightcluster.regions.palette import write_palette
 
 log = logging.getLogger(__name__)
 
-RegionFeature = Literal["cls", "key"]
+RegionFeature = Literal["cls", "key", "patch"]
 Method = Literal["consensus", "kmeans"]
 RegionFeatures = Mapping[str, NDArray[np.float32]]
 """Each feature of the same regions, float32 [regions, dim]."""

@@ -12,8 +12,8 @@ from lightcluster.datasets.manifest import read_manifest
 from lightcluster.files import read_arrays, replacing
 from lightcluster.masks.refinement import read_pixel_masks
 from lightcluster.progress import progress
-from lightcluster.regions.components import find_regions
 from lightcluster.regions.labelling import read_labelling
+from lightcluster.regions.maps import read_region_maps
 from lightcluster.regions.palette import VOC_PALETTE
 
 
@@ -42,24 +42,20 @@ def save_indexed(classes: NDArray[np.uint16], path: Path) -> None:
 
 def paint_segmentation(
     manifest: Path,
-    pixel_masks: Path,
+    region_maps: Path,
     regions: Path,
     labelling: Path,
     output: Path,
-    *,
-    min_area: float,
 ) -> None:
     """Write the segmentation of each image of a shard below the folder `output`."""
     rows = {row.image_id: row for row in read_manifest(manifest)}
-    masks = read_pixel_masks(pixel_masks)
+    maps = read_region_maps(region_maps)
     fitted = read_labelling(labelling)
-    arrays = read_arrays(regions, "image", *fitted.features)
-    classes = fitted.classes_of(arrays)
+    classes = fitted.classes_of(read_arrays(regions, *fitted.features))
     with replacing(output) as folder:
         folder.mkdir()
-        for number, image_id in enumerate(progress(masks.image_id, "paint")):
-            label = find_regions(masks.mask_of(number), min_area).label
-            painted = paint_regions(label, classes[arrays["image"] == number])
+        for number, image_id in enumerate(progress(maps.image_id, "paint")):
+            painted = paint_regions(maps.label_of(number), classes[maps.rows_of(number)])
             save_indexed(painted, folder / rows[image_id].output)
 
 

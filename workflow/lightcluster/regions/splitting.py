@@ -1,0 +1,166 @@
+"""Objects that touch, told apart by what their patches are.
+
+A connected component of a mask may hold a rider and a horse, and would have one class. Its patches
+are clustered by average linkage of the cosine distances of their features, and the tree is cut at
+a distance that no dataset has to be tuned for: that of two patches drawn at random from all images.
+Patches of one region are then nearer to each other, on average, than patches are at large.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial.distance import squareform
+
+from lightcluster.clustering.kmeans import normalize
+from lightcluster.masks.upsampling import upsample
+from lightcluster.regions.components import Regions, number_regions
+
+CLUSTERED = 2048
+"""Patches of a component that are clustered, at most: the time grows with their square. Of more,
+those of every second (third, …) row and column are; the others join the nearest cluster."""
+
+
+def mean_distance(features: NDArray[np.floating]) -> float:
+    """Return the mean cosine distance of two patches drawn at random.
+
+    Parameters
+    ----------
+    features : float array, shape (patches, dim)
+        At least one patch. Both may be the same one.
+
+    Returns
+    -------
+    float
+        In [0, 2]: 1 less the squared length of the mean unit feature.
+    """
+    mean = normalize(features, "l2").mean(axis=0, dtype=np.float64)
+    return float(np.clip(1 - mean @ mean, 0, 2))
+
+
+def shares_of_patches(inside: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the share of each patch of an image that a region covers.
+
+    Parameters
+    ----------
+    inside : bool array, shape (height, width)
+        At least one is True.
+    grid : (int, int)
+        Rows and columns of patches.
+
+    Returns
+    -------
+    float32 array, shape (rows * columns,)
+        In [0, 1]; not all are 0.
+    """
+    shares = Image.fromarray(inside.astype(np.float32)).resize(grid[::-1], Image.Resampling.BOX)
+    return np.asarray(shares, np.float32).ravel()
+
+
+def split_regions(
+    regions: Regions,
+    features: NDArray[np.float32],
+    grid: tuple[int, int],
+    *,
+    distance: float,
+    min_area: float,
+) -> Regions:
+    """Cut regions where their patches are of several kinds.
+
+    Parameters
+    ----------
+    regions : Regions
+    features : float32 array, shape (rows * columns, dim)
+        Of the patches of the image, of unit length.
+    grid : (int, int)
+        Rows and columns of patches.
+    distance : float
+        Cosine distance at which the tree of a region's patches is cut; 0: regions stay whole.
+    min_area : float
+        Share of the image's patches that a part must have; smaller ones join the part whose mean
+        feature is nearest to each of their patches.
+
+    Returns
+    -------
+    Regions
+        Parts of one region need not be connected. A pixel belongs to the part that the bilinear
+        interpolation of the parts of the patches gives the most to.
+    """
+    if distance <= 0 or not len(regions.area):
+        return regions
+    values = np.zeros(regions.label.shape, np.int64)
+    count = 0
+    for number in range(1, len(regions.area) + 1):
+        inside = regions.label == number
+        members = np.flatnonzero(shares_of_patches(inside, grid) >= 0.5)
+        parts = _parts_of_patches(features, members, grid, distance, min_area)
+        if parts.max(initial=0) == 0:
+            values[inside] = count + 1
+            count += 1
+            continue
+        top, left, bottom, right = regions.box[number - 1]
+        window = np.s_[top:bottom, left:right]
+        painted = _parts_of_pixels(parts, members, grid, regions.label.shape)[window]
+        values[window][inside[window]] = count + 1 + painted[inside[window]]
+        count += int(parts.max()) + 1
+    return number_regions(values)
+
+
+def _parts_of_patches(
+    features: NDArray[np.float32],
+    members: NDArray[np.int64],
+    grid: tuple[int, int],
+    distance: float,
+    min_area: float,
+) -> NDArray[np.int64]:
+    """Return the part of each patch of a region, from 0."""
+    least = max(1.0, min_area * grid[0] * grid[1])
+    whole = np.zeros(len(members), np.int64)
+    if len(members) < 2 * least:
+        return whole
+    step = 1
+    while len(drawn := _every(members, grid, step)) > CLUSTERED:
+        step += 1
+    points = features[drawn]
+    distances = np.maximum(1 - points @ points.T, 0, dtype=np.float64)
+    np.fill_diagonal(distances, 0)
+    tree = linkage(squareform(distances, checks=False), "average")
+    cluster = fcluster(tree, distance, "distance") - 1
+    large = np.flatnonzero(np.bincount(cluster) * len(members) / len(drawn) >= least)
+    if len(large) < 2:
+        return whole
+    means = np.stack([points[cluster == one].mean(axis=0) for one in large])
+    nearest = (features[members] @ normalize(means, "l2").T).argmax(axis=1)
+    own = np.full(len(features), -1)
+    own[drawn] = np.where(np.isin(cluster, large), np.searchsorted(large, cluster), -1)
+    return np.where(own[members] >= 0, own[members], nearest)
+
+
+def _every(members: NDArray[np.int64], grid: tuple[int, int], step: int) -> NDArray[np.int64]:
+    row, column = np.divmod(members, grid[1])
+    found: NDArray[np.int64] = members[(row % step == 0) & (column % step == 0)]
+    return found
+
+
+def _parts_of_pixels(
+    parts: NDArray[np.int64],
+    members: NDArray[np.int64],
+    grid: tuple[int, int],
+    size: tuple[int, int],
+) -> NDArray[np.int64]:
+    """Return the part of each pixel of an image; patches outside are as the nearest one inside."""
+    there = np.zeros(grid, bool)
+    there.ravel()[members] = True
+    nearest = distance_transform_edt(~there, return_distances=False, return_indices=True)
+    part = np.zeros(grid, np.int64)
+    part.ravel()[members] = parts
+    part = part[tuple(nearest)]
+    best, painted = np.full(size, -1, np.float32), np.zeros(size, np.int64)
+    for number in range(int(parts.max()) + 1):
+        given = upsample((part == number).astype(np.float32), size, "bilinear")
+        better = given > best
+        best[better], painted[better] = given[better], number
+    return painted
