@@ -53,9 +53,9 @@ def array(shape: tuple[int, ...], kind: type = np.float32, seed: int = 0) -> np.
 def labelling(seed: int) -> dict[str, np.ndarray]:
     """The arrays of four classes."""
     return {
-        "features": encode_names(["cls", "key", "patch"]),
-        "centers": array((3, DIM), seed=seed),
-        "components": array((3 * DIM, 32), seed=seed),
+        "features": encode_names(["cls", "key"]),
+        "centers": array((2, DIM), seed=seed),
+        "components": array((2 * DIM, 32), seed=seed),
         "centroids": array((4, 32), seed=seed),
     }
 

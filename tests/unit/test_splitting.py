@@ -61,7 +61,7 @@ def test_what_is_near_enough_stays_whole(distance: float) -> None:
     np.testing.assert_array_equal(regions.box, whole.box)
 
 
-def test_parts_that_are_too_small_join_the_nearest() -> None:
+def test_parts_that_are_too_small_join_the_nearest(monkeypatch) -> None:
     kinds = halves()
     kinds[2, 2] = 3  # one patch of 48
     features = features_of(kinds)
@@ -69,6 +69,8 @@ def test_parts_that_are_too_small_join_the_nearest() -> None:
     regions = split(pixels(kinds > 0), features)
     assert len(regions.area) == 2
     assert regions.label[2 * SIDE + 1, 2 * SIDE + 1] == regions.label[5, 5 * SIDE]
+    assert len(split(pixels(kinds > 0), features, min_area=0.01).area) == 2
+    monkeypatch.setattr(splitting, "LEAST", 0.01)  # of the region
     assert len(split(pixels(kinds > 0), features, min_area=0.01).area) == 3
 
 
@@ -123,7 +125,8 @@ def average_linkage(points: NDArray[np.float32], distance: float) -> list[set[in
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_parts_are_those_of_average_linkage(seed: int) -> None:
+def test_parts_are_those_of_average_linkage(seed: int, monkeypatch) -> None:
+    monkeypatch.setattr(splitting, "LEAST", 0)
     random = np.random.default_rng(seed)
     features = normalize(random.normal(size=(48, DIM)), "l2")
     members = np.sort(random.choice(48, 20, replace=False))

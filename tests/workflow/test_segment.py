@@ -119,7 +119,12 @@ def test_new_images_twice_from_python(model, tmp_path, read_rows):
     (images / "a.png").unlink()
     assert segment([images / "b.png", images / "sub"], str(model), str(tmp_path / "out")) == first
     again = pngs(first)
-    assert sorted(again) == ["b.png", "sub/c 'é;.png"]  # nothing of the former call is left
+    assert sorted(again) == ["b.png", "sub/c 'é;.png"]
+    # What the former call left of other images is kept elsewhere.
+    (aside,) = (tmp_path / "out" / "aside").iterdir()
+    for kind in ("segmentation", "masks"):
+        assert sorted(pngs(aside / kind)) == sorted(["a.png", *long])
+    assert pngs(aside / "segmentation")["a.png"] == before["a.png"]
     assert all(again[name] == before[name] for name in again)
     record = json.loads((tmp_path / "out" / "segment.json").read_text())
     assert record["fitted_on"] == "photos, run lightcluster, labelling seed 3"

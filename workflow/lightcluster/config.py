@@ -405,14 +405,27 @@ class RefinementSettings(Section):
         1e-4, gt=0, description="Variance of colours, in [0, 1], that it takes for no edge."
     )
     clip: float = Field(
-        0.1, gt=0, lt=0.5, description="The score is clipped to [clip, 1 - clip] as probability."
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Of the CRF: the score is clipped to [clip, 1 - clip] as probability.",
     )
-    gaussian_sxy: float = Field(3.0, gt=0, description="Width of the smoothness kernel, pixels.")
-    gaussian_weight: float = Field(3.0, ge=0, description="Weight of the smoothness kernel.")
-    bilateral_sxy: float = Field(40.0, gt=0, description="Width of the colour kernel, pixels.")
-    bilateral_srgb: float = Field(13.0, gt=0, description="Width of the colour kernel, 0-255 RGB.")
-    bilateral_weight: float = Field(10.0, ge=0, description="Weight of the colour kernel.")
-    iterations: int = Field(5, ge=1, le=100, description="Mean-field iterations.")
+    gaussian_sxy: float = Field(
+        3.0, gt=0, description="Of the CRF: width of the smoothness kernel, pixels."
+    )
+    gaussian_weight: float = Field(
+        3.0, ge=0, description="Of the CRF: weight of the smoothness kernel."
+    )
+    bilateral_sxy: float = Field(
+        40.0, gt=0, description="Of the CRF: width of the colour kernel, pixels."
+    )
+    bilateral_srgb: float = Field(
+        13.0, gt=0, description="Of the CRF: width of the colour kernel, 0-255 RGB."
+    )
+    bilateral_weight: float = Field(
+        10.0, ge=0, description="Of the CRF: weight of the colour kernel."
+    )
+    iterations: int = Field(5, ge=1, le=100, description="Of the CRF: mean-field iterations.")
     min_area: float = Field(
         0.002,
         ge=0,
@@ -467,7 +480,7 @@ class LabellingSettings(Section):
         "or 10 without one. Scores of different K cannot be compared.",
     )
     features: tuple[Literal["cls", "key", "patch"], ...] = Field(
-        ("cls", "key", "patch"),
+        ("cls", "key"),
         min_length=1,
         description="What describes a region: `cls`, the CLS token of its crop (the paper); `key`, "
         "the mean key of the crop's patches that it covers; `patch`, the mean feature of the "

@@ -539,13 +539,15 @@ def summary(layout: Layout) -> Iterator[str]:
     from lightcluster.datasets.remarks import remarks
 
     rejected = count_rejected(folder / "rejected.csv")
+    rows = read_manifest(folder / "manifest.csv")
+    every = "" if len(rows) == layout.n_images else f" of {layout.n_images}"
     yield ""
-    yield f"LightCluster is done: {layout.n_images} images of dataset {layout.dataset.name!r}."
+    yield f"LightCluster is done: {len(rows)}{every} images of dataset {layout.dataset.name!r}."
     if rejected:
         yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
     yield from _remarks(layout)
     yield from (f"  {line}" for line in describe_others(layout.others))
-    yield from (f"  {remark.text}" for remark in remarks(read_manifest(folder / "manifest.csv")))
+    yield from (f"  {remark.text}" for remark in remarks(rows))
     for run, config in layout.configs.items():
         here = folder / run
         yield f"Run {run!r}:"

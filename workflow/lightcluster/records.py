@@ -184,6 +184,8 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
 
     def _write_record(self, key: str, record: MetadataRecord) -> None:
         path = Path(key)
+        if not path.exists():  # its job has failed, which is said by itself
+            return
         try:
             seen: dict[str, Any] = {**inventory(path)} if path.is_dir() else {_FILE: portrait(path)}
             content = {**dict(record.items()), **seen}

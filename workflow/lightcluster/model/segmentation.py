@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lightcluster import __version__, cli
+from lightcluster.aside import set_aside
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.commission import LOCK
 from lightcluster.config import METHOD
@@ -60,7 +61,8 @@ def segment(
     Writes below `output`: ``segmentation/``, an indexed PNG for each image, and its
     ``classes.csv``; ``masks/``, binary PNGs; ``manifest.csv``, the images with their sizes;
     ``rejected.csv``, images that cannot be used and why; ``report/index.html``, to look at; and
-    ``segment.json``, which model it was. What an earlier call wrote there is replaced.
+    ``segment.json``, which model it was. What an earlier call wrote there is replaced, and
+    of other images moved to ``aside/``.
 
     Parameters
     ----------
@@ -236,8 +238,24 @@ def _draw_report(model: Model, work: Path) -> None:
     )  # fmt: skip
 
 
+def _keep_others(work: Path, output: Path) -> None:
+    """Set aside what an earlier call left of images that are not among the new ones."""
+    ours = {Path(row.output) for row in read_manifest(work / "manifest.csv")}
+    others = [
+        path
+        for kind in ("segmentation", "masks")
+        for path in sorted((output / kind).rglob("*.png"))
+        if path.relative_to(output / kind) not in ours
+    ]
+    if others:
+        place = set_aside(others, output)
+        images = len({path.relative_to(output).parts[1:] for path in others})
+        log.warning("%d images of an earlier call are not among these: moved to %s", images, place)
+
+
 def _hand_over(palette: Path, work: Path, output: Path) -> None:
     """Move what is wanted to its place; shards are of no interest there."""
+    _keep_others(work, output)
     for kind in ("segmentation", "masks"):
         with replacing(output / kind) as gathered:
             gathered.mkdir()

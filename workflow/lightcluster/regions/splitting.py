@@ -23,6 +23,10 @@ CLUSTERED = 2048
 """Patches of a component that are clustered, at most: the time grows with their square. Of more,
 those of every second (third, …) row and column are; the others join the nearest cluster."""
 
+LEAST = 0.2
+"""Share of a component that a part of it must have: what is smaller is a part of an object, as a
+head or a wheel, rather than another object."""
+
 
 def mean_distance(features: NDArray[np.floating]) -> float:
     """Return the mean cosine distance of two patches drawn at random.
@@ -80,8 +84,8 @@ def split_regions(
     distance : float
         Cosine distance at which the tree of a region's patches is cut; 0: regions stay whole.
     min_area : float
-        Share of the image's patches that a part must have; smaller ones join the part whose mean
-        feature is nearest to each of their patches.
+        Share of the image's patches that a part must have, beside `LEAST` of its region's; patches
+        of smaller ones join the part whose mean feature is nearest.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def _parts_of_patches(
     min_area: float,
 ) -> NDArray[np.int64]:
     """Return the part of each patch of a region, from 0."""
-    least = max(1.0, min_area * grid[0] * grid[1])
+    least = max(1.0, min_area * grid[0] * grid[1], LEAST * len(members))
     whole = np.zeros(len(members), np.int64)
     if len(members) < 2 * least:
         return whole
