@@ -117,6 +117,7 @@ CHANGES: dict[str, Any] = {
     "refinement.min_area": 0.01,
     "refinement.max_pixels": 50_000,
     "regions.min_area": 0.1,
+    "regions.split": 0.5,
     "regions.margin": 0.3,
     "regions.crop_size": 96,
     "regions.masked": True,
