@@ -71,22 +71,17 @@ def read_classes(environment, folder: Path, name: str = "out.csv", **options):
     )
 
 
-def was_forked(environment, folder: Path) -> bool:
+def was_forked(environment) -> bool:
     """Tell whether the server did a step, which leaves what it took."""
     return any("-" in path.name for path in folder_of(environment).iterdir())
 
 
-def forget(environment) -> None:
-    for path in folder_of(environment).glob("*-*"):
-        path.unlink()
-
-
-def processes(word: str) -> list[int]:
-    """Return the processes that have a file or folder of this name open, or work in it."""
+def processes(folder: str) -> list[int]:
+    """Return the processes that work in a folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if word in str((entry / "cwd").resolve()):
+            if folder in str((entry / "cwd").resolve()):
                 found.append(int(entry.name))
         except OSError:
             continue
@@ -99,7 +94,7 @@ def test_a_step_is_done_in_the_folder_of_its_command(server, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.csv").read_text() == CLASSES
     assert (tmp_path / "out.csv").stat().st_mode & 0o777 == 0o640
-    assert was_forked(environment, tmp_path)
+    assert was_forked(environment)
 
 
 def test_streams_and_status_are_those_of_the_step(server, tmp_path):
@@ -107,7 +102,7 @@ def test_streams_and_status_are_those_of_the_step(server, tmp_path):
     bad = run(environment, tmp_path, "read-classes", SETTINGS, "out.csv", "--source", "none.csv")
     assert bad.returncode == 1
     assert bad.stderr.startswith("Error: dataset.classes = 'none.csv': cannot be read")
-    assert was_forked(environment, tmp_path)
+    assert was_forked(environment)
     wrong = run(environment, tmp_path, "read-classes", "--no-such-option")
     assert wrong.returncode == 2
     assert "No such option" in wrong.stderr
@@ -126,7 +121,7 @@ def test_limits_are_those_of_the_command(server, tmp_path):
     done = read_classes(environment, tmp_path, preexec_fn=small_files)
     assert done.returncode != 0
     assert not (tmp_path / "out.csv").exists()
-    assert was_forked(environment, tmp_path)
+    assert was_forked(environment)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -162,20 +157,20 @@ def test_elsewhere_the_command_does_the_step_itself(server, tmp_path, changed):
     done = read_classes({**environment, **changed}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.csv").read_text() == CLASSES
-    assert not was_forked(environment, tmp_path)
+    assert not was_forked(environment)
 
 
 def test_commands_for_people_are_not_forked(server, tmp_path):
     environment, _ = server
     assert run(environment, tmp_path, "export", "--help").returncode == 0
-    assert not was_forked(environment, tmp_path)
+    assert not was_forked(environment)
 
 
 def test_threads_folder_and_run_may_differ_from_those_of_the_server(server, tmp_path):
     environment, _ = server
     own = {"OMP_NUM_THREADS": "3", "TMPDIR": str(tmp_path), "PATH": "/usr/bin"}
     assert read_classes(environment | own, tmp_path).returncode == 0
-    assert was_forked(environment, tmp_path)
+    assert was_forked(environment)
 
 
 def test_steps_with_torch_have_a_server_that_starts_with_the_first(server, tmp_path):
@@ -201,7 +196,7 @@ def test_what_says_nothing_sensible_disturbs_nobody(server, tmp_path):
             connection.connect(str(folder_of(environment) / "plain"))
             connection.sendall(content)
     assert read_classes(environment, tmp_path).returncode == 0
-    assert was_forked(environment, tmp_path)
+    assert was_forked(environment)
 
 
 def test_many_steps_at_once(server, tmp_path):

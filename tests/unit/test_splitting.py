@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lightcluster.clustering.dataset_level import mean_distance
 from lightcluster.clustering.kmeans import normalize
 from lightcluster.regions import splitting
 from lightcluster.regions.components import Regions, find_components
-from lightcluster.regions.splitting import mean_distance, shares_of_patches, split_regions
+from lightcluster.regions.splitting import shares_of_patches, split_regions
 
 GRID, SIDE = (6, 8), 4
 DIM = 5

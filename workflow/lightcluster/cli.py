@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 
 from lightcluster.commission import end_with_the_run
 from lightcluster.errors import LightClusterError
+from lightcluster.forkserver import THREADS
 
 if TYPE_CHECKING:
     from lightcluster.config import DatasetSettings
@@ -63,7 +64,7 @@ def main() -> None:
 
 def _use_threads(threads: int) -> None:
     """Bound the threads of BLAS, OpenMP and faiss; before numpy is imported."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for variable in THREADS:
         os.environ[variable] = str(threads)
 
 

@@ -36,6 +36,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from lightcluster import commission
+
 VARIABLE = "LIGHTCLUSTER_FORKSERVER"
 """Of the environment: what Python the server is of and, after a space, its folder. Where it is set,
 if only to nothing, runs start no server."""
@@ -62,7 +64,7 @@ PRELOADED = {
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
             "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_",
-            "LIGHTCLUSTER_RUN", VARIABLE}  # fmt: skip
+            commission.VARIABLE, VARIABLE}  # fmt: skip
 """Variables that a step may have otherwise than the server: nothing reads them when imported, or,
 like the number of threads, they are set anew."""
 

@@ -6,13 +6,30 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lightcluster.clustering.kmeans import Metric, fit_kmeans
+from lightcluster.clustering.kmeans import Metric, fit_kmeans, normalize
 from lightcluster.clustering.sample import read_sample
 from lightcluster.files import write_arrays
-from lightcluster.regions.splitting import mean_distance
 
 log = logging.getLogger(__name__)
+
+
+def mean_distance(features: NDArray[np.floating]) -> float:
+    """Return the mean cosine distance of two patches drawn at random.
+
+    Parameters
+    ----------
+    features : float array, shape (patches, dim)
+        At least one patch. Both may be the same one.
+
+    Returns
+    -------
+    float
+        In [0, 2]: 1 less the squared length of the mean unit feature.
+    """
+    mean = normalize(features, "l2").mean(axis=0, dtype=np.float64)
+    return float(np.clip(1 - mean @ mean, 0, 2))
 
 
 def cluster_dataset(
@@ -29,7 +46,7 @@ def cluster_dataset(
     """Fit the centroids of the dataset level on the sampled patches.
 
     Writes ``centroids`` float32 [k, dim], ``sizes`` int64 [k] and ``distance`` float64 [1], the
-    mean cosine distance of two patches (`regions.splitting.mean_distance`).
+    mean cosine distance of two patches (`mean_distance`).
     """
     sample = read_sample(sample_folder, shards)
     log.info(

@@ -5,7 +5,7 @@ file                  what it holds
 ===================== ==========================================================================
 model.json            version, configuration, steps and their versions, SHA-256 of all files
 weights.safetensors   the backbone, as `features.weights` verified it; weights.json describes it
-dataset.npz           ``centroids`` float32 [k, dim] of the dataset level
+dataset.npz           ``centroids`` float32 [k, dim] of the dataset level, ``distance`` float64 [1]
 superclasses.npz      ``centroids`` float32 [groups, dim] of the images' CLS tokens
 category.npz          ``centroids`` float32 [groups, k, dim] of the category level
 foreground.npz        ``dataset`` bool [k], ``category`` bool [groups, k]: clusters of foreground

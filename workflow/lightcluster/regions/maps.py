@@ -41,8 +41,8 @@ class RegionMaps:
         Mean feature of the patches that a region covers, each of unit length and by the share of it
         that is covered.
     offset : int64 array, shape (images + 1,)
-    compressed : uint8 array
-        Deflated, image after image: the region of each pixel, from 1; 0 outside of all.
+    deflated : uint8 array
+        Image after image: the region of each pixel, from 1; 0 outside of all.
     """
 
     image_id: list[str]
@@ -52,12 +52,12 @@ class RegionMaps:
     area: NDArray[np.int64]
     patch: NDArray[np.float32]
     offset: NDArray[np.int64]
-    compressed: NDArray[np.uint8]
+    deflated: NDArray[np.uint8]
 
     def label_of(self, image: int) -> NDArray[np.int32]:
         """Return the region of each pixel of an image: int32 [height, width], from 1."""
         height, width = (int(side) for side in self.size[image])
-        packed = self.compressed[slice(*self.offset[image : image + 2])]
+        packed = self.deflated[slice(*self.offset[image : image + 2])]
         pixels = np.frombuffer(zlib.decompress(packed.tobytes()), _PIXEL)
         return pixels.reshape(height, width).astype(np.int32)
 
@@ -156,6 +156,4 @@ def write_region_maps(
 def read_region_maps(path: Path) -> RegionMaps:
     """Read the file of `find_regions`."""
     arrays = read_arrays(path)
-    return RegionMaps(
-        image_id=decode_names(arrays.pop("image_id")), compressed=arrays.pop("deflated"), **arrays
-    )
+    return RegionMaps(image_id=decode_names(arrays.pop("image_id")), **arrays)

@@ -2,7 +2,8 @@
 
 A connected component of a mask may hold a rider and a horse, and would have one class. Its patches
 are clustered by average linkage of the cosine distances of their features, and the tree is cut at
-a distance that no dataset has to be tuned for: that of two patches drawn at random from all images.
+a distance that no dataset has to be tuned for: that of two patches drawn at random from all images
+(`clustering.dataset_level.mean_distance`).
 Patches of one region are then nearer to each other, on average, than patches are at large.
 """
 
@@ -26,23 +27,6 @@ those of every second (third, …) row and column are; the others join the neare
 LEAST = 0.2
 """Share of a component that a part of it must have: what is smaller is a part of an object, as a
 head or a wheel, rather than another object."""
-
-
-def mean_distance(features: NDArray[np.floating]) -> float:
-    """Return the mean cosine distance of two patches drawn at random.
-
-    Parameters
-    ----------
-    features : float array, shape (patches, dim)
-        At least one patch. Both may be the same one.
-
-    Returns
-    -------
-    float
-        In [0, 2]: 1 less the squared length of the mean unit feature.
-    """
-    mean = normalize(features, "l2").mean(axis=0, dtype=np.float64)
-    return float(np.clip(1 - mean @ mean, 0, 2))
 
 
 def shares_of_patches(inside: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float32]:
@@ -101,15 +85,11 @@ def split_regions(
         inside = regions.label == number
         members = np.flatnonzero(shares_of_patches(inside, grid) >= 0.5)
         parts = _parts_of_patches(features, members, grid, distance, min_area)
-        if parts.max(initial=0) == 0:
-            values[inside] = count + 1
-            count += 1
-            continue
-        top, left, bottom, right = regions.box[number - 1]
-        window = np.s_[top:bottom, left:right]
-        painted = _parts_of_pixels(parts, members, grid, regions.label.shape)[window]
-        values[window][inside[window]] = count + 1 + painted[inside[window]]
-        count += int(parts.max()) + 1
+        if parts.any():
+            painted = _parts_of_pixels(parts, members, grid, regions.label.shape)
+            values[inside] = painted[inside]
+        values[inside] += count + 1
+        count += int(parts.max(initial=0)) + 1
     return number_regions(values)
 
 
