@@ -2,8 +2,9 @@
 
 What is compared: the runs of `ablations.yaml`, each of which differs from the run `default` in one
 part, with that run on the same images. Why: a part that does not earn its place has none. Figures
-are pooled over all images, per cent: fg/bg mIoU of the patch mask and of the refined mask, and the
-mIoU of the classes (IoU-Hungarian, mean of the labelling seeds). Intervals are of the *difference*
+are in per cent. Of the refined mask: fg/bg mIoU of all pixels, foreground IoU (mean over images),
+recall (mean over classes) and boundary F (mean over images); and the mIoU of the classes
+(IoU-Hungarian, mean of the labelling seeds). Intervals are of the *difference*
 from `default`: 95 % percentile intervals over resamples of the images, the same for both, matched
 anew in each. They hold what the choice of the images to evaluate on is worth; nothing is fitted
 again, so they do not hold what another choice of the images to fit on would do.
@@ -26,8 +27,10 @@ from lightcluster.evaluation.comparison import Figure, bootstrap_run
 from lightcluster.reporting.figures import read_table
 
 FIGURES = {
-    "patch mask": Figure("foreground", "reestimated", "fgbg_miou"),
-    "refined mask": Figure("foreground", "refined", "fgbg_miou"),
+    "mask": Figure("foreground", "refined", "fgbg_miou"),
+    "by image": Figure("foreground", "refined", "image_foreground_iou"),
+    "by class": Figure("foreground", "refined", "class_recall"),
+    "boundary F": Figure("foreground", "refined", "boundary_f"),
     "classes": Figure("maskcontrast", "segmentation", "miou"),
 }
 REFERENCE = "default"

@@ -35,7 +35,7 @@ from lightcluster.datasets.census import Census, write_census
 from lightcluster.datasets.listing import count_shards
 from lightcluster.datasets.manifest import Rejection, Row, write_rows
 from lightcluster.datasets.taxonomy import LabelFile
-from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.masks import STAGES
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.steps import settings_of
@@ -149,8 +149,9 @@ class Simulation:
 
         ignored = np.zeros(len(ids), np.int64)
         write_arrays(self.folder / f"counts/masks/{name}.npz", ignored=ignored,
-                     counts=drawn(len(ids), len(STAGES), 2, 2),
-                     by_class=drawn(len(STAGES), 2, CLASSES), seen=drawn(CLASSES))  # fmt: skip
+                     by_class=drawn(len(ids), len(STAGES), 2, CLASSES),
+                     boundary_f=np.ones((len(ids), len(STAGES))),
+                     background=np.asarray(0))  # fmt: skip
         for seed in SETTINGS.labelling.seeds:
             arrays = {
                 "original.segmentation": drawn(CLASSES, CLASSES),

@@ -21,7 +21,7 @@ from lightcluster.evaluation.bootstrap import (
     resample,
     sparse_counts,
 )
-from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.masks import STAGES
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.files import encode_names, write_arrays
 
@@ -179,19 +179,43 @@ def test_classes_are_matched_anew_in_each_resample_and_averaged_over_seeds(tmp_p
 
 
 def test_masks_are_scored_by_stage(tmp_path: Path) -> None:
-    counts = np.random.default_rng(1).integers(1, 50, (IMAGES, len(STAGES), 2, 2))
+    generator = np.random.default_rng(1)
+    counts = generator.integers(1, 50, (IMAGES, len(STAGES), 2, 4))
+    outlines = generator.random((IMAGES, len(STAGES)))
+    counts[2, ..., [0, 2, 3]] = 0  # holds nothing but background, which is the second class
+    counts[2:, ..., 3] = 0  # two images hold the last class, too few for a recall
     for name, part in {"0000": slice(0, 5), "0001": slice(5, IMAGES)}.items():
-        ignored = np.zeros(len(counts[part]), np.int64)
-        write_arrays(tmp_path / "masks" / f"{name}.npz", counts=counts[part], ignored=ignored)
+        write_arrays(
+            tmp_path / "masks" / f"{name}.npz", by_class=counts[part], boundary_f=outlines[part],
+            ignored=np.zeros(len(counts[part]), np.int64), background=np.asarray(1),
+        )  # fmt: skip
     found = bootstrap_masks(tmp_path, ["0000", "0001"], 4, 8)
-    assert list(found) == ["reestimated", "refined"]
-    for stage, scores in found.items():
-        for score, indices in zip(scores, [np.arange(IMAGES), *drawn_indices(4, 8)], strict=True):
-            (a, b), (c, d) = counts[indices, STAGES.index(stage)].sum(axis=0)
-            assert score == pytest.approx((a / (a + b + c) + d / (d + b + c)) / 2)
+    assert {stage for stage, _ in found} == {"reestimated", "refined"}
+    draws = [np.arange(IMAGES), *drawn_indices(4, 8)]
+    for stage in ("reestimated", "refined"):
+        for number, indices in enumerate(draws):
+            drawn = counts[indices, STAGES.index(stage)]
+            (a, b), (c, d) = [[side[1], side[[0, 2, 3]].sum()] for side in drawn.sum(axis=0)]
+            held = drawn[:, :, [0, 2, 3]].sum(axis=(1, 2)) > 0
+            true = drawn[held][:, :, [0, 2, 3]].sum(axis=2)
+            iou = true[:, 1] / (true.sum(axis=1) + drawn[held][:, 1, 1])
+            seen = [cls for cls in (0, 2) if drawn[:, :, cls].any()]
+            expected = {
+                "fgbg_miou": (a / (a + b + c) + d / (d + b + c)) / 2,
+                "image_foreground_iou": iou.mean(),
+                "boundary_f": outlines[indices, STAGES.index(stage)][held].mean(),
+                "class_recall": np.mean(
+                    [drawn[:, 1, cls].sum() / drawn[:, :, cls].sum() for cls in seen]
+                ),
+            }
+            for metric, value in expected.items():
+                assert found[stage, metric][number] == pytest.approx(value)
 
 
 def test_without_a_background_there_are_no_masks_to_score(tmp_path: Path) -> None:
-    empty = np.zeros((0, len(STAGES), 2, 2), np.int64)
-    write_arrays(tmp_path / "masks/0000.npz", counts=empty, ignored=np.zeros(0, np.int64))
+    write_arrays(
+        tmp_path / "masks/0000.npz", by_class=np.zeros((0, len(STAGES), 2, 3), np.int64),
+        boundary_f=np.zeros((0, len(STAGES))), ignored=np.zeros(0, np.int64),
+        background=np.asarray(-1),
+    )  # fmt: skip
     assert bootstrap_masks(tmp_path, ["0000"], 4, 0) == {}

@@ -20,7 +20,7 @@ from lightcluster.evaluation.comparison import (
     main_rows,
     make_comparison,
 )
-from lightcluster.evaluation.counting import STAGES
+from lightcluster.evaluation.masks import STAGES
 from lightcluster.evaluation.protocols import FRAMES, frame_called
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, evaluate
@@ -48,11 +48,12 @@ def write_run(
     """Write the counts of a run on one shard, and its tables."""
     generator = np.random.default_rng(seed)
     if masks:
-        of_masks = generator.integers(10, 90, (IMAGES * background, len(STAGES), 2, 2))
+        of_masks = generator.integers(10, 90, (IMAGES * background, len(STAGES), 2, 3))
         ignored = np.zeros(len(of_masks), np.int64)
         write_arrays(
-            folder / "counts/masks/0000.npz", counts=of_masks, ignored=ignored,
-            by_class=np.ones((len(STAGES), 2, 3), np.int64), seen=np.full(3, IMAGES),
+            folder / "counts/masks/0000.npz", by_class=of_masks, ignored=ignored,
+            boundary_f=generator.random(of_masks.shape[:2]),
+            background=np.asarray(0 if background else -1),
         )  # fmt: skip
     for labelling in SEEDS:
         arrays = {"image_id": encode_names([f"{n}.jpg" for n in range(IMAGES)])}
@@ -107,7 +108,9 @@ def test_runs_are_compared_with_the_first(runs: Path) -> None:
     table = comparison(runs, "good", "same", "bad")
     assert list(table.columns) == COLUMNS
     assert set(table["kind"]) == {"measured"}
-    figures = {("foreground", "fgbg_miou"): 2, ("maskcontrast", "miou"): 1,
+    figures = {("foreground", "fgbg_miou"): 2, ("foreground", "image_foreground_iou"): 2,
+               ("foreground", "class_recall"): 2, ("foreground", "boundary_f"): 2,
+               ("maskcontrast", "miou"): 1,
                ("maskcontrast", "pixel_accuracy"): 1, ("stego", "miou"): 1,
                ("stego", "pixel_accuracy"): 1}  # fmt: skip
     for name, expected in (("good", figures), ("same", figures)):
@@ -136,6 +139,7 @@ def test_runs_are_compared_with_the_first(runs: Path) -> None:
     for protocol, metric, stage in (
         ("stego", "miou", "segmentation"),
         ("foreground", "fgbg_miou", "refined"),
+        ("foreground", "boundary_f", "reestimated"),
     ):
         row = cell(table, "same", protocol, metric, stage)
         assert [float(row[name]) for name in ("difference", "low", "high")] == [0, 0, 0]
@@ -246,7 +250,7 @@ def test_scores_in_words() -> None:
 def test_main_figures_are_of_the_protocols_own_matching(runs: Path) -> None:
     rows = main_rows("good", read_table(runs / "good/tables/metrics.csv"))
     assert [(row["protocol"], row["matching"]) for row in rows] == [
-        *[("foreground", "none")] * 2,
+        *[("foreground", "none")] * 8,
         *[("maskcontrast", "iou_hungarian")] * 2,
         *[("stego", "count_hungarian")] * 2,
     ]

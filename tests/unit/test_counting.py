@@ -23,13 +23,18 @@ from scipy import ndimage
 from lightcluster.datasets.labels import IGNORED
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.counting import (
-    STAGES,
     count_confusion,
-    count_masks,
     iter_images,
     oracle_classes,
     read_class_counts,
+)
+from lightcluster.evaluation.masks import (
+    STAGES,
+    MaskCounts,
+    count_masks,
+    images_by_class,
     read_mask_counts,
+    score_masks,
     sum_mask_counts,
 )
 from lightcluster.files import decode_names, read_arrays, write_arrays
@@ -93,13 +98,13 @@ class Shard:
     def of(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return {name: arrays[name] for name in self.names}
 
-    def count_masks(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
+    def count_masks(self, **changes: Any) -> MaskCounts:
         settings = {"background": 0, "ignore": IGNORE, "upsampling": "bilinear", "threshold": 0.5}
         output = self.folder / "mask-counts.npz"
         count_masks(
             self.manifest, self.classes, self.patches, self.pixels, output, **settings | changes
         )
-        return read_arrays(output)
+        return read_mask_counts(output)
 
     def count_confusion(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
         maps = changes.pop("region_maps", self.maps)
@@ -173,15 +178,14 @@ def test_masks_of_all_stages_are_counted(shard: Shard, changes: dict[str, Any]) 
     expected, ignored = slow_mask_counts(shard, **changes)
     renamed = {"upsampling" if n == "method" else n: value for n, value in changes.items()}
     counted = shard.count_masks(**renamed)
-    np.testing.assert_array_equal(counted["counts"].sum(axis=0), expected)
-    assert counted["ignored"].sum() == ignored
+    np.testing.assert_array_equal(counted.tables().sum(axis=0), expected)
+    assert counted.ignored.sum() == ignored
     ground = IDS.index(changes.get("background", 0))
-    by_class, inside = counted["by_class"], counted["by_class"].sum(axis=2)
-    np.testing.assert_array_equal(by_class[:, :, ground], expected[:, :, 0])
-    np.testing.assert_array_equal(inside - by_class[:, :, ground], expected[:, :, 1])
+    assert counted.background == ground
+    by_class, seen = counted.by_class.sum(axis=0), images_by_class(counted)
     for number, label_id in enumerate(IDS):
         true = [shard.truth[name] == label_id for name in LABELLED]
-        assert counted["seen"][number] == sum(map(np.any, true))
+        assert seen[number] == sum(map(np.any, true))
         pixels = sum(map(np.sum, true))
         assert (by_class[:, :, number].sum(axis=1) == pixels).all()
         taken = sum(
@@ -189,7 +193,7 @@ def test_masks_of_all_stages_are_counted(shard: Shard, changes: dict[str, Any]) 
         )
         assert by_class[-1, 1, number] == taken
     sizes = [[np.prod(SIZES[name])] * len(STAGES) for name in IN_MANIFEST]
-    found = counted["counts"].sum(axis=(2, 3)) + counted["ignored"][:, None]
+    found = counted.by_class.sum(axis=(2, 3)) + counted.ignored[:, None]
     np.testing.assert_array_equal(found, sizes)
 
 
@@ -202,8 +206,8 @@ def test_the_stages_are_in_the_order_of_their_names(shard: Shard) -> None:
 
 def test_without_a_background_class_there_are_no_masks_to_count(shard: Shard) -> None:
     counted = shard.count_masks(background=None)
-    assert counted["counts"].shape == (0, len(STAGES), 2, 2)
-    assert counted["ignored"].shape == (0,)
+    assert (counted.by_class.shape, counted.background) == ((0, len(STAGES), 2, len(IDS)), -1)
+    assert (counted.boundary_f.shape, counted.ignored.shape) == ((0, len(STAGES)), (0,))
 
 
 def slow_confusion(
@@ -420,24 +424,41 @@ def test_counts_of_shards_are_added(tmp_path: Path) -> None:
     assert (totals.ignored, images) == (1, 3)
 
 
-def test_counts_of_masks_are_those_of_all_images(tmp_path: Path) -> None:
-    parts = []
-    for number in range(3):
-        counts = np.full((number, len(STAGES), 2, 2), number)
-        write_arrays(
-            tmp_path / f"{number}.npz", counts=counts, ignored=np.full(number, 7),
-            by_class=np.tile([[1, 2, 3], [4, 5, 6]], (len(STAGES), 1, 1)), seen=np.array([1, 0, 2]),
-        )  # fmt: skip
-        parts.append(tmp_path / f"{number}.npz")
-    counts, ignored = read_mask_counts(parts)
-    assert counts[:, 0, 0, 0].tolist() == [1, 2, 2]
-    assert ignored.tolist() == [7, 7, 7]
-    total = sum_mask_counts(parts)
-    assert total.counts[0].tolist() == [[5, 5], [5, 5]]
-    assert total.ignored == 21
-    np.testing.assert_allclose(total.image_iou, 1 / 3)  # of each of the three images
-    assert total.by_class[0].tolist() == [[3, 6, 9], [12, 15, 18]]
-    assert total.seen.tolist() == [3, 0, 6]
+def write_mask_counts(path: Path, by_class: Any, boundary_f: Any, background: int = 0) -> Path:
+    """Write counts [images, 2, classes] that are those of every stage."""
+    stages = len(STAGES)
+    by_class = np.repeat(np.asarray(by_class, np.int64)[:, None], stages, axis=1)
+    outlines = np.repeat(np.asarray(boundary_f, np.float64)[:, None], stages, axis=1)
+    write_arrays(
+        path, by_class=by_class, boundary_f=outlines, ignored=np.full(len(by_class), 7),
+        background=np.asarray(background),
+    )  # fmt: skip
+    return path
+
+
+def test_masks_are_scored_over_the_images_of_all_shards(tmp_path: Path) -> None:
+    cat = [[[50, 5, 0], [10, 15, 0]]] * 3  # outside and inside, of ground, cat and dog
+    dog, nothing = [[[40, 0, 30], [10, 0, 10]]] * 3, [[[80, 0, 0], [20, 0, 0]]]
+    paths = [
+        write_mask_counts(tmp_path / "0.npz", cat, [0.9, 0.6, 0.6]),
+        write_mask_counts(tmp_path / "1.npz", [*dog, *nothing], [0.3, 0.3, 0.3, 0.0]),
+    ]
+    totals, ignored = sum_mask_counts(paths)
+    assert (list(totals), ignored) == (list(STAGES), 49)
+    for stage in STAGES:
+        scores = score_masks(totals[stage])
+        assert scores["image_foreground_iou"] == pytest.approx((15 / 30 + 10 / 50) / 2)
+        assert scores["boundary_f"] == pytest.approx((0.7 + 0.3) / 2)  # of those with foreground
+        assert scores["class_recall"] == pytest.approx((15 / 20 + 10 / 40) / 2)
+        assert scores["background_taken"] == pytest.approx(80 / 430)
+        assert scores["foreground_iou"] == pytest.approx(75 / (75 + 105 + 80))
+        assert scores["fgbg_accuracy"] == pytest.approx((75 + 350) / (430 + 60 + 120))
+
+
+def test_a_class_of_two_images_has_no_say_in_the_recall(tmp_path: Path) -> None:
+    cat, dog = [[[50, 5, 0], [10, 15, 0]]] * 3, [[[40, 0, 30], [10, 0, 10]]] * 2
+    totals, _ = sum_mask_counts([write_mask_counts(tmp_path / "0.npz", cat + dog, [0.5] * 5)])
+    assert score_masks(totals["refined"])["class_recall"] == pytest.approx(15 / 20)
 
 
 def test_without_masks_floor_and_ceiling_are_of_the_segments(shard: Shard) -> None:

@@ -19,7 +19,8 @@ from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.digests import digest_file
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import Figure, main_rows, make_comparison
-from lightcluster.evaluation.counting import STAGES, ImageCounts, MaskCounts
+from lightcluster.evaluation.counting import ImageCounts
+from lightcluster.evaluation.masks import STAGES, MaskTotals
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.regions.painting import save_indexed
@@ -55,12 +56,10 @@ def tables_of(seeds=(0, 1), protocols=("maskcontrast",)):
         )
         for seed in seeds
     }
-    masks = np.tile([[90, 10], [10, 40]], (4, len(STAGES), 1, 1)).astype(np.int64)
-    stages = len(STAGES)
-    by_class = np.tile([[360, 20, 20], [40, 120, 40]], (stages, 1, 1))
-    of_masks = MaskCounts(masks.sum(axis=0), np.full(stages, 0.7), by_class, np.array([4, 4, 4]), 0)
+    by_class = np.array([[360, 20, 20], [40, 120, 40]])
+    of_masks = MaskTotals(by_class, np.array([4, 4, 4]), 0.7, 0.6, 0)
     return make_tables(
-        of_masks, dict.fromkeys(("original", "centre"), by_seed), 4,
+        (dict.fromkeys(STAGES, of_masks), 0), dict.fromkeys(("original", "centre"), by_seed), 4,
         tuple(CLASSES.values()), 0,
         Conditions("<i>odd</i>", "one", [*protocols], False, "crf", "it"),
     )  # fmt: skip
@@ -273,7 +272,8 @@ def test_images_with_labels_are_shown_first():
 def test_the_summary_names_masks_and_classes_with_floor_and_ceiling():
     lines = summary_lines(tables_of().metrics)
     assert lines[1] == (
-        "refined mask: 74.2 fg/bg mIoU, foreground IoU by image 70.0, recall by class 76.2"
+        "refined mask: 74.2 fg/bg mIoU, foreground IoU by image 70.0, recall by class 76.2, "
+        "boundary F 60.0"
     )
     (classes,) = [line for line in lines if "IoU-Hungarian" in line]
     assert re.search(

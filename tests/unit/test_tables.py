@@ -13,7 +13,8 @@ from builders import write_classes
 from numpy.typing import NDArray
 
 from lightcluster.errors import DatasetError
-from lightcluster.evaluation.counting import STAGES, ImageCounts, MaskCounts
+from lightcluster.evaluation.counting import ImageCounts
+from lightcluster.evaluation.masks import STAGES, MaskTotals, score_masks
 from lightcluster.evaluation.protocols import PROTOCOLS
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.evaluation.tables import (
@@ -28,13 +29,10 @@ from lightcluster.files import encode_names, write_arrays
 
 NAMES = ("ground", "cat", "dog")
 MATCHINGS = PROTOCOLS["maskcontrast"].matchings
-MASKS = np.asarray([[[50 + s, 10], [20, 20 - s]] for s in range(len(STAGES))])
-"""Counts of all images together; those of each are a quarter."""
-
-BY_IMAGE = np.stack([MASKS // 4, MASKS // 4, MASKS // 4, MASKS - 3 * (MASKS // 4)])
-
 BY_CLASS = np.asarray([[[60, 6, 9 - s], [20, 18, s]] for s in range(len(STAGES))])
 """Of ground, cat and dog: outside of the mask, and inside."""
+
+MASKS = np.stack([BY_CLASS[..., 0], BY_CLASS[..., 1:].sum(axis=-1)], axis=-1)
 
 SEEN = np.asarray([4, 3, 2])
 
@@ -44,12 +42,11 @@ def iou_of(counts: NDArray[np.int64], number: int) -> float:
     return float(right / (counts[number].sum() + counts[:, number].sum() - right))
 
 
-def mask_counts(times: int = 1) -> MaskCounts:
-    """Return the counts of the images, each of them `times`."""
-    iou = np.mean(
-        [[iou_of(stage, 1) for stage in image] for image in BY_IMAGE.astype(float)], axis=0
-    )
-    return MaskCounts(MASKS * times, iou, BY_CLASS * times, SEEN * times, 9 * times)
+def mask_totals() -> tuple[dict[str, MaskTotals], int]:
+    return {
+        stage: MaskTotals(BY_CLASS[number], SEEN, 0.5 + number / 100, 0.4, 0)
+        for number, stage in enumerate(STAGES)
+    }, 9
 
 
 def conditions(*protocols: str, squash: bool = False) -> Conditions:
@@ -69,7 +66,7 @@ def tables_of(seeds: list[int], background: int | None = 0) -> Tables:
 
 
 def tables_from(by_seed: dict[int, ImageCounts], background: int | None = 0) -> Tables:
-    return make_tables(mask_counts(), {"original": by_seed}, 4, NAMES, background, conditions())
+    return make_tables(mask_totals(), {"original": by_seed}, 4, NAMES, background, conditions())
 
 
 def value_of(tables: Tables, **where: Any) -> float:
@@ -86,8 +83,8 @@ def test_tables_are_tidy() -> None:
     assert list(metrics.columns) == COLUMNS
     key = ["protocol", "stage", "matching", "seed", "metric"]
     assert not metrics.duplicated(key).any()
-    # stages x 7; (2 variants x 5 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
-    assert len(metrics) == len(STAGES) * 7 + 11 * 2 * 5
+    # stages x 8; (2 variants x 5 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
+    assert len(metrics) == len(STAGES) * 8 + 11 * 2 * 5
     varying = [*key, "value", "fallback", "crf", "seeds"]
     constant = metrics.drop(columns=varying).drop_duplicates()
     assert constant.to_dict("records") == [
@@ -169,18 +166,15 @@ def test_pixels_without_a_class_lower_the_ceiling() -> None:
 def test_masks_are_scored_by_image_and_by_class_beside_the_pooled_pixels() -> None:
     found = tables_of([0])
     for number, stage in enumerate(STAGES):
-        by_image = [iou_of(image[number], 1) for image in BY_IMAGE]
         for metric, expected in {
-            "image_foreground_iou": np.mean(by_image),
+            "image_foreground_iou": 0.5 + number / 100,
+            "boundary_f": 0.4,
             "class_recall": 18 / 24,  # of cats; dogs are in two images only
-            "background_taken": 20 / (70 + number),
+            "background_taken": 20 / 80,
         }.items():
             assert value_of(found, stage=stage, metric=metric) == pytest.approx(expected)
-    table = make_tables(
-        mask_counts(3), {"original": {0: class_counts(0)}}, 4, NAMES, 0, conditions()
-    )
-    recall = value_of(table, stage="refined", metric="class_recall")
-    assert recall == pytest.approx((18 / 24 + 6 / 9) / 2)
+    more = score_masks(mask_totals()[0]["refined"]._replace(seen=3 * SEEN))
+    assert more["class_recall"] == pytest.approx((18 / 24 + 6 / 9) / 2)
 
 
 def test_a_class_that_is_nowhere_true_counts_zero_unless_it_is_not_predicted_either() -> None:
@@ -191,7 +185,7 @@ def test_a_class_that_is_nowhere_true_counts_zero_unless_it_is_not_predicted_eit
     counts = ImageCounts(segmentation * without, random * without, oracle, ignored)
     protocols = ["maskcontrast", "coco_things", "stego"]
     tables = make_tables(
-        mask_counts(), {"original": {0: counts}, "centre": {0: counts}}, 4, NAMES, 0,
+        mask_totals(), {"original": {0: counts}, "centre": {0: counts}}, 4, NAMES, 0,
         conditions(*protocols),
     )  # fmt: skip
     for protocol, of_oracle in zip(protocols, (3, 3, 2), strict=True):
@@ -209,7 +203,7 @@ def test_each_protocol_has_its_own_frame_matchings_and_ignored_pixels() -> None:
     other = class_counts(1)._replace(ignored=77)
     for squash, frame in ((False, "centre"), (True, "squashed")):
         tables = make_tables(
-            mask_counts(), {"original": {0: class_counts(0)}, frame: {0: other}}, 4, NAMES, 0,
+            mask_totals(), {"original": {0: class_counts(0)}, frame: {0: other}}, 4, NAMES, 0,
             conditions("stego", "maskcontrast", "per_image", squash=squash),
         )  # fmt: skip
         metrics = tables.metrics
@@ -239,12 +233,11 @@ def test_each_protocol_has_its_own_frame_matchings_and_ignored_pixels() -> None:
 
 def test_pixels_that_are_all_ignored_have_no_scores() -> None:
     empty = ImageCounts(*(np.zeros_like(part) for part in class_counts(0)[:3]), 100)
-    nothing = np.zeros((len(STAGES), 2, 3), np.int64)
-    no_iou = np.full(len(STAGES), np.nan)
-    masks = MaskCounts(nothing[:, :, :2], no_iou, nothing, np.zeros(3, np.int64), 100)
+    nothing = np.zeros((2, 3), np.int64)
+    masks = dict.fromkeys(STAGES, MaskTotals(nothing, nothing[0], np.nan, np.nan, 0))
     with np.errstate(all="raise"):
         metrics = make_tables(
-            masks, {"original": {0: empty, 1: empty}}, 1, NAMES, 0, conditions()
+            (masks, 100), {"original": {0: empty, 1: empty}}, 1, NAMES, 0, conditions()
         ).metrics
     assert metrics["value"].isna().all()
     assert set(metrics["ignored_pixels"]) == {100}
@@ -338,15 +331,16 @@ def test_summaries_follow_the_rows_they_are_of() -> None:
     ]
 
 
-def write_counts(folder: Path, images: int = 4) -> tuple[Path, Path]:
+def write_counts(folder: Path, images: int = 4, position: int = 0) -> tuple[Path, Path]:
     """Write counts of two shards and the seeds 0 and 1; the second shard is twice the first."""
     for shard in range(2):
         name = f"{shard:04d}.npz"
-        times, some = shard + 1, bool(images)
+        by_class = np.repeat(BY_CLASS[None], images, axis=0)
         write_arrays(
-            folder / "counts/masks" / name, counts=BY_IMAGE[:images] * times,
-            ignored=np.asarray([9, 0, 0, 0][:images]) * times, by_class=BY_CLASS * times * some,
-            seen=SEEN * times * some,
+            folder / "counts/masks" / name, by_class=by_class * (shard + 1),
+            ignored=np.asarray([9, 0, 0, 0][:images]) * (shard + 1),
+            background=np.asarray(position),
+            boundary_f=np.full((images, len(STAGES)), 0.25 * (1 + shard)),
         )  # fmt: skip
         for seed in range(2):
             of_seed = class_counts(seed)
@@ -365,14 +359,20 @@ def write_counts(folder: Path, images: int = 4) -> tuple[Path, Path]:
 def test_tables_are_written_from_the_counts_of_all_shards(
     tmp_path: Path, background: int | None
 ) -> None:
-    counts, classes = write_counts(tmp_path)
+    position = {0: 0, 7: 2, None: None}[background]
+    counts, classes = write_counts(tmp_path, position=-1 if position is None else position)
     evaluate(
         counts, 2, [0, 1], classes, tmp_path / "tables", masks=True, background=background,
         conditions=conditions(),
     )  # fmt: skip
     tripled = {seed: ImageCounts(*(part * 3 for part in class_counts(seed))) for seed in range(2)}
-    position = {0: 0, 7: 2, None: None}[background]
-    expected = make_tables(mask_counts(3), {"original": tripled}, 8, NAMES, position, conditions())
+    masks = {}
+    for number, stage in enumerate(STAGES):
+        thing = np.delete(BY_CLASS[number], position or 0, axis=1).sum(axis=1)
+        iou = thing[1] / (thing.sum() + BY_CLASS[number, 1, position or 0])
+        by_class, seen = 12 * BY_CLASS[number], np.full(3, 8)
+        masks[stage] = MaskTotals(by_class, seen, iou, 0.375, position or 0)
+    expected = make_tables((masks, 27), {"original": tripled}, 8, NAMES, position, conditions())
     for name in ("metrics", "per_class", "matching"):
         found = pd.read_csv(
             tmp_path / "tables" / f"{name}.csv", dtype={"seed": str}, keep_default_na=True

@@ -8,7 +8,8 @@ from builders import write_patch_masks
 
 from lightcluster.datasets.manifest import Row
 from lightcluster.datasets.taxonomy import LabelFile
-from lightcluster.evaluation.counting import STAGES, LabelledImage
+from lightcluster.evaluation.counting import LabelledImage
+from lightcluster.evaluation.masks import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import write_arrays
 from lightcluster.reporting.contact_sheet import Sample
@@ -62,7 +63,11 @@ def test_the_masks_that_fit_worst_are_found_among_labelled_images(tmp_path):
                     expected[name] = right / (right + false + missed)
                 counts.append(table)
         write_arrays(
-            tmp_path / "counts" / f"{shard}.npz", counts=np.asarray(counts), ignored=np.zeros(3)
+            tmp_path / "counts" / f"{shard}.npz",
+            by_class=np.asarray(counts),
+            boundary_f=np.ones((3, len(STAGES))),
+            ignored=np.zeros(3),
+            background=np.asarray(0),
         )
     found = lowest_iou(samples, tmp_path / "counts", 3)
     assert [iou for iou, _ in found] == sorted(expected.values())[:3]

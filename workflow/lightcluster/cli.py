@@ -898,7 +898,7 @@ def count_masks(
 ) -> None:
     """Count predicted against true foreground, stage by stage."""
     _use_threads(1)
-    from lightcluster.evaluation.counting import count_masks as step
+    from lightcluster.evaluation.masks import count_masks as step
 
     step(
         manifest, classes, patch_masks, pixel_masks, output,

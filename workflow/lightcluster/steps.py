@@ -487,7 +487,7 @@ STEPS: dict[str, Step] = {
         unit="shard",
         reads=("dataset.background", "dataset.ignore", "upsampling"),
         after=("index_dataset", "read_classes", "score_patches", "refine_masks"),
-        version=4,
+        version=5,
     ),
     "count_confusion": Step(
         unit="shard and seed",
@@ -519,7 +519,7 @@ STEPS: dict[str, Step] = {
             "method",
         ),
         after=("read_classes", "count_masks", "count_confusion"),
-        version=5,
+        version=6,
     ),
     "score_images": Step(
         reads=(
@@ -574,7 +574,7 @@ STEPS: dict[str, Step] = {
         unit="all runs",
         reads=("comparison",),
         after=("count_masks", "count_confusion", "evaluate"),
-        version=4,
+        version=5,
     ),
     "report": Step(
         reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),
@@ -591,7 +591,7 @@ STEPS: dict[str, Step] = {
             "discover_parts",
             "plot_training",
         ),
-        version=5,
+        version=6,
     ),
     "write_dataset_page": Step(
         unit="all runs",

@@ -8,23 +8,34 @@ Efron and Tibshirani, An Introduction to the Bootstrap, 1993.)
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
-from lightcluster.evaluation.counting import STAGES, iter_cells, read_mask_counts
+from lightcluster.evaluation.counting import iter_cells
+from lightcluster.evaluation.masks import (
+    STAGES,
+    MaskTotals,
+    images_by_class,
+    read_mask_counts,
+    score_masks,
+)
 from lightcluster.evaluation.protocols import PROTOCOLS, FrameName
-from lightcluster.evaluation.scores import foreground_scores, score_classes
+from lightcluster.evaluation.scores import score_classes
 
 BATCH = 1 << 22
 """Numbers of the resamples that are made at once, 32 MB, unless a single one has more."""
 
 MASK_STAGES = ("reestimated", "refined")
 """Stages of the masks that runs are compared by."""
+
+MASK_METRICS = ("fgbg_miou", "image_foreground_iou", "class_recall", "boundary_f")
+"""Scores of them that runs are compared by, of those of `score_masks`."""
 
 
 class Interval(NamedTuple):
@@ -101,11 +112,6 @@ def interval(own: NDArray[np.float64], reference: NDArray[np.float64]) -> Interv
     return Interval(float(difference[0]), float(low), float(high))
 
 
-def mask_scores(counts: Iterable[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Return the fg/bg mIoU of each of several counts [2, 2]."""
-    return np.asarray([foreground_scores(table).mean_iou for table in counts])
-
-
 def class_scores(counts: Iterable[NDArray[np.int64]], protocol: str) -> NDArray[np.float64]:
     """Return mIoU and pixel accuracy of each of several counts, under a protocol's own matching.
 
@@ -129,8 +135,8 @@ def class_scores(counts: Iterable[NDArray[np.int64]], protocol: str) -> NDArray[
 
 def bootstrap_masks(
     counts_folder: Path, shards: list[str], resamples: int, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Return the fg/bg mIoU of each of `MASK_STAGES`, of all images and of each resample.
+) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Score the masks of each of `MASK_STAGES`, of all images and of each resample.
 
     Parameters
     ----------
@@ -141,21 +147,36 @@ def bootstrap_masks(
 
     Returns
     -------
-    dict of str to float64 array, shape (1 + resamples,)
-        Empty if no class is the background.
+    dict of (stage, metric) to float64 array, shape (1 + resamples,)
+        Of each of `MASK_METRICS`. The classes that have a recall are those of all images. Empty if
+        no class is the background.
     """
-    counts, _ = read_mask_counts([counts_folder / "masks" / f"{name}.npz" for name in shards])
-    if not len(counts):
-        return {}
-    return {
-        stage: mask_scores(
-            resample(
-                csr_array(counts[:, STAGES.index(stage)].reshape(len(counts), 4)),
-                (2, 2), resamples, seed,
-            )
-        )
-        for stage in MASK_STAGES
-    }  # fmt: skip
+    chosen = [STAGES.index(stage) for stage in MASK_STAGES]
+    pixels, by_image, seen, background = [], [], np.zeros(1, np.int64), -1
+    for name in shards:
+        shard = read_mask_counts(counts_folder / "masks" / f"{name}.npz")
+        if shard.background < 0:
+            return {}
+        pixels.append(csr_array(shard.by_class[:, chosen].reshape(len(shard.ignored), -1)))
+        by_image.append(np.stack([shard.image_iou(), shard.boundary_f])[..., chosen])
+        seen, background = seen + images_by_class(shard), shard.background
+    counts, scores = vstack(pixels, format="csr"), np.concatenate(by_image, axis=1)
+    held = ~np.isnan(scores[0]).any(axis=1)
+    scores = np.where(held[:, None], scores, 0)
+    shape = (len(chosen), 2, len(seen))
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    at_once = max(1, BATCH // max(counts.shape))
+    for times in draw_images(len(held), resamples, seed, at_once):
+        totals = (times @ counts).reshape(-1, *shape)
+        means = np.einsum("ri,mis->rsm", times, scores)
+        means /= np.maximum(times @ held, np.finfo(float).tiny)[:, None, None]
+        means[times @ held == 0] = np.nan
+        for total, mean in zip(totals, means, strict=True):
+            for stage, by_class, (iou, outline) in zip(MASK_STAGES, total, mean, strict=True):
+                of_stage = score_masks(MaskTotals(by_class, seen, iou, outline, background))
+                for metric in MASK_METRICS:
+                    found[stage, metric].append(of_stage[metric])
+    return {key: np.asarray(values) for key, values in found.items()}
 
 
 def bootstrap_classes(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.bootstrap import (
+    MASK_METRICS,
     MASK_STAGES,
     bootstrap_classes,
     bootstrap_masks,
@@ -70,14 +71,15 @@ def bootstrap_run(
     counts = folder / "counts"
     scores: Scores = {}
     if (metrics["protocol"] == FOREGROUND).any():
-        for stage, of_masks in bootstrap_masks(counts, shards, resamples, seed).items():
-            scores[Figure(FOREGROUND, stage, "fgbg_miou")] = of_masks
+        of_masks = bootstrap_masks(counts, shards, resamples, seed)
+        for (stage, metric), values in of_masks.items():
+            scores[Figure(FOREGROUND, stage, metric)] = values
     seeds = [int(name) for name in seeds_of(metrics)]
     for protocol in protocols_of(metrics):
         first = metrics[metrics["protocol"] == protocol].iloc[0]
         frame = frame_called(str(first["resolution"]), str(first["crop"]))
-        values = bootstrap_classes(counts, shards, seeds, protocol, frame, resamples, seed)
-        for metric, of_metric in zip(CLASS_METRICS, values, strict=True):
+        of_classes = bootstrap_classes(counts, shards, seeds, protocol, frame, resamples, seed)
+        for metric, of_metric in zip(CLASS_METRICS, of_classes, strict=True):
             scores[Figure(protocol, "segmentation", metric)] = of_metric
     return scores
 
@@ -89,7 +91,9 @@ def main_rows(run: str, metrics: pd.DataFrame) -> list[dict[str, Any]]:
     floor being random labels and the ceiling oracle labels of the same regions.
     """
     rows = []
-    figures = [Figure(FOREGROUND, stage, "fgbg_miou") for stage in MASK_STAGES]
+    figures = [
+        Figure(FOREGROUND, stage, metric) for stage in MASK_STAGES for metric in MASK_METRICS
+    ]
     figures += [
         Figure(protocol, "segmentation", metric)
         for protocol in protocols_of(metrics)

@@ -1,4 +1,4 @@
-"""Counting pixels of a shard against the ground truth: masks at every stage, and classes.
+"""Counting pixels of a shard by predicted cluster and true class.
 
 Everything that is ever scored comes from these int64 counts, summed over shards.
 """
@@ -26,24 +26,17 @@ from lightcluster.evaluation.confusion import count_confusion as count
 from lightcluster.evaluation.protocols import FrameName, frames_of, to_frame
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.images.recognition import open_plain
-from lightcluster.masks.consistency import LEVELS, read_patch_masks
-from lightcluster.masks.refinement import read_pixel_masks
-from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
 from lightcluster.regions.components import find_segments
 from lightcluster.regions.labelling import number_of_clusters
 from lightcluster.regions.maps import read_region_maps
 from lightcluster.regions.painting import paint_regions
 
-STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")
-"""Stages of the binary mask: the levels, their merger and what followed from it as patches, then
-as pixels."""
-
 TOTALS = ("segmentation", "random", "oracle")
 """Counts of `count_confusion` that are summed over the images of a shard."""
 
 
-def _labelled(
+def iter_truth(
     image_ids: list[str], rows: list[Row], classes: Classes, ignore: int
 ) -> Iterator[tuple[int, Row, NDArray[np.uint16]]]:
     """Yield the place in `image_ids`, the manifest row and the truth of each image with a label.
@@ -56,65 +49,6 @@ def _labelled(
         if row.label is not None:
             label = open_label(row.label, (row.height, row.width))
             yield places[row.image_id], row, to_indices(label, classes, ignore)
-
-
-def count_masks(
-    manifest: Path,
-    classes_file: Path,
-    patch_masks: Path,
-    pixel_masks: Path,
-    output: Path,
-    *,
-    background: int | None,
-    ignore: int,
-    upsampling: Literal["bilinear", "nearest"],
-    threshold: float,
-) -> None:
-    """Count predicted against true foreground at each of the `STAGES`.
-
-    Patch masks are enlarged to pixels without interpolation. Writes ``counts`` int64 [images,
-    stages, 2, 2] (predicted, true; 1 is foreground) of the images with a label, in the order of the
-    manifest, and ``ignored`` int64 [images], their pixels without truth; and, over all of them,
-    ``by_class`` int64 [stages, 2, classes] (predicted side, true class) and ``seen`` int64
-    [classes], the images that hold each class. Without a background class there is nothing to
-    count: no images.
-    """
-    classes = read_classes(classes_file)
-    ground = background_index(classes, background)
-    rows = read_manifest(manifest)
-    patches, pixels = read_patch_masks(patch_masks), read_pixel_masks(pixel_masks)
-    counts: list[NDArray[np.int64]] = []
-    ignored: list[int] = []
-    by_class = np.zeros((len(STAGES), 2, len(classes.ids)), np.int64)
-    seen = np.zeros(len(classes.ids), np.int64)
-    for number, _, truth in _labelled(patches.image_id, rows, classes, ignore):
-        if ground is None:
-            break
-        merged, score, size = patches.merged_of(number), patches.score_of(number), truth.shape
-        masks = [
-            *(
-                upsample(vote.astype(np.float32), size, "nearest") > 0.5
-                for vote in patches.votes_of(number)
-            ),
-            upsample(merged, size, "nearest") > threshold,
-            upsample(score, size, "nearest") > threshold,
-            upsample(score, size, upsampling) > threshold,
-            pixels.mask_of(number),
-        ]
-        counted = [count(mask.view(np.uint8), truth, 2, len(seen), IGNORED) for mask in masks]
-        tables = np.stack([stage.counts for stage in counted])
-        outside = tables[:, :, ground]
-        counts.append(np.stack([outside, tables.sum(axis=2) - outside], axis=2))
-        ignored.append(counted[0].ignored)
-        by_class += tables
-        seen += tables[0].sum(axis=0) > 0
-    write_arrays(
-        output,
-        counts=np.asarray(counts, np.int64).reshape(-1, len(STAGES), 2, 2),
-        ignored=np.asarray(ignored, np.int64),
-        by_class=by_class,
-        seen=seen,
-    )
 
 
 def oracle_classes(
@@ -237,7 +171,7 @@ def count_confusion(
     ignored: dict[str, list[int]] = {frame: [] for frame in frames}
     cells: dict[str, list[NDArray[np.int64]]] = {frame: [] for frame in frames}
     image_ids: list[str] = []
-    for number, row, truth in _labelled(image_order, rows, names, ignore):
+    for number, row, truth in iter_truth(image_order, rows, names, ignore):
         with open_plain(segmentation / row.output) as image:
             predicted = np.asarray(image)
         label = find_segments(predicted) if maps is None else maps.label_of(number)
@@ -265,61 +199,6 @@ def _cells(number: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the cells of an image that are not 0: int64 [cells, 4], its number first."""
     cluster, true = np.nonzero(counts)
     return np.stack([np.full_like(cluster, number), cluster, true, counts[cluster, true]], axis=1)
-
-
-def read_mask_counts(paths: list[Path]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return what `count_masks` wrote for all shards.
-
-    Returns
-    -------
-    counts : int64 [images, stages, 2, 2]
-    ignored : int64 [images]
-    """
-    shards = [read_arrays(path, "counts", "ignored") for path in paths]
-    counts, ignored = (
-        np.concatenate([shard[name] for shard in shards]) for name in ("counts", "ignored")
-    )
-    return counts, ignored
-
-
-class MaskCounts(NamedTuple):
-    """What `count_masks` wrote, summed over all images.
-
-    Attributes
-    ----------
-    counts : int64 [stages, 2, 2]
-        Pixels by predicted and true side; 1 is foreground.
-    image_iou : float64 [stages]
-        IoU of the foreground, mean over the images that hold some; NaN if none does.
-    by_class : int64 [stages, 2, classes]
-        Pixels by predicted side and true class.
-    seen : int64 [classes]
-        Images that hold each class.
-    ignored : int
-        Pixels without truth.
-    """
-
-    counts: NDArray[np.int64]
-    image_iou: NDArray[np.float64]
-    by_class: NDArray[np.int64]
-    seen: NDArray[np.int64]
-    ignored: int
-
-
-def sum_mask_counts(paths: list[Path]) -> MaskCounts:
-    """Return what `count_masks` wrote for all shards, read one after another."""
-    counts, iou = np.zeros((len(STAGES), 2, 2), np.int64), np.zeros(len(STAGES))
-    by_class, seen = np.zeros((len(STAGES), 2, 1), np.int64), np.zeros(1, np.int64)
-    ignored = images = 0
-    for path in paths:
-        shard = read_arrays(path, "counts", "ignored", "by_class", "seen")
-        counts += shard["counts"].sum(axis=0)
-        ignored += int(shard["ignored"].sum())
-        by_class, seen = by_class + shard["by_class"], seen + shard["seen"]
-        held = shard["counts"][shard["counts"][:, 0, :, 1].sum(axis=1) > 0]
-        iou += (held[..., 1, 1] / (held.sum(axis=(2, 3)) - held[..., 0, 0])).sum(axis=0)
-        images += len(held)
-    return MaskCounts(counts, iou / (images or np.nan), by_class, seen, ignored)
 
 
 def read_class_counts(paths: list[Path], frame: FrameName) -> tuple[ImageCounts, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ import pandas as pd
 from lightcluster.datasets.labels import background_index, read_classes
 from lightcluster.errors import DatasetError
 from lightcluster.evaluation.counting import (
-    STAGES,
     ImageCounts,
-    MaskCounts,
     read_class_counts,
-    sum_mask_counts,
 )
+from lightcluster.evaluation.masks import MaskTotals, score_masks, sum_mask_counts
 from lightcluster.evaluation.protocols import (
     FRAMES,
     PROTOCOLS,
@@ -29,7 +26,6 @@ from lightcluster.evaluation.protocols import (
     frames_of,
 )
 from lightcluster.evaluation.scores import (
-    foreground_scores,
     iou_per_class,
     mean_and_sd,
     mean_iou,
@@ -80,43 +76,6 @@ def seeds_of(metrics: pd.DataFrame) -> list[str]:
     """Return the labelling seeds."""
     seeds = metrics.loc[metrics["stage"] == "segmentation", "seed"].astype(str).unique()
     return [seed for seed in seeds if seed not in ("mean", "sd")]
-
-
-POOLED = ("background_iou", "foreground_iou", "fgbg_miou", "fgbg_accuracy")
-"""Scores of the pixels of all images together, in the order of `scores.ForegroundScores`."""
-
-LEAST_IMAGES = 3
-"""A class of fewer images says too little for a mean over classes."""
-
-
-def score_masks(counted: MaskCounts, background: int) -> Iterator[dict[str, Any]]:
-    """Yield the foreground scores of each stage.
-
-    Beside those of the pooled pixels, which common classes and large images decide:
-    ``image_foreground_iou``, the mean over images; ``class_recall``, the share of a class's pixels
-    that the mask takes, mean over the classes that `LEAST_IMAGES` hold; and ``background_taken``,
-    the share of the background.
-
-    Parameters
-    ----------
-    counted : MaskCounts
-    background : int
-        Position of the background class.
-    """
-    common = np.delete(np.arange(len(counted.seen)), background)
-    common = common[counted.seen[common] >= LEAST_IMAGES]
-    for number, stage in enumerate(STAGES):
-        table, by_class = counted.counts[number], counted.by_class[number]
-        recall = by_class[1, common] / by_class[:, common].sum(axis=0)
-        outside = int(table[:, 0].sum())
-        scores = {
-            **dict(zip(POOLED, foreground_scores(table), strict=True)),
-            "image_foreground_iou": float(counted.image_iou[number]),
-            "class_recall": float(recall.mean()) if len(common) else float("nan"),
-            "background_taken": int(table[1, 0]) / outside if outside else float("nan"),
-        }
-        for metric, value in scores.items():
-            yield {"stage": stage, "matching": "none", "metric": metric, "value": value}
 
 
 def score_seed(
@@ -202,7 +161,7 @@ class Conditions:
 
 
 def make_tables(
-    mask_counts: MaskCounts | None,
+    masks: tuple[dict[str, MaskTotals], int] | None,
     class_counts: dict[FrameName, dict[int, ImageCounts]],
     images: int,
     names: tuple[str, ...],
@@ -213,7 +172,7 @@ def make_tables(
 
     Parameters
     ----------
-    mask_counts : MaskCounts, optional
+    masks : dict of stage to MaskTotals and int, optional
         None of a method that has no masks.
     class_counts : dict of frame to dict of seed to ImageCounts
         Summed counts, of each frame that the protocols need.
@@ -227,14 +186,19 @@ def make_tables(
     """
     parts: dict[str, list[pd.DataFrame]] = {"metrics": [], "per_class": [], "matching": []}
     first = next(iter(next(iter(class_counts.values())).values()))
-    if mask_counts is None:
+    if masks is None:
         background = None  # no cluster is known to be the background
     elif background is not None:
-        masks = pd.DataFrame(score_masks(mask_counts, background)).assign(
-            protocol=FOREGROUND, ignored_pixels=mask_counts.ignored, seeds=1, **_frame("original")
+        totals, ignored = masks
+        of_masks = pd.DataFrame(
+            {"stage": stage, "matching": "none", "metric": metric, "value": value}
+            for stage, of_stage in totals.items()
+            for metric, value in score_masks(of_stage).items()
+        ).assign(protocol=FOREGROUND, ignored_pixels=ignored, seeds=1, **_frame("original"))
+        refined = of_masks["stage"] == "refined"
+        parts["metrics"].append(
+            of_masks.assign(crf=np.where(refined, conditions.refinement, "none"))
         )
-        refined = masks["stage"] == "refined"
-        parts["metrics"].append(masks.assign(crf=np.where(refined, conditions.refinement, "none")))
     for name in dataset_level(conditions.protocols):
         frame = frame_of(name, conditions.stego_squash)
         by_seed = class_counts[frame]

@@ -25,6 +25,14 @@ from lightcluster.files import replacing
 from lightcluster.reporting.contact_sheet import printable, shorten
 from lightcluster.reporting.figures import BLUE, GREY, INK, ORANGE, Score, read_table, save_figure
 
+MASK_TITLES = {
+    "fgbg_miou": "fg/bg mIoU, of all pixels",
+    "image_foreground_iou": "foreground IoU, mean over images",
+    "class_recall": "recall, mean over classes",
+    "boundary_f": "boundary F, mean over images",
+}
+"""Scores of the masks that are drawn, and what they are called."""
+
 
 def compare(
     folder: Path,
@@ -72,7 +80,7 @@ def compare(
 
 
 def plot_comparison(rows: pd.DataFrame) -> Figure:
-    """Draw the mIoU of the classes of each run, and the fg/bg mIoU of its refined masks.
+    """Draw the mIoU of the classes of each run, and the scores of its refined masks.
 
     Published figures of the same protocol stand below the runs; floors and ceilings are marks.
 
@@ -90,8 +98,11 @@ def plot_comparison(rows: pd.DataFrame) -> Figure:
     classes = rows[(rows["protocol"] == protocol) & (rows["metric"] == "miou")]
     masks = measured[(measured["protocol"] == FOREGROUND) & (measured["stage"] == "refined")]
     panels = [("Classes: mIoU (%)", classes)]
-    if len(masks):
-        panels.append(("Refined masks: fg/bg mIoU (%)", masks))
+    panels += [
+        (f"Refined masks: {title} (%)", masks[masks["metric"] == metric])
+        for metric, title in MASK_TITLES.items()
+        if len(masks)
+    ]
     heights = [len(panel) for _, panel in panels]
     figure = Figure(
         figsize=(9.5, 1.7 + 0.32 * sum(heights) + 0.6 * len(panels)), layout="constrained",

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lightcluster.datasets.labels import Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import ImageError, StoreError
-from lightcluster.evaluation.counting import STAGES, iter_images, read_class_counts
+from lightcluster.evaluation.counting import iter_images, read_class_counts
+from lightcluster.evaluation.masks import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.protocols import FrameName, frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of
@@ -468,6 +469,7 @@ class MaskLine:
     accuracy: Score
     image: Score
     recall: Score
+    outline: Score
     taken: Score
 
 
@@ -494,6 +496,7 @@ def mask_lines(metrics: pd.DataFrame) -> list[MaskLine]:
             accuracy=mask_score(metrics, stage, "fgbg_accuracy"),
             image=mask_score(metrics, stage, "image_foreground_iou"),
             recall=mask_score(metrics, stage, "class_recall"),
+            outline=mask_score(metrics, stage, "boundary_f"),
             taken=mask_score(metrics, stage, "background_taken"),
         )
         for stage in STAGES * has_masks(metrics)
@@ -621,7 +624,8 @@ def summary_lines(metrics: pd.DataFrame) -> list[str]:
     scores = {
         stage: f"{stage} mask: {mask_score(metrics, stage)} fg/bg mIoU, foreground IoU by image "
         f"{mask_score(metrics, stage, 'image_foreground_iou')}, recall by class "
-        f"{mask_score(metrics, stage, 'class_recall')}"
+        f"{mask_score(metrics, stage, 'class_recall')}, boundary F "
+        f"{mask_score(metrics, stage, 'boundary_f')}"
         for stage in ("merged", "reestimated", "refined") * has_masks(metrics)
     }
     if scores and mask_score(metrics, "reestimated") == mask_score(metrics, "merged"):

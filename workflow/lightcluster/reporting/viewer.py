@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.evaluation.counting import STAGES, LabelledImage
+from lightcluster.evaluation.counting import LabelledImage
+from lightcluster.evaluation.masks import STAGES, read_mask_counts
 from lightcluster.evaluation.matching import UNMATCHED
-from lightcluster.files import read_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import COLUMNS, Sample, Strip
@@ -98,7 +98,7 @@ def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple
     images, count
         See `least_agreement`.
     counts : Path
-        Folder of ``<shard>.npz`` of `counting.count_masks`.
+        Folder of ``<shard>.npz`` of `evaluation.masks.count_masks`.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple
 
     def ious() -> Iterator[tuple[float, Sample]]:
         for shard, members in groupby(images, key=lambda sample: sample.shard):
-            tables = read_arrays(counts / f"{shard}.npz", "counts")["counts"]
+            tables = read_mask_counts(counts / f"{shard}.npz").tables()
             if not len(tables):  # no class is the background
                 continue
             labelled = [sample for sample in members if sample.row.label is not None]

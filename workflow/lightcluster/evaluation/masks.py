@@ -1,0 +1,222 @@
+"""Counting and scoring the binary masks of every stage against the ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.datasets.labels import IGNORED, background_index, read_classes
+from lightcluster.datasets.manifest import read_manifest
+from lightcluster.evaluation.boundary import TrueEdge
+from lightcluster.evaluation.confusion import count_confusion
+from lightcluster.evaluation.counting import iter_truth
+from lightcluster.evaluation.scores import foreground_scores
+from lightcluster.files import read_arrays, write_arrays
+from lightcluster.masks.consistency import LEVELS, read_patch_masks
+from lightcluster.masks.refinement import read_pixel_masks
+from lightcluster.masks.upsampling import upsample
+
+STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")
+"""Stages of the binary mask: the levels, their merger and what followed from it as patches, then
+as pixels."""
+
+LEAST_IMAGES = 3
+"""A class of fewer images says too little for a mean over classes."""
+
+
+class MaskCounts(NamedTuple):
+    """What is known of the masks of some images.
+
+    Attributes
+    ----------
+    by_class : int64 [images, stages, 2, classes]
+        Pixels by predicted side, 1 being the foreground, and true class.
+    boundary_f : float64 [images, stages]
+        As in `evaluation.boundary`.
+    ignored : int64 [images]
+        Pixels without truth.
+    background : int
+        Position of the background class; -1 if no class is, and then there are no images.
+    """
+
+    by_class: NDArray[np.int64]
+    boundary_f: NDArray[np.float64]
+    ignored: NDArray[np.int64]
+    background: int
+
+    def tables(self) -> NDArray[np.int64]:
+        """Return the pixels by predicted and true side; int64 [images, stages, 2, 2]."""
+        return split_sides(self.by_class, self.background)
+
+    def image_iou(self) -> NDArray[np.float64]:
+        """Return the IoU of the foreground; float64 [images, stages], NaN where there is none."""
+        tables = self.tables()
+        union = tables.sum(axis=(2, 3)) - tables[..., 0, 0]
+        held = tables[..., 1].sum(axis=2) > 0
+        return np.where(held, tables[..., 1, 1] / np.maximum(union, 1), np.nan)
+
+
+class MaskTotals(NamedTuple):
+    """The same of one stage, over all images.
+
+    Attributes
+    ----------
+    by_class : int64 [2, classes]
+        Summed.
+    seen : int64 [classes]
+        Images that hold each class.
+    image_iou, boundary_f : float
+        Means over the images that hold foreground; NaN if none does.
+    background : int
+    """
+
+    by_class: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    image_iou: float
+    boundary_f: float
+    background: int
+
+
+def split_sides(by_class: NDArray[np.int64], background: int) -> NDArray[np.int64]:
+    """Return counts by true side, int64 [..., 2], of those by true class; 1 is foreground."""
+    outside = by_class[..., background]
+    return np.stack([outside, by_class.sum(axis=-1) - outside], axis=-1)
+
+
+def count_masks(
+    manifest: Path,
+    classes_file: Path,
+    patch_masks: Path,
+    pixel_masks: Path,
+    output: Path,
+    *,
+    background: int | None,
+    ignore: int,
+    upsampling: Literal["bilinear", "nearest"],
+    threshold: float,
+) -> None:
+    """Count what the mask of each of the `STAGES` takes of each class, and score its outline.
+
+    Patch masks are enlarged to pixels without interpolation. Writes `MaskCounts` of the images
+    with a label, in the order of the manifest. Without a background class there is nothing to
+    count: no images.
+    """
+    classes = read_classes(classes_file)
+    ground = background_index(classes, background)
+    rows = read_manifest(manifest)
+    patches, pixels = read_patch_masks(patch_masks), read_pixel_masks(pixel_masks)
+    counts: list[NDArray[np.int64]] = []
+    outlines: list[list[float]] = []
+    ignored: list[int] = []
+    n_classes = len(classes.ids)
+    for number, _, truth in iter_truth(patches.image_id, rows, classes, ignore):
+        if ground is None:
+            break
+        merged, score, size = patches.merged_of(number), patches.score_of(number), truth.shape
+        masks = [
+            *(
+                upsample(vote.astype(np.float32), size, "nearest") > 0.5
+                for vote in patches.votes_of(number)
+            ),
+            upsample(merged, size, "nearest") > threshold,
+            upsample(score, size, "nearest") > threshold,
+            upsample(score, size, upsampling) > threshold,
+            pixels.mask_of(number),
+        ]
+        counted = [
+            count_confusion(mask.view(np.uint8), truth, 2, n_classes, IGNORED)
+            for mask in masks
+        ]  # fmt: skip
+        counts.append(np.stack([stage.counts for stage in counted]))
+        ignored.append(counted[0].ignored)
+        edge = TrueEdge(truth, ground, IGNORED)
+        outlines.append([edge.boundary_f(mask) for mask in masks])
+    write_arrays(
+        output,
+        compressed=True,
+        by_class=np.asarray(counts, np.int64).reshape(-1, len(STAGES), 2, n_classes),
+        boundary_f=np.asarray(outlines, np.float64).reshape(-1, len(STAGES)),
+        ignored=np.asarray(ignored, np.int64),
+        background=np.asarray(-1 if ground is None else ground),
+    )
+
+
+def read_mask_counts(path: Path) -> MaskCounts:
+    """Return what `count_masks` wrote for a shard."""
+    arrays = read_arrays(path, *MaskCounts._fields)
+    return MaskCounts(
+        arrays["by_class"], arrays["boundary_f"], arrays["ignored"], int(arrays["background"])
+    )
+
+
+def sum_mask_counts(paths: list[Path]) -> tuple[dict[str, MaskTotals], int]:
+    """Return the totals of each of the `STAGES`, and the ignored pixels, of all shards.
+
+    Shards are read one after another.
+    """
+    by_class, seen = np.zeros((len(STAGES), 2, 1), np.int64), np.zeros(1, np.int64)
+    sums = np.zeros((2, len(STAGES)))
+    ignored, images, background = 0, 0, -1
+    for path in paths:
+        shard = read_mask_counts(path)
+        by_class, seen = by_class + shard.by_class.sum(axis=0), seen + images_by_class(shard)
+        of_images = shard.image_iou()
+        held = ~np.isnan(of_images).any(axis=1)
+        sums += of_images[held].sum(axis=0), shard.boundary_f[held].sum(axis=0)
+        images += int(held.sum())
+        ignored += int(shard.ignored.sum())
+        background = shard.background
+    iou, outline = sums / (images or np.nan)
+    totals = {
+        stage: MaskTotals(
+            by_class[number], seen, float(iou[number]), float(outline[number]), background
+        )
+        for number, stage in enumerate(STAGES)
+    }
+    return totals, ignored
+
+
+def images_by_class(counts: MaskCounts) -> NDArray[np.int64]:
+    """Return how many of the images hold each class; int64 [classes]."""
+    found: NDArray[np.int64] = (counts.by_class[:, 0].sum(axis=1) > 0).sum(axis=0)
+    return found
+
+
+def score_masks(totals: MaskTotals) -> dict[str, float]:
+    """Score the masks of one stage.
+
+    Beside the scores of the pooled pixels, which common classes and large images decide:
+    ``image_foreground_iou`` and ``boundary_f``, means over images; ``class_recall``, the share of a
+    class's pixels that the mask takes, mean over the classes that `LEAST_IMAGES` hold; and
+    ``background_taken``, the share of the background.
+
+    Parameters
+    ----------
+    totals : MaskTotals
+
+    Returns
+    -------
+    dict of str to float
+        Fractions, by name; NaN for what does not exist.
+    """
+    by_class, ground = totals.by_class, totals.background
+    common = totals.seen >= LEAST_IMAGES
+    common[ground] = False
+    pixels = by_class.sum(axis=0)
+    common &= pixels > 0  # none of it may be drawn where images are resampled
+    recall = by_class[1, common] / pixels[common]
+    taken = by_class[1, ground] / pixels[ground] if pixels[ground] else float("nan")
+    pooled = foreground_scores(split_sides(by_class, ground))
+    return {
+        "background_iou": pooled.iou_background,
+        "foreground_iou": pooled.iou_foreground,
+        "fgbg_miou": pooled.mean_iou,
+        "fgbg_accuracy": pooled.accuracy,
+        "image_foreground_iou": totals.image_iou,
+        "boundary_f": totals.boundary_f,
+        "class_recall": float(recall.mean()) if common.any() else float("nan"),
+        "background_taken": float(taken),
+    }
