@@ -51,7 +51,7 @@ def peak():
     print("VmHWM", status.split("VmHWM:")[1].split()[0])
 atexit.register(peak)
 """
-RUN_STEP = PEAK + 'sys.argv[0] = "lightcluster"\nrunpy.run_module("lightcluster", None, "__main__")'
+RUN_STEP = PEAK + 'runpy.run_module("lightcluster.step", None, "__main__")'
 CHOOSE = (
     PEAK
     + """

@@ -68,7 +68,7 @@ def test_every_step_is_a_rule_and_every_rule_a_step():
 
 
 def test_every_step_is_a_command():
-    from lightcluster.cli import app
+    from lightcluster.step.commands import app
 
     commands = {command.callback.__name__ for command in app.registered_commands}
     assert set(STEPS) <= commands

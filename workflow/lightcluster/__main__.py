@@ -1,9 +1,6 @@
 """``python -m lightcluster``."""
 
-from lightcluster.forkserver import delegate
+from lightcluster.cli import main
 
 if __name__ == "__main__":
-    delegate()
-    from lightcluster.cli import main
-
     main()

@@ -37,6 +37,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from lightcluster import commission
+from lightcluster.threads import VARIABLES as THREADS
 
 VARIABLE = "LIGHTCLUSTER_FORKSERVER"
 """Of the environment: what Python the server is of and, after a space, its folder. Where it is set,
@@ -44,7 +45,7 @@ if only to nothing, runs start no server."""
 
 PRELOADED = {
     "plain": (
-        "lightcluster.cli",
+        "lightcluster.step.commands",
         "lightcluster.datasets.manifest",
         "lightcluster.clustering.image_level",
         "lightcluster.clustering.superclasses",
@@ -57,11 +58,14 @@ PRELOADED = {
         "lightcluster.reporting.analysis",
         "lightcluster.reporting.comparison",
     ),
-    "torch": ("lightcluster.cli", "lightcluster.features.step", "lightcluster.cause.stages"),
+    "torch": (
+        "lightcluster.step.commands",
+        "lightcluster.features.step",
+        "lightcluster.cause.stages",
+    ),
 }
 """What each server imports, in this order; steps are done in between."""
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
             "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_",
             commission.VARIABLE, VARIABLE}  # fmt: skip
@@ -492,7 +496,7 @@ def main() -> None:
     listeners = {each: socket.socket(fileno=fd) for each, fd in json.loads(sockets).items()}
     server = ForkServer(name, Path(folder), int(owner), listeners)
     if server.preload() or server.serve():
-        from lightcluster.cli import main as do_the_step
+        from lightcluster.step.commands import main as do_the_step
 
         do_the_step()
     elif name == "plain":

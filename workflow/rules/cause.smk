@@ -29,7 +29,7 @@ rule cache_crops:
         settings=settings("cache_crops"),
         size=lambda wildcards: LAYOUT.crop_size(wildcards.crops),
     shell:
-        "python -m lightcluster cache-crops {params.settings:q} --manifest {input.manifest} "
+        "python -m lightcluster.step cache-crops {params.settings:q} --manifest {input.manifest} "
         "--weights {input.weights} --output {output} --size {params.size} "
         "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
         "> {log} 2>&1"
@@ -59,7 +59,7 @@ rule cache_views:
     params:
         settings=settings("cache_views"),
     shell:
-        "python -m lightcluster cache-views {params.settings:q} --manifest {input.manifest} "
+        "python -m lightcluster.step cache-views {params.settings:q} --manifest {input.manifest} "
         "--weights {input.weights} --output {output} --device {resources.device} "
         "--batch-size {resources.batch_size} --threads {threads} > {log} 2>&1"
 
@@ -88,7 +88,7 @@ rule fit_clusterbook:
         shards=len(SHARDS),
         crops=clusterbook_crops_folder,
     shell:
-        "python -m lightcluster fit-clusterbook {params.settings:q} {params.shards} "
+        "python -m lightcluster.step fit-clusterbook {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --crops {params.crops} --output {output.codes} "
         "--losses {output.losses} --device {resources.device} --threads {threads} > {log} 2>&1"
 
@@ -123,7 +123,7 @@ rule train_head:
             else ""
         ),
     shell:
-        "python -m lightcluster train-head {params.settings:q} {params.shards} "
+        "python -m lightcluster.step train-head {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --crops {params.crops} --clusterbook {input.codes} "
         "{params.labels} --output {output.head} --losses {output.losses} --device {resources.device} "
         "--threads {threads} > {log} 2>&1"
@@ -163,7 +163,7 @@ rule fit_probe:
         images=LAYOUT.images_in_words,
         classes=classes_option,
     shell:
-        "python -m lightcluster fit-probe {params.settings:q} {params.shards} "
+        "python -m lightcluster.step fit-probe {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --crops {params.crops} --head {input.head} "
         "--manifests {params.manifests} --output {output.probe} --losses {output.losses} "
         "--palette {output.palette} --images {params.images:q} {params.classes} "
@@ -193,7 +193,7 @@ rule adopt_probe:
         settings=settings("adopt_probe"),
         content=lambda wildcards: LAYOUT.probe_stamp(wildcards.run, wildcards.seed),
     shell:
-        "python -m lightcluster adopt-probe {params.settings:q} --seed {wildcards.seed} "
+        "python -m lightcluster.step adopt-probe {params.settings:q} --seed {wildcards.seed} "
         "--weights {input.weights} --output {output.probe} --palette {output.palette} "
         "> {log} 2>&1"
 
@@ -221,7 +221,7 @@ rule paint_probe:
     params:
         settings=settings("paint_probe"),
     shell:
-        "python -m lightcluster paint-probe {params.settings:q} --manifest {input.manifest} "
+        "python -m lightcluster.step paint-probe {params.settings:q} --manifest {input.manifest} "
         "--views {input.views} --probe {input.probe} --output {output} > {log} 2>&1"
 
 
@@ -252,6 +252,6 @@ rule plot_training:
         clusterbooks=lambda wildcards: LAYOUT.clusterbooks_folder(wildcards.run),
         heads=lambda wildcards: LAYOUT.heads_folder(wildcards.run),
     shell:
-        "python -m lightcluster plot-training {params.settings:q} --run {params.run} "
+        "python -m lightcluster.step plot-training {params.settings:q} --run {params.run} "
         "--clusterbooks {params.clusterbooks} --heads {params.heads} --output {output} "
         "> {log} 2>&1"

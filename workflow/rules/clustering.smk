@@ -24,7 +24,7 @@ rule fit_clusters:
         sample=f"{RUN}/sample",
         classes=classes_option,
     shell:
-        "python -m lightcluster fit-clusters {params.settings:q} {params.shards} "
+        "python -m lightcluster.step fit-clusters {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --sample {params.sample} --output {output.clusters} "
         "--palette {output.palette} {params.classes} --threads {threads} > {log} 2>&1"
 
@@ -51,7 +51,7 @@ rule paint_clusters:
     params:
         settings=settings("paint_clusters"),
     shell:
-        "python -m lightcluster paint-clusters {params.settings:q} --manifest {input.manifest} "
+        "python -m lightcluster.step paint-clusters {params.settings:q} --manifest {input.manifest} "
         "--store {input.store} --clusters {input.clusters} --output {output} > {log} 2>&1"
 
 
@@ -78,7 +78,7 @@ rule cluster_dataset:
         shards=len(SHARDS),
         sample=f"{RUN}/sample",
     shell:
-        "python -m lightcluster cluster-dataset {params.settings:q} {params.shards} "
+        "python -m lightcluster.step cluster-dataset {params.settings:q} {params.shards} "
         "--sample {params.sample} --output {output} --threads {threads} > {log} 2>&1"
 
 
@@ -105,7 +105,7 @@ rule group_images:
         shards=len(SHARDS),
         features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
     shell:
-        "python -m lightcluster group-images {params.settings:q} {params.shards} "
+        "python -m lightcluster.step group-images {params.settings:q} {params.shards} "
         "--features {params.features} --output {output} --threads {threads} > {log} 2>&1"
 
 
@@ -132,7 +132,7 @@ rule cluster_category:
         shards=len(SHARDS),
         sample=f"{RUN}/sample",
     shell:
-        "python -m lightcluster cluster-category {params.settings:q} {params.shards} "
+        "python -m lightcluster.step cluster-category {params.settings:q} {params.shards} "
         "--sample {params.sample} --superclasses {input.superclasses} --output {output} "
         "--threads {threads} > {log} 2>&1"
 
@@ -155,5 +155,5 @@ rule cluster_image:
     params:
         settings=settings("cluster_image"),
     shell:
-        "python -m lightcluster cluster-image {params.settings:q} --store {input} "
+        "python -m lightcluster.step cluster-image {params.settings:q} --store {input} "
         "--output {output} > {log} 2>&1"

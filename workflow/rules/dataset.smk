@@ -16,7 +16,7 @@ if LAYOUT.dataset.format == "demo":
         params:
             settings=settings("generate_demo"),
         shell:
-            "python -m lightcluster generate-demo {params.settings:q} {output} > {log} 2>&1"
+            "python -m lightcluster.step generate-demo {params.settings:q} {output} > {log} 2>&1"
 
 
 if CLASSES:
@@ -44,7 +44,7 @@ if CLASSES:
             source=classes_source,
             content=lambda wildcards: LAYOUT.classes_stamp,
         shell:
-            "python -m lightcluster read-classes {params.settings:q} {output} {params.source:q} "
+            "python -m lightcluster.step read-classes {params.settings:q} {output} {params.source:q} "
             "> {log} 2>&1"
 
 
@@ -68,7 +68,7 @@ if LAYOUT.painted:
             files=lambda wildcards: LAYOUT.images_stamp,
             annotations=lambda wildcards: LAYOUT.annotations_stamp,
         shell:
-            "python -m lightcluster paint-labels {params.settings:q} {output} > {log} 2>&1"
+            "python -m lightcluster.step paint-labels {params.settings:q} {output} > {log} 2>&1"
 
 
 rule index_dataset:
@@ -98,7 +98,7 @@ rule index_dataset:
         shards=len(SHARDS),
         generated=lambda wildcards: LAYOUT.generated,
     shell:
-        "python -m lightcluster index-dataset {params.settings:q} {wildcards.shard} "
+        "python -m lightcluster.step index-dataset {params.settings:q} {wildcards.shard} "
         "{params.shards} --generated {params.generated} --manifest {output.manifest} "
         "--rejected {output.rejected} --census {output.census} {params.classes} > {log} 2>&1"
 
@@ -125,7 +125,7 @@ rule gather_manifest:
         shards=len(SHARDS),
         folder=lambda wildcards, input: Path(input[0]).parent,
     shell:
-        "python -m lightcluster gather-manifest {params.folder} {params.shards} "
+        "python -m lightcluster.step gather-manifest {params.folder} {params.shards} "
         "--manifest {output.manifest} --census {output.census} > {log} 2>&1"
 
 
@@ -152,5 +152,5 @@ rule gather_rejected:
         generated=lambda wildcards: LAYOUT.generated,
         others=lambda wildcards: digest_others(LAYOUT.others),
     shell:
-        "python -m lightcluster gather-rejected {params.settings:q} {params.folder} "
+        "python -m lightcluster.step gather-rejected {params.settings:q} {params.folder} "
         "{params.shards} {output} --generated {params.generated} > {log} 2>&1"

@@ -29,7 +29,7 @@ if LABELLED:
         params:
             settings=settings("count_masks"),
         shell:
-            "python -m lightcluster count-masks {params.settings:q} --manifest {input.manifest} "
+            "python -m lightcluster.step count-masks {params.settings:q} --manifest {input.manifest} "
             "--classes {input.classes} --patch-masks {input.patch} --pixel-masks {input.pixel} "
             "--output {output} > {log} 2>&1"
 
@@ -59,7 +59,7 @@ if LABELLED:
             settings=settings("count_confusion"),
             maps=option("region-maps", of="maps"),
         shell:
-            "python -m lightcluster count-confusion {params.settings:q} --seed {wildcards.seed} "
+            "python -m lightcluster.step count-confusion {params.settings:q} --seed {wildcards.seed} "
             "--manifest {input.manifest} --classes {input.classes} {params.maps} "
             "--segmentation {input.segmentation} --output {output} > {log} 2>&1"
 
@@ -108,7 +108,7 @@ if LABELLED:
             dataset=LAYOUT.dataset.name,
             fitted_on=lambda wildcards: LAYOUT.fitted_on(wildcards.run),
         shell:
-            "python -m lightcluster evaluate {params.settings:q} {params.shards} "
+            "python -m lightcluster.step evaluate {params.settings:q} {params.shards} "
             "--counts {params.counts} --classes {input.classes} --dataset {params.dataset} "
             "--run {wildcards.run} --fitted-on {params.fitted_on:q} --output {params.tables} "
             "> {log} 2>&1"
@@ -142,7 +142,7 @@ if LABELLED:
             dataset=LAYOUT.dataset.name,
             fitted_on=lambda wildcards: LAYOUT.fitted_on(wildcards.run),
         shell:
-            "python -m lightcluster score-images {params.settings:q} {params.shards} "
+            "python -m lightcluster.step score-images {params.settings:q} {params.shards} "
             "--counts {params.counts} --dataset {params.dataset} --run {wildcards.run} "
             "--fitted-on {params.fitted_on:q} --output {output.images} "
             "--summary {output.summary} > {log} 2>&1"
@@ -180,7 +180,7 @@ if LABELLED:
             folder=lambda wildcards, output: Path(output.table).parents[1],
             runs=" ".join(f"--run {run}" for run in CONFIGS),
         shell:
-            "python -m lightcluster compare {params.settings:q} {params.shards} "
+            "python -m lightcluster.step compare {params.settings:q} {params.shards} "
             "--folder {params.folder} {params.runs} --table {output.table} "
             "--figure {output.figure} > {log} 2>&1"
 
@@ -226,7 +226,7 @@ rule analyse:
         run=lambda wildcards, input: Path(input.superclasses).parents[1],
         classes=classes_option,
     shell:
-        "python -m lightcluster analyse {params.settings:q} {params.shards} "
+        "python -m lightcluster.step analyse {params.settings:q} {params.shards} "
         "--manifests {params.manifests} --features {params.features} --run {params.run} "
         "--labelling {input.labelling} --output {output} {params.classes} > {log} 2>&1"
 
@@ -266,7 +266,7 @@ rule discover_parts:
         masks=f"{MASKS}/patch",
         choice=option("choice"),
     shell:
-        "python -m lightcluster discover-parts {params.settings:q} {params.shards} "
+        "python -m lightcluster.step discover-parts {params.settings:q} {params.shards} "
         "--manifests {params.manifests} --patch-masks {params.masks} --weights {input.weights} "
         "--output {output} {params.choice} --device {resources.device} --threads {threads} "
         "> {log} 2>&1"
@@ -337,7 +337,7 @@ rule report:
             f"--features {name}" for name in LAYOUT.shared_names(wildcards.run)
         ),
     shell:
-        "python -m lightcluster report {params.settings:q} --manifest {input.manifest} "
+        "python -m lightcluster.step report {params.settings:q} --manifest {input.manifest} "
         "{params.masks} --segmentation {params.segmentation} --benchmarks {params.benchmarks} "
         "{params.features} {params.analysis} {params.parts} {params.training} "
         "--output {output} {params.tables} {params.per_image} {params.classes} > {log} 2>&1"
@@ -380,6 +380,6 @@ rule write_dataset_page:
         comparison=option("comparison"),
         classes=classes_option,
     shell:
-        "python -m lightcluster write-dataset-page {params.settings:q} --folder {params.folder} "
+        "python -m lightcluster.step write-dataset-page {params.settings:q} --folder {params.folder} "
         "{params.segmentations} --output {output} {params.comparison} {params.classes} "
         "> {log} 2>&1"

@@ -16,7 +16,7 @@ rule fetch_weights:
         settings=settings("fetch_weights"),
         content=lambda wildcards: LAYOUT.weights_stamp(wildcards.weights),
     shell:
-        "python -m lightcluster fetch-weights {params.settings:q} {output.weights} > {log} 2>&1"
+        "python -m lightcluster.step fetch-weights {params.settings:q} {output.weights} > {log} 2>&1"
 
 
 rule choose_features:
@@ -45,7 +45,7 @@ rule choose_features:
         shards=len(SHARDS),
         manifests=lambda wildcards, input: Path(input[0]).parent,
     shell:
-        "python -m lightcluster choose-features {params.settings:q} {params.shards} "
+        "python -m lightcluster.step choose-features {params.settings:q} {params.shards} "
         "--manifests {params.manifests} --weights {input.weights} --output {output} "
         "--device {resources.device} --threads {threads} > {log} 2>&1"
 
@@ -76,7 +76,7 @@ rule extract_features:
         settings=settings("extract_features"),
         choice=option("choice"),
     shell:
-        "python -m lightcluster extract-features {params.settings:q} "
+        "python -m lightcluster.step extract-features {params.settings:q} "
         "--manifest {input.manifest} --weights {input.weights} --output {output} {params.choice} "
         "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
         "> {log} 2>&1"
@@ -101,5 +101,5 @@ rule sample_features:
         settings=settings("sample_features"),
         shards=len(SHARDS),
     shell:
-        "python -m lightcluster sample-features {params.settings:q} {wildcards.shard} "
+        "python -m lightcluster.step sample-features {params.settings:q} {wildcards.shard} "
         "{params.shards} --store {input} --output {output} > {log} 2>&1"

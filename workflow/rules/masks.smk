@@ -28,7 +28,7 @@ rule decide_foreground:
         sample=f"{RUN}/sample",
         image_level=f"{RUN}/clusters/image",
     shell:
-        "python -m lightcluster decide-foreground {params.settings:q} {params.shards} "
+        "python -m lightcluster.step decide-foreground {params.settings:q} {params.shards} "
         "--sample {params.sample} --image-level {params.image_level} "
         "--dataset-level {input.dataset} --superclasses {input.superclasses} "
         "--category-level {input.category} --output {output} > {log} 2>&1"
@@ -57,7 +57,7 @@ rule merge_levels:
     params:
         settings=settings("merge_levels"),
     shell:
-        "python -m lightcluster merge-levels {params.settings:q} {wildcards.shard} "
+        "python -m lightcluster.step merge-levels {params.settings:q} {wildcards.shard} "
         "--store {input.store} --image-level {input.image} --superclasses {input.superclasses} "
         "--dataset-level {input.dataset} --category-level {input.category} "
         "--decision {input.decision} --output {output} > {log} 2>&1"
@@ -89,7 +89,7 @@ rule fit_trees:
         merged=f"{MASKS}/merged",
         sample=f"{RUN}/sample",
     shell:
-        "python -m lightcluster fit-trees {params.settings:q} {params.shards} "
+        "python -m lightcluster.step fit-trees {params.settings:q} {params.shards} "
         "--features {params.features} --merged {params.merged} --sample {params.sample} "
         "--output {output} --threads {threads} > {log} 2>&1"
 
@@ -114,7 +114,7 @@ rule score_patches:
     params:
         settings=settings("score_patches"),
     shell:
-        "python -m lightcluster score-patches {params.settings:q} --store {input.store} "
+        "python -m lightcluster.step score-patches {params.settings:q} --store {input.store} "
         "--merged {input.merged} --trees {input.trees} --output {output} "
         "> {log} 2>&1"
 
@@ -139,7 +139,7 @@ rule refine_masks:
     params:
         settings=settings("refine_masks"),
     shell:
-        "python -m lightcluster refine-masks {params.settings:q} --manifest {input.manifest} "
+        "python -m lightcluster.step refine-masks {params.settings:q} --manifest {input.manifest} "
         "--patch-masks {input.patch} --output {output} > {log} 2>&1"
 
 
@@ -162,5 +162,5 @@ rule paint_masks:
     params:
         settings=settings("paint_masks"),
     shell:
-        "python -m lightcluster paint-masks --manifest {input.manifest} "
+        "python -m lightcluster.step paint-masks --manifest {input.manifest} "
         "--pixel-masks {input.pixel} --output {output} > {log} 2>&1"

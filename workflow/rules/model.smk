@@ -29,7 +29,7 @@ rule adopt_fit:
             f"--output {path}" for path in output
         ),
     shell:
-        "python -m lightcluster adopt-fit {params.settings:q} --weights {input.weights} "
+        "python -m lightcluster.step adopt-fit {params.settings:q} --weights {input.weights} "
         "{params.outputs} > {log} 2>&1"
 
 
@@ -57,7 +57,7 @@ rule adopt_superclasses:
         shards=len(SHARDS),
         features=lambda wildcards: LAYOUT.features_folder(wildcards.run),
     shell:
-        "python -m lightcluster adopt-superclasses {params.settings:q} {params.shards} "
+        "python -m lightcluster.step adopt-superclasses {params.settings:q} {params.shards} "
         "--features {params.features} --output {output} > {log} 2>&1"
 
 
@@ -81,7 +81,7 @@ rule adopt_labelling:
         settings=settings("adopt_labelling"),
         content=lambda wildcards: LAYOUT.model_stamp(wildcards.run),
     shell:
-        "python -m lightcluster adopt-labelling {params.settings:q} --seed {wildcards.seed} "
+        "python -m lightcluster.step adopt-labelling {params.settings:q} --seed {wildcards.seed} "
         "--output {output.labelling} --palette {output.palette} > {log} 2>&1"
 
 
@@ -118,7 +118,7 @@ rule export_model:
         dataset=LAYOUT.dataset.name,
         choice=option("choice"),
     shell:
-        "python -m lightcluster export-model {params.settings:q} --weights {input.weights} "
+        "python -m lightcluster.step export-model {params.settings:q} --weights {input.weights} "
         "--clusters {params.clusters} --masks {params.masks} --labelling {params.labelling} "
         "--palettes {params.palettes} --dataset {params.dataset} --run {wildcards.run} "
         "--output {output} {params.choice} > {log} 2>&1"

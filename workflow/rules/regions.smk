@@ -18,7 +18,7 @@ rule find_regions:
     params:
         settings=settings("find_regions"),
     shell:
-        "python -m lightcluster find-regions {params.settings:q} --store {input.store} "
+        "python -m lightcluster.step find-regions {params.settings:q} --store {input.store} "
         "--pixel-masks {input.pixel} --dataset-level {input.dataset} --output {output} "
         "> {log} 2>&1"
 
@@ -48,7 +48,7 @@ rule embed_regions:
     params:
         settings=settings("embed_regions"),
     shell:
-        "python -m lightcluster embed-regions {params.settings:q} --manifest {input.manifest} "
+        "python -m lightcluster.step embed-regions {params.settings:q} --manifest {input.manifest} "
         "--region-maps {input.maps} --weights {input.weights} --output {output} "
         "--device {resources.device} --batch-size {resources.batch_size} --threads {threads} "
         "> {log} 2>&1"
@@ -79,7 +79,7 @@ rule label_regions:
         regions=f"{RUN}/regions",
         classes=classes_option,
     shell:
-        "python -m lightcluster label-regions {params.settings:q} {params.shards} "
+        "python -m lightcluster.step label-regions {params.settings:q} {params.shards} "
         "--seed {wildcards.seed} --regions {params.regions} --output {output.labelling} "
         "--palette {output.palette} {params.classes} --threads {threads} > {log} 2>&1"
 
@@ -107,6 +107,6 @@ rule paint_segmentation:
     params:
         settings=settings("paint_segmentation"),
     shell:
-        "python -m lightcluster paint-segmentation "
+        "python -m lightcluster.step paint-segmentation "
         "--manifest {input.manifest} --region-maps {input.maps} --regions {input.regions} "
         "--labelling {input.labelling} --output {output} > {log} 2>&1"

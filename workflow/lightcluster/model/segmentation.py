@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lightcluster import __version__, cli
+from lightcluster import __version__
 from lightcluster.aside import set_aside
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.commission import LOCK
@@ -39,6 +39,10 @@ from lightcluster.locks import Lock
 from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
 from lightcluster.reporting.report import report
+from lightcluster.step.clustering import cluster_image
+from lightcluster.step.features import extract_features
+from lightcluster.step.masks import merge_levels, paint_masks, refine_masks, score_patches
+from lightcluster.step.regions import embed_regions, find_regions, paint_segmentation
 
 log = logging.getLogger(__name__)
 
@@ -162,29 +166,29 @@ def _segment_shard(
         work / place / f"{shard}.npz" for place in places
     )
     weights, settings = folder / WEIGHTS, model.settings
-    cli.extract_features(
+    extract_features(
         settings("extract_features"), manifest, weights, store,
         device=device, batch_size=batch_size, threads=threads,
     )  # fmt: skip
-    cli.cluster_image(settings("cluster_image"), store, image_level)
+    cluster_image(settings("cluster_image"), store, image_level)
     assign_to_model(folder, [store], superclasses)
-    cli.merge_levels(
+    merge_levels(
         settings("merge_levels"), 0, store, image_level, superclasses, folder / "dataset.npz",
         folder / "category.npz", folder / "foreground.npz", merged,
     )  # fmt: skip
-    cli.score_patches(settings("score_patches"), store, merged, folder / "trees.npz", patch)
-    cli.refine_masks(settings("refine_masks"), manifest, patch, pixel)
-    cli.find_regions(settings("find_regions"), store, pixel, folder / "dataset.npz", maps)
+    score_patches(settings("score_patches"), store, merged, folder / "trees.npz", patch)
+    refine_masks(settings("refine_masks"), manifest, patch, pixel)
+    find_regions(settings("find_regions"), store, pixel, folder / "dataset.npz", maps)
     shutil.rmtree(store)
-    cli.embed_regions(
+    embed_regions(
         settings("embed_regions"), manifest, maps, weights, regions,
         device=device, batch_size=batch_size, threads=threads,
     )  # fmt: skip
-    cli.paint_segmentation(
+    paint_segmentation(
         manifest, maps, regions, folder / labelling_of(model.seeds[0]),
         work / "segmentation" / shard,
     )  # fmt: skip
-    cli.paint_masks(manifest, pixel, work / "masks" / shard)
+    paint_masks(manifest, pixel, work / "masks" / shard)
 
 
 def describe(output: Path) -> Iterator[str]:

@@ -1,0 +1,65 @@
+"""The command line for people: what is done before a run, and with its results.
+
+The steps, which Snakemake calls, are in `lightcluster.step`. A command parses its arguments,
+imports what it needs and calls one function.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lightcluster import __version__
+from lightcluster.cli.check import check
+from lightcluster.cli.configfile import TakesConfigfiles
+from lightcluster.cli.export import export
+from lightcluster.cli.plan import plan
+from lightcluster.cli.pretrain import pretrain
+from lightcluster.cli.segment import segment
+from lightcluster.entry import call
+
+app = typer.Typer(
+    name="lightcluster",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Unsupervised semantic segmentation without training. The workflow itself is run by "
+    "`snakemake --cores N`; `check` and `plan` look at a configuration before that.",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lightcluster {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
+    ] = False,
+) -> None:
+    del version  # its callback has ended the program
+
+
+app.command(
+    cls=TakesConfigfiles, epilog="Example: lightcluster check --configfile config/photos.yaml"
+)(check)
+app.command(
+    cls=TakesConfigfiles, epilog="Example: lightcluster plan --configfile config/voc2012.yaml"
+)(plan)
+app.command(
+    epilog="Example: lightcluster segment new/ --model results/photos/lightcluster/model --out out"
+)(segment)
+app.command(
+    epilog="Example: lightcluster export out/segmentation --format coco --out objects.json"
+)(export)
+app.command(epilog="Example: lightcluster pretrain pretrained --threads 4")(pretrain)
+
+
+def main() -> None:
+    """Run the command line."""
+    call(app)

@@ -1,0 +1,124 @@
+"""The steps of the levels, and the baseline that clusters patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lightcluster.entry import Threads
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, app
+from lightcluster.threads import use_threads
+
+
+def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that the k-means of the upper levels have in common."""
+    return {
+        "restarts": settings["clustering.restarts"],
+        "iterations": settings["clustering.iterations"],
+        "seed": settings["clustering.seed"],
+    }
+
+
+@app.command()
+def cluster_dataset(
+    settings: Settings, shards: Shards,
+    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Fit the centroids of the dataset level."""
+    use_threads(threads)
+    from lightcluster.clustering.dataset_level import cluster_dataset as step
+
+    step(
+        sample, shards, output,
+        k=settings["clustering.k_dataset"], metric=settings["clustering.metric"],
+        **_lloyd(settings),
+    )  # fmt: skip
+
+
+@app.command()
+def group_images(
+    settings: Settings, shards: Shards,
+    features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Group the images into superclasses by their CLS tokens."""
+    use_threads(threads)
+    from lightcluster.clustering.superclasses import group_images as step
+
+    stores = [features / f"{shard:04d}.zarr" for shard in range(shards)]
+    step(stores, output, **settings["superclasses"], **_lloyd(settings))
+
+
+@app.command()
+def cluster_category(
+    settings: Settings, shards: Shards,
+    sample: Annotated[Path, typer.Option()], superclasses: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()], threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Fit the centroids of each superclass."""
+    use_threads(threads)
+    from lightcluster.clustering.category_level import cluster_category as step
+
+    step(
+        sample, shards, superclasses, output,
+        k=settings["clustering.k_category"], metric=settings["clustering.metric"],
+        **_lloyd(settings),
+    )  # fmt: skip
+
+
+@app.command()
+def cluster_image(
+    settings: Settings,
+    store: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Cluster each image of a shard and decide its foreground."""
+    use_threads(1)
+    from lightcluster.clustering.image_level import cluster_image as step
+
+    step(
+        store, output,
+        k=settings["clustering.k_image"], normalization=settings["clustering.normalize"],
+        metric=settings["clustering.metric"], rules=settings["foreground"]["rules"],
+        restarts=settings["clustering.restarts_image"],
+        iterations=settings["clustering.iterations"], seed=settings["clustering.seed"],
+    )  # fmt: skip
+
+
+@app.command()
+def fit_clusters(
+    settings: Settings, shards: Shards,
+    seed: Annotated[int, typer.Option(min=0)],
+    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    palette: Annotated[Path, typer.Option()], classes: OptionalPath = None, threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Cluster patches into classes: the baseline."""
+    use_threads(threads)
+    from lightcluster.clustering.patch_clusters import fit_clusters as step
+
+    step(
+        sample, shards, classes, output, palette,
+        metric=settings["clustering.metric"], classes=settings["labelling.classes"],
+        background=settings["dataset.background"], restarts=settings["clustering.restarts"],
+        iterations=settings["clustering.iterations"], seed=seed,
+    )  # fmt: skip
+
+
+@app.command()
+def paint_clusters(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()], store: Annotated[Path, typer.Option()],
+    clusters: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Write the segmentations of a shard that the clusters of patches make."""
+    use_threads(1)
+    from lightcluster.clustering.patch_clusters import paint_clusters as step
+
+    step(
+        manifest, store, clusters, output,
+        normalization=settings["clustering.normalize"], metric=settings["clustering.metric"],
+        upsampling=settings["upsampling.method"],
+    )  # fmt: skip

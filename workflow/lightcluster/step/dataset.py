@@ -1,0 +1,96 @@
+"""The steps of the dataset: scenes, classes, labels, manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, app, section
+
+if TYPE_CHECKING:
+    from lightcluster.config import DatasetSettings
+
+
+@app.command()
+def generate_demo(settings: Settings, output: Path) -> None:
+    """Draw the demo scenes."""
+    from lightcluster.datasets.scenes import write_scenes
+    from lightcluster.files import replacing
+
+    demo = settings["dataset.demo"]
+    with replacing(output) as folder:
+        write_scenes(folder, demo["scenes"], demo["seed"])
+
+
+@app.command()
+def read_classes(settings: Settings, output: Path, source: OptionalPath = None) -> None:
+    """Check classes.csv and copy it, or write the classes of a dataset of the field."""
+    from lightcluster.datasets.labels import built_in_classes, write_classes
+    from lightcluster.datasets.labels import read_classes as read
+
+    classes = read(source) if source is not None else built_in_classes(settings["dataset.format"])
+    write_classes(classes, output, settings["dataset.background"], settings["dataset.ignore"])
+
+
+@app.command()
+def paint_labels(settings: Settings, output: Path) -> None:
+    """Paint label maps from the instance annotations of COCO."""
+    from lightcluster.datasets.coco_things import paint_labels as step
+
+    step(_dataset_settings({**settings, "dataset.format": "coco_things"}), output)
+
+
+@app.command()
+def index_dataset(
+    settings: Settings,
+    shard: Shard,
+    shards: Shards,
+    generated: Annotated[Path, typer.Option()],
+    manifest: Annotated[Path, typer.Option()],
+    rejected: Annotated[Path, typer.Option()],
+    census: Annotated[Path, typer.Option()],
+    classes: OptionalPath = None,
+) -> None:
+    """Decode the images and labels of a shard once and write its manifest."""
+    from lightcluster.datasets.manifest import index_dataset as step
+
+    dataset = _dataset_settings(settings)
+    step(dataset, generated, shard, shards, classes, manifest, rejected, census)
+
+
+def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
+    """Return the dataset that a step's settings describe."""
+    from lightcluster.config import DatasetSettings
+
+    return DatasetSettings.model_validate(section(settings, "dataset"))
+
+
+@app.command()
+def gather_manifest(
+    folder: Path,
+    shards: Shards,
+    manifest: Annotated[Path, typer.Option()],
+    census: Annotated[Path, typer.Option()],
+) -> None:
+    """Join the manifests of all shards."""
+    from lightcluster.datasets.manifest import gather_census
+    from lightcluster.datasets.manifest import gather_manifest as step
+
+    step(folder, shards, manifest)
+    gather_census(folder, shards, census)
+
+
+@app.command()
+def gather_rejected(
+    settings: Settings,
+    folder: Path,
+    shards: Shards,
+    output: Path,
+    generated: Annotated[Path, typer.Option()],
+) -> None:
+    """Join the rejections of all shards, and count the files that are no images."""
+    from lightcluster.datasets.manifest import list_rejected as step
+
+    step(_dataset_settings(settings), generated, folder, shards, output)

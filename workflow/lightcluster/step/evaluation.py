@@ -1,0 +1,103 @@
+"""The steps that count and score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, app
+from lightcluster.threads import use_threads
+
+
+@app.command()
+def count_masks(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    classes: Annotated[Path, typer.Option()],
+    patch_masks: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Count predicted against true foreground, stage by stage."""
+    use_threads(1)
+    from lightcluster.evaluation.masks import count_masks as step
+
+    step(
+        manifest, classes, patch_masks, pixel_masks, output,
+        background=settings["dataset.background"], ignore=settings["dataset.ignore"],
+        upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
+    )  # fmt: skip
+
+
+@app.command()
+def count_confusion(
+    settings: Settings,
+    seed: Annotated[int, typer.Option(min=0)],
+    manifest: Annotated[Path, typer.Option()],
+    classes: Annotated[Path, typer.Option()],
+    segmentation: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    region_maps: OptionalPath = None,
+) -> None:
+    """Count predicted clusters against true classes."""
+    use_threads(1)
+    from lightcluster.evaluation.counting import count_confusion as step
+
+    step(
+        manifest, classes, region_maps, segmentation, output,
+        method=settings["method"], classes=settings["labelling.classes"],
+        background=settings["dataset.background"],
+        ignore=settings["dataset.ignore"],
+        protocols=settings["evaluation"]["protocols"],
+        stego_squash=settings["evaluation"]["stego_squash"], seed=seed,
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    settings: Settings, shards: Shards,
+    counts: Annotated[Path, typer.Option()], classes: Annotated[Path, typer.Option()],
+    dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
+    fitted_on: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Compute all scores of a run from its counts."""
+    from lightcluster.evaluation.tables import Conditions
+    from lightcluster.evaluation.tables import evaluate as step
+
+    evaluation = settings["evaluation"]
+    step(
+        counts, shards, settings["labelling.seeds"], classes, output,
+        masks=settings["method"] == "lightcluster", background=settings["dataset.background"],
+        conditions=Conditions(
+            dataset, run, evaluation["protocols"], evaluation["stego_squash"],
+            _refinement(settings), fitted_on,
+        ),
+    )  # fmt: skip
+
+
+def _refinement(settings: dict[str, Any]) -> str:
+    """Return what refined the segmentation of a run."""
+    refined = {
+        "lightcluster": str(settings["refinement.method"]),
+        "cause": "crf" if settings["cause.crf"] else "none",
+    }
+    return refined.get(settings["method"], "none")
+
+
+@app.command()
+def score_images(
+    settings: Settings, shards: Shards,
+    counts: Annotated[Path, typer.Option()],
+    dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
+    fitted_on: Annotated[str, typer.Option()],
+    output: Annotated[Path, typer.Option()], summary: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Score each image by itself (protocol `per_image`)."""
+    from lightcluster.evaluation.per_image import score_images as step
+
+    step(
+        counts, shards, settings["labelling.seeds"], output, summary,
+        refinement=_refinement(settings), dataset=dataset, run=run, fitted_on=fitted_on,
+    )  # fmt: skip

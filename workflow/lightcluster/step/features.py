@@ -1,0 +1,95 @@
+"""The steps of the features: weights, extraction, samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightcluster.entry import Device, Threads
+from lightcluster.step.arguments import (
+    OptionalPath,
+    Settings,
+    Shard,
+    Shards,
+    app,
+    backbone_of,
+    chosen,
+)
+from lightcluster.threads import device_of, use_threads
+
+
+@app.command()
+def fetch_weights(settings: Settings, output: Path) -> None:
+    """Fetch, verify and store the weights of the backbone."""
+    from lightcluster.config import BackboneSettings
+    from lightcluster.features.weights import fetch_weights as step
+    from lightcluster.identity import local_weights, weights_source
+
+    backbone = BackboneSettings(
+        model=settings["backbone.model"],
+        weights=settings["backbone.weights"],
+        seed=settings["backbone.seed"],
+    )
+    source, path = weights_source(backbone), local_weights(backbone)
+    step(backbone.model, source, path, backbone.seed, output)
+
+
+@app.command()
+def choose_features(
+    settings: Settings, shards: Shards,
+    manifests: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    device: Device = "auto", threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Choose the facet and the layer whose levels agree best."""
+    use_threads(threads)
+    from lightcluster.features.choice import choose_features as step
+
+    step(
+        [manifests / f"{shard:04d}.csv" for shard in range(shards)], weights, output,
+        **backbone_of(settings), **settings["features"],
+        max_pixels=settings["dataset.max_pixels"], device=device_of(device), threads=threads,
+    )  # fmt: skip
+
+
+@app.command()
+def extract_features(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    choice: OptionalPath = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    threads: Threads = 1,
+) -> None:
+    """Run the backbone over a shard and store its features."""
+    use_threads(threads)
+    from lightcluster.features.step import extract_features as step
+
+    facet, layer = chosen(settings["features.facet"], settings["features.layer"], choice)
+    step(
+        manifest, weights, output,
+        **backbone_of(settings), facet=facet, layer=layer,
+        short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
+        max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
+        device=device_of(device), batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+
+
+@app.command()
+def sample_features(
+    settings: Settings, shard: Shard, shards: Shards,
+    store: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Draw a shard's part of the sample that the upper levels are fitted on."""
+    use_threads(1)
+    from lightcluster.clustering.sample import sample_features as step
+
+    step(
+        store, output, shard=shard, shards=shards,
+        tokens=settings["clustering.sample_tokens"],
+        normalization=settings["clustering.normalize"], seed=settings["clustering.seed"],
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The steps of the regions and their classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightcluster.entry import Device, Threads
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, app, backbone_of, section
+from lightcluster.threads import device_of, use_threads
+
+
+@app.command()
+def find_regions(
+    settings: Settings,
+    store: Annotated[Path, typer.Option()],
+    pixel_masks: Annotated[Path, typer.Option()],
+    dataset_level: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Find the regions of a shard."""
+    use_threads(1)
+    from lightcluster.regions.maps import find_regions as step
+
+    step(
+        store, pixel_masks, dataset_level, output,
+        min_area=settings["regions.min_area"], split=settings["regions.split"],
+    )  # fmt: skip
+
+
+@app.command()
+def embed_regions(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    region_maps: Annotated[Path, typer.Option()],
+    weights: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    threads: Threads = 1,
+) -> None:
+    """Embed the object regions of a shard."""
+    use_threads(threads)
+    from lightcluster.regions.embedding import embed_regions as step
+
+    step(
+        manifest, region_maps, weights, output,
+        **backbone_of(settings), **section(settings, "regions"),
+        precision=settings["features.precision"], max_pixels=settings["dataset.max_pixels"],
+        device=device_of(device), batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+
+
+@app.command()
+def label_regions(
+    settings: Settings, shards: Shards,
+    seed: Annotated[int, typer.Option(min=0)],
+    regions: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    palette: Annotated[Path, typer.Option()], classes: OptionalPath = None, threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Cluster the regions of all shards into classes."""
+    use_threads(threads)
+    from lightcluster.regions.labelling import label_regions as step
+
+    step(
+        [regions / f"{shard:04d}.npz" for shard in range(shards)], classes, output, palette,
+        classes=settings["labelling.classes"], background=settings["dataset.background"],
+        features=settings["labelling.features"], method=settings["labelling.method"],
+        pca=settings["labelling.pca"], restarts=settings["labelling.restarts"],
+        iterations=settings["labelling.iterations"],
+        sample_regions=settings["labelling.sample_regions"], seed=seed,
+    )  # fmt: skip
+
+
+@app.command()
+def paint_segmentation(
+    manifest: Annotated[Path, typer.Option()],
+    region_maps: Annotated[Path, typer.Option()],
+    regions: Annotated[Path, typer.Option()],
+    labelling: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Write the segmentations of a shard as indexed PNG."""
+    use_threads(1)
+    from lightcluster.regions.painting import paint_segmentation as step
+
+    step(manifest, region_maps, regions, labelling, output)

@@ -1,0 +1,147 @@
+"""The steps that draw figures and pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightcluster.entry import Device, Threads
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, app, backbone_of, chosen
+from lightcluster.threads import device_of, use_threads
+
+
+@app.command()
+def analyse(
+    settings: Settings, shards: Shards,
+    manifests: Annotated[Path, typer.Option()], features: Annotated[Path, typer.Option()],
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    labelling: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    classes: OptionalPath = None,
+) -> None:  # fmt: skip
+    """Draw patches, superclasses and the regions of each class."""
+    use_threads(1)
+    from lightcluster.reporting.analysis import analyse as step
+
+    step(
+        [f"{shard:04d}" for shard in range(shards)],
+        {
+            "manifest": manifests, "features": features, "sample": run / "sample",
+            "patch": run / "masks" / "patch", "regions": run / "regions",
+        },
+        run / "clusters" / "superclasses.npz", labelling, classes, output,
+        metric=settings["clustering.metric"], seed=settings["clustering.seed"],
+        ignore=settings["dataset.ignore"], margin=settings["regions.margin"],
+        max_pixels=settings["dataset.max_pixels"],
+    )  # fmt: skip
+
+
+@app.command()
+def discover_parts(
+    settings: Settings, shards: Shards,
+    manifests: Annotated[Path, typer.Option()], patch_masks: Annotated[Path, typer.Option()],
+    weights: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    choice: OptionalPath = None, device: Device = "auto", threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Draw the parts of objects, by tokens and by keys."""
+    use_threads(threads)
+    from lightcluster.reporting.parts import discover_parts as step
+
+    names = [f"{shard:04d}" for shard in range(shards)]
+    _, layer = chosen("key", settings["features.layer"], choice)
+    step(
+        [manifests / f"{name}.csv" for name in names],
+        [patch_masks / f"{name}.npz" for name in names], weights, output,
+        parts=settings["report.parts"], seed=settings["report.seed"],
+        **backbone_of(settings), layer=layer,
+        short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
+        max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
+        device=device_of(device), threads=threads,
+    )  # fmt: skip
+
+
+@app.command()
+def plot_training(
+    settings: Settings,
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    clusterbooks: Annotated[Path, typer.Option()],
+    heads: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Draw the losses of a training, and how many tokens each cluster has."""
+    from lightcluster.reporting.training import plot_training as step
+
+    step(run, clusterbooks, heads, settings["labelling.seeds"], output)
+
+
+@app.command()
+def compare(
+    settings: Settings, shards: Shards,
+    folder: Annotated[Path, typer.Option()], run: Annotated[list[str], typer.Option()],
+    table: Annotated[Path, typer.Option()], figure: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Compare all runs, and published figures."""
+    use_threads(1)
+    from lightcluster.reporting.comparison import compare as step
+
+    names = [f"{shard:04d}" for shard in range(shards)]
+    step(folder, run, names, table, figure, **settings["comparison"])
+
+
+@app.command()
+def write_dataset_page(
+    settings: Settings,
+    folder: Annotated[Path, typer.Option()],
+    segmentation: Annotated[list[Path], typer.Option(help="Of each run, below its folder.")],
+    output: Annotated[Path, typer.Option()],
+    comparison: OptionalPath = None, classes: OptionalPath = None,
+) -> None:  # fmt: skip
+    """Write the page that holds all runs."""
+    use_threads(1)
+    from lightcluster.reporting.dataset_page import write_dataset_page as step
+
+    drawn = settings["report"]
+    step(
+        folder, {path.parts[-3]: path for path in segmentation}, folder / "manifest.csv", output,
+        dataset=folder.name, comparison=comparison, classes_file=classes,
+        ignore=settings["dataset.ignore"], max_pixels=settings["dataset.max_pixels"],
+        samples=drawn["samples"], seed=drawn["seed"],
+    )  # fmt: skip
+
+
+@app.command()
+def report(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    segmentation: Annotated[Path, typer.Option()],
+    benchmarks: Annotated[Path, typer.Option()],
+    features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
+    output: Annotated[Path, typer.Option()],
+    patch_masks: OptionalPath = None,
+    pixel_masks: OptionalPath = None,
+    analysis: OptionalPath = None,
+    parts: OptionalPath = None,
+    training: OptionalPath = None,
+    tables: OptionalPath = None,
+    per_image: OptionalPath = None,
+    counts: OptionalPath = None,
+    classes: OptionalPath = None,
+) -> None:
+    """Draw contact sheets and figures, and write the page that holds them."""
+    from lightcluster.config import METHOD
+    from lightcluster.reporting.provenance import read_costs
+    from lightcluster.reporting.report import report as step
+
+    drawn = settings["report"]
+    cause = ("backbone", "labelling", "cause")
+    shown = ("method", *(cause if settings["method"] == "cause" else METHOD))
+    step(
+        manifest, patch_masks, pixel_masks, segmentation, output,
+        tables=tables, per_image=per_image, classes_file=classes, ignore=settings["dataset.ignore"],
+        samples=drawn["samples"], seed=drawn["seed"], failures=drawn["failures"],
+        max_pixels=settings["dataset.max_pixels"],
+        config={key: settings[key] for key in shown},
+        costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
+        analysis=analysis, figures=[path for path in (parts, training) if path], counts=counts,
+    )  # fmt: skip
