@@ -10,7 +10,8 @@ import pytest
 
 from lightcluster import docs
 from lightcluster.config import Config, parse_config, walk_keys
-from lightcluster.steps import STEPS, rerun_by, settings_of
+from lightcluster.step.declaration import DECLARED, Step, app
+from lightcluster.steps import STEPS, in_order, rerun_by, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,11 +68,16 @@ def test_every_step_is_a_rule_and_every_rule_a_step():
     assert passed == set(STEPS)
 
 
-def test_every_step_is_a_command():
-    from lightcluster.step.commands import app
+def test_every_step_is_a_command_and_every_command_a_step():
+    assert [command.callback.__name__ for command in app.registered_commands] == list(DECLARED)
+    assert set(DECLARED) == set(STEPS)
 
-    commands = {command.callback.__name__ for command in app.registered_commands}
-    assert set(STEPS) <= commands
+
+def test_a_step_stands_behind_those_whose_files_it_reads():
+    for number, (name, step) in enumerate(STEPS.items()):
+        assert set(step.after) <= set(list(STEPS)[:number]), name
+    declared = {"last": Step(after=("first", "middle")), "middle": Step(after=("first",))}
+    assert list(in_order({**declared, "first": Step()})) == ["first", "middle", "last"]
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.features.store import FeatureStore
 from lightcluster.features.weights import fetch_weights
+from lightcluster.kinds import KINDS
 from lightcluster.layout import read_choice
 from lightcluster.places import record_of
-from lightcluster.steps import KINDS, STEPS, rerun_by
+from lightcluster.steps import STEPS, rerun_by
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_A_RUN = {"run", "shard", "seed", "shard and seed"}

@@ -26,6 +26,7 @@ from lightcluster.cause.recipe import TRAINING, released
 from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.taxonomy import IGNORE, TAXONOMIES
 from lightcluster.errors import ConfigError, LightClusterError
+from lightcluster.kinds import METHOD
 from lightcluster.sections import (
     A_NAME,
     QUOTED,
@@ -66,13 +67,6 @@ EMBEDDED_SIZES = {
     "cause": {"size": 192},
 }
 """Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
-
-
-METHOD = (
-    "backbone", "features", "clustering", "superclasses", "foreground", "consistency",
-    "reestimation", "upsampling", "refinement", "regions", "labelling",
-)  # fmt: skip
-"""Sections that say how images are segmented, and nothing about which."""
 
 
 class DemoSettings(Section):

@@ -38,20 +38,10 @@ from lightcluster.identity import (
     weights_source,
     with_split,
 )
+from lightcluster.kinds import CAUSE, FITTED, KINDS, OURS, TRAINED, WITHOUT_TRAINING, Kind
 from lightcluster.places import OF_ALL_RUNS, SHARED, record_of
-from lightcluster.steps import (
-    CAUSE,
-    FITTED,
-    KINDS,
-    OURS,
-    STEPS,
-    TRAINED,
-    WITHOUT_TRAINING,
-    Kind,
-    Step,
-    Unit,
-    settings_of,
-)
+from lightcluster.step.declaration import Step, Unit
+from lightcluster.steps import STEPS, settings_of
 
 RESULTS = "results"
 

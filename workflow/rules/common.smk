@@ -25,7 +25,8 @@ from lightcluster.layout import (
 from lightcluster.measuring import measure_forked_steps
 from lightcluster.records import keep_beside_results
 from lightcluster.runlock import Notes, RunLock
-from lightcluster.steps import FITTED, OURS, STEPS, TRAINED
+from lightcluster.kinds import FITTED, OURS, TRAINED
+from lightcluster.steps import STEPS
 
 prepare_environment(WORKFLOW)
 

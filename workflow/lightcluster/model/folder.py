@@ -34,7 +34,6 @@ from pydantic import Field
 from lightcluster import __version__
 from lightcluster.config import (
     MEAN_COLOR,
-    METHOD,
     Config,
     DatasetSettings,
     Seed,
@@ -45,6 +44,7 @@ from lightcluster.config import (
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
+from lightcluster.kinds import METHOD
 from lightcluster.paths import require_file
 from lightcluster.sections import Name, Section, find_mistakes, show, tidy
 from lightcluster.soundness import (

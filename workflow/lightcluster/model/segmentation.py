@@ -18,7 +18,6 @@ from lightcluster import __version__
 from lightcluster.aside import set_aside
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.commission import LOCK
-from lightcluster.config import METHOD
 from lightcluster.datasets.listing import Entry, count_shards, list_paths, split_shards
 from lightcluster.datasets.manifest import (
     Rejection,
@@ -35,6 +34,7 @@ from lightcluster.datasets.others import count_others
 from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import DatasetError
 from lightcluster.files import explaining, replacing
+from lightcluster.kinds import METHOD
 from lightcluster.locks import Lock
 from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of

@@ -8,13 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(
-    name="python -m lightcluster.step",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="The steps of the workflow, one job each: what Snakemake calls.",
-)
 Settings = Annotated[
     dict[str, Any], typer.Argument(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
 ]

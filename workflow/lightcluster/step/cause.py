@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from lightcluster.entry import Device, Threads
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, app, backbone_of
+from lightcluster.kinds import CAUSE, TRAINED
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of
+from lightcluster.step.declaration import step
 from lightcluster.threads import device_of, use_threads
 
 
@@ -21,7 +23,24 @@ def _caching(settings: dict[str, Any], size: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="crops shard",
+    kinds=TRAINED,
+    reads=(
+        "backbone.mean",
+        "backbone.std",
+        "backbone.positions",
+        "cause.framing",
+        "cause.resampling",
+        "cause.fractions",
+        "cause.mirrored",
+        "features.precision",
+        "dataset.max_pixels",
+    ),
+    places=("method", "cause.head", "cause.size", "cause.clusterbook_crops"),
+    after=("index_dataset", "fetch_weights"),
+    torch=True,
+)
 def cache_crops(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
@@ -32,9 +51,9 @@ def cache_crops(
 ) -> None:  # fmt: skip
     """Run the backbone over the training crops of a shard and store their tokens."""
     use_threads(threads)
-    from lightcluster.cause.caching import cache_crops as step
+    from lightcluster.cause.caching import cache_crops as do
 
-    step(
+    do(
         manifest, weights, output,
         fractions=settings["cause.fractions"], mirrored=settings["cause.mirrored"],
         **_caching(settings, size),
@@ -42,7 +61,24 @@ def cache_crops(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="views shard",
+    kinds=CAUSE,
+    reads=(
+        "backbone.mean",
+        "backbone.std",
+        "backbone.positions",
+        "cause.size",
+        "cause.framing",
+        "cause.resampling",
+        "cause.crf",
+        "features.precision",
+        "dataset.max_pixels",
+    ),
+    places=("method",),
+    after=("index_dataset", "fetch_weights"),
+    torch=True,
+)
 def cache_views(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
@@ -52,16 +88,28 @@ def cache_views(
 ) -> None:  # fmt: skip
     """Run the backbone over the windows of a shard and store their tokens."""
     use_threads(threads)
-    from lightcluster.cause.caching import cache_views as step
+    from lightcluster.cause.caching import cache_views as do
 
-    step(
+    do(
         manifest, weights, output, mirrored=settings["cause.crf"],
         **_caching(settings, settings["cause.size"]),
         device=device_of(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="clusterbook and seed",
+    kinds=TRAINED,
+    reads=(
+        "cause.codes",
+        "cause.batch_size",
+        "cause.learning_rate",
+        "cause.least_steps",
+    ),
+    places=("method", "labelling.seeds"),
+    after=("gather_manifest", "cache_crops"),
+    torch=True,
+)
 def fit_clusterbook(
     settings: Settings, shards: Shards,
     seed: Annotated[int, typer.Option(min=0)],
@@ -71,16 +119,37 @@ def fit_clusterbook(
     """Train the concepts of CAUSE."""
     use_threads(threads)
     from lightcluster.cause.course import course_of
-    from lightcluster.cause.stages import fit_clusterbook as step
+    from lightcluster.cause.stages import fit_clusterbook as do
 
-    step(
+    do(
         [crops / f"{shard:04d}.zarr" for shard in range(shards)], output, losses,
         codes=settings["cause.codes"], course=course_of("clusterbook", settings, seed),
         device=device_of(device),
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="head and seed",
+    kinds=TRAINED,
+    reads=(
+        "cause.head",
+        "cause.bank",
+        "cause.batch_size",
+        "cause.learning_rate",
+        "cause.weight_decay",
+        "cause.clip",
+        "cause.least_steps",
+        "cause.teacher_start",
+        "cause.framing",
+        "cause.fractions",
+        "cause.mirrored",
+        "dataset.ignore",
+    ),
+    places=("method", "labelling.seeds", "cause.linear_probe"),
+    after=("cache_crops", "fit_clusterbook"),
+    version=2,
+    torch=True,
+)
 def train_head(
     settings: Settings, shards: Shards,
     seed: Annotated[int, typer.Option(min=0)],
@@ -92,7 +161,7 @@ def train_head(
     """Train the head of CAUSE; manifests and classes are for `linear_probe: as_released` alone."""
     use_threads(threads)
     from lightcluster.cause.course import course_of
-    from lightcluster.cause.stages import train_head as step
+    from lightcluster.cause.stages import train_head as do
     from lightcluster.cause.supervision import read_supervision
 
     names = [f"{shard:04d}" for shard in range(shards)]
@@ -100,7 +169,7 @@ def train_head(
     if manifests is not None and classes is not None:
         places = [manifests / f"{name}.csv" for name in names]
         labels = read_supervision(settings, places, classes, leaks=True)
-    step(
+    do(
         [crops / f"{name}.zarr" for name in names], clusterbook, output, losses,
         head=settings["cause.head"], bank=settings["cause.bank"],
         teacher_start=settings["cause.teacher_start"],
@@ -109,7 +178,36 @@ def train_head(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="seed",
+    kinds=TRAINED,
+    reads=(
+        "cause.head",
+        "cause.framing",
+        "cause.fractions",
+        "cause.mirrored",
+        "cause.batch_size",
+        "cause.learning_rate",
+        "cause.least_steps",
+        "cause.probe_start",
+        "cause.probe_dropout",
+        "cause.probe_weight_decay",
+        "cause.probe_clip",
+        "cause.linear_probe",
+        "cause.size",
+        "cause.resampling",
+        "dataset.split",
+        "clustering.restarts",
+        "clustering.iterations",
+        "labelling.classes",
+        "dataset.background",
+        "dataset.ignore",
+    ),
+    places=("labelling.seeds",),
+    after=("read_classes", "cache_crops", "train_head"),
+    version=2,
+    torch=True,
+)
 def fit_probe(
     settings: Settings, shards: Shards,
     seed: Annotated[int, typer.Option(min=0)],
@@ -122,7 +220,7 @@ def fit_probe(
     """Train the cluster probe of CAUSE, and a linear probe if one is asked for."""
     use_threads(threads)
     from lightcluster.cause.course import course_of
-    from lightcluster.cause.stages import fit_probe as step
+    from lightcluster.cause.stages import fit_probe as do
     from lightcluster.cause.supervision import read_supervision
 
     names = [f"{shard:04d}" for shard in range(shards)]
@@ -130,7 +228,7 @@ def fit_probe(
     if classes is not None and how != "none":
         places = [manifests / f"{name}.csv" for name in names]
         labels = read_supervision(settings, places, classes, leaks=how == "as_released")
-    step(
+    do(
         [crops / f"{name}.zarr" for name in names], head, classes, output, losses, palette,
         about={
             "framing": settings["cause.framing"], "size": settings["cause.size"], "images": images,
@@ -145,7 +243,14 @@ def fit_probe(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="seed",
+    kinds=("cause-applied",),
+    reads=("fit", "backbone.mean", "backbone.std"),
+    places=("dataset.name", "labelling.seeds"),
+    after=("fetch_weights",),
+    torch=True,
+)
 def adopt_probe(
     settings: Settings,
     seed: Annotated[int, typer.Option(min=0)],
@@ -153,15 +258,27 @@ def adopt_probe(
     palette: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Take a head and a probe that another run has trained."""
-    from lightcluster.cause.adoption import adopt_probe as step
+    from lightcluster.cause.adoption import adopt_probe as do
 
-    step(
+    do(
         Path(settings["fit"]["model"]), seed, weights, output, palette,
         mean=settings["backbone.mean"], std=settings["backbone.std"],
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard and seed",
+    kinds=CAUSE,
+    reads=(
+        "cause.framing",
+        "cause.resampling",
+        "cause.crf",
+        "cause.crf_image",
+        "dataset.max_pixels",
+    ),
+    after=("index_dataset", "cache_views", "fit_probe", "adopt_probe"),
+    torch=True,
+)
 def paint_probe(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()], views: Annotated[Path, typer.Option()],
@@ -169,9 +286,9 @@ def paint_probe(
 ) -> None:  # fmt: skip
     """Write the segmentations of a shard that the probe makes."""
     use_threads(1)
-    from lightcluster.cause.segmentation import paint_probe as step
+    from lightcluster.cause.segmentation import paint_probe as do
 
-    step(
+    do(
         manifest, views, probe, output,
         framing=settings["cause.framing"], resampling=settings["cause.resampling"],
         crf=settings["cause.crf"], crf_image=settings["cause.crf_image"],

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from lightcluster.entry import Threads
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, app
+from lightcluster.kinds import FITTED, OURS
+from lightcluster.step.arguments import OptionalPath, Settings, Shards
+from lightcluster.step.declaration import step
 from lightcluster.threads import use_threads
 
 
@@ -21,7 +23,19 @@ def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@app.command()
+@step(
+    kinds=FITTED,
+    reads=(
+        "clustering.metric",
+        "clustering.k_dataset",
+        "clustering.restarts",
+        "clustering.iterations",
+        "clustering.seed",
+    ),
+    places=("method",),
+    after=("gather_manifest", "sample_features"),
+    version=2,
+)
 def cluster_dataset(
     settings: Settings, shards: Shards,
     sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
@@ -29,16 +43,26 @@ def cluster_dataset(
 ) -> None:  # fmt: skip
     """Fit the centroids of the dataset level."""
     use_threads(threads)
-    from lightcluster.clustering.dataset_level import cluster_dataset as step
+    from lightcluster.clustering.dataset_level import cluster_dataset as do
 
-    step(
+    do(
         sample, shards, output,
         k=settings["clustering.k_dataset"], metric=settings["clustering.metric"],
         **_lloyd(settings),
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    kinds=FITTED,
+    reads=(
+        "superclasses",
+        "clustering.restarts",
+        "clustering.iterations",
+        "clustering.seed",
+    ),
+    places=("method",),
+    after=("gather_manifest", "extract_features"),
+)
 def group_images(
     settings: Settings, shards: Shards,
     features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
@@ -46,13 +70,23 @@ def group_images(
 ) -> None:  # fmt: skip
     """Group the images into superclasses by their CLS tokens."""
     use_threads(threads)
-    from lightcluster.clustering.superclasses import group_images as step
+    from lightcluster.clustering.superclasses import group_images as do
 
     stores = [features / f"{shard:04d}.zarr" for shard in range(shards)]
-    step(stores, output, **settings["superclasses"], **_lloyd(settings))
+    do(stores, output, **settings["superclasses"], **_lloyd(settings))
 
 
-@app.command()
+@step(
+    kinds=FITTED,
+    reads=(
+        "clustering.metric",
+        "clustering.k_category",
+        "clustering.restarts",
+        "clustering.iterations",
+        "clustering.seed",
+    ),
+    after=("sample_features", "group_images"),
+)
 def cluster_category(
     settings: Settings, shards: Shards,
     sample: Annotated[Path, typer.Option()], superclasses: Annotated[Path, typer.Option()],
@@ -60,16 +94,30 @@ def cluster_category(
 ) -> None:  # fmt: skip
     """Fit the centroids of each superclass."""
     use_threads(threads)
-    from lightcluster.clustering.category_level import cluster_category as step
+    from lightcluster.clustering.category_level import cluster_category as do
 
-    step(
+    do(
         sample, shards, superclasses, output,
         k=settings["clustering.k_category"], metric=settings["clustering.metric"],
         **_lloyd(settings),
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=OURS,
+    reads=(
+        "clustering.normalize",
+        "clustering.metric",
+        "clustering.k_image",
+        "clustering.restarts_image",
+        "clustering.iterations",
+        "clustering.seed",
+        "foreground",
+    ),
+    places=("method",),
+    after=("extract_features",),
+)
 def cluster_image(
     settings: Settings,
     store: Annotated[Path, typer.Option()],
@@ -77,9 +125,9 @@ def cluster_image(
 ) -> None:
     """Cluster each image of a shard and decide its foreground."""
     use_threads(1)
-    from lightcluster.clustering.image_level import cluster_image as step
+    from lightcluster.clustering.image_level import cluster_image as do
 
-    step(
+    do(
         store, output,
         k=settings["clustering.k_image"], normalization=settings["clustering.normalize"],
         metric=settings["clustering.metric"], rules=settings["foreground"]["rules"],
@@ -88,7 +136,19 @@ def cluster_image(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="seed",
+    kinds=("kmeans",),
+    reads=(
+        "clustering.metric",
+        "clustering.restarts",
+        "clustering.iterations",
+        "labelling.classes",
+        "dataset.background",
+    ),
+    places=("method", "labelling.seeds"),
+    after=("gather_manifest", "read_classes", "sample_features"),
+)
 def fit_clusters(
     settings: Settings, shards: Shards,
     seed: Annotated[int, typer.Option(min=0)],
@@ -97,9 +157,9 @@ def fit_clusters(
 ) -> None:  # fmt: skip
     """Cluster patches into classes: the baseline."""
     use_threads(threads)
-    from lightcluster.clustering.patch_clusters import fit_clusters as step
+    from lightcluster.clustering.patch_clusters import fit_clusters as do
 
-    step(
+    do(
         sample, shards, classes, output, palette,
         metric=settings["clustering.metric"], classes=settings["labelling.classes"],
         background=settings["dataset.background"], restarts=settings["clustering.restarts"],
@@ -107,7 +167,12 @@ def fit_clusters(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard and seed",
+    kinds=("kmeans",),
+    reads=("clustering.normalize", "clustering.metric", "upsampling.method"),
+    after=("index_dataset", "extract_features", "fit_clusters"),
+)
 def paint_clusters(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()], store: Annotated[Path, typer.Option()],
@@ -115,9 +180,9 @@ def paint_clusters(
 ) -> None:  # fmt: skip
     """Write the segmentations of a shard that the clusters of patches make."""
     use_threads(1)
-    from lightcluster.clustering.patch_clusters import paint_clusters as step
+    from lightcluster.clustering.patch_clusters import paint_clusters as do
 
-    step(
+    do(
         manifest, store, clusters, output,
         normalization=settings["clustering.normalize"], metric=settings["clustering.metric"],
         upsampling=settings["upsampling.method"],

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from lightcluster.commission import end_with_the_run
 from lightcluster.entry import call
-from lightcluster.step import (
-    cause,
-    clustering,
-    dataset,
-    evaluation,
-    features,
-    masks,
-    model,
-    regions,
-    reporting,
-)
-from lightcluster.step.arguments import app
+from lightcluster.step.declaration import app
 
-__all__ = [
-    "app", "cause", "clustering", "dataset", "evaluation", "features", "main", "masks", "model",
-    "regions", "reporting",
-]  # fmt: skip
+for room in ("dataset", "features", "clustering", "masks", "regions", "model", "cause",
+             "evaluation", "reporting"):  # fmt: skip
+    import_module(f"lightcluster.step.{room}")  # its steps declare themselves
 
 
 def main() -> None:

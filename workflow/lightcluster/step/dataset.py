@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, app, section
+from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, section
+from lightcluster.step.declaration import step
 
 if TYPE_CHECKING:
     from lightcluster.config import DatasetSettings
 
 
-@app.command()
+LISTED = (
+    "dataset.format",
+    "dataset.root",
+    "dataset.split",
+    "dataset.image_list",
+    "dataset.images",
+    "dataset.labels",
+)
+"""Keys that say which files a dataset has."""
+
+
+@step(unit="dataset", reads=("dataset.demo",), places=("dataset.name", "dataset.format"), version=4)
 def generate_demo(settings: Settings, output: Path) -> None:
     """Draw the demo scenes."""
     from lightcluster.datasets.scenes import write_scenes
@@ -24,7 +36,12 @@ def generate_demo(settings: Settings, output: Path) -> None:
         write_scenes(folder, demo["scenes"], demo["seed"])
 
 
-@app.command()
+@step(
+    unit="dataset",
+    reads=("dataset.format", "dataset.classes", "dataset.background", "dataset.ignore"),
+    places=("dataset.name",),
+    after=("generate_demo",),
+)
 def read_classes(settings: Settings, output: Path, source: OptionalPath = None) -> None:
     """Check classes.csv and copy it, or write the classes of a dataset of the field."""
     from lightcluster.datasets.labels import built_in_classes, write_classes
@@ -34,15 +51,34 @@ def read_classes(settings: Settings, output: Path, source: OptionalPath = None) 
     write_classes(classes, output, settings["dataset.background"], settings["dataset.ignore"])
 
 
-@app.command()
+@step(
+    unit="dataset",
+    reads=("dataset.root", "dataset.split", "dataset.image_list", "dataset.max_pixels"),
+    places=("dataset.name", "dataset.format"),
+    version=2,
+)
 def paint_labels(settings: Settings, output: Path) -> None:
     """Paint label maps from the instance annotations of COCO."""
-    from lightcluster.datasets.coco_things import paint_labels as step
+    from lightcluster.datasets.coco_things import paint_labels as do
 
-    step(_dataset_settings({**settings, "dataset.format": "coco_things"}), output)
+    do(_dataset_settings({**settings, "dataset.format": "coco_things"}), output)
 
 
-@app.command()
+@step(
+    unit="dataset shard",
+    reads=(
+        *LISTED,
+        "dataset.label_pattern",
+        "dataset.ignore",
+        "dataset.on_bad_image",
+        "dataset.max_pixels",
+        "dataset.depth",
+        "dataset.demo",
+    ),
+    places=("dataset.name", "dataset.shard_size"),
+    after=("generate_demo", "read_classes", "paint_labels"),
+    version=4,
+)
 def index_dataset(
     settings: Settings,
     shard: Shard,
@@ -54,10 +90,10 @@ def index_dataset(
     classes: OptionalPath = None,
 ) -> None:
     """Decode the images and labels of a shard once and write its manifest."""
-    from lightcluster.datasets.manifest import index_dataset as step
+    from lightcluster.datasets.manifest import index_dataset as do
 
     dataset = _dataset_settings(settings)
-    step(dataset, generated, shard, shards, classes, manifest, rejected, census)
+    do(dataset, generated, shard, shards, classes, manifest, rejected, census)
 
 
 def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
@@ -67,7 +103,7 @@ def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
     return DatasetSettings.model_validate(section(settings, "dataset"))
 
 
-@app.command()
+@step(unit="dataset", after=("index_dataset",), version=2)
 def gather_manifest(
     folder: Path,
     shards: Shards,
@@ -76,13 +112,20 @@ def gather_manifest(
 ) -> None:
     """Join the manifests of all shards."""
     from lightcluster.datasets.manifest import gather_census
-    from lightcluster.datasets.manifest import gather_manifest as step
+    from lightcluster.datasets.manifest import gather_manifest as do
 
-    step(folder, shards, manifest)
+    do(folder, shards, manifest)
     gather_census(folder, shards, census)
 
 
-@app.command()
+@step(
+    unit="dataset",
+    reads=(
+        *LISTED,
+        "dataset.demo",
+    ),
+    after=("index_dataset",),
+)
 def gather_rejected(
     settings: Settings,
     folder: Path,
@@ -91,6 +134,6 @@ def gather_rejected(
     generated: Annotated[Path, typer.Option()],
 ) -> None:
     """Join the rejections of all shards, and count the files that are no images."""
-    from lightcluster.datasets.manifest import list_rejected as step
+    from lightcluster.datasets.manifest import list_rejected as do
 
-    step(_dataset_settings(settings), generated, folder, shards, output)
+    do(_dataset_settings(settings), generated, folder, shards, output)

@@ -7,11 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, app
+from lightcluster.kinds import OURS
+from lightcluster.step.arguments import OptionalPath, Settings, Shards
+from lightcluster.step.declaration import step
 from lightcluster.threads import use_threads
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=OURS,
+    reads=("dataset.background", "dataset.ignore", "upsampling"),
+    after=("index_dataset", "read_classes", "score_patches", "refine_masks"),
+    version=5,
+)
 def count_masks(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
@@ -22,16 +30,34 @@ def count_masks(
 ) -> None:
     """Count predicted against true foreground, stage by stage."""
     use_threads(1)
-    from lightcluster.evaluation.masks import count_masks as step
+    from lightcluster.evaluation.masks import count_masks as do
 
-    step(
+    do(
         manifest, classes, patch_masks, pixel_masks, output,
         background=settings["dataset.background"], ignore=settings["dataset.ignore"],
         upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard and seed",
+    reads=(
+        "dataset.background",
+        "dataset.ignore",
+        "labelling.classes",
+        "evaluation",
+        "method",
+    ),
+    after=(
+        "index_dataset",
+        "read_classes",
+        "find_regions",
+        "paint_segmentation",
+        "paint_clusters",
+        "paint_probe",
+    ),
+    version=3,
+)
 def count_confusion(
     settings: Settings,
     seed: Annotated[int, typer.Option(min=0)],
@@ -43,9 +69,9 @@ def count_confusion(
 ) -> None:
     """Count predicted clusters against true classes."""
     use_threads(1)
-    from lightcluster.evaluation.counting import count_confusion as step
+    from lightcluster.evaluation.counting import count_confusion as do
 
-    step(
+    do(
         manifest, classes, region_maps, segmentation, output,
         method=settings["method"], classes=settings["labelling.classes"],
         background=settings["dataset.background"],
@@ -55,7 +81,19 @@ def count_confusion(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    reads=(
+        "dataset.background",
+        "labelling.seeds",
+        "evaluation",
+        "refinement.method",
+        "cause.crf",
+        "cause.linear_probe",
+        "method",
+    ),
+    after=("read_classes", "count_masks", "count_confusion"),
+    version=6,
+)
 def evaluate(
     settings: Settings, shards: Shards,
     counts: Annotated[Path, typer.Option()], classes: Annotated[Path, typer.Option()],
@@ -64,10 +102,10 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Compute all scores of a run from its counts."""
     from lightcluster.evaluation.tables import Conditions
-    from lightcluster.evaluation.tables import evaluate as step
+    from lightcluster.evaluation.tables import evaluate as do
 
     evaluation = settings["evaluation"]
-    step(
+    do(
         counts, shards, settings["labelling.seeds"], classes, output,
         masks=settings["method"] == "lightcluster", background=settings["dataset.background"],
         conditions=Conditions(
@@ -86,7 +124,17 @@ def _refinement(settings: dict[str, Any]) -> str:
     return refined.get(settings["method"], "none")
 
 
-@app.command()
+@step(
+    reads=(
+        "labelling.seeds",
+        "refinement.method",
+        "cause.crf",
+        "cause.linear_probe",
+        "method",
+    ),
+    places=("evaluation.protocols",),
+    after=("count_confusion",),
+)
 def score_images(
     settings: Settings, shards: Shards,
     counts: Annotated[Path, typer.Option()],
@@ -95,9 +143,9 @@ def score_images(
     output: Annotated[Path, typer.Option()], summary: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Score each image by itself (protocol `per_image`)."""
-    from lightcluster.evaluation.per_image import score_images as step
+    from lightcluster.evaluation.per_image import score_images as do
 
-    step(
+    do(
         counts, shards, settings["labelling.seeds"], output, summary,
         refinement=_refinement(settings), dataset=dataset, run=run, fitted_on=fitted_on,
     )  # fmt: skip

@@ -8,23 +8,22 @@ from typing import Annotated
 import typer
 
 from lightcluster.entry import Device, Threads
-from lightcluster.step.arguments import (
-    OptionalPath,
-    Settings,
-    Shard,
-    Shards,
-    app,
-    backbone_of,
-    chosen,
-)
+from lightcluster.kinds import WITHOUT_TRAINING
+from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, backbone_of, chosen
+from lightcluster.step.declaration import step
 from lightcluster.threads import device_of, use_threads
 
 
-@app.command()
+@step(
+    unit="weights",
+    reads=("backbone.model", "backbone.weights", "backbone.seed"),
+    version=2,
+    torch=True,
+)
 def fetch_weights(settings: Settings, output: Path) -> None:
     """Fetch, verify and store the weights of the backbone."""
     from lightcluster.config import BackboneSettings
-    from lightcluster.features.weights import fetch_weights as step
+    from lightcluster.features.weights import fetch_weights as do
     from lightcluster.identity import local_weights, weights_source
 
     backbone = BackboneSettings(
@@ -33,10 +32,23 @@ def fetch_weights(settings: Settings, output: Path) -> None:
         seed=settings["backbone.seed"],
     )
     source, path = weights_source(backbone), local_weights(backbone)
-    step(backbone.model, source, path, backbone.seed, output)
+    do(backbone.model, source, path, backbone.seed, output)
 
 
-@app.command()
+@step(
+    unit="features",
+    kinds=WITHOUT_TRAINING,
+    reads=(
+        "backbone.mean",
+        "backbone.std",
+        "backbone.positions",
+        "features",
+        "dataset.max_pixels",
+    ),
+    places=("method",),
+    after=("gather_manifest", "fetch_weights"),
+    torch=True,
+)
 def choose_features(
     settings: Settings, shards: Shards,
     manifests: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
@@ -45,16 +57,34 @@ def choose_features(
 ) -> None:  # fmt: skip
     """Choose the facet and the layer whose levels agree best."""
     use_threads(threads)
-    from lightcluster.features.choice import choose_features as step
+    from lightcluster.features.choice import choose_features as do
 
-    step(
+    do(
         [manifests / f"{shard:04d}.csv" for shard in range(shards)], weights, output,
         **backbone_of(settings), **settings["features"],
         max_pixels=settings["dataset.max_pixels"], device=device_of(device), threads=threads,
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="features shard",
+    kinds=WITHOUT_TRAINING,
+    reads=(
+        "backbone.mean",
+        "backbone.std",
+        "backbone.positions",
+        "features.facet",
+        "features.layer",
+        "features.short_side",
+        "features.max_tokens",
+        "features.precision",
+        "dataset.max_pixels",
+    ),
+    places=("method",),
+    after=("index_dataset", "fetch_weights", "choose_features"),
+    version=3,
+    torch=True,
+)
 def extract_features(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
@@ -67,10 +97,10 @@ def extract_features(
 ) -> None:
     """Run the backbone over a shard and store its features."""
     use_threads(threads)
-    from lightcluster.features.step import extract_features as step
+    from lightcluster.features.step import extract_features as do
 
     facet, layer = chosen(settings["features.facet"], settings["features.layer"], choice)
-    step(
+    do(
         manifest, weights, output,
         **backbone_of(settings), facet=facet, layer=layer,
         short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
@@ -79,16 +109,22 @@ def extract_features(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=WITHOUT_TRAINING,
+    reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),
+    places=("method",),
+    after=("extract_features",),
+)
 def sample_features(
     settings: Settings, shard: Shard, shards: Shards,
     store: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Draw a shard's part of the sample that the upper levels are fitted on."""
     use_threads(1)
-    from lightcluster.clustering.sample import sample_features as step
+    from lightcluster.clustering.sample import sample_features as do
 
-    step(
+    do(
         store, output, shard=shard, shards=shards,
         tokens=settings["clustering.sample_tokens"],
         normalization=settings["clustering.normalize"], seed=settings["clustering.seed"],

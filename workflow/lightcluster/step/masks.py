@@ -8,11 +8,17 @@ from typing import Annotated
 import typer
 
 from lightcluster.entry import Threads
-from lightcluster.step.arguments import Settings, Shard, Shards, app, section
+from lightcluster.kinds import FITTED, OURS
+from lightcluster.step.arguments import Settings, Shard, Shards, section
+from lightcluster.step.declaration import step
 from lightcluster.threads import use_threads
 
 
-@app.command()
+@step(
+    kinds=FITTED,
+    reads=("clustering.metric",),
+    after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
+)
 def decide_foreground(
     settings: Settings, shards: Shards,
     sample: Annotated[Path, typer.Option()], image_level: Annotated[Path, typer.Option()],
@@ -21,15 +27,26 @@ def decide_foreground(
 ) -> None:  # fmt: skip
     """Decide which clusters of the dataset and category levels are foreground."""
     use_threads(1)
-    from lightcluster.masks.decision import decide_foreground as step
+    from lightcluster.masks.decision import decide_foreground as do
 
-    step(
+    do(
         sample, image_level, shards, dataset_level, superclasses, category_level, output,
         metric=settings["clustering.metric"],
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=OURS,
+    reads=("clustering.normalize", "clustering.metric", "consistency"),
+    after=(
+        "extract_features",
+        "cluster_image",
+        "decide_foreground",
+        "adopt_fit",
+        "adopt_superclasses",
+    ),
+)
 def merge_levels(
     settings: Settings, shard: Shard,
     store: Annotated[Path, typer.Option()], image_level: Annotated[Path, typer.Option()],
@@ -39,16 +56,30 @@ def merge_levels(
 ) -> None:  # fmt: skip
     """Merge the masks of the three levels of a shard."""
     use_threads(1)
-    from lightcluster.masks.consistency import merge_levels as step
+    from lightcluster.masks.consistency import merge_levels as do
 
-    step(
+    do(
         store, shard, image_level, superclasses, dataset_level, category_level, decision, output,
         normalization=settings["clustering.normalize"], metric=settings["clustering.metric"],
         rule=settings["consistency"]["rule"],
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    kinds=FITTED,
+    reads=(
+        "reestimation.rounds",
+        "reestimation.start",
+        "reestimation.trees",
+        "reestimation.clusters",
+        "reestimation.prior",
+        "reestimation.radius",
+        "reestimation.epsilon",
+        "reestimation.sample_tokens",
+        "clustering.seed",
+    ),
+    after=("extract_features", "sample_features", "merge_levels"),
+)
 def fit_trees(
     settings: Settings, shards: Shards,
     features: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
@@ -57,17 +88,23 @@ def fit_trees(
 ) -> None:  # fmt: skip
     """Re-estimate the foreground of the whole dataset by trees of clusters of patches."""
     use_threads(threads)
-    from lightcluster.masks.reestimation import fit_trees as step
+    from lightcluster.masks.reestimation import fit_trees as do
 
     names = [f"{shard:04d}" for shard in range(shards)]
-    step(
+    do(
         [features / f"{name}.zarr" for name in names],
         [merged / f"{name}.npz" for name in names],
         sample, output, **section(settings, "reestimation"), seed=settings["clustering.seed"],
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=OURS,
+    reads=("reestimation.start", "reestimation.radius", "reestimation.epsilon"),
+    after=("extract_features", "merge_levels", "fit_trees", "adopt_fit"),
+    version=4,
+)
 def score_patches(
     settings: Settings,
     store: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
@@ -75,12 +112,18 @@ def score_patches(
 ) -> None:  # fmt: skip
     """Score the patches of a shard by the trees."""
     use_threads(1)
-    from lightcluster.masks.reestimation import score_patches as step
+    from lightcluster.masks.reestimation import score_patches as do
 
-    step(store, merged, trees, output, **section(settings, "reestimation"))
+    do(store, merged, trees, output, **section(settings, "reestimation"))
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=OURS,
+    reads=("upsampling", "refinement", "dataset.max_pixels"),
+    after=("index_dataset", "score_patches"),
+    version=2,
+)
 def refine_masks(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
@@ -90,10 +133,10 @@ def refine_masks(
     """Upsample and refine the masks of a shard."""
     use_threads(1)
     from lightcluster.masks.refinement import method_of
-    from lightcluster.masks.refinement import refine_masks as step
+    from lightcluster.masks.refinement import refine_masks as do
 
     refinement = settings["refinement"]
-    step(
+    do(
         manifest, patch_masks, output,
         upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
         method=method_of(refinement), working_pixels=refinement["max_pixels"],
@@ -102,13 +145,13 @@ def refine_masks(
     )  # fmt: skip
 
 
-@app.command()
+@step(unit="shard", kinds=OURS, after=("refine_masks",))
 def paint_masks(
     manifest: Annotated[Path, typer.Option()],
     pixel_masks: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
 ) -> None:
     """Write the binary masks of a shard as PNG."""
-    from lightcluster.regions.painting import paint_masks as step
+    from lightcluster.regions.painting import paint_masks as do
 
-    step(manifest, pixel_masks, output)
+    do(manifest, pixel_masks, output)

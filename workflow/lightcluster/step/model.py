@@ -7,48 +7,63 @@ from typing import Annotated
 
 import typer
 
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, app, chosen
+from lightcluster.kinds import APPLIED, FITTED, METHOD
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, chosen
+from lightcluster.step.declaration import step
 from lightcluster.threads import use_threads
 
 
-@app.command()
+@step(kinds=APPLIED, reads=("fit",), places=("dataset.name",), after=("fetch_weights",))
 def adopt_fit(
     settings: Settings,
     weights: Annotated[Path, typer.Option()],
     output: Annotated[list[Path], typer.Option()],
 ) -> None:
     """Take levels and foreground of a model."""
-    from lightcluster.model.adoption import adopt_fit as step
+    from lightcluster.model.adoption import adopt_fit as do
 
-    step(Path(settings["fit"]["model"]), weights, output)
+    do(Path(settings["fit"]["model"]), weights, output)
 
 
-@app.command()
+@step(kinds=APPLIED, reads=("fit",), after=("gather_manifest", "extract_features"))
 def adopt_superclasses(
     settings: Settings, shards: Shards,
     features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Assign the images to the superclasses of a model."""
     use_threads(1)
-    from lightcluster.model.adoption import adopt_superclasses as step
+    from lightcluster.model.adoption import adopt_superclasses as do
 
     stores = [features / f"{shard:04d}.zarr" for shard in range(shards)]
-    step(Path(settings["fit"]["model"]), stores, output)
+    do(Path(settings["fit"]["model"]), stores, output)
 
 
-@app.command()
+@step(unit="seed", kinds=APPLIED, reads=("fit",), places=("dataset.name", "labelling.seeds"))
 def adopt_labelling(
     settings: Settings,
     seed: Annotated[int, typer.Option(min=0)], output: Annotated[Path, typer.Option()],
     palette: Annotated[Path, typer.Option()],
 ) -> None:  # fmt: skip
     """Take the classes of a model."""
-    from lightcluster.model.adoption import adopt_labelling as step
+    from lightcluster.model.adoption import adopt_labelling as do
 
-    step(Path(settings["fit"]["model"]), seed, output, palette)
+    do(Path(settings["fit"]["model"]), seed, output, palette)
 
 
-@app.command()
+@step(
+    kinds=FITTED,
+    reads=(*METHOD, "dataset.max_pixels", "dataset.depth", "dataset.split"),
+    after=(
+        "fetch_weights",
+        "choose_features",
+        "group_images",
+        "cluster_dataset",
+        "cluster_category",
+        "decide_foreground",
+        "fit_trees",
+        "label_regions",
+    ),
+)
 def export_model(
     settings: Settings,
     weights: Annotated[Path, typer.Option()], clusters: Annotated[Path, typer.Option()],
@@ -58,7 +73,7 @@ def export_model(
     choice: OptionalPath = None,
 ) -> None:  # fmt: skip
     """Write the folder with which `segment` segments new images."""
-    from lightcluster.model.folder import export_model as step
+    from lightcluster.model.folder import export_model as do
 
     del settings["version"]
     split = settings.pop("dataset.split")
@@ -66,7 +81,7 @@ def export_model(
     facet, layer = chosen(features["facet"], features["layer"], choice)
     arrays = {name: clusters / f"{name}.npz" for name in ("dataset", "superclasses", "category")}
     arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "trees")}
-    step(
+    do(
         arrays, weights, labelling, palettes, output,
         sections=settings, dataset=dataset, run=run, split=split, facet=facet, layer=layer,
     )  # fmt: skip

@@ -8,11 +8,18 @@ from typing import Annotated
 import typer
 
 from lightcluster.entry import Device, Threads
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, app, backbone_of, section
+from lightcluster.kinds import FITTED, OURS
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of, section
+from lightcluster.step.declaration import step
 from lightcluster.threads import device_of, use_threads
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=OURS,
+    reads=("regions.min_area", "regions.split"),
+    after=("extract_features", "refine_masks", "cluster_dataset", "adopt_fit"),
+)
 def find_regions(
     settings: Settings,
     store: Annotated[Path, typer.Option()],
@@ -22,15 +29,31 @@ def find_regions(
 ) -> None:
     """Find the regions of a shard."""
     use_threads(1)
-    from lightcluster.regions.maps import find_regions as step
+    from lightcluster.regions.maps import find_regions as do
 
-    step(
+    do(
         store, pixel_masks, dataset_level, output,
         min_area=settings["regions.min_area"], split=settings["regions.split"],
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard",
+    kinds=OURS,
+    reads=(
+        "regions.margin",
+        "regions.crop_size",
+        "regions.masked",
+        "backbone.mean",
+        "backbone.std",
+        "backbone.positions",
+        "features.precision",
+        "dataset.max_pixels",
+    ),
+    after=("index_dataset", "find_regions", "fetch_weights"),
+    version=3,
+    torch=True,
+)
 def embed_regions(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
@@ -43,9 +66,9 @@ def embed_regions(
 ) -> None:
     """Embed the object regions of a shard."""
     use_threads(threads)
-    from lightcluster.regions.embedding import embed_regions as step
+    from lightcluster.regions.embedding import embed_regions as do
 
-    step(
+    do(
         manifest, region_maps, weights, output,
         **backbone_of(settings), **section(settings, "regions"),
         precision=settings["features.precision"], max_pixels=settings["dataset.max_pixels"],
@@ -53,7 +76,23 @@ def embed_regions(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="seed",
+    kinds=FITTED,
+    reads=(
+        "labelling.classes",
+        "labelling.features",
+        "labelling.method",
+        "labelling.pca",
+        "labelling.restarts",
+        "labelling.iterations",
+        "labelling.sample_regions",
+        "dataset.background",
+    ),
+    places=("labelling.seeds",),
+    after=("read_classes", "embed_regions"),
+    version=2,
+)
 def label_regions(
     settings: Settings, shards: Shards,
     seed: Annotated[int, typer.Option(min=0)],
@@ -62,9 +101,9 @@ def label_regions(
 ) -> None:  # fmt: skip
     """Cluster the regions of all shards into classes."""
     use_threads(threads)
-    from lightcluster.regions.labelling import label_regions as step
+    from lightcluster.regions.labelling import label_regions as do
 
-    step(
+    do(
         [regions / f"{shard:04d}.npz" for shard in range(shards)], classes, output, palette,
         classes=settings["labelling.classes"], background=settings["dataset.background"],
         features=settings["labelling.features"], method=settings["labelling.method"],
@@ -74,7 +113,12 @@ def label_regions(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    unit="shard and seed",
+    kinds=OURS,
+    after=("find_regions", "embed_regions", "label_regions", "adopt_labelling"),
+    version=2,
+)
 def paint_segmentation(
     manifest: Annotated[Path, typer.Option()],
     region_maps: Annotated[Path, typer.Option()],
@@ -84,6 +128,6 @@ def paint_segmentation(
 ) -> None:
     """Write the segmentations of a shard as indexed PNG."""
     use_threads(1)
-    from lightcluster.regions.painting import paint_segmentation as step
+    from lightcluster.regions.painting import paint_segmentation as do
 
-    step(manifest, region_maps, regions, labelling, output)
+    do(manifest, region_maps, regions, labelling, output)

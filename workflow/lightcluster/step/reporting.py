@@ -8,11 +8,33 @@ from typing import Annotated
 import typer
 
 from lightcluster.entry import Device, Threads
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, app, backbone_of, chosen
+from lightcluster.kinds import METHOD, OURS, TRAINED
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of, chosen
+from lightcluster.step.declaration import step
 from lightcluster.threads import device_of, use_threads
 
 
-@app.command()
+@step(
+    kinds=OURS,
+    reads=(
+        "clustering.metric",
+        "clustering.seed",
+        "dataset.ignore",
+        "dataset.max_pixels",
+        "regions.margin",
+        "labelling.seeds",
+    ),
+    after=(
+        "read_classes",
+        "index_dataset",
+        "sample_features",
+        "group_images",
+        "score_patches",
+        "label_regions",
+        "adopt_superclasses",
+        "adopt_labelling",
+    ),
+)
 def analyse(
     settings: Settings, shards: Shards,
     manifests: Annotated[Path, typer.Option()], features: Annotated[Path, typer.Option()],
@@ -22,9 +44,9 @@ def analyse(
 ) -> None:  # fmt: skip
     """Draw patches, superclasses and the regions of each class."""
     use_threads(1)
-    from lightcluster.reporting.analysis import analyse as step
+    from lightcluster.reporting.analysis import analyse as do
 
-    step(
+    do(
         [f"{shard:04d}" for shard in range(shards)],
         {
             "manifest": manifests, "features": features, "sample": run / "sample",
@@ -37,7 +59,23 @@ def analyse(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    kinds=OURS,
+    reads=(
+        "report.parts",
+        "report.seed",
+        "backbone.mean",
+        "backbone.std",
+        "backbone.positions",
+        "features.layer",
+        "features.short_side",
+        "features.max_tokens",
+        "features.precision",
+        "dataset.max_pixels",
+    ),
+    after=("index_dataset", "fetch_weights", "choose_features", "score_patches"),
+    torch=True,
+)
 def discover_parts(
     settings: Settings, shards: Shards,
     manifests: Annotated[Path, typer.Option()], patch_masks: Annotated[Path, typer.Option()],
@@ -46,11 +84,11 @@ def discover_parts(
 ) -> None:  # fmt: skip
     """Draw the parts of objects, by tokens and by keys."""
     use_threads(threads)
-    from lightcluster.reporting.parts import discover_parts as step
+    from lightcluster.reporting.parts import discover_parts as do
 
     names = [f"{shard:04d}" for shard in range(shards)]
     _, layer = chosen("key", settings["features.layer"], choice)
-    step(
+    do(
         [manifests / f"{name}.csv" for name in names],
         [patch_masks / f"{name}.npz" for name in names], weights, output,
         parts=settings["report.parts"], seed=settings["report.seed"],
@@ -61,7 +99,12 @@ def discover_parts(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    kinds=TRAINED,
+    reads=("labelling.seeds",),
+    after=("fit_clusterbook", "train_head", "fit_probe"),
+    torch=True,
+)
 def plot_training(
     settings: Settings,
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
@@ -70,12 +113,17 @@ def plot_training(
     output: Annotated[Path, typer.Option()],
 ) -> None:
     """Draw the losses of a training, and how many tokens each cluster has."""
-    from lightcluster.reporting.training import plot_training as step
+    from lightcluster.reporting.training import plot_training as do
 
-    step(run, clusterbooks, heads, settings["labelling.seeds"], output)
+    do(run, clusterbooks, heads, settings["labelling.seeds"], output)
 
 
-@app.command()
+@step(
+    unit="all runs",
+    reads=("comparison",),
+    after=("count_masks", "count_confusion", "evaluate"),
+    version=5,
+)
 def compare(
     settings: Settings, shards: Shards,
     folder: Annotated[Path, typer.Option()], run: Annotated[list[str], typer.Option()],
@@ -83,13 +131,17 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare all runs, and published figures."""
     use_threads(1)
-    from lightcluster.reporting.comparison import compare as step
+    from lightcluster.reporting.comparison import compare as do
 
     names = [f"{shard:04d}" for shard in range(shards)]
-    step(folder, run, names, table, figure, **settings["comparison"])
+    do(folder, run, names, table, figure, **settings["comparison"])
 
 
-@app.command()
+@step(
+    unit="all runs",
+    reads=("report", "dataset.ignore", "dataset.max_pixels"),
+    after=("gather_manifest", "compare", "report"),
+)
 def write_dataset_page(
     settings: Settings,
     folder: Annotated[Path, typer.Option()],
@@ -99,10 +151,10 @@ def write_dataset_page(
 ) -> None:  # fmt: skip
     """Write the page that holds all runs."""
     use_threads(1)
-    from lightcluster.reporting.dataset_page import write_dataset_page as step
+    from lightcluster.reporting.dataset_page import write_dataset_page as do
 
     drawn = settings["report"]
-    step(
+    do(
         folder, {path.parts[-3]: path for path in segmentation}, folder / "manifest.csv", output,
         dataset=folder.name, comparison=comparison, classes_file=classes,
         ignore=settings["dataset.ignore"], max_pixels=settings["dataset.max_pixels"],
@@ -110,7 +162,23 @@ def write_dataset_page(
     )  # fmt: skip
 
 
-@app.command()
+@step(
+    reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),
+    after=(
+        "gather_manifest",
+        "score_patches",
+        "refine_masks",
+        "paint_segmentation",
+        "paint_clusters",
+        "paint_probe",
+        "evaluate",
+        "score_images",
+        "analyse",
+        "discover_parts",
+        "plot_training",
+    ),
+    version=6,
+)
 def report(
     settings: Settings,
     manifest: Annotated[Path, typer.Option()],
@@ -129,14 +197,13 @@ def report(
     classes: OptionalPath = None,
 ) -> None:
     """Draw contact sheets and figures, and write the page that holds them."""
-    from lightcluster.config import METHOD
     from lightcluster.reporting.provenance import read_costs
-    from lightcluster.reporting.report import report as step
+    from lightcluster.reporting.report import report as do
 
     drawn = settings["report"]
     cause = ("backbone", "labelling", "cause")
     shown = ("method", *(cause if settings["method"] == "cause" else METHOD))
-    step(
+    do(
         manifest, patch_masks, pixel_masks, segmentation, output,
         tables=tables, per_image=per_image, classes_file=classes, ignore=settings["dataset.ignore"],
         samples=drawn["samples"], seed=drawn["seed"], failures=drawn["failures"],

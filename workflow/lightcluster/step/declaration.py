@@ -1,0 +1,80 @@
+"""How a step declares itself: what it reads, what it follows, and what there is one job for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import typer
+
+from lightcluster.kinds import KINDS, Kind
+
+Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "crops shard",
+               "views shard", "clusterbook and seed", "head and seed", "run", "shard", "seed",
+               "shard and seed", "all runs"]  # fmt: skip
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+app = typer.Typer(
+    name="python -m lightcluster.step",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The steps of the workflow, one job each: what Snakemake calls.",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rule of the workflow.
+
+    Attributes
+    ----------
+    unit : str
+        What there is one job for: see `Unit`.
+    kinds : tuple of str
+        Runs that have it: see `kinds.Kind`.
+    reads : tuple of str
+        Configuration keys, or whole sections, on which the step's result depends.
+    places : tuple of str
+        Configuration keys on which only the names, or the number, of its files depend: another
+        value makes files beside those that there are, which stay as they are.
+    after : tuple of str
+        Steps whose files it reads.
+    version : int
+        Version of the implementation, raised whenever what it writes changes; that alone makes the
+        step and all that follows run again.
+    torch : bool
+        Whether its command imports torch; see `forkserver`.
+    """
+
+    unit: Unit = "run"
+    kinds: tuple[Kind, ...] = KINDS
+    reads: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    version: int = 1
+    torch: bool = False
+
+
+DECLARED: dict[str, Step] = {}
+"""Steps by name, in the order in which their modules are imported; `steps.STEPS` has all."""
+
+
+def step(
+    *,
+    unit: Unit = "run",
+    kinds: tuple[Kind, ...] = KINDS,
+    reads: tuple[str, ...] = (),
+    places: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
+    version: int = 1,
+    torch: bool = False,
+) -> Callable[[Command], Command]:
+    """Declare a function to be a step, called by its name: see `Step`."""
+
+    def declare(command: Command) -> Command:
+        DECLARED[command.__name__] = Step(unit, kinds, reads, places, after, version, torch)
+        return app.command()(command)
+
+    return declare
