@@ -324,6 +324,19 @@ def test_an_image_without_an_id_loses_its_label_and_its_annotations_are_named(re
     assert "2 problem(s)" in said
 
 
+def test_a_number_of_thousands_of_digits_costs_what_it_belongs_to_alone(tmp_path):
+    path = changed(tmp_path / "one", lambda content: None)
+    text = path.read_text()
+    assert text.count('"image_id": 285') == 1
+    path.write_text(text.replace('"image_id": 285', '"image_id": ' + "9" * 9999))
+    found = read.read_annotations(path)
+    assert "1 of its annotations belong to no image it lists (image_id inf)" in found.remarks
+    assert [listed.reason for listed in found.images.values()] == [""] * len(found.images)
+    path.write_text(text + "9" * 9999)  # where it is no number of JSON, the file is refused
+    with pytest.raises(DatasetError, match="no file of instance annotations"):
+        read.read_annotations(path)
+
+
 def test_two_images_of_one_id_both_lose_their_labels(results):
     rejected, _, said = results(setting("images", 1, id=139))
     assert set(rejected) == set(COCO_IDS[:2]) | {"instances_val2017.json"}
@@ -415,7 +428,7 @@ def test_ids_may_be_text_if_all_are(results):
         ("7", "holds no object"),
         ("[" * 100_000, "nested too deeply"),
         ('{"images": [], "annotations": ' + '{"a":' * 100_000, "nested too deeply"),
-        ('{"images": [{"id": ' + "9" * 5000 + "}]}", "integer string conversion"),
+        ('{"images": [{"id": ' + "9" * 5000 + "}]}", "no list 'annotations'"),
         ('{"images": [], "annotations": []}', "no list 'categories'"),
         ('{"images": [], "annotations": {}, "categories": []}', "no list 'annotations'"),
         ('{"images": null, "annotations": [], "categories": []}', "no list 'images'"),

@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -14,7 +15,7 @@ from PIL import Image
 from lightcluster.errors import ImageError
 from lightcluster.features.images import examine_image, image_size, open_image
 from lightcluster.images.depth import Levels, Samples, choose_levels, span_of, to_rgb
-from lightcluster.images.tiff import jpeg_size
+from lightcluster.images.tiff_parts import jpeg_size
 
 LIMIT = 10**6
 G = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
@@ -142,7 +143,7 @@ def raw_tiff(path: Path, width: int, height: int, data: bytes, tags: dict[int, t
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("bits", range(1, 25))
+@pytest.mark.parametrize("bits", range(1, 24))
 @pytest.mark.parametrize("photometric", [0, 1])
 def test_declared_bits_are_scaled_by_their_own_maximum(bits, photometric, tmp_path):
     white = 2**bits - 1
@@ -150,8 +151,6 @@ def test_declared_bits_are_scaled_by_their_own_maximum(bits, photometric, tmp_pa
     data = pack(samples, bits)
     if bits == 16:  # samples of whole bytes are in the order of the file
         data = samples.astype("<u2").tobytes()
-    elif bits == 24:
-        data = samples.astype("<u4").view("u1").reshape(5, -1, 4)[..., :3].tobytes()
     raw_tiff(
         tmp_path / "a.tif", 256, 5, data,
         {258: (3, [bits]), 262: (3, [photometric]), 277: (3, [1])},
@@ -159,6 +158,12 @@ def test_declared_bits_are_scaled_by_their_own_maximum(bits, photometric, tmp_pa
     expected = np.rint(samples * 255 / white)
     expected = 255 - expected if photometric == 0 else expected
     assert_reads(tmp_path / "a.tif", np.dstack([expected] * 3), tolerance=bits > 8)
+
+
+def test_24_bits_of_which_programs_disagree_are_refused(tmp_path):
+    tags = {258: (3, [24]), 262: (3, [1]), 277: (3, [1])}
+    raw_tiff(tmp_path / "a.tif", 8, 8, bytes(range(192)), tags)
+    assert_refused(tmp_path / "a.tif", "24 bits, the lowest byte first or last")
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
@@ -433,6 +438,60 @@ def test_ycbcr_that_is_not_a_jpeg_is_converted(tmp_path):
     assert_reads(tmp_path / "a.tif", np.full((8, 8, 3), (254, 0, 0)), tolerance=2)
 
 
+def ycbcr_tiff(path: Path, across: int, down: int, limits: tuple, tags: dict) -> np.ndarray:
+    """Write YCbCr block by block, as the specification has it; return the RGB it stands for."""
+    rng = np.random.default_rng(across + 4 * down)
+    height, width = 13, 19
+    luma = rng.integers(60, 180, (height, width))
+    tall, wide = -(-height // down), -(-width // across)
+    chroma = rng.integers(108, 148, (2, tall, wide))
+    padded = np.pad(luma, ((0, tall * down - height), (0, wide * across - width)))
+    none, full = np.array(limits[::2]), np.array(limits[1::2])
+    data, colours = bytearray(), np.empty((height, width, 3))
+    for row in range(tall):
+        for column in range(wide):
+            for y in range(row * down, (row + 1) * down):
+                data += bytes(padded[y, column * across : (column + 1) * across].tolist())
+            data += bytes(chroma[:, row, column].tolist())
+    for y in range(height):
+        for x in range(width):
+            stored = np.array([luma[y, x], *chroma[:, y // down, x // across]])
+            light, blue, red = (stored - none) / (full - none) * [255, 127, 127]
+            colours[y, x] = (
+                light + 1.402 * red, light - 0.344136 * blue - 0.714136 * red, light + 1.772 * blue
+            )  # fmt: skip
+    raw_tiff(
+        path, width, height, bytes(data),
+        {258: (3, [8] * 3), 262: (3, [6]), 277: (3, [3]), 530: (3, [across, down]), **tags},
+    )  # fmt: skip
+    return np.clip(np.rint(colours), 0, 255)
+
+
+@pytest.mark.parametrize("across", [1, 2, 4])
+@pytest.mark.parametrize("down", [1, 2, 4])
+@pytest.mark.parametrize("limits", [(0, 255, 128, 255, 128, 255), (16, 235, 128, 240, 128, 240)])
+def test_plain_ycbcr_of_shared_chroma(across, down, limits, tmp_path):
+    tags = {} if limits[0] == 0 else {532: (3, list(limits))}
+    expected = ycbcr_tiff(tmp_path / "a.tif", across, down, limits, tags)
+    assert_reads(tmp_path / "a.tif", expected, tolerance=3)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({530: (3, [3, 1])}, "one colour for 3 × 1 pixels"),
+        ({530: (3, [4, 2])}, "more samples than one colour for 4 × 2"),
+        ({530: (3, [1, 1])}, "strips or tiles that are short"),
+        ({529: (12, [0.2126, 0.7152, 0.0722])}, "other coefficients"),
+        ({532: (3, [9, 9, 128, 255, 128, 255])}, "ReferenceBlackWhite"),
+        ({266: (3, [2])}, "FillOrder"),
+    ],
+)
+def test_plain_ycbcr_that_is_not_read(tags, reason, tmp_path):
+    ycbcr_tiff(tmp_path / "a.tif", 2, 1, (0, 255, 128, 255, 128, 255), tags)
+    assert_refused(tmp_path / "a.tif", reason)
+
+
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
@@ -557,6 +616,55 @@ def test_a_jpeg_that_is_larger_than_its_strip_is_not_decoded(tmp_path):
     content[start + 5 : start + 9] = struct.pack(">HH", 65000, 65000)
     (tmp_path / "a.tif").write_bytes(content)
     assert_refused(tmp_path / "a.tif", "JPEG of 65000 × 65000 pixels in a smaller place")
+
+
+PARTS = {
+    "JPEG 2000": (34712, imagecodecs.jpeg2k_encode),
+    "LERC": (34887, imagecodecs.lerc_encode),
+    "WebP": (50001, imagecodecs.webp_encode),
+}
+
+
+@pytest.mark.parametrize("name", list(PARTS))
+def test_a_part_that_is_larger_than_its_place_is_not_decoded(name, tmp_path):
+    number, encode = PARTS[name]
+    stored = np.zeros((90, 100, 3) if name == "WebP" else (90, 100), np.uint8)
+    channels = stored[0, 0].size
+    tags = {
+        258: (3, [8] * channels), 262: (3, [2 if channels == 3 else 1]), 277: (3, [channels]),
+        259: (3, [number]),
+    }  # fmt: skip
+    raw_tiff(tmp_path / "a.tif", 100, 90, bytes(encode(stored)), tags)
+    assert_reads(tmp_path / "a.tif", np.zeros((90, 100, 3)))
+    raw_tiff(tmp_path / "a.tif", 64, 64, bytes(encode(stored)), tags)
+    assert_refused(tmp_path / "a.tif", f"{name} of 100 × 90 pixels in a smaller place")
+
+
+@pytest.mark.parametrize(
+    ("number", "content", "reason"),
+    [
+        (34712, imagecodecs.jpeg2k_encode(np.full((8, 8), 40_000, np.uint16)), "type, uint16"),
+        (34887, imagecodecs.lerc_encode(np.full((8, 8), 300.5, np.float32)), "64 samples of float"),
+        (7, imagecodecs.jpeg_encode(np.full((8, 8), 200, np.uint8))[:-2], "JPEG that is cut off"),
+    ],
+)
+def test_parts_that_are_not_what_the_page_says(number, content, reason, tmp_path):
+    tags = {258: (3, [8]), 262: (3, [1]), 277: (3, [1]), 259: (3, [number])}
+    raw_tiff(tmp_path / "a.tif", 8, 8, bytes(content), tags)
+    assert_refused(tmp_path / "a.tif", reason)
+
+
+def test_what_lerc_masks_is_no_number(tmp_path):
+    inside = np.ones((8, 8), bool)
+    inside[:2] = False
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    tags = {258: (3, [32]), 339: (3, [3]), 262: (3, [1]), 277: (3, [1]), 259: (3, [34887])}
+    content = bytes(imagecodecs.lerc_encode(values, masks=inside))
+    raw_tiff(tmp_path / "a.tif", 8, 8, content, tags)
+    assert_refused(tmp_path / "a.tif", "not finite")
+    raw_tiff(tmp_path / "a.tif", 8, 8, content, {**tags, 42113: (2, b"nan\0")})
+    expected = np.where(inside, np.rint(values * 255), 255)
+    assert_reads(tmp_path / "a.tif", np.dstack([expected] * 3))
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits", "lerc", "jpeg"])

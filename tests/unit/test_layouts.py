@@ -464,6 +464,7 @@ LORA = "base_model.model.vit.encoder.layer.0.attention.attention.query.lora_A.de
         ({"blocks.0.attn.qkv.lora_B.weight": torch.zeros(4, DIM)}, "holds LoRA adapters"),
         ({"blocks.0.adapter.down.weight": torch.zeros(4, DIM)}, "holds adapters (PEFT)"),
         ({"base_model.model.head.weight": torch.zeros(4)}, "holds adapters (PEFT)"),
+        ({"blocks.0.attn.qkv.base_layer.weight": torch.zeros(4)}, "(PEFT), such as LoRA"),
         ({"blocks.0.mlp.fc1.qweight": torch.zeros(4, dtype=torch.int32)}, "holds quantised"),
         ({"blocks.0.mlp.fc1.weight.SCB": torch.zeros(4)}, "holds quantised weights"),
         ({"blocks.0.mlp.fc1.weight": torch.zeros(128, DIM, dtype=torch.int8)},
@@ -612,6 +613,10 @@ def test_positions_without_a_grid_and_numbers_beyond_single_precision_are_named(
 def test_networks_of_another_kind_are_called_so(names: tuple[str, ...]) -> None:
     with pytest.raises(WeightsError, match="of another kind, or in a layout that is not known; i"):
         convert_checkpoint(dict.fromkeys(names, torch.zeros(2, 3, 4, 4)), build(), PATH)
+
+
+def test_a_head_alone_is_named(tmp_path: Path) -> None:
+    assert "its tensors are head.weight" in refusal({"head.weight": torch.zeros(5, DIM)}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ label map of that image; what belongs to none is a remark on the file.
 from __future__ import annotations
 
 import json
+import math
+import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +92,7 @@ def read_annotations(path: Path) -> Annotations:
     try:
         if require_file(path).stat().st_size > MOST_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
-        content = json.loads(path.read_bytes(), object_pairs_hook=_object)
+        content = _parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: is no file of instance annotations ({error})") from None
     except (RecursionError, MemoryError):
@@ -107,6 +110,24 @@ def read_annotations(path: Path) -> Annotations:
     images, remarks = _images(content["images"])
     remarks += _distribute(content["annotations"], images, declared)
     return Annotations(images, remarks)
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except ValueError:  # Python reads no whole number of thousands of digits
+        longest = sys.get_int_max_str_digits()
+        if not longest or max(map(len, re.findall(rb"\d{1000,}", text)), default=0) <= longest:
+            raise
+        return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
+
+
+def _whole(digits: str) -> float:
+    """Return a whole number; one that Python does not read is beyond all range."""
+    try:
+        return int(digits)
+    except ValueError:
+        return -math.inf if digits.startswith("-") else math.inf
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:

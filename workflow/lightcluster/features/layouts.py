@@ -90,7 +90,7 @@ def pick_network(contents: Any, path: Path) -> Picked:
     groups = list(_flatten(contents, path))
     names = [f"{place}{name}" for place, tensors in groups for name in tensors]
     if not names:
-        raise WeightsError(f"{path}: holds no tensors")
+        raise WeightsError(f"{path}: holds no tensors by name, in dictionaries")
     if reason := _no_network(names):
         raise WeightsError(f"{path}: {reason}")
     networks = dict(_networks(groups))
@@ -149,8 +149,10 @@ _SIGNS = {
         "holds LoRA adapters and no network of its own; merge them into the network (in PEFT, "
         "`merge_and_unload()`) and save that"
     ),
-    r"^base_model\.model\.|adapter|modules_to_save|(?:^|[._])(?:ia3|oft|boft|vera|hada|lokr)_": (
-        "holds adapters (PEFT) and no network of its own; merge them into the network and save that"
+    r"^base_model\.model\.|\.base_layer\.|adapter|modules_to_save"
+    r"|(?:^|[._])(?:ia3|oft|boft|vera|hada|lokr)_": (
+        "holds adapters (PEFT), such as LoRA, and no network of its own; merge them into the "
+        "network and save that"
     ),
     r"(?:^|[._])(?:qweight|qzeros|SCB|absmax|quant_state|quant_map|_packed_params|zero_point)\b": (
         "holds quantised weights; save the network in float32, float16 or bfloat16"

@@ -299,7 +299,7 @@ def convert_checkpoint(
     if not any(name.startswith("blocks.") for name in tensors):
         raise WeightsError(
             f"{path}: holds a network of another kind, or in a layout that is not known; its "
-            f"tensors are {_list_some(sorted(tensors))}"
+            f"tensors are {_list_some(sorted(tensors) or sorted(checkpoint))}"
         )
     if reason := _no_grid(tensors, network):
         raise WeightsError(f"{path}: {reason}")

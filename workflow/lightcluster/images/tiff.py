@@ -18,6 +18,8 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 from lightcluster.errors import ImageError
 from lightcluster.images.depth import Samples, declared_white
 from lightcluster.images.header import Header, turn
+from lightcluster.images.tiff_parts import check_part, read_lerc
+from lightcluster.images.ycbcr import read_plain_ycbcr, unreadable_ycbcr
 
 COMPRESSIONS = {
     1: "none",
@@ -40,7 +42,8 @@ COMPRESSIONS = {
 }
 """Read, by the number of the tag; of the others `tifffile` knows at most the name."""
 
-_OLD_JPEG, _JPEG, _WEBP = 6, 7, (34927, 50001)
+_NOT_COMPRESSED, _OLD_JPEG, _JPEG, _WEBP = 1, 6, 7, (34927, 50001)
+_LERC = 34887
 _CCITT = (2, 3, 4)
 
 _COLORS = {
@@ -100,6 +103,8 @@ def _read_header(file: BinaryIO, tiff: TiffFile, max_pixels: int) -> Header:
 
     def decode() -> Samples | NDArray[np.uint8]:
         outside = _outside(tiff, page, max_pixels)
+        if _is_plain_ycbcr(page):
+            return Samples(read_plain_ycbcr(tiff, page), 255, hidden=outside)
         if not by_libtiff:
             samples = _decode(tiff, page)
             if outside is None:
@@ -179,9 +184,13 @@ def _is_for_libtiff(page: TiffPage) -> bool:
     """Tell whether a page is one of eight bits that tifffile leaves in YCbCr."""
     return page.compression == _OLD_JPEG or (
         _photometric(page) == PHOTOMETRIC.YCBCR
-        and page.compression != _JPEG
+        and page.compression not in (_NOT_COMPRESSED, _JPEG)
         and page.compression not in _WEBP
     )
+
+
+def _is_plain_ycbcr(page: TiffPage) -> bool:
+    return page.compression == _NOT_COMPRESSED and _photometric(page) == PHOTOMETRIC.YCBCR
 
 
 def _extras(page: TiffPage) -> int:
@@ -226,6 +235,8 @@ def _unreadable(page: TiffPage, max_pixels: int) -> str:
         return f"of complex numbers ({bits} bits)"
     if not isinstance(kind, int) or int(kind) not in _FORMATS or page.dtype is None:
         return f"with samples of {bits} bits in the format {_name(kind)}, which is not read"
+    if bits == 24 and kind != 3 and page.parent.byteorder == "<":
+        return "with whole samples of 24 bits, the lowest byte first or last: programs disagree"
     if (extras := _extras(page)) < 0:
         return f"with {count} samples a pixel, too few for {color}"
     if count > 1 and _COLORS[PHOTOMETRIC(photometric)] == 1 and (extras > 1 or not _alpha(page)):
@@ -260,7 +271,7 @@ def _unreadable_colors(page: TiffPage, photometric: int, bits: int, extras: int)
             f"of YCbCr with samples of {bits} bits{planes} and {extras} extra ones; 8 bits of "
             "interleaved colours are read"
         )
-    return ""
+    return unreadable_ycbcr(page) if _is_plain_ycbcr(page) else ""
 
 
 def _unreadable_parts(page: TiffPage, max_pixels: int) -> str:
@@ -357,41 +368,17 @@ def _stored_samples(tiff: TiffFile, page: TiffPage) -> NDArray[Any]:
     ):
         if not isinstance(data, bytes):
             raise ImageError("TIFF with strips or tiles that are missing")
-        if jpeg:
-            _check_jpeg(data, page)
+        check_part(data, page)
         segment, (plane, _, top, left, _), _ = page.decode(data, index, **tables)
         if segment is None:
             raise ImageError("TIFF with strips or tiles that are missing")
+        if page.compression == _LERC:
+            segment = read_lerc(data, segment)
         part = segment[0, : height - top, : width - left]
-        if part.dtype.kind != dtype.kind and dtype != np.uint8:
+        if part.dtype != dtype and part.dtype != bool:
             raise ImageError(f"TIFF whose strips or tiles are of another type, {part.dtype}")
         stored[plane, top : top + part.shape[0], left : left + part.shape[1]] = part
     return np.moveaxis(stored[..., 0], 0, -1) if planes > 1 else stored[0]
-
-
-def _check_jpeg(data: bytes, page: TiffPage) -> None:
-    """Raise an ImageError if a strip or tile says it is larger than it can be."""
-    size = jpeg_size(data)
-    if size is None:
-        return
-    rows = page.tilelength if page.is_tiled else page.rowsperstrip
-    columns = page.tilewidth if page.is_tiled else page.imagewidth
-    if size[0] > max(rows, 8) + 16 or size[1] > max(columns, 8) + 16:
-        raise ImageError(f"TIFF with a JPEG of {size[1]} × {size[0]} pixels in a smaller place")
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return height and width that a JPEG declares; None if it has no header of a frame."""
-    place = 2
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return (
-                int.from_bytes(data[place + 5 : place + 7], "big"),
-                int.from_bytes(data[place + 7 : place + 9], "big"),
-            )
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None
 
 
 def _nodata(page: TiffPage, colors: NDArray[Any]) -> NDArray[np.bool_] | None:
