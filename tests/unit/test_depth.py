@@ -12,6 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from lightcluster.datasets.labels import read_label
+from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import ImageError
 from lightcluster.features.images import examine_image, image_size, open_image
 from lightcluster.images.depth import Levels, Samples, choose_levels, span_of, to_rgb
@@ -819,6 +821,35 @@ def test_a_png_is_refused_where_pixels_or_their_checksum_are_wrong(kind, bits, t
     if kind == 3:
         with pytest.raises(ImageError, match="PNG without palette"):
             open_image(whole[:33] + whole[place - 4 :], LIMIT)
+
+
+@pytest.mark.parametrize("kind", [0, 2])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21))),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2**21))),
+        (b"iCCP", b"a\0\0" + zlib.compress(bytes(2**21))),
+    ],
+    ids=["text", "XMP", "profile"],
+)
+def test_a_long_text_or_profile_of_a_png_does_not_cost_the_picture(kind, chunk, tmp_path):
+    samples = (RGB if kind == 2 else G[..., None]).astype(np.int64)
+    exif = Image.Exif()
+    exif[0x112] = 3
+    chunks = [chunk, (b"eXIf", exif.tobytes()[6:])]
+    write_png(tmp_path / "a.png", samples, 8, kind, chunks)
+    assert_reads(tmp_path / "a.png", (RGB if kind == 2 else GREY)[::-1, ::-1])
+    ids = read_label(LabelFile(tmp_path / "a.png"), G.shape) if kind == 0 else None
+    assert ids is None or ids.tolist() == G[::-1, ::-1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [(b"CgBI", "Xcode writes it"), (b"ABCD", r"not known \(ABCD\)")]
+)
+def test_parts_of_a_png_that_change_its_meaning_are_named(name, reason, tmp_path):
+    write_png(tmp_path / "a.png", RGB.astype(np.int64), 8, 2, [(name, b"1234")])
+    assert_refused(tmp_path / "a.png", reason)
 
 
 def test_damaged_pixels_are_not_hidden_by_the_search_for_an_orientation(tmp_path):

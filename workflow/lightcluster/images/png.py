@@ -9,21 +9,60 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from typing import IO, BinaryIO
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
 from lightcluster.errors import ImageError
 from lightcluster.images.depth import Samples
 from lightcluster.images.header import Header
 from lightcluster.images.pillow import count_frames, orientation_of, pixels_of
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+_ASIDE = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}
+"""Texts and profiles: nothing of them is looked at but an orientation."""
+
 _GREY, _RGB, _PALETTE, _ALPHA = 0, 2, 3, 4
 
 _LONGEST_EXIF = 2**20
+
+
+def open_png(file: IO[bytes]) -> PngImagePlugin.PngImageFile:
+    """Open a PNG with Pillow, which refuses texts and profiles of more than a megabyte: without.
+
+    Raises
+    ------
+    Exception
+        Whatever Pillow raises if it is damaged.
+    """
+    try:
+        return PngImagePlugin.PngImageFile(file)
+    except ValueError as error:
+        if "too large" not in str(error):
+            raise
+    lean = bytearray(_SIGNATURE)
+    for name, place, length in _chunks(file):
+        if name not in _ASIDE:
+            file.seek(place - 8)
+            lean += file.read(length + 12)
+    return PngImagePlugin.PngImageFile(BytesIO(lean + _chunk(b"IEND", b"")))
+
+
+def _foreign(names: set[bytes]) -> str:
+    """Return what a PNG holds that changes what its pixels mean; empty if nothing does."""
+    if b"CgBI" in names:
+        return "PNG as Apple's Xcode writes it (CgBI), which is not read; save it as plain PNG"
+    unknown = sorted(name for name in names if name[:1].isupper() and name not in _CRITICAL)
+    if unknown:
+        name = unknown[0].decode("ascii", "backslashreplace")
+        return f"damaged image, or PNG with a part that is not known ({name})"
+    return ""
 
 
 def read_png(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
@@ -36,6 +75,8 @@ def read_png(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
         if b"IDAT" not in names or (kind == _PALETTE and b"PLTE" not in names):
             lacks = "palette" if b"IDAT" in names else "pixels"
             raise ImageError(f"damaged or truncated image (PNG without {lacks})")
+        if reason := _foreign(names):
+            raise ImageError(reason)
         file.seek(0)
         stored = imagecodecs.png_decode(file.read())
         return _deep(stored, kind) if depth == 16 else pixels_of(Image.fromarray(stored))

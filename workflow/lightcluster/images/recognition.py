@@ -19,7 +19,6 @@ from PIL import (
     ImageFile,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
-    PngImagePlugin,
     PpmImagePlugin,
     TgaImagePlugin,
     TiffImagePlugin,
@@ -32,7 +31,7 @@ from lightcluster.images.header import Header
 from lightcluster.images.jpeg2000 import read_jpeg2000
 from lightcluster.images.netpbm import read_color_pfm, read_netpbm, read_pam
 from lightcluster.images.pillow import header_of
-from lightcluster.images.png import read_png
+from lightcluster.images.png import open_png, read_png
 from lightcluster.paths import require_file
 
 PREFIX = 64
@@ -70,7 +69,7 @@ _BY_PILLOW: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     "WEBP": WebPImagePlugin.WebPImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
     "TGA": TgaImagePlugin.TgaImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
+    "PNG": open_png,
     "PPM": PpmImagePlugin.PpmImageFile,
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
