@@ -526,6 +526,16 @@ def test_layouts_that_are_refused_by_name(tags, reason, tmp_path):
     assert_refused(tmp_path / "a.tif", reason)
 
 
+def test_a_header_that_makes_no_sense_is_no_riddle(tmp_path):
+    tags = {258: (3, [8] * 4), 262: (3, [2]), 277: (3, [4]), 339: (3, [1, 1, 1, 2])}
+    raw_tiff(tmp_path / "a.tif", 4, 4, bytes(64), tags)
+    assert_refused(tmp_path / "a.tif", "samples differ in kind")
+    Image.fromarray(G > 99).save(tmp_path / "a.tif", compression="group3")
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[:8])
+    assert_refused(tmp_path / "a.tif", r"a tag is missing|TIFF: [a-zA-Z ]{6}")
+
+
 @pytest.mark.parametrize("dtype", ["c8", "c16"])
 def test_complex_numbers_are_refused(dtype, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.ones((4, 5), dtype))

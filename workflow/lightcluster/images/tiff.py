@@ -85,7 +85,10 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Header:
     except ImageError:
         raise
     except Exception as error:  # header parsers raise whatever a damaged file leads them to
-        raise ImageError(f"damaged or truncated image (TIFF: {error})") from error
+        reason = str(error)
+        if isinstance(error, (AttributeError, LookupError, TypeError)):  # speaks of a program
+            reason = "a tag is missing, has a value that it may not have, or samples differ in kind"
+        raise ImageError(f"damaged or truncated image (TIFF: {reason})") from error
 
 
 def _read_header(file: BinaryIO, tiff: TiffFile, max_pixels: int) -> Header:
