@@ -854,6 +854,16 @@ def test_a_long_text_or_profile_of_a_png_does_not_cost_the_picture(kind, chunk, 
     assert ids is None or ids.tolist() == G[::-1, ::-1].tolist()
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_colour_that_the_palette_of_a_png_lacks_is_named(bits, tmp_path):
+    palette = [(b"PLTE", bytes([255, 0, 0, 0, 255, 0, 0, 0, 255]))]
+    samples = np.array([[0, 1, 2, 1]])[..., None]
+    write_png(tmp_path / "a.png", samples, bits, 3, palette)
+    assert_reads(tmp_path / "a.png", np.eye(3)[samples[..., 0]] * 255)
+    write_png(tmp_path / "a.png", samples + 1, bits, 3, palette)
+    assert_refused(tmp_path / "a.png", "palette lacks its colour 3")
+
+
 @pytest.mark.parametrize(
     ("name", "reason"), [(b"CgBI", "Xcode writes it"), (b"ABCD", r"not known \(ABCD\)")]
 )

@@ -71,12 +71,17 @@ def read_png(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
     depth, kind = file.read(2)
 
     def decode() -> Samples | NDArray[np.uint8]:
-        names = {name for name, _, _ in _chunks(file)}
+        lengths = {name: length for name, _, length in _chunks(file)}
+        names = set(lengths)
         if b"IDAT" not in names or (kind == _PALETTE and b"PLTE" not in names):
             lacks = "palette" if b"IDAT" in names else "pixels"
             raise ImageError(f"damaged or truncated image (PNG without {lacks})")
         if reason := _foreign(names):
             raise ImageError(reason)
+        if kind == _PALETTE and lengths[b"PLTE"] // 3 < 2**depth:  # else no sample is beyond it
+            last = int(read_indices(file).max())
+            if last >= lengths[b"PLTE"] // 3:
+                raise ImageError(f"damaged image (PNG whose palette lacks its colour {last})")
         file.seek(0)
         stored = imagecodecs.png_decode(file.read())
         return _deep(stored, kind) if depth == 16 else pixels_of(Image.fromarray(stored))
