@@ -77,7 +77,7 @@ def paint_labels(settings: Settings, output: Path) -> None:
     ),
     places=("dataset.name", "dataset.shard_size"),
     after=("generate_demo", "read_classes", "paint_labels"),
-    version=4,
+    version=5,
 )
 def index_dataset(
     settings: Settings,
