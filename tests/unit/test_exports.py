@@ -134,8 +134,13 @@ def test_more_segments_than_a_byte_holds():
 
 def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
     (segmentation / "classes.csv").rename(tmp_path / "kept.csv")
+    with pytest.raises(StoreError, match=r"no folder of segmentations .* name `segmentation/seed"):
+        export_coco(segmentation, tmp_path / "coco.json")
+    (segmentation / "classes.csv").write_text("id,name\n0,background\n")
     with pytest.raises(StoreError, match=r"classes\.csv: cannot be read"):
         export_coco(segmentation, tmp_path / "coco.json")
+    with pytest.raises(StoreError, match=rf"did you mean {re.escape(str(segmentation))}\?"):
+        export_coco(segmentation.parent, tmp_path / "coco.json")
     (tmp_path / "kept.csv").rename(segmentation / "classes.csv")
     png = next(segmentation.rglob("c.png"))
     png.write_bytes(png.read_bytes()[:40])

@@ -76,20 +76,31 @@ def panoptic_colors(label: NDArray[np.integer]) -> NDArray[np.uint8]:
     return np.stack([label >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
+WANTED = "`segmentation/seed-N` of a run, or a folder `segmentation` that `segment` wrote"
+
+
 def find_manifest(segmentation: Path) -> Path:
     """Return the manifest of a folder of segmentations: the nearest one above it.
 
     Raises
     ------
     StoreError
-        If there is none.
+        If the folder is none of segmentations, which have a ``classes.csv``, or there is no
+        manifest; says which is meant if it is one inside.
     """
+    if not (segmentation / "classes.csv").is_file():
+        inside = [
+            path.parent
+            for pattern in ("segmentation/", "seed-*/", "segmentation/seed-*/")
+            for path in sorted(segmentation.glob(f"{pattern}classes.csv"))
+        ]
+        hint = f"did you mean {inside[0]}?" if inside else f"name {WANTED}"
+        raise StoreError(f"{segmentation}: no folder of segmentations (no classes.csv); {hint}")
     for folder in segmentation.resolve().parents[:3]:
         if (folder / "manifest.csv").is_file():
             return folder / "manifest.csv"
     raise StoreError(
-        f"{segmentation}: no manifest.csv in the folders above; name a folder `segmentation` that "
-        "`lightcluster segment` wrote, or `segmentation/seed-N` of a run"
+        f"{segmentation}: no manifest.csv in the folders above; name {WANTED}, where it was made"
     )
 
 
