@@ -59,6 +59,24 @@ def test_check_counts_what_there_is(photographs, capsys):
     assert "for the demo" not in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({}, False),
+        ({"reestimation": {"rounds": 0}}, True),
+        ({"reestimation": {"start": "merged"}}, True),
+        ({"reestimation": {"rounds": 0}, "superclasses": {"count": 2}}, False),
+    ],
+)
+def test_check_says_where_few_images_make_two_levels_the_same(photographs, capsys, changes, warned):
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    (photographs / "mine.yaml").write_text(json.dumps(settings | changes))
+    assert check_all([Path("mine.yaml")]) == 0
+    text = capsys.readouterr().out
+    assert ("6 images make one superclass" in text) == warned
+    assert ("all sound" in text) != warned
+
+
 def test_check_says_that_the_embedded_backbone_is_for_the_demo(photographs, capsys):
     settings = json.loads((photographs / "mine.yaml").read_text())
     del settings["backbone"]

@@ -33,6 +33,7 @@ from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_siz
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import local_weights, training_size, weights_source
+from lightcluster.kinds import FITTED
 from lightcluster.layout import Layout
 from lightcluster.model.folder import open_model
 from lightcluster.progress import progress
@@ -157,6 +158,7 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
             console.print(f"  {item.text}", markup=False, soft_wrap=True)
     unusual = list(remarks(rows))
     warnings += [remark.text for remark in unusual if remark.warning] + _passed_over(layout)
+    warnings += _two_levels_alike(layout, len(rows))
     _list(warnings, console, "yellow")
     no_images = describe_others(one for one in layout.others if one.what == NO_IMAGE)
     _list([*(remark.text for remark in unusual if not remark.warning), *no_images], console, "")
@@ -173,6 +175,21 @@ def _passed_over(layout: Layout) -> list[str]:
         f"{printable(one.pattern)}: {one.reason}"
         for one in layout.others
         if one.what == PASSED_OVER
+    ]
+
+
+def _two_levels_alike(layout: Layout, images: int) -> list[str]:
+    """Return a line for each run of whose merged levels two are the same, for want of images."""
+    from lightcluster.clustering.superclasses import number_of_superclasses
+
+    return [
+        f"run {run!r}: {images} images make one superclass, so that the category level repeats the "
+        "dataset level and outvotes the image level; set superclasses.count, or leave "
+        "reestimation.rounds and reestimation.start as they are by default"
+        for run, config in layout.configs.items()
+        if layout.kind(run) in FITTED
+        and number_of_superclasses(config.superclasses.count, images) == 1
+        and (config.reestimation.rounds == 0 or config.reestimation.start == "merged")
     ]
 
 
