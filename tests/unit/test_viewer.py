@@ -114,10 +114,10 @@ def test_costs_are_summed_by_step_in_the_order_of_the_workflow(tmp_path):
     write_benchmark(run / "evaluate.tsv", (1, "0:00:01", 60, 1))
     found = read_costs(run, dataset, ["mine", "too"])
     assert [cost.step for cost in found] == [
-        "index_dataset", "choose_features", "extract_features", "cache_views", "refine_masks",
+        "index_dataset", "choose_features", "extract_features", "refine_masks", "cache_views",
         "count_confusion", "evaluate",
     ]  # fmt: skip
-    assert found[4] == Cost("refine_masks", 2, 6.5, 4.0, 5.0, 100.0)
+    assert found[3] == Cost("refine_masks", 2, 6.5, 4.0, 5.0, 100.0)
     assert found[2].memory == 700
     assert found[5] == Cost("count_confusion", 1, 1.0, 1.0, 0.0, 0.0)
 
