@@ -173,7 +173,7 @@ def test_a_job_that_dies_costs_its_shard_alone(
     log = new_folder / "run.log"
     until = ("--until", "cluster_image")
     process = start(new_folder, config, settings_file, *until, output=log)
-    words = ("lightcluster\0extract-features", "0001.zarr")
+    words = ("lightcluster.step\0extract-features", "0001.zarr")
     while process.poll() is None and not (pids := pids_of(new_folder, *words)):
         time.sleep(0.02)
     for pid in pids:
@@ -209,7 +209,7 @@ def outlive(new_folder, settings_file):
         process = start(
             new_folder, config, settings_file, *targets, "--until", until, **{VARIABLE: ""}
         )
-        words = f"lightcluster\0{until.replace('_', '-')}"
+        words = f"lightcluster.step\0{until.replace('_', '-')}"
         while not (found := pids_of(new_folder, words)):
             assert process.poll() is None
             time.sleep(0.02)
