@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ from test_model import CONFIG, export
 
 from lightcluster.cause.adoption import ABOUT, PALETTE, adopt_probe, check_probe, probe_of
 from lightcluster.cause.heads import FEATURES, build_head
-from lightcluster.errors import LightClusterError, ModelError
+from lightcluster.errors import LightClusterError, ModelError, WeightsError
+from lightcluster.features.backbone import load_backbone
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.model.adoption import adopt_fit
 from lightcluster.model.folder import file_digest, open_model
+from lightcluster.model.segmentation import segment
 from lightcluster.regions.palette import write_palette
 from lightcluster.soundness import declared_arrays
 
@@ -227,6 +230,34 @@ def test_files_cut_short_or_with_a_changed_byte_are_refused(
                 assert all(np.array_equal(found[key], kept[key]) for key in kept)
 
 
+def test_names_of_any_number_and_content_are_told_in_a_line(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "dataset.npz", "a") as archive:
+        for number in range(1000):
+            archive.writestr(f"a{number}\n\x1b[31m.npy", header("(1,)") + bytes(4))
+    describe_anew(folder)
+    assert r"holds the arrays 'a0\n\x1b[31m', " in (message := refusal(folder))
+    assert "and 997 more; it must hold centroids, distance" in message
+
+
+def test_what_stands_before_the_arrays_is_not_taken_for_a_pickle(folder: Path) -> None:
+    path = folder / "dataset.npz"
+    path.write_bytes(b"x" * 100 + path.read_bytes())
+    describe_anew(folder)
+    assert "something stands before its arrays" in refusal(folder)
+
+
+def test_a_long_header_is_not_read(folder: Path) -> None:
+    """A deflated header of 64 MiB takes 64 KiB in the file, and no more in memory."""
+    start = b"\x93NUMPY\x02\x00" + (2**26).to_bytes(4, "little")
+    with zipfile.ZipFile(folder / "dataset.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("centroids.npy", start + b" " * 2**26)
+    describe_anew(folder)
+    tracemalloc.start()
+    assert "damaged" in refusal(folder)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
 def test_entries_that_are_no_arrays_are_named(tmp_path: Path) -> None:
     for entry in ("../../evil.npy", "a", "a/b"):
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
@@ -391,7 +422,7 @@ def test_tables_of_other_classes_are_refused(folder: Path, change: Callable[[str
 def test_records_that_contradict_the_weights_are_refused(folder: Path, name: str) -> None:
     path = folder / "weights.json"
     raw = json.loads(path.read_text())
-    for value in (None, "x", 3, [0, 0, 0], [1, 2], {}, float("nan")):
+    for value in (None, "x", 3, [0, 0, 0], [1, 2], [True] * 3, {}, float("nan")):
         if name == "mean" and value == [0, 0, 0]:
             continue
         path.write_text(json.dumps({**raw, name: value}))
@@ -413,6 +444,61 @@ def test_weights_of_another_size_than_the_arrays_are_refused(folder: Path) -> No
     (folder / "weights.json").write_text(json.dumps(raw))
     describe_anew(folder)
     assert "weights.json: dim = 64, which is 32 by the model's other files" in refusal(folder)
+
+
+def seal(folder: Path) -> None:
+    """Let the record and the description name the weights as they are."""
+    record = folder / "weights.json"
+    raw = json.loads(record.read_text())
+    record.write_text(json.dumps(raw | {"sha256": file_digest(folder / "weights.safetensors")}))
+    describe_anew(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("blocks.0.mlp.fc1.weight"), "lacks blocks.0.mlp.fc1.weight, by"),
+        (lambda state: state.update({"a\nb": np.zeros(3, "f4")}), r"holds 'a\nb', by which"),
+        (lambda state: state.update({"z" * 999: np.zeros(3, "f4")}), "holds zzz"),
+        (lambda state: state.update(cls_token=np.zeros((1, 2, 64), "f4")), "cls_token is F32"),
+        (lambda state: state["norm.bias"].fill(np.nan), "norm.bias holds numbers that are not"),
+        (lambda state: state["norm.bias"].fill(np.inf), "norm.bias holds numbers that are not"),
+        *(
+            (lambda state, kind=kind: state.update({k: v.astype(kind) for k, v in state.items()}),
+             f"cls_token is {name} ")
+            for kind, name in (("f2", "F16"), ("f8", "F64"), ("i4", "I32"), ("c8", "C64"))
+        ),
+    ],
+)  # fmt: skip
+def test_weights_that_are_not_the_networks_are_refused_before_an_image_is_opened(
+    folder: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    path = folder / "weights.safetensors"
+    state = safetensors.numpy.load_file(path)
+    change(state)
+    path.unlink()  # which has a second name elsewhere
+    safetensors.numpy.save_file(state, path)
+    seal(folder)
+    with pytest.raises(ModelError) as error:
+        segment([tmp_path / "not there.png"], folder, tmp_path / "out")
+    text = str(error.value)
+    assert text.startswith(f"{path}: {message}")
+    assert "\n" not in text
+    assert len(text) < 600
+    if "that are not" not in message:
+        with pytest.raises(WeightsError) as late:
+            load_backbone("test_vit", path)
+        assert str(late.value) == text
+
+
+def test_files_too_large_for_their_kind_are_refused_unread(folder: Path) -> None:
+    for name in ("dataset.npz", "weights.json", "labelling/seed-8.csv", "weights.safetensors"):
+        (folder / name).rename(folder / "kept")
+        with (folder / name).open("wb") as file:
+            file.truncate(2**40)
+        with pytest.raises(ModelError, match=rf"{name}: is of 1,099,511,627,776 bytes, too large"):
+            open_model(folder)
+        (folder / "kept").replace(folder / name)
 
 
 def test_nothing_is_adopted_from_an_unsound_model(folder: Path, tmp_path: Path) -> None:

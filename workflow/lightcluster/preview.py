@@ -28,14 +28,14 @@ from lightcluster.datasets.manifest import Truth, index_entries, read_truth
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others, printable
 from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
-from lightcluster.features.backbone import build_architecture, resolve_layer
+from lightcluster.features.backbone import build_architecture, check_weights, resolve_layer
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import local_weights, training_size, weights_source
 from lightcluster.kinds import FITTED
 from lightcluster.layout import Layout
-from lightcluster.model.folder import open_model
+from lightcluster.model.folder import WEIGHTS, open_model
 from lightcluster.progress import progress
 
 DEFAULT_CONFIG = Path("config/config.yaml")
@@ -232,7 +232,9 @@ def _check_models(layout: Layout) -> Iterator[str]:
                 for seed in config.labelling.seeds:
                     check_probe(probe_of(folder, seed))
             else:
-                open_model(folder)
+                model = open_model(folder).config.backbone.model
+                if model != MEAN_COLOR:
+                    check_weights(model, folder / WEIGHTS)
         except LightClusterError as error:
             yield str(error)
 

@@ -12,7 +12,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -430,3 +430,9 @@ def _short(key: str) -> str:
     """Return a key that may be of any length and hold anything."""
     shown = key if key.isprintable() and key.strip() == key != "" else repr(key)
     return shown if len(shown) <= 120 else f"{shown[:120]}…"
+
+
+def shorten(names: Sequence[str], most: int = 5) -> str:
+    """Return names that may be any number, of any length, and hold anything, in one line."""
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*map(_short, names[:most]), *more])

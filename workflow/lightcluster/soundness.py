@@ -8,6 +8,7 @@ the model allows; then the numbers are read, which must be finite.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 import zipfile
@@ -21,12 +22,16 @@ import safetensors
 from lightcluster.errors import LightClusterError, ModelError
 from lightcluster.files import decode_names, encode_names, read_arrays
 from lightcluster.paths import require_file
+from lightcluster.sections import shorten
 
 Kind = tuple[str, tuple[int, ...]]
 """Type and shape of an array."""
 
 _MOST_ROUNDS = 100
 """Of `reestimation.rounds`."""
+
+_LONGEST_HEADER = 2**14
+"""Bytes; NumPy itself reads none of more than 10,000."""
 
 _LARGEST_TABLE = 2**24
 """Bytes of a table of classes; it has a line for each of at most 10,001 values."""
@@ -49,7 +54,7 @@ def check_arrays(path: Path, wanted: Mapping[str, Kind]) -> dict[str, np.ndarray
     found = declared_arrays(path)
     if found.keys() != wanted.keys():
         raise ModelError(
-            f"{path}: holds the arrays {', '.join(sorted(found)) or 'none'}; it must hold "
+            f"{path}: holds the arrays {shorten(sorted(found)) or 'none'}; it must hold "
             f"{', '.join(sorted(wanted))}"
         )
     for name, kind in wanted.items():
@@ -79,13 +84,16 @@ def declared_arrays(path: Path) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     try:
         with zipfile.ZipFile(require_file(path)) as archive:
+            if archive.infolist() and archive.infolist()[0].header_offset:
+                raise ValueError("something stands before its arrays")
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if name == member.filename or name in found:
                     raise ValueError(f"an entry {member.filename[:80]!r} that is no array")
                 with archive.open(member) as file:
-                    dtype, shape = _read_header(file)
-                    size = file.tell() + math.prod(shape) * dtype.itemsize
+                    start = io.BytesIO(file.read(_LONGEST_HEADER))
+                dtype, shape = _read_header(start)
+                size = start.tell() + math.prod(shape) * dtype.itemsize
                 if dtype.hasobject:
                     raise ValueError(f"{name!r} holds Python objects")
                 if size != member.file_size:
@@ -101,7 +109,7 @@ def declared_arrays(path: Path) -> dict[str, Kind]:
     return found
 
 
-def _read_header(file: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(file: io.BytesIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Return type and shape of an array from the header of its file."""
     version = np.lib.format.read_magic(file)
     read = {
@@ -270,7 +278,8 @@ def check_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
             names = set(file.keys())
             if names != wanted.keys():
                 missing, more = sorted(wanted.keys() - names), sorted(names - wanted.keys())
-                found = [f"lacks {m}" for m in missing[:1]] + [f"holds {m}" for m in more[:1]]
+                found = [f"lacks {m}" for m in missing[:1]]
+                found += [f"holds {shorten([m])}" for m in more[:1]]
                 raise ModelError(f"{path}: {' and '.join(found)}, by which it is another network")
             for name, shape in wanted.items():
                 part = file.get_slice(name)

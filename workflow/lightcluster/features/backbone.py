@@ -13,7 +13,7 @@ concatenated, *token* is x of the patches after the block.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from lightcluster.errors import ConfigError, WeightsError
+from lightcluster.errors import ConfigError, ModelError, WeightsError
 from lightcluster.features.torchvision_shim import ensure_torchvision_operators
 
 ensure_torchvision_operators()
@@ -39,6 +39,7 @@ from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E40
 import lightcluster.features.embedded  # noqa: E402, F401  (registers its architecture with timm)
 from lightcluster.config import Positions  # noqa: E402
 from lightcluster.features.positions import embed_positions  # noqa: E402
+from lightcluster.soundness import check_tensors  # noqa: E402
 
 Facet = Literal["key", "query", "value", "token"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -384,6 +385,27 @@ def require_plain_transformer(network: nn.Module, name: str) -> VisionTransforme
     return cast("VisionTransformer", network)
 
 
+def check_weights(model: str, weights: Path) -> None:
+    """Check that a file has exactly the parameters of a model, before anything is done with them.
+
+    Raises
+    ------
+    ModelError
+        If it has not, or if they are not finite; see `soundness.check_tensors`.
+    """
+    with torch.device("meta"):
+        network = build_architecture(model)
+    check_tensors(weights, _shapes(network))
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _kinds(state: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in state.items()}
+
+
 def load_backbone(model: str, weights: Path, device: str = "cpu") -> Backbone:
     """A frozen backbone with the weights that :func:`.weights.fetch_weights` wrote.
 
@@ -407,10 +429,12 @@ def load_backbone(model: str, weights: Path, device: str = "cpu") -> Backbone:
         raise WeightsError(f"{weights}: not a readable safetensors file ({error})") from error
     with torch.device("meta"):  # no random start that the weights would replace
         network = build_architecture(model)
-    try:
-        network.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{weights}: does not fit {model!r}: {error}") from error
+    if _kinds(state) != _kinds(network.state_dict()):
+        try:
+            check_tensors(weights, _shapes(network))
+        except ModelError as error:
+            raise WeightsError(str(error)) from None
+    network.load_state_dict(state, strict=True, assign=True)
     configuration = published_configuration(network)
     return Backbone(network.to(device), configuration["mean"], configuration["std"])
 

@@ -35,6 +35,7 @@ from lightcluster.features.layouts import Picked, name_as_timm, pick_network
 from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.torchvision_shim import ensure_torchvision_operators
 from lightcluster.files import replacing
+from lightcluster.sections import shorten
 
 ensure_torchvision_operators()
 
@@ -392,8 +393,7 @@ def describe_architecture(state: Mapping[str, Tensor]) -> str | None:
 
 
 def _list_some(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return shorten(names, _LISTED)
 
 
 def _download(model: str) -> VisionTransformer:

@@ -46,7 +46,7 @@ from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
 from lightcluster.kinds import METHOD
 from lightcluster.paths import require_file
-from lightcluster.sections import Name, Section, find_mistakes, show, tidy
+from lightcluster.sections import Name, Section, find_mistakes, shorten, show, tidy
 from lightcluster.soundness import (
     check_fit,
     check_labelling,
@@ -295,9 +295,10 @@ def read_model(folder: Path) -> Model:
         found, own = model.steps.get(step), STEPS[step].version
         if found != own:
             raise ModelError(
-                f"{path}: made by LightCluster {model.made_by} with version {show(found)} of the "
-                f"step {step}, which is at version {own} here and computes something else: run "
-                "snakemake again to export the model anew, or install that LightCluster"
+                f"{path}: made by LightCluster {shorten([model.made_by])} with version "
+                f"{show(found)} of the step {step}, which is at version {own} here and computes "
+                "something else: run snakemake again to export the model anew, or install that "
+                "LightCluster"
             )
     return model
 
@@ -313,6 +314,8 @@ def open_model(folder: Path) -> Model:
     model = read_model(folder)
     for name in _files(model.seeds):
         file = folder / name
+        if file.is_file() and (size := file.stat().st_size) > _LARGEST[file.suffix]:
+            raise ModelError(f"{file}: is of {size:,} bytes, too large for a file of a model")
         if not file.is_file() or file_digest(file) != model.files.get(name):
             raise ModelError(f"{file}: missing, or not what {DESCRIPTION} says: copy it again")
     _check_files(folder, model)
@@ -320,6 +323,9 @@ def open_model(folder: Path) -> Model:
 
 
 _LARGEST_DESCRIPTION = 2**20
+
+_LARGEST = {".json": 2**20, ".csv": 2**24, ".npz": 2**32, ".safetensors": 2**35}
+"""Bytes of a file of each kind, beyond which it is not read at all."""
 
 
 def _read_json(path: Path) -> Any:
@@ -397,9 +403,7 @@ def _check_files(folder: Path, model: Model) -> None:
         if (
             not isinstance(numbers, list)
             or len(numbers) != 3
-            or not all(
-                isinstance(number, int | float) and least <= number <= 1 for number in numbers
-            )
+            or not all(type(number) in (int, float) and least <= number <= 1 for number in numbers)
         ):
             raise ModelError(f"{place}: {name} = {show(numbers)}: must be three numbers up to 1")
     dim, depth = size.get("dim", 3), size.get("depth", 1)  # of colours, where there is no network

@@ -18,6 +18,7 @@ from lightcluster import __version__
 from lightcluster.aside import set_aside
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.commission import LOCK
+from lightcluster.config import MEAN_COLOR
 from lightcluster.datasets.listing import Entry, count_shards, list_paths, split_shards
 from lightcluster.datasets.manifest import (
     Rejection,
@@ -33,6 +34,7 @@ from lightcluster.datasets.manifest import (
 from lightcluster.datasets.others import count_others
 from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import DatasetError
+from lightcluster.features.backbone import check_weights
 from lightcluster.files import explaining, replacing
 from lightcluster.kinds import METHOD
 from lightcluster.locks import Lock
@@ -97,6 +99,8 @@ def segment(
     """
     folder, output = Path(model), Path(output)
     fitted = open_model(folder)
+    if fitted.config.backbone.model != MEAN_COLOR:
+        check_weights(fitted.config.backbone.model, folder / WEIGHTS)
     given = [Path(path) for path in paths]
     _check_output(output, given)
     others: list[str] = []
