@@ -160,6 +160,20 @@ def test_elsewhere_the_command_does_the_step_itself(server, tmp_path, changed):
     assert not was_forked(environment)
 
 
+@pytest.mark.parametrize("hindrance", ["long", "missing"])
+def test_where_it_cannot_be_nothing_is_left(base, tmp_path, monkeypatch, hindrance):
+    """A folder of temporary files whose path is too long for a socket, or which is gone."""
+    folder = tmp_path / ("x" * 100)
+    if hindrance == "long":
+        folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    opened = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="path too long" if hindrance == "long" else "No such file"):
+        forkserver.start(base)
+    assert not folder.exists() or not list(folder.iterdir())
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
 def test_only_steps_are_forked(server, tmp_path):
     environment, _ = server
     assert run(environment, tmp_path, "--help").returncode == 0

@@ -211,24 +211,26 @@ def start(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], int]
         With which the commands of steps ask it.
     owner : int
         A descriptor. The server ends when it is closed, as it is at the end of this process.
+
+    Raises
+    ------
+    OSError
+        If it cannot be: the folder of temporary files is full or its path too long for a socket, or
+        there are too many files or processes.
     """
-    folder = Path(tempfile.mkdtemp(prefix="lightcluster-"))  # a socket has a short path
-    here, owner = os.pipe()
-    sockets = {name: _listen(folder / name) for name in PRELOADED}
-    try:
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as closing:
+        folder = Path(tempfile.mkdtemp(prefix="lightcluster-"))
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        here, owner = os.pipe()
+        closing.callback(os.close, here)
+        undo.callback(os.close, owner)
+        sockets = {name: closing.enter_context(socket.socket(socket.AF_UNIX)) for name in PRELOADED}
+        for name, listener in sockets.items():
+            listener.bind(str(folder / name))
+            listener.listen(1024)
         _launch("plain", folder, here, sockets, environ)
-    finally:
-        os.close(here)
-        for listener in sockets.values():
-            listener.close()
+        undo.pop_all()
     return {VARIABLE: f"{_this_python()} {folder}"}, owner
-
-
-def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(1024)
-    return listener
 
 
 def _launch(

@@ -351,7 +351,10 @@ def start_forkserver():
     if not workflow.local_exec:
         os.environ.pop(forkserver.VARIABLE, None)
     elif workflow.is_main_process and forkserver.VARIABLE not in os.environ:
-        os.environ.update(forkserver.start()[0])
+        try:
+            os.environ.update(forkserver.start()[0])
+        except OSError as error:
+            logger.info(f"Steps start Python anew, which takes longer: {error}")
 
 
 def last_words(lines):
