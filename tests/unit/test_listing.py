@@ -96,6 +96,9 @@ def test_links_are_followed_but_not_in_circles(images, tmp_path):
     (images / "circle").symlink_to(images)
     (tmp_path / "elsewhere" / "back").symlink_to(images)
     (images / "itself").symlink_to("itself")
+    (images / "up").symlink_to("..")
+    (images / "root.jpg").symlink_to("/")
+    (tmp_path / "elsewhere" / "up").symlink_to("..")
     assert ids_of(images) == ["linked.jpg", "linked/a.jpg"]
 
 

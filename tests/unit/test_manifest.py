@@ -175,6 +175,12 @@ def test_a_file_that_is_gone_is_rejected(tmp_path):
     assert_rejected(tmp_path / "a.jpg", "the file does not exist")
 
 
+def test_a_file_whose_content_cannot_be_read_is_rejected(tmp_path):
+    """As on a disk with a damaged sector: here the memory of a process, of which page 0 is none."""
+    (tmp_path / "a.jpg").symlink_to("/proc/self/mem")
+    assert_rejected(tmp_path / "a.jpg", "the file cannot be read (Input/output error)")
+
+
 def test_a_folder_is_rejected(tmp_path):
     (tmp_path / "a.jpg").mkdir()
     assert_rejected(tmp_path / "a.jpg", "")

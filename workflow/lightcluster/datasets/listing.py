@@ -445,7 +445,7 @@ def _walk(folder: Path) -> Iterator[str]:
     Links to nothing, pipes and the like are yielded, too, so that they are named as bad images
     rather than overlooked.
     """
-    pending = [("", frozenset({os.path.realpath(folder)}))]
+    pending = [("", _and_above(os.path.realpath(folder)))]
     while pending:
         below, above = pending.pop()
         try:
@@ -459,11 +459,16 @@ def _walk(folder: Path) -> Iterator[str]:
             except OSError:  # a link to itself
                 is_folder = False
             if is_folder:
-                inside = os.path.realpath(item.path)
-                if inside not in above:
-                    pending.append((f"{below}{item.name}/", above | {inside}))
+                real = os.path.realpath(item.path)
+                if real not in above:
+                    pending.append((f"{below}{item.name}/", above | _and_above(real)))
             else:
                 yield below + item.name
+
+
+def _and_above(real: str) -> frozenset[str]:
+    """Return a folder and all that it is in."""
+    return frozenset({real, *map(str, Path(real).parents)})
 
 
 def output_names(image_ids: list[str]) -> list[str]:

@@ -303,7 +303,10 @@ def _open_file(source: Path | bytes) -> BinaryIO:
 def _open_header(source: Path | bytes, max_pixels: int) -> Iterator[Header]:
     """Give the header of an image whose size is allowed, while its file is open."""
     with _open_file(source) as file:
-        yield read_header(file, max_pixels)
+        try:
+            yield read_header(file, max_pixels)
+        except OSError as error:  # a sector that is damaged, a server that is gone
+            raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
 
 
 def _round_ratio(numerator: int, denominator: int) -> int:
