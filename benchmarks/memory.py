@@ -35,7 +35,7 @@ from lightcluster.datasets.census import Census, write_census
 from lightcluster.datasets.listing import count_shards
 from lightcluster.datasets.manifest import Rejection, Row, write_rows
 from lightcluster.datasets.taxonomy import LabelFile
-from lightcluster.evaluation.masks import STAGES
+from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.steps import settings_of

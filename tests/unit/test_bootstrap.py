@@ -21,7 +21,7 @@ from lightcluster.evaluation.bootstrap import (
     resample,
     sparse_counts,
 )
-from lightcluster.evaluation.masks import STAGES
+from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.files import encode_names, write_arrays
 
@@ -184,12 +184,13 @@ def test_masks_are_scored_by_stage(tmp_path: Path) -> None:
     outlines = generator.random((IMAGES, len(STAGES)))
     counts[2, ..., [0, 2, 3]] = 0  # holds nothing but background, which is the second class
     counts[2:, ..., 3] = 0  # two images hold the last class, too few for a recall
-    for name, part in {"0000": slice(0, 5), "0001": slice(5, IMAGES)}.items():
+    parts = {"0000": slice(0, 5), "0001": slice(5, 5), "0002": slice(5, IMAGES)}
+    for name, part in parts.items():
         write_arrays(
             tmp_path / "masks" / f"{name}.npz", by_class=counts[part], boundary_f=outlines[part],
             ignored=np.zeros(len(counts[part]), np.int64), background=np.asarray(1),
         )  # fmt: skip
-    found = bootstrap_masks(tmp_path, ["0000", "0001"], 4, 8)
+    found = bootstrap_masks(tmp_path, list(parts), 4, 8)
     assert {stage for stage, _ in found} == {"reestimated", "refined"}
     draws = [np.arange(IMAGES), *drawn_indices(4, 8)]
     for stage in ("reestimated", "refined"):
@@ -210,6 +211,12 @@ def test_masks_are_scored_by_stage(tmp_path: Path) -> None:
             }
             for metric, value in expected.items():
                 assert found[stage, metric][number] == pytest.approx(value)
+
+
+def test_resamples_without_a_score_are_left_out_of_its_interval() -> None:
+    own = np.array([0.5, np.nan, 0.6, 0.4, np.nan])
+    assert interval(own, np.full(5, 0.1)) == pytest.approx((0.4, 0.305, 0.495))
+    assert np.isnan(interval(np.array([0.5, np.nan]), np.zeros(2)).low)
 
 
 def test_without_a_background_there_are_no_masks_to_score(tmp_path: Path) -> None:

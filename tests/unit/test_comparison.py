@@ -20,7 +20,7 @@ from lightcluster.evaluation.comparison import (
     main_rows,
     make_comparison,
 )
-from lightcluster.evaluation.masks import STAGES
+from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.protocols import FRAMES, frame_called
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, evaluate

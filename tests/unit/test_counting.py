@@ -28,7 +28,7 @@ from lightcluster.evaluation.counting import (
     oracle_classes,
     read_class_counts,
 )
-from lightcluster.evaluation.masks import (
+from lightcluster.evaluation.mask_counts import (
     STAGES,
     MaskCounts,
     count_masks,

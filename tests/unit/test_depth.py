@@ -854,6 +854,37 @@ def test_a_long_text_or_profile_of_a_png_does_not_cost_the_picture(kind, chunk, 
     assert ids is None or ids.tolist() == G[::-1, ::-1].tolist()
 
 
+XMP = b"XML:com.adobe.xmp"
+OF_XMP = b'<x tiff:Orientation="3"/>'
+LONG = b" " * 2**21
+MAGICK = b"Raw profile type exif"
+
+
+def of_magick() -> bytes:
+    """EXIF as ImageMagick writes it into a text: three lines of a header, then in hexadecimals."""
+    exif = Image.Exif()
+    exif[0x112] = 3
+    return b"\nexif\n  64\n" + exif.tobytes().hex().encode()
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"iTXt", XMP + bytes(5) + OF_XMP), (b"zTXt", b"a\0\0" + zlib.compress(LONG))],
+        [(b"iTXt", XMP + b"\0\1\0\0\0" + zlib.compress(OF_XMP + LONG))],
+        [(b"iTXt", XMP + bytes(5) + LONG + OF_XMP)],
+        [(b"tEXt", MAGICK + b"\0" + of_magick()), (b"zTXt", b"a\0\0" + zlib.compress(LONG))],
+        [(b"zTXt", MAGICK + b"\0\0" + zlib.compress(of_magick())), (b"tEXt", b"a\0" + LONG)],
+        [*[(b"tEXt", b"%d\0" % n + LONG[: 2**20]) for n in range(70)],
+         (b"iTXt", XMP + bytes(5) + OF_XMP)],
+    ],
+    ids=["beside XMP", "in long XMP", "at its end", "beside EXIF", "packed EXIF", "many texts"],
+)  # fmt: skip
+def test_the_orientation_beside_long_texts_of_a_png_is_kept(chunks, tmp_path):
+    write_png(tmp_path / "a.png", RGB.astype(np.int64), 8, 2, chunks)
+    assert_reads(tmp_path / "a.png", RGB[::-1, ::-1])
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_a_colour_that_the_palette_of_a_png_lacks_is_named(bits, tmp_path):
     palette = [(b"PLTE", bytes([255, 0, 0, 0, 255, 0, 0, 0, 255]))]

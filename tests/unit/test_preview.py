@@ -66,6 +66,7 @@ def test_check_counts_what_there_is(photographs, capsys):
         ({"reestimation": {"rounds": 0}}, True),
         ({"reestimation": {"start": "merged"}}, True),
         ({"reestimation": {"rounds": 0}, "superclasses": {"count": 2}}, False),
+        ({"reestimation": {"rounds": 0}, "clustering": {"k_category": 3}}, False),
     ],
 )
 def test_check_says_where_few_images_make_two_levels_the_same(photographs, capsys, changes, warned):

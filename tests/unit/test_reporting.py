@@ -20,7 +20,7 @@ from lightcluster.digests import digest_file
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import Figure, main_rows, make_comparison
 from lightcluster.evaluation.counting import ImageCounts
-from lightcluster.evaluation.masks import STAGES, MaskTotals
+from lightcluster.evaluation.mask_counts import STAGES, MaskTotals
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.regions.painting import save_indexed

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightcluster.errors import DatasetError
 from lightcluster.evaluation.counting import ImageCounts
-from lightcluster.evaluation.masks import STAGES, MaskTotals, score_masks
+from lightcluster.evaluation.mask_counts import STAGES, MaskTotals, score_masks
 from lightcluster.evaluation.protocols import PROTOCOLS
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.evaluation.tables import (

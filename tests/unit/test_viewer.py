@@ -9,7 +9,7 @@ from builders import write_patch_masks
 from lightcluster.datasets.manifest import Row
 from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.counting import LabelledImage
-from lightcluster.evaluation.masks import STAGES
+from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import write_arrays
 from lightcluster.reporting.contact_sheet import Sample

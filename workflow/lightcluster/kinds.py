@@ -8,7 +8,7 @@ METHOD = (
     "backbone", "features", "clustering", "superclasses", "foreground", "consistency",
     "reestimation", "upsampling", "refinement", "regions", "labelling",
 )  # fmt: skip
-"""Sections that say how images are segmented, and nothing about which."""
+"""Sections that say how images are segmented, but not which images."""
 
 Kind = Literal["lightcluster", "applied", "kmeans", "cause", "cause-applied"]
 """What a run does: its `method`; ``applied`` and ``cause-applied`` fit nothing (`fit.model`)."""

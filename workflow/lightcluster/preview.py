@@ -183,12 +183,14 @@ def _two_levels_alike(layout: Layout, images: int) -> list[str]:
     from lightcluster.clustering.superclasses import number_of_superclasses
 
     return [
-        f"run {run!r}: {images} images make one superclass, so that the category level repeats the "
-        "dataset level and outvotes the image level; set superclasses.count, or leave "
-        "reestimation.rounds and reestimation.start as they are by default"
+        f"run {run!r}: {images} images make one superclass, so that the category level repeats "
+        "the dataset level; set superclasses.count, or leave reestimation.rounds and "
+        "reestimation.start as they are by default"
         for run, config in layout.configs.items()
         if layout.kind(run) in FITTED
-        and number_of_superclasses(config.superclasses.count, images) == 1
+        and config.superclasses.count == "auto"
+        and number_of_superclasses("auto", images) == 1
+        and config.clustering.k_category == config.clustering.k_dataset
         and (config.reestimation.rounds == 0 or config.reestimation.start == "merged")
     ]
 

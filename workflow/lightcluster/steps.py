@@ -1,13 +1,14 @@
 """The steps of the workflow, in its order: what must run again when a key changes.
 
 Each step declares itself beside its command (`lightcluster.step`). This table of them is the single
-source for the `params` of the Snakemake rules, for the column "reruns" of `config/README.md` and
-for the tests of both.
+source for the `params` of the Snakemake rules, for the column "reruns from" of `config/README.md`
+and for the tests of both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from typing import Any
 
 import lightcluster.step.commands  # noqa: F401 - all steps are declared by it
@@ -16,7 +17,14 @@ from lightcluster.step.declaration import DECLARED, Step
 
 
 def in_order(declared: Mapping[str, Step]) -> dict[str, Step]:
-    """Return steps so that each stands behind those whose files it reads."""
+    """Return steps so that each stands behind those whose files it reads.
+
+    Raises
+    ------
+    CycleError
+        If steps read each other's files in a circle.
+    """
+    TopologicalSorter({name: step.after for name, step in declared.items()}).prepare()  # no circle
     ordered: dict[str, Step] = {}
 
     def add(name: str) -> None:

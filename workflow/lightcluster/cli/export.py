@@ -14,7 +14,8 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="coco: a JSON file; panoptic: a folder.")],
     form: Annotated[
-        Literal["coco", "panoptic"], typer.Option("--format", help="Of COCO: objects, or panoptic.")
+        Literal["coco", "panoptic"],
+        typer.Option("--format", help="COCO objects or COCO panoptic."),
     ] = "coco",
 ) -> None:
     """Write segmentations in a format that other tools read."""

@@ -84,10 +84,10 @@ def group_images(
     fitted = fit_kmeans(sample, groups, restarts=restarts, iterations=iterations, seed=seed)
     least = min_images * len(sample) / images
     centroids, removed = merge_small(sample, fitted.centroids, int(np.ceil(least)))
-    if len(centroids) == 1:
-        log.info("one superclass: the category level repeats the dataset level")
     for size in removed:
         log.warning("a superclass of %d images, below min_images, is merged into the others", size)
+    if len(centroids) == 1:
+        log.info("one superclass: the category level clusters what the dataset level does")
     assign_superclasses(stores, centroids, output)
 
 

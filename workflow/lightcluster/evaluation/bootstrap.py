@@ -1,9 +1,9 @@
 """Paired bootstrap intervals, over images, of the difference between two runs.
 
 The images are drawn with replacement, the same ones for all runs, and everything is scored anew:
-counts are summed over the drawn images and clusters matched again. An interval holds what the
-choice of the images to evaluate on is worth; nothing is fitted again. (Percentile intervals:
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993.)
+counts are summed over the drawn images, scores of single images averaged and clusters matched
+again. An interval holds what the choice of the images to evaluate on is worth; nothing is fitted
+again. (Percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from lightcluster.evaluation.counting import iter_cells
-from lightcluster.evaluation.masks import (
+from lightcluster.evaluation.mask_counts import (
     STAGES,
     MaskTotals,
     images_by_class,
@@ -71,6 +71,11 @@ def draw_images(
         yield np.stack([np.bincount(row, minlength=images) for row in drawn])
 
 
+def batch_of(counts: csr_array) -> int:
+    """Return how many resamples of counts [images, cells] are made at once."""
+    return max(1, BATCH // int(max(counts.shape)))
+
+
 def resample(
     counts: csr_array, shape: tuple[int, ...], resamples: int, seed: int
 ) -> Iterator[NDArray[np.int64]]:
@@ -88,8 +93,7 @@ def resample(
     ------
     int64 array, shape `shape`
     """
-    at_once = max(1, BATCH // max(counts.shape))
-    for times in draw_images(counts.shape[0], resamples, seed, at_once):
+    for times in draw_images(counts.shape[0], resamples, seed, batch_of(counts)):
         for total in times @ counts:
             yield total.reshape(shape)
 
@@ -105,10 +109,12 @@ def interval(own: NDArray[np.float64], reference: NDArray[np.float64]) -> Interv
     Returns
     -------
     Interval
-        NaN where a score is.
+        Over the resamples in which both scores exist, NaN if there are none: in few images, none
+        of those drawn may hold what a score is of.
     """
     difference = own - reference
-    low, high = np.percentile(difference[1:], [2.5, 97.5])
+    resampled = difference[1:][np.isfinite(difference[1:])]
+    low, high = np.percentile(resampled, [2.5, 97.5]) if len(resampled) else (np.nan, np.nan)
     return Interval(float(difference[0]), float(low), float(high))
 
 
@@ -157,7 +163,8 @@ def bootstrap_masks(
         shard = read_mask_counts(counts_folder / "masks" / f"{name}.npz")
         if shard.background < 0:
             return {}
-        pixels.append(csr_array(shard.by_class[:, chosen].reshape(len(shard.ignored), -1)))
+        width = len(chosen) * 2 * shard.by_class.shape[-1]
+        pixels.append(csr_array(shard.by_class[:, chosen].reshape(len(shard.ignored), width)))
         by_image.append(np.stack([shard.image_iou(), shard.boundary_f])[..., chosen])
         seen, background = seen + images_by_class(shard), shard.background
     counts, scores = vstack(pixels, format="csr"), np.concatenate(by_image, axis=1)
@@ -165,8 +172,7 @@ def bootstrap_masks(
     scores = np.where(held[:, None], scores, 0)
     shape = (len(chosen), 2, len(seen))
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    at_once = max(1, BATCH // max(counts.shape))
-    for times in draw_images(len(held), resamples, seed, at_once):
+    for times in draw_images(len(held), resamples, seed, batch_of(counts)):
         totals = (times @ counts).reshape(-1, *shape)
         means = np.einsum("ri,mis->rsm", times, scores)
         means /= np.maximum(times @ held, np.finfo(float).tiny)[:, None, None]

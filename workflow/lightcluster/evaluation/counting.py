@@ -1,6 +1,6 @@
 """Counting pixels of a shard by predicted cluster and true class.
 
-Everything that is ever scored comes from these int64 counts, summed over shards.
+Every score of the classes comes from these int64 counts, summed over shards.
 """
 
 from __future__ import annotations

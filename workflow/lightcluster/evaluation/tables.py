@@ -15,7 +15,7 @@ from lightcluster.evaluation.counting import (
     ImageCounts,
     read_class_counts,
 )
-from lightcluster.evaluation.masks import MaskTotals, score_masks, sum_mask_counts
+from lightcluster.evaluation.mask_counts import MaskTotals, score_masks, sum_mask_counts
 from lightcluster.evaluation.protocols import (
     FRAMES,
     PROTOCOLS,
@@ -35,7 +35,7 @@ from lightcluster.evaluation.scores import (
 from lightcluster.files import replacing
 
 FOREGROUND = "foreground"
-"""In place of a protocol: foreground masks, pooled counts at the label's size, nothing matched."""
+"""In place of a protocol: scores of the foreground masks at the label's size, nothing matched."""
 
 VARIANTS = {"segmentation": "segmentation", "random": "random_labels"}
 """Arrays of counts with clusters as rows, and the stage they are reported as."""

@@ -7,6 +7,7 @@ than eight bits with samples that it has scaled before.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
@@ -25,8 +26,10 @@ from lightcluster.images.pillow import count_frames, orientation_of, pixels_of
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
-_ASIDE = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}
-"""Texts and profiles: nothing of them is looked at but an orientation."""
+_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+"""Nothing of them is looked at but an orientation, nor anything of a profile."""
+
+_LONGEST_TEXT = 2**26
 
 _GREY, _RGB, _PALETTE, _ALPHA = 0, 2, 3, 4
 
@@ -44,14 +47,43 @@ def open_png(file: IO[bytes]) -> PngImagePlugin.PngImageFile:
     try:
         return PngImagePlugin.PngImageFile(file)
     except ValueError as error:
-        if "too large" not in str(error):
+        if not re.search("too large|too much memory", str(error), re.IGNORECASE):
             raise
     lean = bytearray(_SIGNATURE)
     for name, place, length in _chunks(file):
-        if name not in _ASIDE:
+        if name in _TEXTS:
+            file.seek(place)
+            lean += _orienting(name, file.read(length))
+        elif name != b"iCCP":
             file.seek(place - 8)
             lean += file.read(length + 12)
     return PngImagePlugin.PngImageFile(BytesIO(lean + _chunk(b"IEND", b"")))
+
+
+def _orienting(name: bytes, content: bytes) -> bytes:
+    """Return a chunk that says of a text nothing but how the picture is turned; empty if nothing.
+
+    Pillow finds an orientation in XMP, and in the profile that ImageMagick writes of EXIF.
+    """
+    keyword, _, rest = content.partition(b"\0")
+    if name == b"iTXt" and keyword == b"XML:com.adobe.xmp":
+        packed, rest = rest[:1] == b"\1", rest[2:]
+        text = rest.split(b"\0", 2)[-1]
+        found = re.search(rb'tiff:Orientation(="|>)[1-8]', _inflated(text) if packed else text)
+        return _chunk(b"iTXt", keyword + bytes(5) + found.group()) if found else b""
+    if keyword == b"Raw profile type exif":
+        text = _inflated(rest[1:]) if name == b"zTXt" else rest
+        if len(text) <= PngImagePlugin.MAX_TEXT_CHUNK:
+            return _chunk(b"tEXt", keyword + b"\0" + text)
+    return b""
+
+
+def _inflated(packed: bytes) -> bytes:
+    """Return what is packed, or its beginning; empty if it is damaged."""
+    try:
+        return zlib.decompressobj().decompress(packed, _LONGEST_TEXT)
+    except zlib.error:
+        return b""
 
 
 def _foreign(names: set[bytes]) -> str:

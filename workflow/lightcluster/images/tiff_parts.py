@@ -34,7 +34,7 @@ def check_part(data: bytes, page: TiffPage) -> None:
     name, size_of = _SIZES.get(int(page.compression), ("", None))
     if size_of is None:
         return
-    if name == "JPEG" and b"\xff\xd9" not in data[-_SPARE:]:
+    if name == "JPEG" and b"\xff\xd9" not in data.rstrip(b"\0\xff")[-_SPARE:]:  # may be filled up
         raise ImageError("damaged or truncated image (TIFF with a JPEG that is cut off)")
     size = size_of(data)
     if size is None:

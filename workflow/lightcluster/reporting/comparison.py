@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightcluster.cause.adoption import WITH_LABELS
+from lightcluster.evaluation.bootstrap import MASK_METRICS
 from lightcluster.evaluation.comparison import (
     MEASURED,
     PUBLISHED,
@@ -25,13 +26,19 @@ from lightcluster.files import replacing
 from lightcluster.reporting.contact_sheet import printable, shorten
 from lightcluster.reporting.figures import BLUE, GREY, INK, ORANGE, Score, read_table, save_figure
 
-MASK_TITLES = {
-    "fgbg_miou": "fg/bg mIoU, of all pixels",
-    "image_foreground_iou": "foreground IoU, mean over images",
-    "class_recall": "recall, mean over classes",
-    "boundary_f": "boundary F, mean over images",
-}
-"""Scores of the masks that are drawn, and what they are called."""
+MASK_TITLES = dict(
+    zip(
+        MASK_METRICS,
+        (
+            "fg/bg mIoU, of all pixels",
+            "foreground IoU, mean over images",
+            "recall, mean over classes",
+            "boundary F, mean over images",
+        ),
+        strict=True,
+    )
+)
+"""What the scores of the masks are called."""
 
 
 def compare(
@@ -177,6 +184,6 @@ def describe(row: Mapping[Any, Any]) -> str:
     if row["kind"] == PUBLISHED:
         return f"{text}  published{', ' * bool(row['hygiene'])}{row['hygiene']}"
     difference, low, high = (100 * row[name] for name in ("difference", "low", "high"))
-    if np.isnan(difference):
+    if not np.isfinite([difference, low, high]).all():
         return text
     return f"{text}  ({difference:+.1f}: {low:+.1f} to {high:+.1f})"

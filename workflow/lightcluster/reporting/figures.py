@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightcluster.cause.adoption import WITH_LABELS
-from lightcluster.evaluation.masks import STAGES
+from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.tables import seeds_of
 from lightcluster.masks.consistency import LEVELS

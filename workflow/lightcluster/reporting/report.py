@@ -19,7 +19,7 @@ from lightcluster.datasets.labels import Classes, open_label, read_classes, to_i
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.counting import iter_images, read_class_counts
-from lightcluster.evaluation.masks import STAGES
+from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.protocols import FrameName, frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.evaluation.counting import LabelledImage
-from lightcluster.evaluation.masks import STAGES, read_mask_counts
+from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
@@ -98,7 +98,7 @@ def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple
     images, count
         See `least_agreement`.
     counts : Path
-        Folder of ``<shard>.npz`` of `evaluation.masks.count_masks`.
+        Folder of ``<shard>.npz`` of `evaluation.mask_counts.count_masks`.
 
     Returns
     -------

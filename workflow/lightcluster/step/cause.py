@@ -10,7 +10,7 @@ import typer
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import CAUSE, TRAINED
 from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
 
@@ -23,7 +23,7 @@ def _caching(settings: dict[str, Any], size: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@step(
+@Step(
     unit="crops shard",
     kinds=TRAINED,
     reads=(
@@ -61,7 +61,7 @@ def cache_crops(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="views shard",
     kinds=CAUSE,
     reads=(
@@ -97,7 +97,7 @@ def cache_views(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="clusterbook and seed",
     kinds=TRAINED,
     reads=(
@@ -128,7 +128,7 @@ def fit_clusterbook(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="head and seed",
     kinds=TRAINED,
     reads=(
@@ -178,7 +178,7 @@ def train_head(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="seed",
     kinds=TRAINED,
     reads=(
@@ -243,7 +243,7 @@ def fit_probe(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="seed",
     kinds=("cause-applied",),
     reads=("fit", "backbone.mean", "backbone.std"),
@@ -266,7 +266,7 @@ def adopt_probe(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard and seed",
     kinds=CAUSE,
     reads=(

@@ -10,7 +10,7 @@ import typer
 from lightcluster.entry import Threads
 from lightcluster.kinds import FITTED, OURS
 from lightcluster.step.arguments import OptionalPath, Settings, Shards
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
 
@@ -23,7 +23,7 @@ def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@step(
+@Step(
     kinds=FITTED,
     reads=(
         "clustering.metric",
@@ -52,7 +52,7 @@ def cluster_dataset(
     )  # fmt: skip
 
 
-@step(
+@Step(
     kinds=FITTED,
     reads=(
         "superclasses",
@@ -76,7 +76,7 @@ def group_images(
     do(stores, output, **settings["superclasses"], **_lloyd(settings))
 
 
-@step(
+@Step(
     kinds=FITTED,
     reads=(
         "clustering.metric",
@@ -103,7 +103,7 @@ def cluster_category(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard",
     kinds=OURS,
     reads=(
@@ -136,7 +136,7 @@ def cluster_image(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="seed",
     kinds=("kmeans",),
     reads=(
@@ -167,7 +167,7 @@ def fit_clusters(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard and seed",
     kinds=("kmeans",),
     reads=("clustering.normalize", "clustering.metric", "upsampling.method"),

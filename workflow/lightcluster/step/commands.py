@@ -8,9 +8,9 @@ from lightcluster.commission import end_with_the_run
 from lightcluster.entry import call
 from lightcluster.step.declaration import app
 
-for room in ("dataset", "features", "clustering", "masks", "regions", "model", "cause",
+for module in ("dataset", "features", "clustering", "masks", "regions", "model", "cause",
              "evaluation", "reporting"):  # fmt: skip
-    import_module(f"lightcluster.step.{room}")  # its steps declare themselves
+    import_module(f"lightcluster.step.{module}")  # its steps declare themselves
 
 
 def main() -> None:

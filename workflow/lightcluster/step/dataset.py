@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, section
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 
 if TYPE_CHECKING:
     from lightcluster.config import DatasetSettings
@@ -25,7 +25,7 @@ LISTED = (
 """Keys that say which files a dataset has."""
 
 
-@step(unit="dataset", reads=("dataset.demo",), places=("dataset.name", "dataset.format"), version=4)
+@Step(unit="dataset", reads=("dataset.demo",), places=("dataset.name", "dataset.format"), version=4)
 def generate_demo(settings: Settings, output: Path) -> None:
     """Draw the demo scenes."""
     from lightcluster.datasets.scenes import write_scenes
@@ -36,7 +36,7 @@ def generate_demo(settings: Settings, output: Path) -> None:
         write_scenes(folder, demo["scenes"], demo["seed"])
 
 
-@step(
+@Step(
     unit="dataset",
     reads=("dataset.format", "dataset.classes", "dataset.background", "dataset.ignore"),
     places=("dataset.name",),
@@ -51,7 +51,7 @@ def read_classes(settings: Settings, output: Path, source: OptionalPath = None) 
     write_classes(classes, output, settings["dataset.background"], settings["dataset.ignore"])
 
 
-@step(
+@Step(
     unit="dataset",
     reads=("dataset.root", "dataset.split", "dataset.image_list", "dataset.max_pixels"),
     places=("dataset.name", "dataset.format"),
@@ -64,7 +64,7 @@ def paint_labels(settings: Settings, output: Path) -> None:
     do(_dataset_settings({**settings, "dataset.format": "coco_things"}), output)
 
 
-@step(
+@Step(
     unit="dataset shard",
     reads=(
         *LISTED,
@@ -103,7 +103,7 @@ def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
     return DatasetSettings.model_validate(section(settings, "dataset"))
 
 
-@step(unit="dataset", after=("index_dataset",), version=2)
+@Step(unit="dataset", after=("index_dataset",), version=2)
 def gather_manifest(
     folder: Path,
     shards: Shards,
@@ -118,7 +118,7 @@ def gather_manifest(
     gather_census(folder, shards, census)
 
 
-@step(
+@Step(
     unit="dataset",
     reads=(
         *LISTED,

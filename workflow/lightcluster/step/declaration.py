@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One rule of the workflow.
 
@@ -56,25 +56,11 @@ class Step:
     version: int = 1
     torch: bool = False
 
-
-DECLARED: dict[str, Step] = {}
-"""Steps by name, in the order in which their modules are imported; `steps.STEPS` has all."""
-
-
-def step(
-    *,
-    unit: Unit = "run",
-    kinds: tuple[Kind, ...] = KINDS,
-    reads: tuple[str, ...] = (),
-    places: tuple[str, ...] = (),
-    after: tuple[str, ...] = (),
-    version: int = 1,
-    torch: bool = False,
-) -> Callable[[Command], Command]:
-    """Declare a function to be a step, called by its name: see `Step`."""
-
-    def declare(command: Command) -> Command:
-        DECLARED[command.__name__] = Step(unit, kinds, reads, places, after, version, torch)
+    def __call__(self, command: Command) -> Command:
+        """Declare a function to be the step of its name, and its command."""
+        DECLARED[command.__name__] = self
         return app.command()(command)
 
-    return declare
+
+DECLARED: dict[str, Step] = {}
+"""Steps by name, as they are declared; `steps.STEPS` has them in the order of the workflow."""

@@ -9,11 +9,11 @@ import typer
 
 from lightcluster.kinds import OURS
 from lightcluster.step.arguments import OptionalPath, Settings, Shards
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
 
-@step(
+@Step(
     unit="shard",
     kinds=OURS,
     reads=("dataset.background", "dataset.ignore", "upsampling"),
@@ -28,9 +28,9 @@ def count_masks(
     pixel_masks: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
 ) -> None:
-    """Count predicted against true foreground, stage by stage."""
+    """Count what the mask of each stage takes of each class, and score its outline."""
     use_threads(1)
-    from lightcluster.evaluation.masks import count_masks as do
+    from lightcluster.evaluation.mask_counts import count_masks as do
 
     do(
         manifest, classes, patch_masks, pixel_masks, output,
@@ -39,7 +39,7 @@ def count_masks(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard and seed",
     reads=(
         "dataset.background",
@@ -81,7 +81,7 @@ def count_confusion(
     )  # fmt: skip
 
 
-@step(
+@Step(
     reads=(
         "dataset.background",
         "labelling.seeds",
@@ -124,7 +124,7 @@ def _refinement(settings: dict[str, Any]) -> str:
     return refined.get(settings["method"], "none")
 
 
-@step(
+@Step(
     reads=(
         "labelling.seeds",
         "refinement.method",

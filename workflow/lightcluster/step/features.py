@@ -10,11 +10,11 @@ import typer
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import WITHOUT_TRAINING
 from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, backbone_of, chosen
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
 
-@step(
+@Step(
     unit="weights",
     reads=("backbone.model", "backbone.weights", "backbone.seed"),
     version=2,
@@ -35,7 +35,7 @@ def fetch_weights(settings: Settings, output: Path) -> None:
     do(backbone.model, source, path, backbone.seed, output)
 
 
-@step(
+@Step(
     unit="features",
     kinds=WITHOUT_TRAINING,
     reads=(
@@ -66,7 +66,7 @@ def choose_features(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="features shard",
     kinds=WITHOUT_TRAINING,
     reads=(
@@ -109,7 +109,7 @@ def extract_features(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard",
     kinds=WITHOUT_TRAINING,
     reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),

@@ -10,11 +10,11 @@ import typer
 from lightcluster.entry import Threads
 from lightcluster.kinds import FITTED, OURS
 from lightcluster.step.arguments import Settings, Shard, Shards, section
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
 
-@step(
+@Step(
     kinds=FITTED,
     reads=("clustering.metric",),
     after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
@@ -35,7 +35,7 @@ def decide_foreground(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard",
     kinds=OURS,
     reads=("clustering.normalize", "clustering.metric", "consistency"),
@@ -65,7 +65,7 @@ def merge_levels(
     )  # fmt: skip
 
 
-@step(
+@Step(
     kinds=FITTED,
     reads=(
         "reestimation.rounds",
@@ -98,7 +98,7 @@ def fit_trees(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard",
     kinds=OURS,
     reads=("reestimation.start", "reestimation.radius", "reestimation.epsilon"),
@@ -117,7 +117,7 @@ def score_patches(
     do(store, merged, trees, output, **section(settings, "reestimation"))
 
 
-@step(
+@Step(
     unit="shard",
     kinds=OURS,
     reads=("upsampling", "refinement", "dataset.max_pixels"),
@@ -145,7 +145,7 @@ def refine_masks(
     )  # fmt: skip
 
 
-@step(unit="shard", kinds=OURS, after=("refine_masks",))
+@Step(unit="shard", kinds=OURS, after=("refine_masks",))
 def paint_masks(
     manifest: Annotated[Path, typer.Option()],
     pixel_masks: Annotated[Path, typer.Option()],

@@ -9,11 +9,11 @@ import typer
 
 from lightcluster.kinds import APPLIED, FITTED, METHOD
 from lightcluster.step.arguments import OptionalPath, Settings, Shards, chosen
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
 
-@step(kinds=APPLIED, reads=("fit",), places=("dataset.name",), after=("fetch_weights",))
+@Step(kinds=APPLIED, reads=("fit",), places=("dataset.name",), after=("fetch_weights",))
 def adopt_fit(
     settings: Settings,
     weights: Annotated[Path, typer.Option()],
@@ -25,7 +25,7 @@ def adopt_fit(
     do(Path(settings["fit"]["model"]), weights, output)
 
 
-@step(kinds=APPLIED, reads=("fit",), after=("gather_manifest", "extract_features"))
+@Step(kinds=APPLIED, reads=("fit",), after=("gather_manifest", "extract_features"))
 def adopt_superclasses(
     settings: Settings, shards: Shards,
     features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
@@ -38,7 +38,7 @@ def adopt_superclasses(
     do(Path(settings["fit"]["model"]), stores, output)
 
 
-@step(unit="seed", kinds=APPLIED, reads=("fit",), places=("dataset.name", "labelling.seeds"))
+@Step(unit="seed", kinds=APPLIED, reads=("fit",), places=("dataset.name", "labelling.seeds"))
 def adopt_labelling(
     settings: Settings,
     seed: Annotated[int, typer.Option(min=0)], output: Annotated[Path, typer.Option()],
@@ -50,7 +50,7 @@ def adopt_labelling(
     do(Path(settings["fit"]["model"]), seed, output, palette)
 
 
-@step(
+@Step(
     kinds=FITTED,
     reads=(*METHOD, "dataset.max_pixels", "dataset.depth", "dataset.split"),
     after=(

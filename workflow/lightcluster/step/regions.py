@@ -10,11 +10,11 @@ import typer
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import FITTED, OURS
 from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of, section
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
 
-@step(
+@Step(
     unit="shard",
     kinds=OURS,
     reads=("regions.min_area", "regions.split"),
@@ -37,7 +37,7 @@ def find_regions(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard",
     kinds=OURS,
     reads=(
@@ -76,7 +76,7 @@ def embed_regions(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="seed",
     kinds=FITTED,
     reads=(
@@ -113,7 +113,7 @@ def label_regions(
     )  # fmt: skip
 
 
-@step(
+@Step(
     unit="shard and seed",
     kinds=OURS,
     after=("find_regions", "embed_regions", "label_regions", "adopt_labelling"),

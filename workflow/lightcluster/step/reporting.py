@@ -10,11 +10,11 @@ import typer
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import METHOD, OURS, TRAINED
 from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of, chosen
-from lightcluster.step.declaration import step
+from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
 
-@step(
+@Step(
     kinds=OURS,
     reads=(
         "clustering.metric",
@@ -59,7 +59,7 @@ def analyse(
     )  # fmt: skip
 
 
-@step(
+@Step(
     kinds=OURS,
     reads=(
         "report.parts",
@@ -99,7 +99,7 @@ def discover_parts(
     )  # fmt: skip
 
 
-@step(
+@Step(
     kinds=TRAINED,
     reads=("labelling.seeds",),
     after=("fit_clusterbook", "train_head", "fit_probe"),
@@ -118,7 +118,7 @@ def plot_training(
     do(run, clusterbooks, heads, settings["labelling.seeds"], output)
 
 
-@step(
+@Step(
     unit="all runs",
     reads=("comparison",),
     after=("count_masks", "count_confusion", "evaluate"),
@@ -137,7 +137,7 @@ def compare(
     do(folder, run, names, table, figure, **settings["comparison"])
 
 
-@step(
+@Step(
     unit="all runs",
     reads=("report", "dataset.ignore", "dataset.max_pixels"),
     after=("gather_manifest", "compare", "report"),
@@ -162,7 +162,7 @@ def write_dataset_page(
     )  # fmt: skip
 
 
-@step(
+@Step(
     reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),
     after=(
         "gather_manifest",
