@@ -33,16 +33,16 @@ PROTOCOL = "maskcontrast"
 
 
 def read_regions(
-    run: Path, labelling: Labelling, ignore: int
+    run: Path, labelling: Labelling, background: int, ignore: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]:
     """Return what describes each region, its image and pixels by class, and those outside of all.
 
     The last is the position of the background class.
     """
     classes = read_classes(run.parent / "classes.csv")
-    ground = background_index(classes, 0)
+    ground = background_index(classes, background)
     if ground is None:
-        raise typer.BadParameter(f"{run}: its dataset has no background class")
+        raise typer.BadParameter(f"{run}: its dataset has no class {background}, the background")
     described, images, pixels, first = [], [], [], 0
     outside = np.zeros(len(classes.ids), np.int64)
     for path in sorted((run / "regions/maps").glob("*.npz")):
@@ -90,13 +90,18 @@ def main(
     run: Annotated[Path, typer.Argument(help="results/<dataset>/<run>, finished.")],
     subject: Annotated[str, typer.Option(help="In words, for the table.")] = "",
     seed: Annotated[int, typer.Option(help="Labelling seed of the projection.")] = 0,
+    background: Annotated[int, typer.Option(help="`dataset.background`.")] = 0,
     ignore: Annotated[int, typer.Option(help="`dataset.ignore`.")] = 255,
     neighbors: Annotated[int, typer.Option(min=1)] = 5,
 ) -> None:
     """Score a run's regions with found classes, votes of neighbours, and the best classes."""
     points, images, pixels, outside, ground = read_regions(
-        run, read_labelling(run / f"classes/seed-{seed}.npz"), ignore
+        run, read_labelling(run / f"classes/seed-{seed}.npz"), background, ignore
     )
+    known = pixels.sum(axis=1) > 0  # others have no class, and no say in any score
+    points, images, pixels = points[known], images[known], pixels[known]
+    if len(np.unique(images)) < 2:
+        raise typer.BadParameter(f"{run}: regions of two images are needed")
     best = pixels.argmax(axis=1)
 
     def score(labels: NDArray[np.int64]) -> float:
