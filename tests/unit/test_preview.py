@@ -49,6 +49,31 @@ def photographs(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize("place", ["results", "results/mine", "results/weights", ".snakemake"])
+@pytest.mark.parametrize("what", ["a file", "a link to nothing", "a link to itself"])
+def test_what_stands_where_results_are_to_be_is_named(photographs, capsys, place, what):
+    path = Path(place)
+    path.parent.mkdir(exist_ok=True)
+    if what == "a file":
+        path.write_text("mine")
+    else:
+        path.symlink_to("nowhere" if what == "a link to nothing" else path.name)
+    assert check_all([Path("mine.yaml")]) == 1
+    text = capsys.readouterr().out
+    assert (
+        f"{place}: is {'no folder' if what == 'a file' else 'a link that leads to nothing'}" in text
+    )
+    assert "all sound" not in text
+
+
+def test_results_that_cannot_be_written_are_named(photographs, capsys, monkeypatch):
+    """Root may write everywhere; what the system says of others is told here by its own call."""
+    (photographs / "results").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "results")
+    assert check_all([Path("mine.yaml")]) == 1
+    assert f"{photographs / 'results'}: is read-only" in capsys.readouterr().out
+
+
 def test_check_counts_what_there_is(photographs, capsys):
     assert check_all([Path("mine.yaml")]) == 0
     text = capsys.readouterr().out

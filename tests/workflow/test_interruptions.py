@@ -443,6 +443,17 @@ def test_one_file_of_each_kind_is_made_again(copy, finished, run_snakemake, conf
 # ---- where nothing can be written --------------------------------------------------------------
 
 
+@pytest.mark.parametrize("place", ["results", "results/demo", "results/weights"])
+def test_a_file_where_a_folder_is_to_be(new_folder, run_snakemake, config, place):
+    (new_folder / place).parent.mkdir(exist_ok=True)
+    (new_folder / place).write_text("mine")
+    result = run_snakemake(new_folder, "--dry-run", config=config)
+    assert result.returncode != 0
+    assert f"{place}: is no folder; move it away" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert (new_folder / place).read_text() == "mine"
+
+
 def test_results_that_are_read_only(copy, config, run_snakemake, digests):
     before = digests(copy)
     for path in [copy / "results", *(copy / "results").rglob("*")]:

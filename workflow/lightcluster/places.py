@@ -6,12 +6,14 @@ them with the rules.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lightcluster.paths import LONGEST, shortened
 
-OF_RESULTS = ("weights",)
+WEIGHTS = "weights"
+OF_RESULTS = (WEIGHTS,)
 """Directly below ``results/``, beside the folders of datasets."""
 
 OF_ALL_RUNS = (
@@ -37,6 +39,26 @@ RECORDS = ".provenance"
 def record_of(path: Path) -> Path:
     """Return the record of what made a result."""
     return path.parent / RECORDS / f"{shortened(path.name, LONGEST - len('.json'))}.json"
+
+
+def no_folder(folder: Path) -> str | None:
+    """Return what stands where a folder, or one that it is in, is to be; None if nothing does."""
+    for place in (*reversed(folder.parents), folder):
+        if os.path.lexists(place) and not place.is_dir():
+            broken = place.is_symlink() and not os.path.exists(place)
+            what = "a link that leads to nothing" if broken else "no folder"
+            return f"{place}: is {what}; move it away, for results are made there"
+    return None
+
+
+def unwritable(folder: Path) -> str | None:
+    """Return why nothing could be written to a folder that is there or is to be made; else None."""
+    if reason := no_folder(folder):
+        return reason
+    place = next(place for place in (folder, *folder.parents) if place.is_dir())
+    if os.access(place, os.W_OK | os.X_OK):
+        return None
+    return f"{place.absolute()}: is read-only; make it writable, or start in another folder"
 
 
 def taken(name: str, places: Collection[str]) -> str | None:

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from lightcluster import places
 from lightcluster.cause.adoption import check_probe, probe_of
 from lightcluster.cause.heads import FEATURES, PROJECTED
 from lightcluster.cause.modularity import BLOCK
@@ -34,7 +35,7 @@ from lightcluster.features.mean_color import MeanColor
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import local_weights, training_size, weights_source
 from lightcluster.kinds import FITTED
-from lightcluster.layout import Layout
+from lightcluster.layout import RESULTS, Layout
 from lightcluster.model.folder import WEIGHTS, open_model
 from lightcluster.progress import progress
 
@@ -81,6 +82,10 @@ def check_all(configfiles: Sequence[Path]) -> int:
             problems += 1
         if weights_source(backbone) == "embedded" and layout.dataset.format != "demo":
             console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
+    for place in (".snakemake", layout.dataset_folder, f"{RESULTS}/{places.WEIGHTS}"):
+        if problem := places.unwritable(Path(place)):
+            console.print(problem, style="red", markup=False, soft_wrap=True)
+            problems += 1
     for problem in _check_layers(layout):
         console.print(problem, style="red", markup=False, soft_wrap=True)
         problems += 1

@@ -23,6 +23,7 @@ from lightcluster.layout import (
     unfinished,
 )
 from lightcluster.measuring import measure_forked_steps
+from lightcluster.places import WEIGHTS, no_folder
 from lightcluster.records import keep_beside_results
 from lightcluster.runlock import Notes, RunLock
 from lightcluster.kinds import FITTED, OURS, TRAINED
@@ -56,6 +57,9 @@ NOTES = Notes(Path(".snakemake"))
 
 if workflow.is_main_process:
     os.environ.pop(VARIABLE, None)
+    for folder in (LOCK.folder, Path(RESULTS, WEIGHTS)):
+        if in_the_way := no_folder(folder):
+            raise WorkflowError(in_the_way)
     if obstacle := LOCK.obstacle():
         logger.warning(obstacle)
     NOTES.begin(Path(RESULTS))
