@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import expit
 
 from lightcluster.config import Config, lookup, parse_config
-from lightcluster.errors import ConfigError, DatasetError, ModelError
-from lightcluster.features.weights import fetch_weights
+from lightcluster.errors import ConfigError, DatasetError, ModelError, WeightsError
+from lightcluster.features.weights import fetch_weights, read_checkpoint
 from lightcluster.files import encode_names, read_arrays, write_arrays
 from lightcluster.layout import Layout
 from lightcluster.model.adoption import adopt_fit, adopt_labelling
@@ -170,7 +171,7 @@ def test_other_files_are_never_replaced(folder: Path, tmp_path: Path):
     with pytest.raises(DatasetError, match="which is searched for images"):
         segment([images], folder, images / "deep" / "out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match="is a file"):
+    with pytest.raises(DatasetError, match="is no folder"):
         segment([images], folder, tmp_path / "file")
     with pytest.raises(DatasetError, match="holds no image"):
         segment([images], folder, tmp_path / "new")
@@ -188,6 +189,37 @@ OWN = {"backbone": {"model": "test_vit", "weights": "random"}}
 
 def applied(folder: Path, **changes: object) -> Config:
     return parse_config({"fit": {"model": str(folder)}, **changes})["lightcluster"]
+
+
+PLACES = {
+    "x" * 300: "File name too long",
+    "/".join(["d" * 200] * 30): "File name too long",
+    "file/x": "file: is no folder",
+    "file": "file: is no folder",
+    "loop/x": "loop: is a link that leads to nothing",
+    "nowhere": "nowhere: is a link that leads to nothing",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_places_that_cannot_be_are_named(folder: Path, tmp_path: Path, monkeypatch, place: str):
+    monkeypatch.chdir(tmp_path)
+    for name, target in (("loop", "loop"), ("nowhere", "gone")):
+        Path(name).symlink_to(target)
+    Path("file").write_text("mine")
+    Path("images").mkdir()
+    Image.new("RGB", (32, 32)).save("images/a.png")
+    with pytest.raises(DatasetError, match=PLACES[place]):
+        segment(["images"], folder, place)
+    for image in (place, f"{place}/a.png"):
+        if image != "file":
+            with pytest.raises(DatasetError, match=r"there is no such file|cannot be read"):
+                segment([image], folder, "out")
+    with pytest.raises(ModelError):
+        open_model(Path(place))
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_checkpoint(Path(place, "x.safetensors"))
+    assert not Path("out").exists()
 
 
 def test_a_run_that_applies_a_model_has_its_settings(folder: Path):

@@ -128,16 +128,21 @@ def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[E
     """
     files: set[str] = set()
     for path in paths:
+        try:
+            path.stat()
+        except FileNotFoundError:
+            raise DatasetError(f"{str(path)!r}: there is no such file or folder") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DatasetError(f"{str(path)!r}: cannot be read ({reason})") from None
         if path.is_dir():
             for name in _walk(path):
                 if is_image(name):
                     files.add(f"{path}/{name}")
                 elif others is not None:
                     others.append(f"{path}/{name}")
-        elif path.exists():
-            files.add(str(path))
         else:
-            raise DatasetError(f"{str(path)!r}: there is no such file or folder")
+            files.add(str(path))
     if not files:
         raise DatasetError(
             f"{', '.join(map(str, paths))}: holds no image; {_looked_for(others or [])}"

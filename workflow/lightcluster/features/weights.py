@@ -19,6 +19,7 @@ import logging
 import math
 import pickle
 import re
+import stat
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -233,9 +234,13 @@ _ADVICE = "give a safetensors file or a torch checkpoint"
 
 def _foreign_file(path: Path) -> str | None:
     """Return what a file is that is no checkpoint, with what to do; None if nothing says so."""
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:  # a name that is too long, too
+        return f"cannot be read ({error.strerror})"
+    if stat.S_ISDIR(mode):
         return "is a folder; give the file in it, such as model.safetensors"
-    if path.exists() and not path.is_file():
+    if not stat.S_ISREG(mode):
         return "is no file; a pipe or device cannot be read again"
     in_parts = "of a network saved in parts; save it as one file (`max_shard_size='100GB'`)"
     if path.name.endswith(".index.json"):

@@ -40,6 +40,7 @@ from lightcluster.kinds import METHOD
 from lightcluster.locks import Lock
 from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
+from lightcluster.places import no_folder
 from lightcluster.reporting.report import report
 from lightcluster.step.clustering import cluster_image
 from lightcluster.step.features import extract_features
@@ -210,14 +211,18 @@ def describe(output: Path) -> Iterator[str]:
 
 def _check_output(output: Path, paths: Sequence[Path]) -> None:
     """Raise DatasetError where other files could be lost, or results be taken for images."""
+    try:
+        reason = no_folder(output)
+        there = [path for path in output.iterdir() if path.name != LOCK] if output.is_dir() else []
+    except OSError as error:  # such as a name that is too long
+        raise DatasetError(f"{output}: cannot be a folder ({error.strerror})") from None
+    if reason:
+        raise DatasetError(reason)
     for path in paths:
-        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+        if os.path.isdir(path) and output.resolve().is_relative_to(path.resolve()):
             raise DatasetError(
                 f"{output}: lies in {path}, which is searched for images; choose a folder outside"
             )
-    if output.exists() and not output.is_dir():
-        raise DatasetError(f"{output}: is a file; a folder is needed")
-    there = [path for path in output.iterdir() if path.name != LOCK] if output.is_dir() else []
     if there and not (output / RECORD).is_file():
         raise DatasetError(f"{output}: is not empty, and not the output of an earlier `segment`")
 
