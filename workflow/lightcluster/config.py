@@ -292,8 +292,8 @@ class ClusteringSettings(Section):
         1,
         ge=1,
         le=100,
-        description="The same at the image level, where they cost most; with more of them the result "
-        "depends less on the seed.",
+        description="The same at the image level, where they cost most; with more of them the "
+        "result depends less on the seed.",
     )
     iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations of each start.")
     seed: Seed = Field(0, description="Seed of the sample and of every k-means but labelling.")
