@@ -289,7 +289,7 @@ class ClusteringSettings(Section):
         "the best one is kept.",
     )
     restarts_image: int = Field(
-        1,
+        5,
         ge=1,
         le=100,
         description="The same at the image level, where they cost most; with more of them the "
