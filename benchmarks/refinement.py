@@ -34,13 +34,13 @@ from pydensecrf import densecrf
 
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.features.images import open_image
-from lightcluster.masks.guided import Guided
-from lightcluster.masks.refinement import Crf, method_of, refine_mask, refine_masks
+from lightcluster.masks.pixels import refine_mask, refine_masks
+from lightcluster.masks.refinement.registry import RefinementSettings
 from lightcluster.masks.upsampling import upsample
 
 REFINEMENT = SETTINGS.refinement
 METHODS = {
-    name: method_of(REFINEMENT.model_dump() | {"method": name})
+    name: REFINEMENT.model_copy(update={"method": name, "min_area": 0})
     for name in ("crf", "guided", "none")
 }
 CRF = METHODS["crf"]
@@ -99,19 +99,18 @@ def main(
             for unary, picture in zip(unaries, pictures, strict=True):
                 bare_crf(unary, picture)
 
-        def refine_all(method: Crf | Guided | None) -> None:
+        def refine_all(refinement: RefinementSettings) -> None:
             for score, picture in zip(scores, pictures, strict=True):
                 refine_mask(
                     score, picture, upsampling=SETTINGS.upsampling.method,
-                    threshold=SETTINGS.upsampling.threshold, method=method,
-                    max_pixels=REFINEMENT.max_pixels,
+                    threshold=SETTINGS.upsampling.threshold, refinement=refinement,
                 )  # fmt: skip
 
         def step() -> None:
             refine_masks(
                 source.manifest, folder / "patch/0000.npz", folder / "pixel.npz",
                 upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold,
-                method=CRF, working_pixels=REFINEMENT.max_pixels, min_area=REFINEMENT.min_area,
+                refinement=REFINEMENT.model_copy(update={"method": "crf"}),
                 max_pixels=SETTINGS.dataset.max_pixels,
             )  # fmt: skip
 

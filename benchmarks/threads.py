@@ -37,7 +37,7 @@ from inputs import (
 from lightcluster.clustering.image_level import cluster_image
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.datasets.manifest import Row, write_rows
-from lightcluster.masks.refinement import method_of, refine_masks
+from lightcluster.masks.pixels import refine_masks
 from lightcluster.regions.embedding import embed_regions
 from lightcluster.regions.maps import find_regions
 
@@ -45,7 +45,6 @@ SHARDS = 2
 CORES = sorted(os.sched_getaffinity(0))[:SHARDS]
 GOALS = dict.fromkeys(["extract_features", "embed_regions", "refine_masks"], ">= 1.8")
 """Of the steps that bind the processor; the clustering steps last fractions of a second."""
-CRF = method_of(SETTINGS.refinement.model_dump())
 
 
 def use_cores(count: int) -> None:
@@ -71,8 +70,8 @@ def refine_shard(folder: Path, name: str) -> None:
     """Refine the masks of a shard."""
     refine_masks(
         folder / f"{name}.csv", folder / "patch" / f"{name}.npz", folder / "pixel" / f"{name}.npz",
-        upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold, method=CRF,
-        working_pixels=SETTINGS.refinement.max_pixels, max_pixels=SETTINGS.dataset.max_pixels,
+        upsampling=SETTINGS.upsampling.method, threshold=SETTINGS.upsampling.threshold,
+        refinement=SETTINGS.refinement, max_pixels=SETTINGS.dataset.max_pixels,
     )  # fmt: skip
 
 

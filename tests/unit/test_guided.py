@@ -16,6 +16,7 @@ from lightcluster.masks.guided import (
 )
 
 RANDOM = np.random.default_rng(0)
+GUIDED = Guided(0.2, 1e-4)
 
 
 def slow_filter(
@@ -57,7 +58,7 @@ def test_it_is_the_mean_of_the_regressions_of_all_windows(share, radius, epsilon
 
 def test_a_constant_score_stays():
     guide = RANDOM.random((3, 20, 30), np.float32)
-    found = guided_filter(np.full((20, 30), 0.3, np.float32), prepare_guide(guide, Guided(0.2)))
+    found = guided_filter(np.full((20, 30), 0.3, np.float32), prepare_guide(guide, GUIDED))
     np.testing.assert_allclose(found, 0.3, atol=1e-4)
 
 
@@ -66,7 +67,7 @@ def test_a_blurred_edge_comes_back_where_the_guide_has_it():
     truth[:, 33:] = 1
     guide = np.stack([0.2 + 0.6 * truth] * 3)
     blurred = np.clip((np.arange(80, dtype=np.float32) - 25) / 16, 0, 1)[None].repeat(60, axis=0)
-    found = guided_filter(blurred, prepare_guide(guide, Guided(0.2)))
+    found = guided_filter(blurred, prepare_guide(guide, GUIDED))
     assert ((found > 0.5) == (truth > 0.5)).all()
     assert not ((blurred > 0.5) == (truth > 0.5)).all() or np.abs(found - truth).mean() < 0.2
 
@@ -74,7 +75,7 @@ def test_a_blurred_edge_comes_back_where_the_guide_has_it():
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 3), (37, 50)])
 def test_images_of_any_size(size):
     image = RANDOM.integers(0, 256, (*size, 3), np.uint8)
-    found = refine_guided(np.full((2, 3), 0.75, np.float32), image, Guided())
+    found = refine_guided(np.full((2, 3), 0.75, np.float32), image, Guided(0.07, 1e-4))
     assert found.shape == size
     np.testing.assert_allclose(found, 0.75, atol=1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from lightcluster.config import RefinementSettings
-from lightcluster.masks.guided import Guided
-from lightcluster.masks.refinement import (
-    Crf,
+from lightcluster.masks.pixels import (
     PixelMasks,
-    method_of,
     read_pixel_masks,
-    refine_crf,
     refine_mask,
     refine_masks,
     remove_specks,
     working_size,
 )
+from lightcluster.masks.refinement.crf import CRF
+from lightcluster.masks.refinement.registry import REFINEMENTS, RefinementSettings
 from lightcluster.masks.upsampling import upsample
 
-PLAIN = {"upsampling": "bilinear", "threshold": 0.5, "method": Crf(), "max_pixels": 1_000_000}
+
+def refinement(method: str = "crf", min_area: float = 0, **parameters: float) -> RefinementSettings:
+    """Return settings of the CRF, or of another method, that leave specks where they are."""
+    return RefinementSettings(method=method, min_area=min_area, **parameters)
+
+
+def refine_crf(
+    score: NDArray[np.float32], image: NDArray[np.uint8], settings: RefinementSettings
+) -> NDArray[np.float32]:
+    assert CRF.refine is not None
+    return CRF.refine(score, image, settings)
+
+
+PLAIN = {"upsampling": "bilinear", "threshold": 0.5, "refinement": refinement()}
 
 
 def disc(height: int, width: int) -> NDArray[np.bool_]:
@@ -51,7 +63,7 @@ def patch_score(mask: NDArray[np.bool_], patch: int = 8) -> NDArray[np.float32]:
 def test_the_crf_snaps_a_blurry_disc_to_its_edge() -> None:
     truth = disc(64, 80)
     score, image = patch_score(truth), photograph(truth)
-    coarse = refine_mask(score, image, **PLAIN | {"method": None})
+    coarse = refine_mask(score, image, **PLAIN | {"refinement": refinement("none")})
     refined = refine_mask(score, image, **PLAIN)
     assert iou(coarse, truth) < 0.94
     assert iou(refined, truth) > 0.99
@@ -60,34 +72,37 @@ def test_the_crf_snaps_a_blurry_disc_to_its_edge() -> None:
 def test_the_guided_filter_moves_the_mask_towards_the_edge() -> None:
     truth = disc(96, 120)
     image, score = photograph(truth), patch_score(truth)
-    coarse = refine_mask(score, image, **PLAIN | {"method": None})
-    finer = refine_mask(score, image, **PLAIN | {"method": Guided(0.1)})
+    coarse = refine_mask(score, image, **PLAIN | {"refinement": refinement("none")})
+    finer = refine_mask(
+        score, image, **PLAIN | {"refinement": refinement("guided", guided_radius=0.1)}
+    )
     assert iou(finer, truth) > max(0.9, iou(coarse, truth))
 
 
-def test_the_method_and_its_parameters_come_from_the_settings() -> None:
-    settings = RefinementSettings(guided_radius=0.2, clip=0.3)
-    made = [
-        method_of(settings.model_dump() | {"method": name}) for name in ("crf", "guided", "none")
-    ]
-    assert made == [Crf(clip=0.3), Guided(0.2, settings.guided_epsilon), None]
+def test_there_is_one_method_for_each_value_of_the_key() -> None:
+    assert {name: item.name for name, item in REFINEMENTS.items()} == {
+        "guided": "guided", "crf": "crf", "none": "none"
+    }  # fmt: skip
+    assert RefinementSettings().method == "guided"
+    with pytest.raises(ValidationError, match="'guided', 'crf' or 'none'"):
+        RefinementSettings(method="median")
 
 
 def test_the_crf_returns_probabilities_near_the_colours() -> None:
     truth = disc(40, 40)
     soft = upsample(patch_score(truth), truth.shape, "bilinear")
-    refined = refine_crf(soft, photograph(truth), Crf())
+    refined = refine_crf(soft, photograph(truth), refinement())
     assert refined.dtype == np.float32
     assert refined.shape == truth.shape
     assert 0 <= refined.min() < 0.05
     assert 0.95 < refined.max() <= 1
-    np.testing.assert_array_equal(refined, refine_crf(soft, photograph(truth), Crf()))
+    np.testing.assert_array_equal(refined, refine_crf(soft, photograph(truth), refinement()))
 
 
 def test_the_colour_kernel_is_what_finds_the_edge() -> None:
     truth = disc(64, 64)
     score, image = patch_score(truth), photograph(truth)
-    blind = refine_mask(score, image, **PLAIN | {"method": Crf(bilateral_weight=0)})
+    blind = refine_mask(score, image, **PLAIN | {"refinement": refinement(bilateral_weight=0)})
     assert iou(blind, truth) < iou(refine_mask(score, image, **PLAIN), truth)
 
 
@@ -99,22 +114,20 @@ def test_without_refinement_the_upsampled_score_is_thresholded(
     score = np.random.default_rng(0).random((3, 4), np.float32)
     image = np.zeros((30, 44, 3), np.uint8)
     mask = refine_mask(
-        score, image, **PLAIN | {"method": None, "threshold": threshold, "upsampling": upsampling}
+        score, image, upsampling=upsampling, threshold=threshold, refinement=refinement("none")
     )
     np.testing.assert_array_equal(mask, upsample(score, (30, 44), upsampling) > threshold)
     assert mask.dtype == bool
 
 
-@pytest.mark.parametrize("method", [None, Guided(), Crf()])
+@pytest.mark.parametrize("method", REFINEMENTS)
 @pytest.mark.parametrize("threshold", [0.15, 0.5, 0.7])
-def test_the_threshold_decides_a_constant_score(
-    method: Crf | Guided | None, threshold: float
-) -> None:
+def test_the_threshold_decides_a_constant_score(method: str, threshold: float) -> None:
     image = np.full((12, 12, 3), 128, np.uint8)
     for score, expected in ((threshold + 0.1, True), (threshold - 0.1, False)):
         mask = refine_mask(
             np.full((3, 3), score, np.float32), image,
-            **PLAIN | {"threshold": threshold, "method": method},
+            **PLAIN | {"threshold": threshold, "refinement": refinement(method)},
         )  # fmt: skip
         assert (mask == expected).all()
 
@@ -131,17 +144,17 @@ def test_another_threshold_still_snaps_to_the_edge() -> None:
 def test_without_kernels_the_crf_returns_the_clipped_score() -> None:
     score = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
     image = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
-    crf = Crf(clip=0.2, gaussian_weight=0, bilateral_weight=0)
-    np.testing.assert_allclose(refine_crf(score, image, crf), score.clip(0.2, 0.8), atol=1e-6)
+    plain = refinement(clip=0.2, gaussian_weight=0, bilateral_weight=0)
+    np.testing.assert_allclose(refine_crf(score, image, plain), score.clip(0.2, 0.8), atol=1e-6)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.7])
 def test_without_kernels_the_mask_is_the_thresholded_score(threshold: float) -> None:
     score = np.random.default_rng(0).random((4, 5), np.float32)
-    crf = Crf(gaussian_weight=0, bilateral_weight=0)
     mask = refine_mask(
-        score, np.zeros((12, 15, 3), np.uint8), **PLAIN | {"threshold": threshold, "method": crf}
-    )
+        score, np.zeros((12, 15, 3), np.uint8), upsampling="bilinear", threshold=threshold,
+        refinement=refinement(gaussian_weight=0, bilateral_weight=0),
+    )  # fmt: skip
     np.testing.assert_array_equal(mask, upsample(score, (12, 15), "bilinear") > threshold)
 
 
@@ -151,8 +164,8 @@ def test_the_smoothness_kernel_removes_specks_up_to_its_width() -> None:
     image = np.zeros((20, 20, 3), np.uint8)
 
     def left(width: float, weight: float) -> bool:
-        crf = Crf(gaussian_sxy=width, gaussian_weight=weight, bilateral_weight=0)
-        return bool((refine_crf(score, image, crf) > 0.5).any())
+        kernel = refinement(gaussian_sxy=width, gaussian_weight=weight, bilateral_weight=0)
+        return bool((refine_crf(score, image, kernel) > 0.5).any())
 
     assert not left(3, 3)
     assert left(3, 0)
@@ -167,8 +180,8 @@ def test_the_colour_kernel_joins_like_colours_up_to_its_widths() -> None:
     score[6:18, 4:16] = 0.9
 
     def found(space: float, colour: float) -> bool:
-        crf = Crf(bilateral_sxy=space, bilateral_srgb=colour)
-        return iou(refine_crf(score, photograph(truth), crf) > 0.5, truth) > 0.95
+        kernel = refinement(bilateral_sxy=space, bilateral_srgb=colour)
+        return iou(refine_crf(score, photograph(truth), kernel) > 0.5, truth) > 0.95
 
     assert found(40, 13)
     assert not found(3, 13)
@@ -188,13 +201,13 @@ def test_read_only_and_strided_images_are_accepted_and_left_alone() -> None:
     truth = disc(48, 48)
     score = upsample(patch_score(truth), truth.shape, "bilinear")
     image = photograph(truth)
-    expected = refine_crf(score, image, Crf())
+    expected = refine_crf(score, image, refinement())
     frozen = image.copy()
     frozen.flags.writeable = False
     strided = np.repeat(image, 2, axis=1)[:, ::2]
     reversed_twice = image[:, :, ::-1].copy()[:, :, ::-1]
     for same in (frozen, strided, reversed_twice, np.asfortranarray(image)):
-        np.testing.assert_array_equal(refine_crf(score, same, Crf()), expected)
+        np.testing.assert_array_equal(refine_crf(score, same, refinement()), expected)
     np.testing.assert_array_equal(frozen, image)
 
 
@@ -202,20 +215,20 @@ def test_read_only_and_strided_images_are_accepted_and_left_alone() -> None:
 def test_a_large_image_is_refined_smaller_and_returned_at_its_size(
     writeable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lightcluster.masks import refinement
-
     truth = disc(120, 160)
     image = photograph(truth)
     image.flags.writeable = writeable
     seen = []
 
-    def spy(score: NDArray[np.float32], small: NDArray[np.uint8], crf: Crf) -> object:
+    def spy(
+        score: NDArray[np.float32], small: NDArray[np.uint8], settings: RefinementSettings
+    ) -> NDArray[np.float32]:
         seen.append((score.shape, small.shape[:2]))
-        return refine_crf(score, small, crf)
+        return refine_crf(score, small, settings)
 
-    monkeypatch.setattr(refinement, "refine_crf", spy)
+    monkeypatch.setitem(REFINEMENTS, "crf", replace(CRF, refine=spy))
     score = patch_score(truth)
-    refined = refine_mask(score, image, **PLAIN | {"max_pixels": 4800})
+    refined = refine_mask(score, image, **PLAIN | {"refinement": refinement(max_pixels=4800)})
     assert seen == [((60, 80), (60, 80))]
     assert refined.shape == truth.shape
     assert iou(refined, truth) > 0.95
@@ -297,13 +310,15 @@ def test_a_shard_is_refined_image_by_image(tmp_path: Path) -> None:
     patches = write_patch_masks(tmp_path / "patches.npz", votes, scores)
     refine_masks(
         manifest, patches, tmp_path / "pixels.npz", upsampling="bilinear", threshold=0.5,
-        method=Crf(), working_pixels=3000, min_area=0, max_pixels=10_000,
+        refinement=refinement(max_pixels=3000), max_pixels=10_000,
     )  # fmt: skip
     masks = read_pixel_masks(tmp_path / "pixels.npz")
     assert masks.image_id == list(sizes)
     for number, (name, truth) in enumerate(truths.items()):
         half = scores[name].astype(np.float16).astype(np.float32)
-        expected = refine_mask(half, photograph(truth), **PLAIN | {"max_pixels": 3000})
+        expected = refine_mask(
+            half, photograph(truth), **PLAIN | {"refinement": refinement(max_pixels=3000)}
+        )
         np.testing.assert_array_equal(masks.mask_of(number), expected)
         assert iou(masks.mask_of(number), truth | (truth.size == 1)) > 0.94
 

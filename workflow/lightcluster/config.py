@@ -27,6 +27,7 @@ from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.taxonomy import IGNORE, TAXONOMIES
 from lightcluster.errors import ConfigError, LightClusterError
 from lightcluster.kinds import METHOD
+from lightcluster.masks.refinement.registry import RefinementSettings
 from lightcluster.sections import (
     A_NAME,
     QUOTED,
@@ -383,53 +384,6 @@ class UpsamplingSettings(Section):
         "bilinear", description="Interpolation of the soft score of the levels."
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="Foreground above this score.")
-
-
-class RefinementSettings(Section):
-    """From the patch score to the final mask: a guided filter, or a fully connected CRF."""
-
-    method: Literal["guided", "crf", "none"] = Field(
-        "guided",
-        description="`guided`: a guided filter; `crf`: a fully connected CRF, about ten times as "
-        "slow; `none`: the upsampled mask as is.",
-    )
-    guided_radius: float = Field(
-        0.07, gt=0, le=1, description="Of the guided filter, as a share of the image's short side."
-    )
-    guided_epsilon: float = Field(
-        1e-4, gt=0, description="Variance of colours, in [0, 1], that it takes for no edge."
-    )
-    clip: float = Field(
-        0.1,
-        gt=0,
-        lt=0.5,
-        description="Of the CRF: the score is clipped to [clip, 1 - clip] as probability.",
-    )
-    gaussian_sxy: float = Field(
-        3.0, gt=0, description="Of the CRF: width of the smoothness kernel, pixels."
-    )
-    gaussian_weight: float = Field(
-        3.0, ge=0, description="Of the CRF: weight of the smoothness kernel."
-    )
-    bilateral_sxy: float = Field(
-        40.0, gt=0, description="Of the CRF: width of the colour kernel, pixels."
-    )
-    bilateral_srgb: float = Field(
-        13.0, gt=0, description="Of the CRF: width of the colour kernel, 0-255 RGB."
-    )
-    bilateral_weight: float = Field(
-        10.0, ge=0, description="Of the CRF: weight of the colour kernel."
-    )
-    iterations: int = Field(5, ge=1, le=100, description="Of the CRF: mean-field iterations.")
-    min_area: float = Field(
-        0.002,
-        ge=0,
-        lt=1,
-        description="Specks and holes up to this share of the image are removed; 0: none.",
-    )
-    max_pixels: int = Field(
-        1_000_000, ge=1024, description="Larger images are refined at a size of this many pixels."
-    )
 
 
 class RegionSettings(Section):

@@ -50,7 +50,7 @@ PRELOADED = {
         "lightcluster.clustering.image_level",
         "lightcluster.clustering.superclasses",
         "lightcluster.masks.reestimation",
-        "lightcluster.masks.refinement",
+        "lightcluster.masks.pixels",
         "lightcluster.regions.labelling",
         "lightcluster.regions.painting",
         "lightcluster.evaluation.tables",

@@ -20,7 +20,7 @@ from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import StoreError
 from lightcluster.features.images import open_row
 from lightcluster.files import replacing
-from lightcluster.masks.refinement import Crf, infer_crf
+from lightcluster.masks.crf import Crf, infer_crf
 from lightcluster.progress import progress
 from lightcluster.regions.painting import save_indexed
 

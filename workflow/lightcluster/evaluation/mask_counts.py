@@ -16,7 +16,7 @@ from lightcluster.evaluation.counting import iter_truth
 from lightcluster.evaluation.scores import foreground_scores
 from lightcluster.files import read_arrays, write_arrays
 from lightcluster.masks.consistency import LEVELS, read_patch_masks
-from lightcluster.masks.refinement import read_pixel_masks
+from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.masks.upsampling import upsample
 
 STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")

@@ -20,10 +20,18 @@ _SUBSAMPLING = 4
 
 @dataclass(frozen=True)
 class Guided:
-    """Parameters of the filter; see `config.RefinementSettings`."""
+    """Parameters of the filter.
 
-    radius: float = 0.07
-    epsilon: float = 1e-4
+    Attributes
+    ----------
+    radius : float
+        Of the windows, as a share of the guide's short side.
+    epsilon : float
+        Variance of colours, in [0, 1], that is taken for no edge.
+    """
+
+    radius: float
+    epsilon: float
 
 
 def shrink(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:

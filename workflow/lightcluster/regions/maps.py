@@ -14,7 +14,7 @@ from lightcluster.clustering.kmeans import normalize
 from lightcluster.errors import LightClusterError
 from lightcluster.features.store import FeatureStore
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
-from lightcluster.masks.refinement import read_pixel_masks
+from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.regions.components import Regions, find_components
 from lightcluster.regions.splitting import shares_of_patches, split_regions

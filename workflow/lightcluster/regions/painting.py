@@ -10,7 +10,7 @@ from PIL import Image
 
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.files import read_arrays, replacing
-from lightcluster.masks.refinement import read_pixel_masks
+from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.regions.labelling import read_labelling
 from lightcluster.regions.maps import read_region_maps

@@ -27,7 +27,7 @@ from lightcluster.features.images import open_row
 from lightcluster.files import replacing
 from lightcluster.images.recognition import open_plain
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
-from lightcluster.masks.refinement import PixelMasks, read_pixel_masks
+from lightcluster.masks.pixels import PixelMasks, read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import (
     CELL,

@@ -132,15 +132,13 @@ def refine_masks(
 ) -> None:
     """Upsample and refine the masks of a shard."""
     use_threads(1)
-    from lightcluster.masks.refinement import method_of
-    from lightcluster.masks.refinement import refine_masks as do
+    from lightcluster.masks.pixels import refine_masks as do
+    from lightcluster.masks.refinement.registry import RefinementSettings
 
-    refinement = settings["refinement"]
     do(
         manifest, patch_masks, output,
         upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
-        method=method_of(refinement), working_pixels=refinement["max_pixels"],
-        min_area=refinement["min_area"],
+        refinement=RefinementSettings.model_validate(settings["refinement"]),
         max_pixels=settings["dataset.max_pixels"],
     )  # fmt: skip
 

@@ -1,108 +1,23 @@
-"""Refinement of a mask to the edges of its image, by a guided filter or a fully connected CRF.
-
-Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials"
-(NeurIPS 2011), in the implementation of pydensecrf.
-"""
+"""The pixel masks of a shard: made from the scores of patches, at the edges of the images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydensecrf import densecrf
 from scipy.ndimage import label
 
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.images import open_row
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
-from lightcluster.masks.guided import Guided, refine_guided
+from lightcluster.masks.refinement.registry import REFINEMENTS, RefinementSettings
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
-
-
-@dataclass(frozen=True)
-class Crf:
-    """Parameters of the CRF; see `config.RefinementSettings`."""
-
-    clip: float = 0.1
-    gaussian_sxy: float = 3.0
-    gaussian_weight: float = 3.0
-    bilateral_sxy: float = 40.0
-    bilateral_srgb: float = 13.0
-    bilateral_weight: float = 10.0
-    iterations: int = 5
-
-
-def method_of(settings: Mapping[str, Any]) -> Crf | Guided | None:
-    """Return the method that `config.RefinementSettings` choose, with its parameters."""
-    if settings["method"] == "none":
-        return None
-    if settings["method"] == "guided":
-        return Guided(settings["guided_radius"], settings["guided_epsilon"])
-    return Crf(**{field.name: settings[field.name] for field in fields(Crf)})
-
-
-def refine_crf(
-    score: NDArray[np.float32], image: NDArray[np.uint8], crf: Crf
-) -> NDArray[np.float32]:
-    """Return the foreground probability after mean-field inference.
-
-    Parameters
-    ----------
-    score : float32 array, shape (height, width)
-        Foreground score in [0, 1]; clipped to [clip, 1 - clip] it is the unary probability.
-    image : uint8 array, shape (height, width, 3)
-        RGB.
-    crf : Crf
-
-    Returns
-    -------
-    float32 array, shape (height, width)
-        In [0, 1].
-    """
-    foreground = np.clip(score, crf.clip, 1 - crf.clip)
-    probability: NDArray[np.float32] = infer_crf(np.stack([1 - foreground, foreground]), image, crf)
-    refined: NDArray[np.float32] = probability[1]
-    return refined
-
-
-def infer_crf(
-    probability: NDArray[np.float32], image: NDArray[np.uint8], crf: Crf
-) -> NDArray[np.float32]:
-    """Return the probability of each label after mean-field inference.
-
-    Parameters
-    ----------
-    probability : float32 array, shape (labels, height, width)
-        Unary, above 0.
-    image : uint8 array, shape (height, width, 3)
-        RGB.
-    crf : Crf
-        Its `clip` is not used.
-
-    Returns
-    -------
-    float32 array, shape (labels, height, width)
-    """
-    labels, height, width = probability.shape
-    unary = -np.log(probability.reshape(labels, -1))
-    model = densecrf.DenseCRF2D(width, height, labels)
-    model.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
-    model.addPairwiseGaussian(sxy=crf.gaussian_sxy, compat=crf.gaussian_weight)
-    model.addPairwiseBilateral(
-        sxy=crf.bilateral_sxy,
-        srgb=crf.bilateral_srgb,
-        rgbim=np.require(image, np.uint8, ["C", "W"]),  # pydensecrf refuses read-only arrays
-        compat=crf.bilateral_weight,
-    )
-    inferred: NDArray[np.float32] = np.asarray(model.inference(crf.iterations), np.float32)
-    return inferred.reshape(labels, height, width)
 
 
 def working_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
@@ -119,9 +34,7 @@ def refine_mask(
     *,
     upsampling: Literal["bilinear", "nearest"],
     threshold: float,
-    method: Crf | Guided | None,
-    max_pixels: int,
-    min_area: float = 0,
+    refinement: RefinementSettings,
 ) -> NDArray[np.bool_]:
     """Turn the patch score of one image into its pixel mask.
 
@@ -132,36 +45,32 @@ def refine_mask(
     image : uint8 array, shape (height, width, 3)
     upsampling : {"bilinear", "nearest"}
     threshold : float
-        Foreground above this score; with a CRF, which decides at 0.5, the score is first scaled
-        so that the threshold comes to lie there.
-    method : Crf, Guided or None
-        None: the upsampled score is thresholded as is. The guided filter interpolates linearly.
-    max_pixels : int
-        Larger images are refined at a smaller size of this many pixels.
-    min_area : float
-        See `remove_specks`; the upsampled score is left as it is.
+        Foreground above this score, which is scaled so that the threshold comes to lie at 0.5,
+        where refinements decide.
+    refinement : RefinementSettings
+        With `method: none`, the upsampled score is thresholded as it is. Otherwise larger images
+        than its `max_pixels` are refined at a smaller size, and specks and holes up to its
+        `min_area` are removed.
 
     Returns
     -------
     bool array, shape (height, width)
     """
     height, width = image.shape[:2]
-    if method is None:
+    method = REFINEMENTS[refinement.method]
+    if method.refine is None:
         return upsample(score, (height, width), upsampling) > threshold
-    size = working_size(height, width, max_pixels)
+    size = working_size(height, width, refinement.max_pixels)
     if size != (height, width):
         small = Image.fromarray(image).resize(size[::-1], Image.Resampling.BOX)
         image = np.array(small)
-    soft = upsample(score, size, upsampling) if isinstance(method, Crf) else score
+    soft = score if method.takes_patches else upsample(score, size, upsampling)
     if threshold != 0.5:
         soft = np.interp(soft, [0, threshold, 1], [0, 0.5, 1]).astype(np.float32)
-    if isinstance(method, Crf):
-        refined = refine_crf(soft, image, method)
-    else:
-        refined = refine_guided(soft, image, method)
+    refined = method.refine(soft, image, refinement)
     if size != (height, width):
         refined = upsample(refined, (height, width), "bilinear")
-    return remove_specks(refined > 0.5, min_area)
+    return remove_specks(refined > 0.5, refinement.min_area)
 
 
 def remove_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
@@ -227,9 +136,7 @@ def refine_masks(
     *,
     upsampling: Literal["bilinear", "nearest"],
     threshold: float,
-    method: Crf | Guided | None,
-    working_pixels: int,
-    min_area: float,
+    refinement: RefinementSettings,
     max_pixels: int,
 ) -> None:
     """Refine the masks of a shard and write the arrays of `PixelMasks`."""
@@ -243,9 +150,7 @@ def refine_masks(
             image,
             upsampling=upsampling,
             threshold=threshold,
-            method=method,
-            max_pixels=working_pixels,
-            min_area=min_area,
+            refinement=refinement,
         )
         packed.append(np.packbits(mask))
         sizes.append(mask.shape)

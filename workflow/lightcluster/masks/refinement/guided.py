@@ -1,0 +1,37 @@
+"""Refinement by a guided filter; see `masks.guided`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from lightcluster.masks.refinement.protocol import Refinement
+from lightcluster.sections import Section
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class GuidedParameters(Section):
+    """Parameters of the guided filter."""
+
+    guided_radius: float = Field(
+        0.07, gt=0, le=1, description="Of the guided filter, as a share of the image's short side."
+    )
+    guided_epsilon: float = Field(
+        1e-4, gt=0, description="Variance of colours, in [0, 1], that it takes for no edge."
+    )
+
+
+def refine(
+    score: NDArray[np.float32], image: NDArray[np.uint8], parameters: GuidedParameters
+) -> NDArray[np.float32]:
+    """Filter the score of the patches by the image; see `guided.refine_guided`."""
+    from lightcluster.masks.guided import Guided, refine_guided
+
+    return refine_guided(score, image, Guided(parameters.guided_radius, parameters.guided_epsilon))
+
+
+GUIDED = Refinement(name="guided", summary="a guided filter", refine=refine, takes_patches=True)
