@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests' files lie in memory where there is room: much of their time would be waiting for a disk.
 export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
 
-.PHONY: run test test-cluster lint docs clean
+.PHONY: run test test-cluster lint docs site clean
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
@@ -27,8 +27,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-docs: $(VENV)/.installed-dev  ## config/README.md and workflow/schemas from the models
+docs: $(VENV)/.installed-docs  ## what is generated from the code, and the site of all documents
 	$(BIN)/python -m lightcluster.docs
+	$(MAKE) site
+
+site: $(VENV)/.installed-docs  ## site/index.html; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LightCluster needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
@@ -44,5 +48,9 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(VENV)/.installed $@
 
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(VENV)/.installed $@
+
 clean:
-	rm -rf $(VENV) results .snakemake
+	rm -rf $(VENV) results site .snakemake

@@ -155,8 +155,10 @@ def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
 def test_the_snippet_for_label_studio_draws_the_objects(
     segmentation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"```python\n(import json\n.*?)```", readme, flags=re.S)
+    page = Path(__file__).parents[2] / "docs" / "howto" / "export.md"
+    (snippet,) = re.findall(
+        r"```python\n(import json\n.*?)```", page.read_text(encoding="utf-8"), flags=re.S
+    )
     big = {name: classes.repeat(20, axis=0).repeat(20, axis=1) for name, classes in CLASSES.items()}
     for name, classes in big.items():
         (path,) = segmentation.rglob(Path(name[:-4]).name + ".png")
@@ -168,7 +170,7 @@ def test_the_snippet_for_label_studio_draws_the_objects(
     manifest.write_text(text)
     export_coco(segmentation, tmp_path / "objects.json")
     monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, "README.md", "exec"), {})
+    exec(compile(snippet, page.name, "exec"), {})
     tasks = json.loads((tmp_path / "tasks.json").read_text())
     assert len(tasks) == len(CLASSES)
     for task in tasks:

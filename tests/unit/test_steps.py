@@ -81,9 +81,7 @@ def test_a_step_stands_behind_those_whose_files_it_reads():
 
 
 @pytest.mark.parametrize(
-    ("path", "text"),
-    [(docs.CONFIG_README, docs.config_readme()), (docs.CONFIG_SCHEMA, docs.config_schema())],
-    ids=["config/README.md", "config.schema.json"],
+    ("path", "text"), [pytest.param(*item, id=item[0].name) for item in docs.documents().items()]
 )
 def test_generated_documents_are_up_to_date(path, text):
     assert path.read_text(encoding="utf-8") == text, "run `make docs`"

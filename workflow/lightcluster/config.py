@@ -468,8 +468,9 @@ class CauseSettings(Section):
     recipe: Literal["ours", "released"] = Field(
         "ours",
         description="`ours`: the defaults of this table; `released`: those of the table below it, "
-        "with which all is done as in the released program, but for what the README lists. It only "
-        "sets defaults: a key that is given counts, so that each departure can be tried by itself.",
+        "with which all is done as in the released program, but for the deviations listed in "
+        "`docs/concepts/cause.md`. It only sets defaults: a key that is given counts, so that each "
+        "departure can be tried by itself.",
     )
     head: Literal["mlp", "tr"] = Field(
         "mlp",

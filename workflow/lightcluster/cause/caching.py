@@ -100,6 +100,9 @@ def cache_views(
         See `views.evaluation_views`.
     mirrored : bool
         Whether each window is followed by its mirror image.
+
+    Other Parameters
+    ----------------
     resampling : {"antialiased", "nearest"}
         How it becomes a square.
     size : int

@@ -1,7 +1,7 @@
 """What the released program of CAUSE does otherwise than this project by default, key by key.
 
-`cause.recipe: released` makes these the defaults; what it cannot follow is listed in the README,
-under "CAUSE beside it".
+`cause.recipe: released` makes these the defaults; what it does not follow is listed in
+`docs/concepts/cause.md`.
 """
 
 from __future__ import annotations
