@@ -23,19 +23,19 @@ BESIDE = (".png", ".svg")
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Put the packages into the navigation, at the place that `mkdocs.yml` leaves for them."""
-    packages = [f"{API}/{package}.md" for package in _packages()]
+    """Put the pages of the packages into the navigation, behind the page on the API."""
+    first = f"{API}.md"
     for section in config.nav or []:
         for entries in section.values():
-            if isinstance(entries, list) and f"{API}/index.md" in entries:
-                at = entries.index(f"{API}/index.md")
-                entries[at] = {"Python API": [{"Overview": entries[at]}, *packages]}
+            if isinstance(entries, list) and first in entries:
+                packages = [_page(package) for package in _packages()]
+                entries[entries.index(first)] = {"Python API": [{"Overview": first}, *packages]}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replace the files of `docs/` by those of the repository, named as they are in it."""
     theme = [file for file in files if file.src_dir != config.docs_dir]
-    pages = [ROOT / page for page in _pages(config.nav) if not page.startswith(API)]
+    pages = [ROOT / page for page in _pages(config.nav) if not page.startswith(f"{API}/")]
     linked = [ROOT / "LICENSE", ROOT / "CITATION.cff"]
     shown = [path for folder in ("docs", "resources") for path in (ROOT / folder).rglob("*")
              if path.suffix in (*BESIDE, ".css")]  # fmt: skip
@@ -65,13 +65,16 @@ def _packages() -> list[str]:
     return sorted(folder.name for folder in folders if folder.name not in NO_LIBRARY)
 
 
+def _page(package: str) -> str:
+    return f"{API}/{package}.md"
+
+
 def _api(config: MkDocsConfig) -> list[File]:
-    """Return a page for each package, and one that lists them."""
-    texts = {package: f"# {package}\n\n::: lightcluster.{package}\n" for package in _packages()}
-    first = "# Python API\n"
+    """Return a page for each package."""
     pages = []
-    for name, text in {"index": first, **texts}.items():
-        page = File.generated(config, f"{API}/{name}.md", content=text)
+    for package in _packages():
+        text = f"# {package}\n\n::: lightcluster.{package}\n"
+        page = File.generated(config, _page(package), content=text)
         page.dest_uri = page.dest_uri.removeprefix("docs/")
         pages.append(page)
     return pages

@@ -220,7 +220,7 @@ Each step is one rule of the [Snakemake](https://snakemake.github.io) workflow: 
 leaves files, and runs again only
 [when something that it depends on has changed](../howto/reruns.md). Underneath it is a pure
 function on arrays, with a thin one around it that reads and writes files; neither knows Snakemake,
-so that all of it can be used [from Python](../reference/api/index.md).
+so that all of it can be used [from Python](../reference/api.md).
 
 The unit of work is a *shard*, of about 256 images by default, so that memory does not grow with the
 number of images. Steps that look at the whole dataset are given samples or counts of all shards.
