@@ -99,8 +99,8 @@ class DatasetSettings(Section):
     )
     split: Name | None = Field(
         None,
-        description="Split of it; where it is not set, `val`, or `val2017` of COCO. `voc`: any "
-        "that has a file in `ImageSets/Segmentation`.",
+        description="Split of that dataset. Where it is not set: `val`, or `val2017` of COCO. "
+        "`voc`: any split that has a file in `ImageSets/Segmentation`.",
     )
     image_list: Path | None = Field(
         None,
@@ -130,15 +130,15 @@ class DatasetSettings(Section):
         0,
         ge=0,
         le=254,
-        description="Class id of the background; none: no foreground evaluation. Where it is not "
-        "set, none with `coco_stuff27`, `coco_stuff171` and `cityscapes`, which have none.",
+        description="Class id of the background; none: masks are not evaluated. Where it is not "
+        "set: 0, but none with `coco_stuff27`, `coco_stuff171` and `cityscapes`, which have none.",
     )
     ignore: int = Field(
-        255, ge=0, le=65_535, description="Label value of pixels left out of scores."
+        255, ge=0, le=65_535, description="Label value of pixels that no score counts."
     )
     on_bad_image: Literal["record", "stop"] = Field(
         "record",
-        description="`record`: list it in `rejected.csv` and go on; `stop`: end with its message.",
+        description="`record`: list the image in `rejected.csv` and go on; `stop`: end the run.",
     )
     max_pixels: int = Field(
         150_000_000,
@@ -148,11 +148,11 @@ class DatasetSettings(Section):
     )
     depth: Literal["auto", "full", "stretch"] | Annotated[int, Field(ge=8, le=32)] = Field(
         "auto",
-        description="What is white in images of more than 8 bits. `auto`: what the file declares "
-        "(10, 12, 14 bits), else 8, 10, 12, 14 or 16 bits, the first that holds all samples of the "
-        "image (1 of floats up to 1; the range in use of negative numbers and other floats); a "
-        "number: of bits, for all images alike, such as `12`; `full`: the range of the type; "
-        "`stretch`: the range in use in each image. `check` says what was found.",
+        description="Which value is white in images of more than 8 bits. `auto`: as the file "
+        "declares (10, 12, 14 bits), else 8, 10, 12, 14 or 16 bits, the first that holds all "
+        "samples of the image (1 of floats up to 1; the range in use of negative numbers and other "
+        "floats); a number: of bits, for all images alike, such as `12`; `full`: the range of the "
+        "type; `stretch`: the range in use in each image. `check` says what was found.",
     )
     shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
         "auto",
@@ -208,7 +208,7 @@ class BackboneSettings(Section):
     model: Word = Field(
         EMBEDDED,
         description="Name of a timm Vision Transformer; "
-        f"or `{MEAN_COLOR}`, a baseline that knows nothing but the mean colour of each patch.",
+        f"or `{MEAN_COLOR}`, a baseline: the mean colour of each patch.",
     )
     weights: Word = Field(
         "embedded",
@@ -236,15 +236,17 @@ class FeatureSettings(Section):
 
     facet: Literal["key", "query", "value", "token", "auto"] = Field(
         "key",
-        description="What is clustered: attention keys (the paper), …; `auto`: the facet whose "
-        "levels agree best, without labels.",
+        description="What is clustered: keys (as in the paper), queries or values of the "
+        "attention, or tokens; `auto`: the facet whose levels agree best, without labels.",
     )
     layer: int | Literal["auto"] = Field(
         -1,
-        description="Block it is read from; negative counts from the last; `auto`: the block whose "
-        "levels agree best, without labels.",
+        description="Block that the facet is read from; negative numbers count from the last; "
+        "`auto`: the block whose levels agree best, without labels.",
     )
-    auto_images: int = Field(128, ge=8, description="Images that `auto` looks at, at most.")
+    auto_images: int = Field(
+        128, ge=8, description="Number of images that `auto` looks at, at most."
+    )
     short_side: int = Field(
         448,
         ge=16,
@@ -254,7 +256,10 @@ class FeatureSettings(Section):
         "small images only.",
     )
     max_tokens: int = Field(
-        10_000, ge=16, description="Patches of one image at most; longer images are squeezed."
+        10_000,
+        ge=16,
+        description="Largest number of patches of one image; longer images are squashed along "
+        "their long side.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Arithmetic of the backbone; `auto`: bfloat16 where the device has it."
@@ -280,7 +285,7 @@ class ClusteringSettings(Section):
         16_384,
         ge=256,
         description="Patches, drawn evenly over shards, that the dataset and "
-        "category levels are fitted on at most.",
+        "category levels are fitted on, at most.",
     )
     restarts: int = Field(
         4,
@@ -340,40 +345,45 @@ class ReestimationSettings(Section):
         3,
         ge=0,
         le=100,
-        description="Rounds of scoring clusters of patches by the share that the filtered masks "
-        "take of them; 0: the score of the levels stays, as in the paper.",
+        description="Rounds; in each, clusters of patches are scored by the share of them that the "
+        "filtered masks take. 0: the score of the levels is kept, as in the paper.",
     )
     start: Literal["image", "merged"] = Field(
         "image",
         description="Masks that the rounds begin with: those of the image level, which treats all "
         "images alike, or the merged ones.",
     )
-    trees: int = Field(4, ge=1, le=64, description="Clusterings whose scores are averaged.")
+    trees: int = Field(4, ge=1, le=64, description="Number of trees, whose scores are averaged.")
     clusters: int = Field(
         128,
         ge=2,
         le=1024,
-        description="Clusters of patches in each, which are joined to a tree.",
+        description="Clusters of patches in each tree.",
     )
     prior: float = Field(
         30,
         gt=0,
-        description="Images that stand for a cluster's being as the wider cluster it is a part of.",
+        description="Weight, in images, of the wider cluster that a cluster is a part of: a "
+        "cluster of this many images is scored halfway between the two.",
     )
     radius: float = Field(
         0.1,
         gt=0,
         le=1,
-        description="Of the guided filter between rounds, as a share of the image's short side.",
+        description="Radius of the guided filter between rounds, as a share of the image's short "
+        "side.",
     )
     epsilon: float = Field(
-        1e-3, gt=0, description="Of that filter: variance of colours, in [0, 1], that is no edge."
+        1e-3,
+        gt=0,
+        description="Epsilon of that filter: a variance of colours (in [0, 1]) below this is no "
+        "edge.",
     )
     sample_tokens: int = Field(
         1_048_576,
         ge=256,
-        description="Patches, in whole images drawn evenly over shards, that the shares are "
-        "counted on at most, though at least one image of each shard.",
+        description="Patches that the shares are counted on, at most: whole images, drawn evenly "
+        "over shards, at least one of each.",
     )
 
 
@@ -381,7 +391,7 @@ class UpsamplingSettings(Section):
     """From the patch grid to pixels."""
 
     method: Literal["bilinear", "nearest"] = Field(
-        "bilinear", description="Interpolation of the soft score of the levels."
+        "bilinear", description="Interpolation of the patch score."
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="Foreground above this score.")
 
@@ -394,7 +404,7 @@ class RegionSettings(Section):
         ge=0,
         lt=1,
         description="Share of the image below which a component is dropped; "
-        "the largest one is always kept. Parts that a component is cut into are as large, too.",
+        "the largest one is always kept. The parts that a component is cut into are no smaller.",
     )
     split: float = Field(
         1.0,
@@ -542,7 +552,7 @@ class CauseSettings(Section):
         0.0, ge=0, description="L2 while the probe is trained, on all that is trained with it."
     )
     probe_clip: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Norm to which the gradient is clipped then; none: it is not."
+        None, description="Norm to which the gradient is clipped then; none: it is not clipped."
     )
     linear_probe: Literal["none", "detached", "as_released"] = Field(
         "none",
@@ -554,7 +564,7 @@ class CauseSettings(Section):
         + " belong to it. Such figures owe something to labels, and say so.",
     )
     crf: bool = Field(
-        True, description="Average with the mirror image, and refine by a CRF; else neither."
+        True, description="Average with the mirror image and refine by a CRF, or do neither."
     )
     crf_image: Literal["rgb", "bgr"] = Field(
         "rgb",
@@ -571,7 +581,7 @@ PER_IMAGE = "per_image"
 
 
 class EvaluationSettings(Section):
-    """Which protocols the stored segmentations are scored by. Their figures do not compare."""
+    """Protocols by which segmentations are scored. Scores of different protocols do not compare."""
 
     protocols: tuple[ProtocolName, ...] = Field(
         ("maskcontrast",),
@@ -580,7 +590,7 @@ class EvaluationSettings(Section):
         "count 0; `stego`: 320 x 320, count-Hungarian, mean over the classes that occur or are "
         "predicted; `coco_things`: original size, IoU-Hungarian, absent classes count 0; "
         "`per_image`: each image matched by itself, a diagnostic with tables of its own. The first "
-        "is the one drawn.",
+        "is the one that figures show.",
     )
     stego_squash: bool = Field(
         False,
@@ -603,11 +613,11 @@ BenchmarkName = Literal["none", "voc2012", "coco_stuff_27", "coco_81", "coco_171
 
 
 class ComparisonSettings(Section):
-    """The runs beside each other, and beside published figures."""
+    """Comparison of the runs with each other and with published figures."""
 
     published: BenchmarkName = Field(
         "none",
-        description="The benchmark that the dataset is; its published figures "
+        description="Which benchmark the dataset is; its published figures "
         "(`resources/published.csv`) are put below those measured here.",
     )
     resamples: int = Field(
@@ -628,15 +638,15 @@ class ReportSettings(Section):
         8,
         ge=0,
         le=100,
-        description="Likely failures shown besides, of each kind: images on which the levels agree "
-        "least, and with labels those whose mask fits worst.",
+        description="Likely failures that are shown as well, of each kind: images on which the "
+        "levels agree least and, with labels, those whose masks fit worst.",
     )
     parts: int = Field(
         4,
         ge=0,
         le=64,
-        description="Clusters that the foreground patches of 64 images are shown in, by tokens and "
-        "by keys; 0: they are not.",
+        description="Clusters into which the report divides the foreground patches of 64 images, "
+        "by tokens and by keys; 0: none.",
     )
 
 
@@ -646,9 +656,9 @@ class Config(Section):
     dataset: DatasetSettings = DatasetSettings()
     method: Literal["lightcluster", "kmeans", "cause"] = Field(
         "lightcluster",
-        description="`lightcluster`: the method of this project; `kmeans`: the baseline that every "
-        "figure is to be seen beside, k-means of the patch features of the whole dataset, each "
-        "cluster a class; `cause`: a system that trains a head on the backbone's tokens.",
+        description="`lightcluster`: the method of this project; `kmeans`: a baseline, k-means of "
+        "the patch features of the whole dataset, each cluster a class; `cause`: a published "
+        "system that trains a head on the backbone's tokens.",
     )
     fit: FitSettings = FitSettings()
     backbone: BackboneSettings = BackboneSettings()

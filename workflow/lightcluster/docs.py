@@ -34,15 +34,16 @@ _INTRODUCTION = f"""\
 `--config` over that. A key that is not given has the default below. All mistakes of a
 configuration are reported at once, each with its key, the value found and what is allowed.
 A key given twice in one file is a mistake, and so is a number that YAML reads as another (`010` is
-8, `1:30` is 90); a section without keys changes nothing. Entries of a
-list stand there once, and no number is above a thousand million where no limit is stated.
+8, `1:30` is 90). A section without keys changes nothing. A list may not repeat an entry, and where
+no limit is stated numbers go up to a thousand million.
 `lightcluster check --configfile FILE` also looks at the dataset and the weights, and
 `lightcluster plan --configfile FILE` says how much work it is.
 
 The column *reruns from* names the first steps that run again when the key changes; all steps that
-follow from them, at the end of this page, run too, and nothing else. What decides only how fast
-the work is done (batch size, device, threads, cores) is no configuration but a resource, in
-`profiles/`, and reruns nothing.
+follow from them run too, and nothing else ([the workflow](../docs/concepts/workflow.md) is drawn
+elsewhere; [what each step reads](#steps) is at the end of this page). What only changes the speed
+(batch size, device, threads, cores) is not in the configuration but a resource in
+[`profiles/`](../profiles/README.md), and reruns nothing.
 
 ## `runs`
 
