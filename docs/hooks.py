@@ -1,16 +1,23 @@
 """The site as mkdocs builds it: pages are read from where they stand in the repository.
 
 A link such as ``../config/README.md`` thus leads to the same page on the site as in a checkout, and
-nothing is copied. Pages of the API are made from the packages that there are.
+nothing is copied. Pages of the API are made from the packages that there are, and the page of the
+commands from their help.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import click
+import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from typer.cli import get_docs_for_click
+
+from lightcluster.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "workflow" / "lightcluster"
@@ -18,6 +25,7 @@ NO_LIBRARY = ("cli",)
 """Packages that are used from the command line alone."""
 
 API = "docs/reference/api"
+COMMANDS = "docs/reference/commands.md"
 BESIDE = (".png", ".svg")
 """Files that pages show."""
 
@@ -35,7 +43,8 @@ def on_config(config: MkDocsConfig) -> None:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replace the files of `docs/` by those of the repository, named as they are in it."""
     theme = [file for file in files if file.src_dir != config.docs_dir]
-    pages = [ROOT / page for page in _pages(config.nav) if not page.startswith(f"{API}/")]
+    made = {COMMANDS: _commands(), **{_page(name): _api(name) for name in _packages()}}
+    pages = [ROOT / page for page in _pages(config.nav) if page not in made]
     linked = [ROOT / "LICENSE", ROOT / "CITATION.cff"]
     shown = [path for folder in ("docs", "resources") for path in (ROOT / folder).rglob("*")
              if path.suffix in (*BESIDE, ".css")]  # fmt: skip
@@ -43,7 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     own = [
         _file(str(path.relative_to(ROOT)), config) for path in (*pages, *linked, *shown, *missed)
     ]
-    return Files([*theme, *own, *_api(config)])
+    generated = [File.generated(config, name, content=text) for name, text in made.items()]
+    return Files([*theme, *map(_placed, own + generated)])
 
 
 def _pages(nav: Any) -> list[str]:
@@ -55,7 +65,11 @@ def _pages(nav: Any) -> list[str]:
 
 
 def _file(name: str, config: MkDocsConfig) -> File:
-    file = File(name, str(ROOT), config.site_dir, config.use_directory_urls)
+    return File(name, str(ROOT), config.site_dir, config.use_directory_urls)
+
+
+def _placed(file: File) -> File:
+    """Return a file whose page does not stand in a folder `docs` of the site."""
     file.dest_uri = file.dest_uri.removeprefix("docs/")
     return file
 
@@ -69,12 +83,13 @@ def _page(package: str) -> str:
     return f"{API}/{package}.md"
 
 
-def _api(config: MkDocsConfig) -> list[File]:
-    """Return a page for each package."""
-    pages = []
-    for package in _packages():
-        text = f"# {package}\n\n::: lightcluster.{package}\n"
-        page = File.generated(config, _page(package), content=text)
-        page.dest_uri = page.dest_uri.removeprefix("docs/")
-        pages.append(page)
-    return pages
+def _api(package: str) -> str:
+    return f"# {package}\n\n::: lightcluster.{package}\n"
+
+
+def _commands() -> str:
+    """Return the help of all commands, their examples as such."""
+    command = typer.main.get_command(app)
+    context = click.Context(command, info_name="lightcluster")
+    text = get_docs_for_click(obj=command, ctx=context, name="lightcluster", title="Commands")
+    return re.sub(r"^Example: (.*)$", r"```console\n$ \1\n```", text, flags=re.M)

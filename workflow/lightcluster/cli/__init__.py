@@ -49,7 +49,7 @@ app.command(
     cls=TakesConfigfiles, epilog="Example: lightcluster check --configfile config/photos.yaml"
 )(check)
 app.command(
-    cls=TakesConfigfiles, epilog="Example: lightcluster plan --configfile config/voc2012.yaml"
+    cls=TakesConfigfiles, epilog="Example: lightcluster plan --configfile config/voc.yaml"
 )(plan)
 app.command(
     epilog="Example: lightcluster segment new/ --model results/photos/lightcluster/model --out out"
