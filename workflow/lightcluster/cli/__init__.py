@@ -48,9 +48,9 @@ def _options(
 app.command(
     cls=TakesConfigfiles, epilog="Example: lightcluster check --configfile config/photos.yaml"
 )(check)
-app.command(
-    cls=TakesConfigfiles, epilog="Example: lightcluster plan --configfile config/voc.yaml"
-)(plan)
+app.command(cls=TakesConfigfiles, epilog="Example: lightcluster plan --configfile config/voc.yaml")(
+    plan
+)
 app.command(
     epilog="Example: lightcluster segment new/ --model results/photos/lightcluster/model --out out"
 )(segment)

@@ -1,5 +1,7 @@
 """A fitted run as a folder, and its application to new images without fitting again.
 
+Examples
+--------
 >>> from lightcluster.model import segment
 >>> segment(["holiday"], model="results/demo/lightcluster/model", output="segmented")
 """
