@@ -25,6 +25,7 @@ from rich.table import Table
 from lightcluster.evaluation.bootstrap import interval
 from lightcluster.evaluation.comparison import Figure, bootstrap_run
 from lightcluster.reporting.figures import read_table
+from lightcluster.shards import Shards
 
 FIGURES = {
     "mask": Figure("foreground", "refined", "fgbg_miou"),
@@ -44,7 +45,7 @@ def main(
     """Compare all finished runs below a folder of results with the run `default`."""
     runs = sorted(path.parent.name for path in folder.glob("*/report"))
     runs = [REFERENCE, *(run for run in runs if run != REFERENCE)]
-    shards = sorted(path.stem for path in (folder / REFERENCE / "counts/masks").glob("*.npz"))
+    shards = Shards(len(list((folder / REFERENCE / "counts/masks").glob("*.npz"))))
     metrics = {run: read_table(folder / run / "tables/metrics.csv") for run in runs}
     count = int(metrics[REFERENCE]["images"].iloc[0])
     scores = {

@@ -145,8 +145,7 @@ class Training:
         self.tokens = Tokens([self.views])
 
     def course(self, stage: str, seed: int) -> Any:
-        dumped = {f"cause.{k}": v for k, v in self.settings.model_dump().items()}
-        return course_of(stage, dumped, seed)
+        return course_of(stage, self.settings, seed)
 
     def token_maps(self, index: int) -> Tensor:
         """Return the tokens of an image and of its mirror image: [2, T, D]."""

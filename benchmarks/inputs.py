@@ -35,6 +35,7 @@ from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_
 from lightcluster.masks.decision import decide_foreground
 from lightcluster.masks.reestimation import fit_trees, score_patches
 from lightcluster.masks.upsampling import upsample
+from lightcluster.shards import Shards
 
 DEFAULT_MODEL = "vit_tiny_patch16_224"
 
@@ -141,9 +142,10 @@ def level_steps(folder: Path, shards: int) -> dict[str, Callable[[], None]]:
 
     Each runs over all `shards` of the stores ``folder/features/<shard>.zarr``.
     """
-    settings, names = SETTINGS.clustering, [f"{shard:04d}" for shard in range(shards)]
-    stores = [folder / "features" / f"{name}.zarr" for name in names]
-    sample, image_level = folder / "sample", folder / "image"
+    settings, names = SETTINGS.clustering, Shards(shards)
+    stores = names.paths(folder / "features", ".zarr")
+    sample = names.paths(folder / "sample", ".npz")
+    image_level = names.paths(folder / "image", ".npz")
     dataset_level, category_level = folder / "dataset.npz", folder / "category.npz"
     superclasses, decision = folder / "superclasses.npz", folder / "foreground.npz"
     lloyd = {
@@ -152,17 +154,17 @@ def level_steps(folder: Path, shards: int) -> dict[str, Callable[[], None]]:
     space = {"normalization": settings.normalize, "metric": settings.metric}
 
     def sample_all() -> None:
-        for shard, name in enumerate(names):
+        for shard, store in enumerate(stores):
             sample_features(
-                stores[shard], sample / f"{name}.npz", shard=shard, shards=shards,
+                store, sample[shard], shard=shard, shards=shards,
                 tokens=settings.sample_tokens, normalization=settings.normalize,
                 seed=settings.seed,
             )  # fmt: skip
 
     def cluster_images() -> None:
-        for shard, name in enumerate(names):
+        for shard, store in enumerate(stores):
             cluster_image(
-                stores[shard], image_level / f"{name}.npz", k=settings.k_image,
+                store, image_level[shard], k=settings.k_image,
                 rules=SETTINGS.foreground.rules, **space,
                 **{**lloyd, "restarts": settings.restarts_image},
             )  # fmt: skip
@@ -170,7 +172,7 @@ def level_steps(folder: Path, shards: int) -> dict[str, Callable[[], None]]:
     def merge_all() -> None:
         for shard, name in enumerate(names):
             merge_levels(
-                stores[shard], shard, image_level / f"{name}.npz", superclasses, dataset_level,
+                stores[shard], shard, image_level[shard], superclasses, dataset_level,
                 category_level, decision, folder / "patch" / f"{name}.npz",
                 rule=SETTINGS.consistency.rule, **space,
             )  # fmt: skip
@@ -178,18 +180,18 @@ def level_steps(folder: Path, shards: int) -> dict[str, Callable[[], None]]:
     return {
         "sample_features": sample_all,
         "cluster_dataset": lambda: cluster_dataset(
-            sample, shards, dataset_level, k=settings.k_dataset, metric=settings.metric, **lloyd
+            sample, dataset_level, k=settings.k_dataset, metric=settings.metric, **lloyd
         ),
         "group_images": lambda: group_images(
             stores, superclasses, **SETTINGS.superclasses.model_dump(), **lloyd
         ),
         "cluster_category": lambda: cluster_category(
-            sample, shards, superclasses, category_level,
+            sample, superclasses, category_level,
             k=settings.k_category, metric=settings.metric, **lloyd,
         ),
         "cluster_image": cluster_images,
         "decide_foreground": lambda: decide_foreground(
-            sample, image_level, shards, dataset_level, superclasses, category_level, decision,
+            sample, image_level, dataset_level, superclasses, category_level, decision,
             metric=settings.metric,
         ),
         "merge_levels": merge_all,
@@ -203,7 +205,8 @@ def reestimation_steps(folder: Path, shards: int = 1) -> dict[str, Callable[[], 
     fitted on, and write ``folder/trees.npz`` and, for one, ``folder/scored.npz``.
     """
     settings, store = SETTINGS.reestimation, folder / "features/0000.zarr"
-    merged, trees, sample = folder / "patch/0000.npz", folder / "trees.npz", folder / "sample"
+    merged, trees = folder / "patch/0000.npz", folder / "trees.npz"
+    sample = [folder / "sample/0000.npz"] * shards
     return {
         "fit_trees": lambda: fit_trees(
             [store] * shards, [merged] * shards, sample, trees, **settings.model_dump(),

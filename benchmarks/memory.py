@@ -38,6 +38,7 @@ from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.shards import Shards
 from lightcluster.steps import settings_of
 
 SETTINGS = Config()
@@ -75,13 +76,12 @@ class Simulation:
 
     def __init__(self, folder: Path, images: int, dim: int) -> None:
         self.folder, self.images, self.dim = folder, images, dim
-        self.shards = count_shards(images, SETTINGS.dataset.shard_size)
+        self.shards = Shards(count_shards(images, SETTINGS.dataset.shard_size))
         self.random = np.random.default_rng(0)
 
     def write(self) -> None:
         """Write all files."""
-        for shard, ids in enumerate(self._image_ids()):
-            name = f"{shard:04d}"
+        for name, ids in zip(self.shards, self._image_ids(), strict=True):
             self._write_manifest(name, ids)
             self._write_store(name, ids)
             self._write_sample(name, len(ids))
@@ -91,7 +91,7 @@ class Simulation:
         (self.folder / "classes.csv").write_text("id,name\n" + "\n".join(lines) + "\n")
 
     def _image_ids(self) -> Iterator[list[str]]:
-        for numbers in np.array_split(np.arange(self.images), self.shards):
+        for numbers in np.array_split(np.arange(self.images), len(self.shards)):
             yield [f"photographs/{number // 1000:04d}/{number:012d}.jpg" for number in numbers]
 
     def _tokens(self, count: int) -> np.ndarray:
@@ -124,7 +124,7 @@ class Simulation:
                 writer.append(image_id, ImageFeatures(token, attention, colors, {"key": key}))
 
     def _write_sample(self, name: str, count: int) -> None:
-        quota = min(-(-SETTINGS.clustering.sample_tokens // self.shards), count * PATCHES)
+        quota = min(-(-SETTINGS.clustering.sample_tokens // len(self.shards)), count * PATCHES)
         row = np.sort(self.random.choice(count * PATCHES, quota, replace=False)).astype(np.int64)
         tokens = self._tokens(quota)
         tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
@@ -170,7 +170,7 @@ class Simulation:
 
     def jobs(self) -> dict[str, list[str]]:
         """Return the command line of every gather job, in an order in which they can run."""
-        step, shards, here = self.step, str(self.shards), str(self.folder)
+        step, shards, here = self.step, str(len(self.shards)), str(self.folder)
         return {
             "gather_manifest": step(
                 "gather_manifest", "@/manifest", shards,
@@ -215,8 +215,9 @@ class Patches(Simulation):
         """Write all files; all images have the same colours."""
         patches, random = self.GRID[0] * self.GRID[1], self.random
         colors = random.integers(0, 256, (patches, 4, 3), np.uint8)
-        for shard, numbers in enumerate(np.array_split(np.arange(self.images), self.shards)):
-            name, ids = f"{shard:04d}", [str(number) for number in numbers]
+        parts = np.array_split(np.arange(self.images), len(self.shards))
+        for name, numbers in zip(self.shards, parts, strict=True):
+            ids = [str(number) for number in numbers]
             grids = np.tile(self.GRID, (len(ids), 1))
             store = self.folder / f"features/{name}.zarr"
             store.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +243,7 @@ class Patches(Simulation):
         """Return the command line of the job."""
         return {
             "fit_trees": self.step(
-                "fit_trees", str(self.shards), "--features", "@/features",
+                "fit_trees", str(len(self.shards)), "--features", "@/features",
                 "--merged", "@/merged", "--sample", "@/sample", "--output", "@/trees.npz",
             )
         }  # fmt: skip
@@ -262,7 +263,7 @@ def measure(kind: type[Simulation], images: int, dim: int, turns: int) -> dict[s
         simulation = kind(Path(name), images, dim)
         simulation.write()
         size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
-        console.print(f"{images:,} images, {simulation.shards} shards: {size / 1e9:.2f} GB")
+        console.print(f"{images:,} images, {len(simulation.shards)} shards: {size / 1e9:.2f} GB")
         return {
             job: [peak_of(arguments) for _ in range(turns)]
             for job, arguments in simulation.jobs().items()

@@ -24,6 +24,7 @@ from lightcluster.evaluation.bootstrap import (
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.shards import Shards
 
 IMAGES, CLUSTERS, CLASSES = 7, 4, 3
 
@@ -77,7 +78,7 @@ def test_an_interval_is_of_the_difference() -> None:
     assert np.isnan(interval(own, own * np.nan)).all()
 
 
-def write_run(folder: Path, seed: int, counts: NDArray[np.int64]) -> list[str]:
+def write_run(folder: Path, seed: int, counts: NDArray[np.int64]) -> Shards:
     """Write counts of two shards of 3 and 4 images, and one shard without any."""
     parts = {"0000": slice(0, 3), "0001": slice(3, 3), "0002": slice(3, IMAGES)}
     for name, part in parts.items():
@@ -93,7 +94,7 @@ def write_run(folder: Path, seed: int, counts: NDArray[np.int64]) -> list[str]:
                 "original.ignored": np.zeros(len(own), np.int64),
             },
         )  # fmt: skip
-    return list(parts)
+    return Shards(len(parts))
 
 
 def test_counts_of_all_shards_are_put_together(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_masks_are_scored_by_stage(tmp_path: Path) -> None:
             tmp_path / "masks" / f"{name}.npz", by_class=counts[part], boundary_f=outlines[part],
             ignored=np.zeros(len(counts[part]), np.int64), background=np.asarray(1),
         )  # fmt: skip
-    found = bootstrap_masks(tmp_path, list(parts), 4, 8)
+    found = bootstrap_masks(tmp_path, Shards(len(parts)), 4, 8)
     assert {stage for stage, _ in found} == {"reestimated", "refined"}
     draws = [np.arange(IMAGES), *drawn_indices(4, 8)]
     for stage in ("reestimated", "refined"):
@@ -225,4 +226,4 @@ def test_without_a_background_there_are_no_masks_to_score(tmp_path: Path) -> Non
         boundary_f=np.zeros((0, len(STAGES))), ignored=np.zeros(0, np.int64),
         background=np.asarray(-1),
     )  # fmt: skip
-    assert bootstrap_masks(tmp_path, ["0000"], 4, 0) == {}
+    assert bootstrap_masks(tmp_path, Shards(1), 4, 0) == {}

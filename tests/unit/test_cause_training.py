@@ -38,6 +38,7 @@ from lightcluster.cause.supervision import read_supervision, supervised_loss
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import training_views
 from lightcluster.checkpoints import read_tensors, write_tensors
+from lightcluster.config import CauseSettings
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import LightClusterError, StoreError
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
@@ -132,11 +133,10 @@ def test_few_views_are_one_batch_and_have_more_epochs():
 )
 @pytest.mark.parametrize("least", [1, 200])
 def test_rates_fall_as_published_also_where_there_are_more_epochs(stage, head, rates, least):
-    settings = {
-        "cause.head": head, "cause.least_steps": least, "cause.batch_size": 16,
-        "cause.learning_rate": 1.0, "cause.weight_decay": 1e-4, "cause.clip": 2.0,
-        "cause.probe_weight_decay": 1e-5, "cause.probe_clip": None,
-    }  # fmt: skip
+    settings = CauseSettings(
+        head=head, least_steps=least, batch_size=16, learning_rate=1, weight_decay=1e-4, clip=2,
+        probe_weight_decay=1e-5, probe_clip=None,
+    )  # fmt: skip
     course = course_of(stage, settings, 0)
     steps = course.steps(160)
     assert steps == max(10 * course.epochs, least)
@@ -147,16 +147,12 @@ def test_rates_fall_as_published_also_where_there_are_more_epochs(stage, head, r
 
 
 def test_published_epochs():
-    settings = {
-        "cause.least_steps": 1, "cause.batch_size": 16, "cause.learning_rate": 1.0,
-        "cause.probe_weight_decay": 0.0, "cause.probe_clip": 0.1,
-    }  # fmt: skip
     for head, epochs in (("mlp", 1), ("tr", 5)):
-        assert course_of("clusterbook", {**settings, "cause.head": head}, 0).epochs == 1
-        course = course_of("probe", {**settings, "cause.head": head}, 0)
+        settings = CauseSettings(head=head, least_steps=1, probe_clip=0.1)
+        assert course_of("clusterbook", settings, 0).epochs == 1
+        course = course_of("probe", settings, 0)
         assert (course.epochs, course.clip) == (epochs, 0.1)
-    of_head = {**settings, "cause.weight_decay": 0.0, "cause.clip": 1.0}
-    assert course_of("head", of_head, 0).epochs == 2
+        assert course_of("head", settings, 0).epochs == 2
 
 
 # ---- resuming -----------------------------------------------------------------------------------
@@ -415,11 +411,9 @@ def labelled(tmp_path):
 
 def supervision_of(labelled, leaks: bool):
     manifest, classes, _, crops = labelled
-    settings = {
-        "cause.fractions": (0.5,), "cause.mirrored": False, "cause.framing": "squash",
-        "dataset.ignore": 255,
-    }  # fmt: skip
-    return read_supervision(settings, [manifest], classes, leaks=leaks)(Tokens(crops))
+    settings = CauseSettings(framing="squash")
+    read = read_supervision(settings, [manifest], classes, ignore=255, leaks=leaks)
+    return read(Tokens(crops))
 
 
 def test_a_training_on_other_labels_is_another_training(labelled):

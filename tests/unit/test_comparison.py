@@ -28,6 +28,7 @@ from lightcluster.files import encode_names, write_arrays
 from lightcluster.reporting import comparison as drawing
 from lightcluster.reporting.comparison import compare, describe, plot_comparison
 from lightcluster.reporting.figures import describe_run, read_table
+from lightcluster.shards import Shards
 
 IMAGES, SEEDS = 6, (0, 1, 2)
 NAMES = ("ground", "cat", "dog")
@@ -73,7 +74,7 @@ def write_run(
     lines = [f"{number},{name}" for number, name in enumerate(NAMES)]
     classes.write_text("\n".join(["id,name", *lines]), encoding="utf-8")
     evaluate(
-        folder / "counts", 1, list(SEEDS), classes, folder / "tables",
+        folder / "counts", Shards(1), list(SEEDS), classes, folder / "tables",
         masks=masks, background=0 if background else None,
         conditions=Conditions("data", folder.name, protocols, False, "crf", fitted_on),
     )  # fmt: skip
@@ -89,7 +90,7 @@ def runs(tmp_path: Path) -> Path:
 
 def comparison(folder: Path, *names: str, published: str = "none") -> pd.DataFrame:
     compare(
-        folder, list(names), ["0000"], folder / "comparison/comparison.csv",
+        folder, list(names), Shards(1), folder / "comparison/comparison.csv",
         folder / "comparison/comparison.png", published=published, resamples=200, seed=0,
     )  # fmt: skip
     return pd.read_csv(folder / "comparison/comparison.csv", keep_default_na=False)
@@ -222,7 +223,8 @@ def test_what_was_counted_otherwise_is_not_subtracted(
     names = ("good", "same")
     metrics = {name: read_table(runs / name / "tables/metrics.csv") for name in names}
     scores = {
-        name: bootstrap_run(runs / name, table, ["0000"], 100, 0) for name, table in metrics.items()
+        name: bootstrap_run(runs / name, table, Shards(1), 100, 0)
+        for name, table in metrics.items()
     }
     metrics["same"][column] = other
     table = make_comparison(metrics, scores, [])

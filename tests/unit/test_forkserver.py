@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from lightcluster import forkserver
+from lightcluster.config import Config
 from lightcluster.forkserver import VARIABLE, usage_of
+from lightcluster.steps import settings_of
 
 PACKAGE = Path(forkserver.__file__).parents[1]
 CLASSES = "id,name\n0,background\n1,thing\n"
-SETTINGS = json.dumps({"dataset.background": 0, "dataset.ignore": 255})
+SETTINGS = json.dumps(settings_of("read_classes", Config()))
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ def stamps(**options) -> dict[str, str]:
     (run, config), *_ = configs.items()
     adopting = config.model_copy(update={"fit": FitSettings(model="cause")})
     layout = Layout({run: adopting}, **options)
-    shard_of = {entry.image_id: shard for shard in layout.shard_names
+    shard_of = {entry.image_id: shard for shard in layout.shards
                 for entry in layout.entries(shard)}  # fmt: skip
     return {
         **{f"images/{name}": layout.files_stamp(shard) for name, shard in shard_of.items()},
@@ -206,7 +206,7 @@ def test_a_job_reads_the_files_of_its_own_shard_alone(folder, monkeypatch):
     )
     dataset = {"format": "folder", "images": "images", "shard_size": 1}
     layout = Layout(parse_config({"dataset": dataset}))
-    layout.files_stamp(layout.shard_names[0])
+    layout.files_stamp(layout.shards[0])
     assert read == [f"images/{entry.image_id}" for entry in layout.entries("0000")]
     assert not Path(".snakemake").exists()
     Layout(parse_config({"dataset": dataset}), planning=True).files_stamp("0000")
@@ -230,8 +230,8 @@ def test_missing_folders_are_named(tmp_path):
 
 def test_shards_hold_every_image_once():
     layout = Layout(parse_config({"dataset": {"demo": {"scenes": 300}, "shard_size": 64}}))
-    assert layout.shard_names == [f"{shard:04d}" for shard in range(8)]
-    names = [entry.image_id for shard in layout.shard_names for entry in layout.entries(shard)]
+    assert list(layout.shards) == [f"{shard:04d}" for shard in range(8)]
+    names = [entry.image_id for shard in layout.shards for entry in layout.entries(shard)]
     assert sorted(names) == [f"scene-{index:04d}.jpg" for index in range(300)]
 
 

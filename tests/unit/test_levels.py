@@ -20,6 +20,7 @@ from lightcluster.clustering.superclasses import group_images
 from lightcluster.files import read_arrays, write_arrays
 from lightcluster.masks.consistency import ConsistencyRule, merge_levels, read_patch_masks
 from lightcluster.masks.decision import decide_foreground
+from lightcluster.shards import Shards
 
 GRIDS = [(6, 8), (8, 6), (7, 7), (6, 10)]
 LLOYD = {"restarts": 5, "iterations": 20, "seed": 0}
@@ -95,16 +96,15 @@ def run_levels(
             store, folder / f"image/{shard:04d}.npz", k=k, normalization="l2", metric=metric,
             rules=("attention", "border", "center"), **LLOYD,
         )  # fmt: skip
+    sample = Shards(shards).paths(folder / "sample", ".npz")
     files = {name: folder / f"{name}.npz" for name in ("dataset", "groups", "category", "decision")}
-    cluster_dataset(folder / "sample", shards, files["dataset"], k=k, metric=metric, **LLOYD)
+    cluster_dataset(sample, files["dataset"], k=k, metric=metric, **LLOYD)
     group_images(
         planted.stores, files["groups"], count=count, min_images=1, sample_images=100, **LLOYD
     )
-    cluster_category(
-        folder / "sample", shards, files["groups"], files["category"], k=k, metric=metric, **LLOYD
-    )
+    cluster_category(sample, files["groups"], files["category"], k=k, metric=metric, **LLOYD)
     decide_foreground(
-        folder / "sample", folder / "image", shards, files["dataset"], files["groups"],
+        sample, Shards(shards).paths(folder / "image", ".npz"), files["dataset"], files["groups"],
         files["category"], files["decision"], metric=metric,
     )  # fmt: skip
     for shard, store in enumerate(planted.stores):
@@ -165,7 +165,7 @@ def test_labels_are_the_clusters_of_each_level(tmp_path: Path) -> None:
 
 def test_shares_and_sizes_are_those_of_the_sample(tmp_path: Path) -> None:
     planted = run_levels(plant(tmp_path), tokens=300)
-    sample = read_sample(tmp_path / "sample", 2)
+    sample = read_sample(Shards(2).paths(tmp_path / "sample", ".npz"))
     truth = np.concatenate([planted.truth(s)[sample.row[sample.shard == s]] for s in range(2)])
     sizes = read_arrays(tmp_path / "dataset.npz")["sizes"]
     assert sorted(sizes.tolist()) == sorted([truth.sum(), (~truth).sum()])
@@ -220,21 +220,21 @@ def test_a_superclass_without_a_sampled_patch_falls_back_to_the_whole_sample(
 ) -> None:
     planted = run_levels(plant(tmp_path))
     groups = read_arrays(tmp_path / "groups.npz")
-    sample = read_sample(tmp_path / "sample", 2)
+    sample = read_sample(Shards(2).paths(tmp_path / "sample", ".npz"))
     kept = groups["superclass"] == last
     for shard in range(2):  # only patches of the other superclass are sampled
         part = read_arrays(tmp_path / f"sample/{shard:04d}.npz")
         keep = ~kept[groups["offset"][shard] + part["image"]]
         write_arrays(tmp_path / f"sample/{shard:04d}.npz", **{n: a[keep] for n, a in part.items()})
-    assert len(read_sample(tmp_path / "sample", 2).row) < len(sample.row)
+    assert len(read_sample(Shards(2).paths(tmp_path / "sample", ".npz")).row) < len(sample.row)
     category, decision = tmp_path / "category.npz", tmp_path / "decision.npz"
     cluster_category(
-        tmp_path / "sample", 2, tmp_path / "groups.npz", category,
+        Shards(2).paths(tmp_path / "sample", ".npz"), tmp_path / "groups.npz", category,
         k=2, metric="spherical", **LLOYD,
     )  # fmt: skip
     decide_foreground(
-        tmp_path / "sample", tmp_path / "image", 2, tmp_path / "dataset.npz",
-        tmp_path / "groups.npz", category, decision, metric="spherical",
+        Shards(2).paths(tmp_path / "sample", ".npz"), Shards(2).paths(tmp_path / "image", ".npz"),
+        tmp_path / "dataset.npz", tmp_path / "groups.npz", category, decision, metric="spherical",
     )  # fmt: skip
     for shard, store in enumerate(planted.stores):
         merge_levels(

@@ -34,6 +34,7 @@ from lightcluster.digests import digest_of
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.features.images import open_row
 from lightcluster.reporting.contact_sheet import iter_manifest
+from lightcluster.shards import Shards
 
 CLASSES = Classes((0, 1, 2), ("ground", "cat", "dog"))
 
@@ -461,8 +462,8 @@ def test_shards_are_indexed_and_gathered_whatever_they_hold(tmp_path):
     for shard in range(8):
         manifest, rejected = folder / f"{shard:04d}.csv", folder / f"{shard:04d}.rejected.csv"
         index_dataset(dataset, tmp_path, shard, 8, None, manifest, rejected)
-    gather_rejected(folder, 8, tmp_path / "rejected.csv")
-    gather_manifest(folder, 8, tmp_path / "manifest.csv")
+    gather_rejected(Shards(8).paths(folder, ".rejected.csv"), tmp_path / "rejected.csv")
+    gather_manifest(Shards(8).paths(folder, ".csv"), tmp_path / "manifest.csv")
     found = [sample.row for sample in iter_manifest(tmp_path / "manifest.csv")]
     listed = [entry for entry in list_dataset(dataset, tmp_path) if entry.image_id != "bad.jpg"]
     assert sorted((row.image_id, row.output) for row in found) == [
@@ -475,5 +476,5 @@ def test_a_dataset_without_a_usable_image_is_an_error_that_says_where_to_look(tm
     write_rows(tmp_path / "0000.csv", [], Row)
     write_rows(tmp_path / "0000.rejected.csv", [Rejection("a", "image", "b")], Rejection)
     with pytest.raises(DatasetError, match=r"no image can be used; .*/\*\.rejected\.csv say why"):
-        gather_manifest(tmp_path, 1, tmp_path / "manifest.csv")
+        gather_manifest([tmp_path / "0000.csv"], tmp_path / "manifest.csv")
     assert (tmp_path / "0000.rejected.csv").exists()

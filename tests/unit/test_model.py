@@ -20,7 +20,7 @@ from lightcluster.model.adoption import adopt_fit, adopt_labelling
 from lightcluster.model.folder import APPLIED_STEPS, ARRAYS, export_model, open_model
 from lightcluster.model.segmentation import RECORD, segment
 from lightcluster.regions.palette import write_palette
-from lightcluster.steps import STEPS, settings_of
+from lightcluster.steps import STEPS
 
 CONFIG = parse_config(
     {"backbone": {"model": "test_vit", "weights": "random"},
@@ -81,11 +81,9 @@ def export(place: Path, config: Config, split: str | None = None) -> Path:
         palette.parent.mkdir(parents=True)
         names = ["background", *(f"cluster {number}" for number in range(1, 5))]
         write_palette(palette, names, [None, 1, 2, 3, seed], "regions")
-    sections = settings_of("export_model", config)
-    del sections["version"], sections["dataset.split"]
     export_model(
         arrays, weights, place / "classes", place / "palettes", place / "model",
-        sections=sections, dataset="d", run="r", split=split, facet="query", layer=2,
+        config=config, dataset="d", run="r", split=split, facet="query", layer=2,
     )  # fmt: skip
     return place / "model"
 
@@ -99,9 +97,8 @@ def test_what_is_written_is_read_and_holds_nothing_of_the_images(folder: Path):
     model = open_model(folder)
     assert (model.dataset, model.run, model.seeds, model.layer) == ("d", "r", (7, 8), 2)
     assert (model.classes, model.images) == (4, "d")
-    assert model.settings("refine_masks") == settings_of("refine_masks", CONFIG)
-    assert model.settings("extract_features")["features.layer"] == 2
-    assert model.settings("extract_features")["features.facet"] == "query"
+    assert model.settings.refinement == CONFIG.refinement
+    assert (model.settings.features.facet, model.settings.features.layer) == ("query", 2)
     for name, kept in ARRAYS.items():
         assert set(read_arrays(folder / f"{name}.npz")) == set(kept)
     assert json.loads((folder / "model.json").read_text())["config"]["dataset"] == {

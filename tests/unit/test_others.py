@@ -94,7 +94,7 @@ def test_they_have_a_row_a_suffix_in_the_table_of_rejections(folder):
     assert [entry.image_id for entry in list_dataset(dataset, folder, others)] == ["a.png"]
     assert sorted(others) == ["b.cr2", "d.xml", "deep/c.cr2"]
     rejected = folder / "rejected.csv"
-    list_rejected(dataset, folder, folder, 1, rejected)
+    list_rejected(dataset, folder, [folder / "0000.rejected.csv"], rejected)
     with rejected.open(newline="") as file:
         rows = [(row["shard"], row["image_id"], row["what"]) for row in csv.DictReader(file)]
     assert rows == [

@@ -85,7 +85,7 @@ def test_separate_groups_of_patches_become_the_clusters(tmp_path: Path, read_row
     classes = write_classes(tmp_path / "classes.csv", {0: "ground", 1: "cat", 2: "dog"})
     assert len(read_classes(classes).ids) == 3
     fit_clusters(
-        tmp_path / "sample", 1, classes, tmp_path / "seed-4.npz", tmp_path / "palette.csv",
+        [tmp_path / "sample/0000.npz"], classes, tmp_path / "seed-4.npz", tmp_path / "palette.csv",
         metric="spherical", classes="auto", background=0, restarts=3, iterations=10, seed=4,
     )  # fmt: skip
     manifest = write_manifest(tmp_path / "manifest.csv", SIZES)

@@ -12,6 +12,7 @@ import pytest
 
 from lightcluster.evaluation.per_image import COLUMNS, SUMMARY_COLUMNS, score_images, summarize
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.shards import Shards
 
 IMAGES = {
     "a.jpg": [[6, 0], [0, 4], [3, 1]],
@@ -52,7 +53,7 @@ def write_counts(folder: Path, seed: int, shards: list[list[str]], scale: int = 
 def tables(folder: Path, seeds: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     output, summary = folder / "per_image.csv", folder / "per_image_summary.csv"
     score_images(
-        folder, 3, seeds, output, summary, refinement="crf", dataset="data", run="a run",
+        folder, Shards(3), seeds, output, summary, refinement="crf", dataset="data", run="a run",
         fitted_on="another half",
     )  # fmt: skip
     return tuple(pd.read_csv(path, keep_default_na=False) for path in (output, summary))

@@ -272,7 +272,7 @@ def run(folder: Path, **changes: object) -> list[NDArray[np.float32]]:
     fit_trees(
         [folder / "features" / f"{name}.zarr" for name in names],
         [folder / "merged" / f"{name}.npz" for name in names],
-        folder / "sample",
+        [folder / "sample" / f"{name}.npz" for name in names],
         folder / "trees.npz",
         **settings,
     )

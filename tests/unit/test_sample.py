@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lightcluster.clustering.kmeans import normalize
 from lightcluster.clustering.sample import draw_rows, read_sample, sample_features
 from lightcluster.files import write_arrays
+from lightcluster.shards import Shards
 
 GRIDS = [(3, 4), (1, 1), (5, 2), (4, 4)]
 
@@ -72,7 +73,7 @@ def test_every_row_is_as_likely_as_any_other() -> None:
 
 def test_sampled_features_come_from_the_rows_they_name(tmp_path: Path) -> None:
     take_sample(tmp_path, shards=3, tokens=60)
-    sample = read_sample(tmp_path, 3)
+    sample = read_sample(Shards(3).paths(tmp_path, ".npz"))
     offset = np.concatenate([[0], np.cumsum([rows * columns for rows, columns in GRIDS])])
     assert len(sample.row) == 60
     assert sample.features.dtype == np.float32
@@ -84,7 +85,7 @@ def test_sampled_features_come_from_the_rows_they_name(tmp_path: Path) -> None:
 
 def test_a_small_dataset_is_sampled_whole(tmp_path: Path) -> None:
     take_sample(tmp_path, shards=2, tokens=1000)
-    sample = read_sample(tmp_path, 2)
+    sample = read_sample(Shards(2).paths(tmp_path, ".npz"))
     assert sample.row.tolist() == 2 * list(range(39))
     assert sample.image.tolist() == 2 * (12 * [0] + [1] + 10 * [2] + 16 * [3])
 
@@ -93,7 +94,7 @@ def test_sampled_features_are_normalised(tmp_path: Path) -> None:
     raw_file, unit_file = tmp_path / "raw", tmp_path / "unit"
     take_sample(raw_file, 1, 30, "none", seed=4)
     take_sample(unit_file, 1, 30, "l2", seed=4)
-    raw, unit = read_sample(raw_file, 1), read_sample(unit_file, 1)
+    raw, unit = (read_sample([file / "0000.npz"]) for file in (raw_file, unit_file))
     np.testing.assert_array_equal(raw.row, unit.row)
     np.testing.assert_allclose(unit.features, normalize(raw.features, "l2"), atol=1e-3)
 
@@ -112,7 +113,7 @@ def test_the_sample_is_of_the_size_asked_for_however_many_the_shards(
     tmp_path: Path, shards: int, tokens: int
 ) -> None:
     take_sample(tmp_path, shards, tokens)
-    sample = read_sample(tmp_path, shards)
+    sample = read_sample(Shards(shards).paths(tmp_path, ".npz"))
     assert sample.features.shape == (tokens, 3)
     drawn = np.bincount(sample.shard, minlength=shards)
     assert drawn.max() - drawn.min() <= 1
@@ -127,9 +128,12 @@ def test_a_sample_sorted_by_group_holds_the_same_patches_in_their_order(tmp_path
             image=draw.integers(0, 3, count).astype(np.int32),
             row=np.arange(count),
         )
-    plain = read_sample(tmp_path, 3)
+    paths = Shards(3).paths(tmp_path, ".npz")
+    plain = read_sample(paths)
     groups = (plain.shard + plain.image) % 3
-    grouped = read_sample(tmp_path, 3, lambda shard, image: (shard + image) % 3)
+    grouped = read_sample(
+        Shards(3).paths(tmp_path, ".npz"), lambda shard, image: (shard + image) % 3
+    )
     for number in range(3):
         own = (grouped.shard + grouped.image) % 3 == number
         for name in ("features", "shard", "image", "row"):

@@ -26,6 +26,7 @@ from lightcluster.evaluation.tables import (
     over_seeds,
 )
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.shards import Shards
 
 NAMES = ("ground", "cat", "dog")
 MATCHINGS = PROTOCOLS["maskcontrast"].matchings
@@ -362,7 +363,7 @@ def test_tables_are_written_from_the_counts_of_all_shards(
     position = {0: 0, 7: 2, None: None}[background]
     counts, classes = write_counts(tmp_path, position=-1 if position is None else position)
     evaluate(
-        counts, 2, [0, 1], classes, tmp_path / "tables", masks=True, background=background,
+        counts, Shards(2), [0, 1], classes, tmp_path / "tables", masks=True, background=background,
         conditions=conditions(),
     )  # fmt: skip
     tripled = {seed: ImageCounts(*(part * 3 for part in class_counts(seed))) for seed in range(2)}
@@ -386,7 +387,7 @@ def test_without_a_single_usable_label_there_is_nothing_to_evaluate(tmp_path: Pa
     counts, classes = write_counts(tmp_path, images=0)
     with pytest.raises(DatasetError, match="no image has a usable label"):
         evaluate(
-            counts, 2, [0, 1], classes, tmp_path / "tables", masks=True, background=0,
+            counts, Shards(2), [0, 1], classes, tmp_path / "tables", masks=True, background=0,
             conditions=conditions(),
         )  # fmt: skip
     assert not (tmp_path / "tables").exists()

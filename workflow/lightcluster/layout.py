@@ -40,6 +40,7 @@ from lightcluster.identity import (
 )
 from lightcluster.kinds import CAUSE, FITTED, KINDS, OURS, TRAINED, WITHOUT_TRAINING, Kind
 from lightcluster.places import OF_ALL_RUNS, SHARED, record_of
+from lightcluster.shards import Shards, number_of
 from lightcluster.step.declaration import Step, Unit
 from lightcluster.steps import STEPS, settings_of
 
@@ -92,9 +93,8 @@ class Layout:
         self._entries = list_dataset(self.dataset, Path(self.generated), others)
         self.others = count_others(others)
         self.n_images = len(self._entries)
-        shards = count_shards(self.n_images, self.dataset.shard_size)
-        self._split = split_shards(self._entries, shards)
-        self.shard_names = [f"{shard:04d}" for shard in range(len(self._split))]
+        self.shards = Shards(count_shards(self.n_images, self.dataset.shard_size))
+        self._split = split_shards(self._entries, len(self.shards))
         self._planning = planning
         self._digests = Digests(Path(DIGESTS, f"{self.dataset.name}.digests"), keep=planning)
         self._files_stamps: dict[str, str] = {}
@@ -129,12 +129,12 @@ class Layout:
     @property
     def images_stamp(self) -> str:
         """Digest of all images, whose sizes painted label maps have."""
-        return combine(map(self.files_stamp, self.shard_names))
+        return combine(map(self.files_stamp, self.shards))
 
     def files_stamp(self, shard: str) -> str:
         """Return a digest of the images and labels of a shard, of their names and contents."""
         if shard not in self._files_stamps:
-            shards = self.shard_names if self._planning else [shard]
+            shards = self.shards if self._planning else [shard]
             files = [file for shard in shards for file in self._sources(self.entries(shard))]
             contents = iter(self._digests.of(files))
             for name in shards:
@@ -161,7 +161,7 @@ class Layout:
 
     def entries(self, shard: str) -> list[Entry]:
         """Return the images of a shard."""
-        return self._split[int(shard)]
+        return self._split[number_of(shard)]
 
     def features_folder(self, run: str) -> str:
         """Return the folder of the feature stores of a run."""
@@ -444,7 +444,7 @@ class Layout:
         }
         if "shard" not in step.unit:
             return jobs[step.unit]
-        return [{**of, "shard": shard} for of in jobs[step.unit] for shard in self.shard_names]
+        return [{**of, "shard": shard} for of in jobs[step.unit] for shard in self.shards]
 
 
 def _crops_ids(config: Config) -> list[str]:
@@ -483,7 +483,7 @@ def unfinished(layout: Layout) -> Iterator[str]:
             }
         made["segmentations"] = (folder / run / "segmentation" / f"seed-{seed}", "")
         lacking: dict[str, list[str]] = {what: [] for what in made}
-        for shard in layout.shard_names:
+        for shard in layout.shards:
             missing = (
                 what
                 for what, (place, suffix) in made.items()

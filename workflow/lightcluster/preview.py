@@ -133,7 +133,7 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     console.print(
         f"dataset: {len(entries)} images, {sum(entry.label is not None for entry in entries)} "
         f"label maps, {len(classes.ids) if classes else 'no'} classes, "
-        f"{len(layout.shard_names)} shard(s)"
+        f"{len(layout.shards)} shard(s)"
     )
     instances = Instances(annotations_file(dataset)) if layout.painted else None
     missing = [] if instances is None else instances.remarks
@@ -421,7 +421,7 @@ def print_plan(configfiles: Sequence[Path]) -> None:
     if total > free:
         console.print("the disk is too small for the features", style="bold red")
     jobs = layout.count_jobs()
-    console.print(f"{sum(jobs.values()):,} jobs in {len(layout.shard_names)} shard(s):")
+    console.print(f"{sum(jobs.values()):,} jobs in {len(layout.shards)} shard(s):")
     console.print(", ".join(f"{name} {count:,}" for name, count in jobs.items()))
 
 

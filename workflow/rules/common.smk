@@ -47,7 +47,7 @@ except LightClusterError as error:
     raise WorkflowError(str(error)) from None
 
 CONFIGS = LAYOUT.configs
-SHARDS = LAYOUT.shard_names
+SHARDS = LAYOUT.shards
 DATASET = LAYOUT.dataset_folder
 LABELLED = LAYOUT.labelled
 CLASSES = [f"{DATASET}/classes.csv"] if LAYOUT.has_classes else []
@@ -76,7 +76,6 @@ wildcard_constraints:
     run=any_of(CONFIGS),
     shard=r"\d+",
     seed=r"\d+",
-    round=r"\d+",
     weights=r"[^/]+",
     features=r"[^/]+",
     crops=r"[^/]+",

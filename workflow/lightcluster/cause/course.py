@@ -14,9 +14,9 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from tqdm import tqdm
 from lightcluster.ahead import compute_ahead
 from lightcluster.cause.tokens import Tokens
 from lightcluster.checkpoints import read_tensors, restore_training, training_state, write_tensors
+from lightcluster.config import CauseSettings
 from lightcluster.errors import LightClusterError, StoreError
 from lightcluster.files import replacing
 
@@ -93,32 +94,29 @@ class Course:
         return self.learning_rate * self.decay ** (done // self.decay_epochs)
 
 
-def course_of(stage: str, settings: Mapping[str, Any], seed: int) -> Course:
+def course_of(
+    stage: Literal["clusterbook", "head", "probe"], settings: CauseSettings, seed: int
+) -> Course:
     """Return the course of a stage, as published, from the settings of its step."""
-    published: dict[str, dict[str, Any]] = {
-        "clusterbook": {"epochs": 1, "decay": 0.2, "decay_epochs": 1},
-        "head": {"epochs": 2},
-        "probe": {
-            "epochs": 5 if settings.get("cause.head") == "tr" else 1,
-            "decay": 0.5,
-            "decay_epochs": 2,
-        },
-    }
-    prefix = {"head": "cause.", "probe": "cause.probe_"}.get(stage)
-    gradient: dict[str, Any] = {}
-    if prefix is not None:
-        clip = settings[f"{prefix}clip"]
-        gradient = {
-            "weight_decay": settings[f"{prefix}weight_decay"],
-            "clip": math.inf if clip is None else clip,
-        }
-    return Course(
-        **published[stage],
-        **gradient,
-        least_steps=settings["cause.least_steps"],
-        batch_size=settings["cause.batch_size"],
-        learning_rate=settings["cause.learning_rate"],
+    course = Course(
+        epochs=1,
+        least_steps=settings.least_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
         seed=seed,
+    )
+    if stage == "clusterbook":
+        return replace(course, decay=0.2, decay_epochs=1)
+    if stage == "head":
+        return replace(course, epochs=2, weight_decay=settings.weight_decay, clip=settings.clip)
+    clip = settings.probe_clip
+    return replace(
+        course,
+        epochs=5 if settings.head == "tr" else 1,
+        decay=0.5,
+        decay_epochs=2,
+        weight_decay=settings.probe_weight_decay,
+        clip=math.inf if clip is None else clip,
     )
 
 

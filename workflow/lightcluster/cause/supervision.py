@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import View, training_views
+from lightcluster.config import CauseSettings
 from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.digests import combine
@@ -94,17 +94,21 @@ class Supervision:
 
 
 def read_supervision(
-    settings: Mapping[str, Any], manifests: Sequence[Path], classes_file: Path, *, leaks: bool
+    settings: CauseSettings,
+    manifests: Sequence[Path],
+    classes_file: Path,
+    *,
+    ignore: int,
+    leaks: bool,
 ) -> Callable[[Tokens], Supervision]:
     """Return the labels that a linear probe is trained on, as a function of the tokens."""
 
     def views(height: int, width: int) -> list[View]:
         return training_views(
-            height, width, settings["cause.fractions"], settings["cause.mirrored"],
-            settings["cause.framing"],
-        )  # fmt: skip
+            height, width, settings.fractions, settings.mirrored, settings.framing
+        )
 
-    classes, ignore = read_classes(classes_file), settings["dataset.ignore"]
+    classes = read_classes(classes_file)
     return lambda tokens: Supervision(manifests, classes, ignore, tokens, views, leaks=leaks)
 
 

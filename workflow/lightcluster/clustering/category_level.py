@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,7 @@ def patches_of_superclasses(sample: Sample, superclasses: Path) -> Iterator[NDAr
 
 
 def cluster_category(
-    sample_folder: Path,
-    shards: int,
+    sample_files: Sequence[Path],
     superclasses: Path,
     output: Path,
     *,
@@ -55,7 +54,7 @@ def cluster_category(
     [superclasses, k].
     """
     sample = read_sample(
-        sample_folder, shards, lambda shard, image: superclass_of(shard, image, superclasses)
+        sample_files, lambda shard, image: superclass_of(shard, image, superclasses)
     )
     count = len(read_arrays(superclasses, "centroids")["centroids"])
     group = superclass_of(sample.shard, sample.image, superclasses)

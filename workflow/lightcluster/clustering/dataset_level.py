@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,7 @@ def mean_distance(features: NDArray[np.floating]) -> float:
 
 
 def cluster_dataset(
-    sample_folder: Path,
-    shards: int,
+    sample_files: Sequence[Path],
     output: Path,
     *,
     k: int,
@@ -48,7 +48,7 @@ def cluster_dataset(
     Writes ``centroids`` float32 [k, dim], ``sizes`` int64 [k] and ``distance`` float64 [1], the
     mean cosine distance of two patches (`mean_distance`).
     """
-    sample = read_sample(sample_folder, shards)
+    sample = read_sample(sample_files)
     log.info(
         "k-means of %d patches x %d, k = %d: %.0f MiB",
         *sample.features.shape,

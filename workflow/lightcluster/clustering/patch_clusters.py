@@ -9,6 +9,7 @@ the tables of STEGO, arXiv 2203.08414, and of those that follow it.)
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -60,8 +61,7 @@ def paint_nearest(
 
 
 def fit_clusters(
-    sample: Path,
-    shards: int,
+    sample: Sequence[Path],
     classes_file: Path | None,
     output: Path,
     palette: Path,
@@ -80,9 +80,8 @@ def fit_clusters(
 
     Parameters
     ----------
-    sample : Path
-        Folder of `sample.sample_features`.
-    shards : int
+    sample : sequence of Path
+        What `sample.sample_features` wrote of each shard.
     classes_file : Path or None
         Its classes are as many as clusters, with ``classes="auto"``.
     output, palette : Path
@@ -93,7 +92,7 @@ def fit_clusters(
     known = read_classes(classes_file) if classes_file is not None else None
     clusters = number_of_clusters("kmeans", classes, known, background)
     fitted = fit_kmeans(
-        read_sample(sample, shards).features, clusters,
+        read_sample(sample).features, clusters,
         metric=metric, restarts=restarts, iterations=iterations, seed=seed,
     )  # fmt: skip
     sizes = fitted.sizes.tolist()

@@ -92,24 +92,22 @@ def sample_features(
 
 
 def read_sample(
-    folder: Path,
-    shards: int,
+    paths: Sequence[Path],
     group_of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]] | None = None,
 ) -> Sample:
     """Read the sample of all shards; only one shard's features are in memory twice.
 
     Parameters
     ----------
-    folder : Path
-    shards : int
+    paths : sequence of Path
+        What `sample_features` wrote of each shard.
     group_of : callable, optional
         Gives the group of each patch from its shard and its image. Patches are then sorted by
         group, so that those of one group are a slice; within it they keep their order.
     """
-    paths = [folder / f"{shard:04d}.npz" for shard in range(shards)]
     places = [read_arrays(path, "image", "row") for path in paths]
     sizes = [len(place["row"]) for place in places]
-    shard = np.repeat(np.arange(shards), sizes)
+    shard = np.repeat(np.arange(len(paths)), sizes)
     image = np.concatenate([place["image"] for place in places]).astype(np.int64)
     row = np.concatenate([place["row"] for place in places])
     groups = np.zeros(len(row), np.int64) if group_of is None else group_of(shard, image)

@@ -323,11 +323,8 @@ def index_dataset(
     write_rows(manifest, rows, Row)
 
 
-def gather_rejected(
-    folder: Path, shards: int, rejected: Path, others: Iterable[Others] = ()
-) -> None:
+def gather_rejected(parts: Iterable[Path], rejected: Path, others: Iterable[Others] = ()) -> None:
     """Join the rejections of all shards; after them, what was passed over, a row a suffix."""
-    parts = [folder / f"{shard:04d}.rejected.csv" for shard in range(shards)]
     rows = [["", printable(one.pattern), one.what, one.reason] for one in others]
     gather_csv(parts, rejected, rows)
 
@@ -349,22 +346,21 @@ def passed_over(rejected: Path) -> list[str]:
 
 
 def list_rejected(
-    dataset: DatasetSettings, generated: Path, folder: Path, shards: int, rejected: Path
+    dataset: DatasetSettings, generated: Path, parts: Iterable[Path], rejected: Path
 ) -> None:
     """Do the step of `gather_rejected` for a dataset."""
     others: list[str] = []
     list_dataset(dataset, generated, others)
-    gather_rejected(folder, shards, rejected, count_others(others))
+    gather_rejected(parts, rejected, count_others(others))
 
 
-def gather_manifest(folder: Path, shards: int, manifest: Path) -> None:
+def gather_manifest(parts: Sequence[Path], manifest: Path) -> None:
     """Join the manifests of all shards; a row's shard is its first column.
 
     Parameters
     ----------
-    folder : Path
-        Of the files of the shards.
-    shards : int
+    parts : sequence of Path
+        Of the shards, in one folder.
     manifest : Path
 
     Raises
@@ -372,15 +368,14 @@ def gather_manifest(folder: Path, shards: int, manifest: Path) -> None:
     DatasetError
         If not one image can be used.
     """
-    usable = gather_csv([folder / f"{shard:04d}.csv" for shard in range(shards)], manifest)
+    usable = gather_csv(parts, manifest)
     log.info("%d images can be used", usable)
     if not usable:
-        raise DatasetError(f"no image can be used; {folder}/*.rejected.csv say why")
+        raise DatasetError(f"no image can be used; {parts[0].parent}/*.rejected.csv say why")
 
 
-def gather_census(folder: Path, shards: int, output: Path) -> None:
+def gather_census(parts: Iterable[Path], output: Path) -> None:
     """Add up what the label maps and images of all shards hold; see `datasets.census`."""
-    parts = [folder / f"{shard:04d}.census.csv" for shard in range(shards)]
     write_census(output, read_census(parts))
 
 

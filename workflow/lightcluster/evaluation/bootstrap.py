@@ -27,6 +27,7 @@ from lightcluster.evaluation.mask_counts import (
 )
 from lightcluster.evaluation.protocols import PROTOCOLS, FrameName
 from lightcluster.evaluation.scores import score_classes
+from lightcluster.shards import Shards
 
 BATCH = 1 << 22
 """Numbers of the resamples that are made at once, 32 MB, unless a single one has more."""
@@ -140,7 +141,7 @@ def class_scores(counts: Iterable[NDArray[np.int64]], protocol: str) -> NDArray[
 
 
 def bootstrap_masks(
-    counts_folder: Path, shards: list[str], resamples: int, seed: int
+    counts_folder: Path, shards: Shards, resamples: int, seed: int
 ) -> dict[tuple[str, str], NDArray[np.float64]]:
     """Score the masks of each of `MASK_STAGES`, of all images and of each resample.
 
@@ -148,7 +149,7 @@ def bootstrap_masks(
     ----------
     counts_folder : Path
         Of the steps `count_masks` and `count_confusion`.
-    shards : list of str
+    shards : Shards
     resamples, seed : int
 
     Returns
@@ -159,8 +160,8 @@ def bootstrap_masks(
     """
     chosen = [STAGES.index(stage) for stage in MASK_STAGES]
     pixels, by_image, seen, background = [], [], np.zeros(1, np.int64), -1
-    for name in shards:
-        shard = read_mask_counts(counts_folder / "masks" / f"{name}.npz")
+    for path in shards.paths(counts_folder / "masks", ".npz"):
+        shard = read_mask_counts(path)
         if shard.background < 0:
             return {}
         width = len(chosen) * 2 * shard.by_class.shape[-1]
@@ -187,7 +188,7 @@ def bootstrap_masks(
 
 def bootstrap_classes(
     counts_folder: Path,
-    shards: list[str],
+    shards: Shards,
     seeds: list[int],
     protocol: str,
     frame: FrameName,
@@ -210,7 +211,7 @@ def bootstrap_classes(
     """
     scores = []
     for labelling in seeds:
-        paths = [counts_folder / f"seed-{labelling}" / f"{name}.npz" for name in shards]
+        paths = shards.paths(counts_folder / f"seed-{labelling}", ".npz")
         counts, shape = sparse_counts(paths, frame)
         scores.append(class_scores(resample(counts, shape, resamples, seed), protocol))
     mean: NDArray[np.float64] = np.mean(scores, axis=0)

@@ -21,6 +21,7 @@ from lightcluster.evaluation.bootstrap import (
 from lightcluster.evaluation.protocols import PROTOCOLS, frame_called
 from lightcluster.evaluation.published import PublishedFigure
 from lightcluster.evaluation.tables import FOREGROUND, protocols_of, seeds_of
+from lightcluster.shards import Shards
 
 MEASURED, PUBLISHED = "measured", "published"
 CLASS_METRICS = ("miou", "pixel_accuracy")
@@ -50,7 +51,7 @@ Scores = dict[Figure, NDArray[np.float64]]
 
 
 def bootstrap_run(
-    folder: Path, metrics: pd.DataFrame, shards: list[str], resamples: int, seed: int
+    folder: Path, metrics: pd.DataFrame, shards: Shards, resamples: int, seed: int
 ) -> Scores:
     """Score a run and its resamples from the counts in its folder.
 
@@ -60,7 +61,7 @@ def bootstrap_run(
         ``results/<dataset>/<run>``, finished.
     metrics : DataFrame
         `evaluation.tables.Tables.metrics` of the run.
-    shards : list of str
+    shards : Shards
     resamples, seed : int
 
     Raises

@@ -6,7 +6,7 @@ Every score of the classes comes from these int64 counts, summed over shards.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -139,7 +139,7 @@ def count_confusion(
     classes: int | Literal["auto"],
     background: int | None,
     ignore: int,
-    protocols: list[str],
+    protocols: Sequence[str],
     stego_squash: bool,
     seed: int,
 ) -> None:

@@ -6,6 +6,7 @@ scores of a dataset are about. Its figures are far higher, and have tables of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from lightcluster.evaluation.counting import iter_images
 from lightcluster.evaluation.protocols import FRAMES
 from lightcluster.evaluation.scores import mean_and_sd
 from lightcluster.files import replacing
+from lightcluster.shards import Shards
 
 EXTRA_UNMATCHED = "extra clusters unmatched"
 CONDITIONS = ["protocol", "matching", "resolution", "crop", "crf", "seeds", "fitted_on"]
@@ -99,8 +101,8 @@ def summarize(images: pd.DataFrame) -> pd.DataFrame:
 
 def score_images(
     counts_folder: Path,
-    shards: int,
-    seeds: list[int],
+    shards: Shards,
+    seeds: Sequence[int],
     output: Path,
     summary: Path,
     *,
@@ -118,7 +120,7 @@ def score_images(
     """
     rows: list[dict[str, Any]] = []
     for seed in seeds:
-        paths = [counts_folder / f"seed-{seed}" / f"{shard:04d}.npz" for shard in range(shards)]
+        paths = shards.paths(counts_folder / f"seed-{seed}", ".npz")
         for image in iter_images(paths, "original"):
             score = score_image(image.counts)
             extra = score.clusters > score.classes > 0

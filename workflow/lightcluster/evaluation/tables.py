@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from lightcluster.evaluation.scores import (
     score_classes,
 )
 from lightcluster.files import replacing
+from lightcluster.shards import Shards
 
 FOREGROUND = "foreground"
 """In place of a protocol: scores of the foreground masks at the label's size, nothing matched."""
@@ -143,7 +145,7 @@ class Conditions:
     Attributes
     ----------
     dataset, run : str
-    protocols : list of str
+    protocols : sequence of str
     stego_squash : bool
         As in ``evaluation`` of the configuration.
     refinement : str
@@ -154,7 +156,7 @@ class Conditions:
 
     dataset: str
     run: str
-    protocols: list[str]
+    protocols: Sequence[str]
     stego_squash: bool
     refinement: str
     fitted_on: str
@@ -242,8 +244,8 @@ def _frame(name: FrameName) -> dict[str, str]:
 
 def evaluate(
     counts_folder: Path,
-    shards: int,
-    seeds: list[int],
+    shards: Shards,
+    seeds: Sequence[int],
     classes_file: Path,
     output: Path,
     *,
@@ -259,19 +261,18 @@ def evaluate(
         If not one image has a usable label.
     """
     names = read_classes(classes_file)
-    shard_names = [f"{shard:04d}.npz" for shard in range(shards)]
     class_counts: dict[FrameName, dict[int, ImageCounts]] = {}
     for frame in frames_of(dataset_level(conditions.protocols), conditions.stego_squash):
         class_counts[frame] = {}
         for seed in seeds:
-            paths = [counts_folder / f"seed-{seed}" / name for name in shard_names]
+            paths = shards.paths(counts_folder / f"seed-{seed}", ".npz")
             class_counts[frame][seed], images = read_class_counts(paths, frame)
     if not images:
         raise DatasetError(
             "no image has a usable label: nothing can be evaluated; `lightcluster check` says "
             "where label maps are looked for, rejected.csv lists those refused"
         )
-    mask_files = [counts_folder / "masks" / name for name in shard_names]
+    mask_files = shards.paths(counts_folder / "masks", ".npz")
     tables = make_tables(
         sum_mask_counts(mask_files) if masks else None,
         class_counts, images, names.names, background_index(names, background), conditions,

@@ -305,7 +305,7 @@ def convert_checkpoint(
     if not any(name.startswith("blocks.") for name in tensors):
         raise WeightsError(
             f"{path}: holds a network of another kind, or in a layout that is not known; its "
-            f"tensors are {_list_some(sorted(tensors) or sorted(checkpoint))}"
+            f"tensors are {shorten(sorted(tensors) or sorted(checkpoint), _LISTED)}"
         )
     if reason := _no_grid(tensors, network):
         raise WeightsError(f"{path}: {reason}")
@@ -334,7 +334,7 @@ def convert_checkpoint(
         mismatches["not finite"] = [
             name for name, tensor in converted.items() if not torch.isfinite(tensor.float()).all()
         ]
-    kinds = [f"{kind}: {_list_some(names)}" for kind, names in mismatches.items() if names]
+    kinds = [f"{kind}: {shorten(names, _LISTED)}" for kind, names in mismatches.items() if names]
     if kinds:
         raise WeightsError(f"{path}: does not fit the model. " + "; ".join(kinds))
     return converted
@@ -395,10 +395,6 @@ def describe_architecture(state: Mapping[str, Tensor]) -> str | None:
         + (f", {registers} register tokens" if registers else "")
         + (f", images of {channels} channels" if channels != 3 else "")
     )
-
-
-def _list_some(names: list[str]) -> str:
-    return shorten(names, _LISTED)
 
 
 def _download(model: str) -> VisionTransformer:

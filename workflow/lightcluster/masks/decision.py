@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def decide_foreground(
-    sample_folder: Path,
-    image_level_folder: Path,
-    shards: int,
+    sample_files: Sequence[Path],
+    image_level_files: Sequence[Path],
     dataset_level: Path,
     superclasses: Path,
     category_level: Path,
@@ -32,13 +32,11 @@ def decide_foreground(
     Writes ``dataset`` bool [k], ``category`` bool [superclasses, k], and the shares of
     foreground patches they rest on, ``dataset_share`` and ``category_share``, float64.
     """
-    sample = read_sample(sample_folder, shards)
+    sample = read_sample(sample_files)
     foreground = np.concatenate(
         [
-            read_arrays(image_level_folder / f"{shard:04d}.npz", "foreground")["foreground"][
-                sample.row[sample.shard == shard]
-            ]
-            for shard in range(shards)
+            read_arrays(path, "foreground")["foreground"][sample.row[sample.shard == shard]]
+            for shard, path in enumerate(image_level_files)
         ]
     )
     centroids = read_arrays(dataset_level, "centroids")["centroids"]

@@ -360,7 +360,7 @@ def _draw_scenes(
 def fit_trees(
     stores: Sequence[Path],
     merged: Sequence[Path],
-    sample: Path,
+    sample: Sequence[Path],
     output: Path,
     *,
     rounds: int,
@@ -382,8 +382,9 @@ def fit_trees(
     ----------
     stores, merged : sequence of Path
         Features, and masks of the levels, of each shard.
-    sample : Path
-        Folder of `clustering.sample.sample_features`, to whose patches the clusters are fitted.
+    sample : sequence of Path
+        What `clustering.sample.sample_features` wrote of each; the clusters are fitted to these
+        patches.
     output : Path
     rounds, start, trees, clusters, prior, radius, epsilon, sample_tokens
         See `config.ReestimationSettings`.
@@ -394,7 +395,7 @@ def fit_trees(
     dim = opened[0].dim
     centroids, found = np.zeros((trees, clusters, dim), np.float32), list[Shares]()
     if rounds:
-        features = read_sample(sample, len(stores)).features
+        features = read_sample(sample).features
         chosen = draw_rows(len(features), CLUSTERED, seed, 0)
         points = normalize(features[chosen], "l2")
         del features

@@ -38,7 +38,6 @@ from lightcluster.config import (
     DatasetSettings,
     Seed,
     lookup,
-    nest,
     walk_keys,
 )
 from lightcluster.errors import ModelError
@@ -52,7 +51,7 @@ from lightcluster.soundness import (
     check_labelling,
     check_palette,
 )
-from lightcluster.steps import STEPS, settings_of
+from lightcluster.steps import STEPS
 
 DESCRIPTION = "model.json"
 
@@ -150,12 +149,12 @@ class Model(Section):
             settings["backbone.weights"] = str(folder / WEIGHTS)
         return settings
 
-    def settings(self, step: str) -> dict[str, Any]:
-        """Return what a step reads of the configuration; see `steps.settings_of`."""
-        settings = settings_of(step, self.config)
-        if step == "extract_features":
-            settings |= {"features.facet": self.facet, "features.layer": self.layer}
-        return settings
+    @property
+    def settings(self) -> Config:
+        """What the steps read that segment new images; facet and layer, if chosen, are known."""
+        chosen = {"facet": self.facet, "layer": self.layer}
+        features = self.config.features.model_copy(update=chosen)
+        return self.config.model_copy(update={"features": features})
 
 
 def export_model(
@@ -165,7 +164,7 @@ def export_model(
     palettes: Path,
     output: Path,
     *,
-    sections: Mapping[str, Any],
+    config: Config,
     dataset: str,
     run: str,
     split: str | None,
@@ -185,14 +184,13 @@ def export_model(
         Folders of ``seed-N.npz``, and of ``seed-N/classes.csv`` of the segmentations.
     output : Path
         The folder; appears only when complete.
-    sections : mapping
-        Sections and dotted keys of the configuration, as `steps.settings_of` returns them.
+    config : Config
+        Of the run.
     dataset, run : str
     split : str or None
     facet : str
     layer : int
     """
-    config = Config.model_validate(nest(sections))
     with replacing(output) as folder:
         folder.mkdir()
         for name, kept in ARRAYS.items():

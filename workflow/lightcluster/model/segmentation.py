@@ -42,6 +42,7 @@ from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
 from lightcluster.places import no_folder
 from lightcluster.reporting.report import report
+from lightcluster.shards import Shards
 from lightcluster.step.clustering import cluster_image
 from lightcluster.step.features import extract_features
 from lightcluster.step.masks import merge_levels, paint_masks, refine_masks, score_patches
@@ -130,28 +131,29 @@ def _segment_entries(
     device: str, threads: int, batch_size: int,
 ) -> None:  # fmt: skip
     """Do all that `segment` does, in a folder that is held."""
-    shards = split_shards(entries, count_shards(len(entries), "auto"))
+    shards = Shards(count_shards(len(entries), "auto"))
     for stale in output.glob(f"{WORK}*"):  # of a call that was killed
         shutil.rmtree(stale)
     _record(folder, fitted, output)
     with TemporaryDirectory(prefix=WORK, dir=output) as name:
         work = Path(name)
-        for shard, members in enumerate(shards):
+        for shard, members in zip(shards, split_shards(entries, len(shards)), strict=True):
             rows, rejections = index_entries(
                 members, None, ignore=255, max_pixels=fitted.config.dataset.max_pixels,
                 depth=fitted.config.dataset.depth,
             )  # fmt: skip
-            write_rows(work / f"manifest/{shard:04d}.csv", rows, Row)
-            write_rows(work / f"manifest/{shard:04d}.rejected.csv", rejections, Rejection)
-        rejected = output / "rejected.csv"
-        gather_rejected(work / "manifest", len(shards), rejected, count_others(others))
+            write_rows(work / f"manifest/{shard}.csv", rows, Row)
+            write_rows(work / f"manifest/{shard}.rejected.csv", rejections, Rejection)
+        rejected, manifests = output / "rejected.csv", work / "manifest"
+        parts = shards.paths(manifests, ".rejected.csv")
+        gather_rejected(parts, rejected, count_others(others))
         try:
-            gather_manifest(work / "manifest", len(shards), work / "manifest.csv")
+            gather_manifest(shards.paths(manifests, ".csv"), work / "manifest.csv")
         except DatasetError:
             raise DatasetError(f"no image can be used; {rejected} says why") from None
-        for shard in range(len(shards)):
+        for shard in shards:
             _segment_shard(
-                folder, fitted, work, f"{shard:04d}",
+                folder, fitted, work, shard,
                 device=device, threads=threads, batch_size=batch_size,
             )  # fmt: skip
         _draw_report(fitted, work)
@@ -172,21 +174,21 @@ def _segment_shard(
     )
     weights, settings = folder / WEIGHTS, model.settings
     extract_features(
-        settings("extract_features"), manifest, weights, store,
+        settings, manifest, weights, store,
         device=device, batch_size=batch_size, threads=threads,
     )  # fmt: skip
-    cluster_image(settings("cluster_image"), store, image_level)
+    cluster_image(settings, store, image_level)
     assign_to_model(folder, [store], superclasses)
     merge_levels(
-        settings("merge_levels"), 0, store, image_level, superclasses, folder / "dataset.npz",
+        settings, 0, store, image_level, superclasses, folder / "dataset.npz",
         folder / "category.npz", folder / "foreground.npz", merged,
     )  # fmt: skip
-    score_patches(settings("score_patches"), store, merged, folder / "trees.npz", patch)
-    refine_masks(settings("refine_masks"), manifest, patch, pixel)
-    find_regions(settings("find_regions"), store, pixel, folder / "dataset.npz", maps)
+    score_patches(settings, store, merged, folder / "trees.npz", patch)
+    refine_masks(settings, manifest, patch, pixel)
+    find_regions(settings, store, pixel, folder / "dataset.npz", maps)
     shutil.rmtree(store)
     embed_regions(
-        settings("embed_regions"), manifest, maps, weights, regions,
+        settings, manifest, maps, weights, regions,
         device=device, batch_size=batch_size, threads=threads,
     )  # fmt: skip
     paint_segmentation(

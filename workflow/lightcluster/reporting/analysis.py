@@ -34,6 +34,7 @@ from lightcluster.reporting.contact_sheet import (
     resize_nearest,
 )
 from lightcluster.reporting.figures import save_figure
+from lightcluster.shards import Shards
 
 MOST_PATCHES = 4_000
 """Dots in each panel of the figure of patches."""
@@ -223,7 +224,7 @@ def plot_patches(
 
 
 def analyse(
-    shards: Sequence[str],
+    shards: Shards,
     folders: Mapping[str, Path],
     superclasses: Path,
     labelling: Path,
@@ -240,7 +241,7 @@ def analyse(
 
     Parameters
     ----------
-    shards : sequence of str
+    shards : Shards
     folders : mapping of str to Path
         Of the files of each shard: ``manifest``, ``features``, ``sample``, ``patch``, ``regions``.
     superclasses, labelling : Path
@@ -268,7 +269,7 @@ def analyse(
 
 
 def _patches_of(
-    shards: Sequence[str],
+    shards: Shards,
     folders: Mapping[str, Path],
     classes: Classes | None,
     *,
@@ -277,7 +278,7 @@ def _patches_of(
     ignore: int,
 ) -> Figure:
     """Draw patches of the sample, of some images of every shard."""
-    sample = read_sample(folders["sample"], len(shards))
+    sample = read_sample(shards.paths(folders["sample"], ".npz"))
     generator = np.random.default_rng(seed)
     images = np.unique(np.stack([sample.shard, sample.image], axis=1), axis=0)
     drawn = generator.permutation(len(images))[:MOST_IMAGES]

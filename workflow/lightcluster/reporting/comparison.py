@@ -25,6 +25,7 @@ from lightcluster.evaluation.tables import FOREGROUND, protocols_of
 from lightcluster.files import replacing
 from lightcluster.reporting.contact_sheet import printable, shorten
 from lightcluster.reporting.figures import BLUE, GREY, INK, ORANGE, Score, read_table, save_figure
+from lightcluster.shards import Shards
 
 MASK_TITLES = dict(
     zip(
@@ -44,7 +45,7 @@ MASK_TITLES = dict(
 def compare(
     folder: Path,
     runs: list[str],
-    shards: list[str],
+    shards: Shards,
     table: Path,
     figure: Path,
     *,
@@ -60,7 +61,7 @@ def compare(
         ``results/<dataset>``.
     runs : list of str
         The first is what the others are compared with.
-    shards : list of str
+    shards : Shards
     table, figure : Path
         Outputs.
     published : str

@@ -1,4 +1,4 @@
-"""What the commands of steps have in common: their arguments, and what they make of settings."""
+"""What the commands of steps have in common: their arguments."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
+from lightcluster import shards
+from lightcluster.config import Config
+
 Settings = Annotated[
-    dict[str, Any], typer.Argument(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
+    Config, typer.Argument(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
 ]
-Shards = Annotated[int, typer.Argument(min=1, help="Number of shards.")]
+"""Typer parses them as JSON; `declaration.Step` makes of it what the step's function is given."""
+
+
+def _count(text: str) -> shards.Shards:
+    return shards.Shards(int(text))
+
+
+Shards = Annotated[
+    shards.Shards, typer.Argument(parser=_count, metavar="INTEGER", help="Number of shards.")
+]
 Shard = Annotated[int, typer.Argument(min=0, help="Number of this shard.")]
 OptionalPath = Annotated[Path | None, typer.Option()]
-
-
-def section(settings: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the settings of a section by their own keys."""
-    given = ((key.partition("."), value) for key, value in settings.items())
-    return {key: value for (section, _, key), value in given if section == name}
-
-
-def backbone_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that all steps that run the backbone have in common."""
-    return {name: settings[f"backbone.{name}"] for name in ("mean", "std", "positions")}
 
 
 def chosen(facet: str, layer: Any, choice: Path | None) -> tuple[Any, Any]:

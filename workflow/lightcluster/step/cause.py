@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import CAUSE, TRAINED
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of
+from lightcluster.step.arguments import OptionalPath, Settings, Shards
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
-
-
-def _caching(settings: dict[str, Any], size: int) -> dict[str, Any]:
-    """Return the arguments that the steps that cache tokens have in common."""
-    return {
-        "size": size, "framing": settings["cause.framing"], **backbone_of(settings),
-        "resampling": settings["cause.resampling"],
-        "max_pixels": settings["dataset.max_pixels"], "precision": settings["features.precision"],
-    }  # fmt: skip
 
 
 @Step(
@@ -53,10 +44,12 @@ def cache_crops(
     use_threads(threads)
     from lightcluster.cause.caching import cache_crops as do
 
+    backbone, cause = settings.backbone, settings.cause
     do(
-        manifest, weights, output,
-        fractions=settings["cause.fractions"], mirrored=settings["cause.mirrored"],
-        **_caching(settings, size),
+        manifest, weights, output, fractions=cause.fractions, mirrored=cause.mirrored,
+        size=size, framing=cause.framing, resampling=cause.resampling,
+        mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        precision=settings.features.precision, max_pixels=settings.dataset.max_pixels,
         device=device_of(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
 
@@ -90,9 +83,12 @@ def cache_views(
     use_threads(threads)
     from lightcluster.cause.caching import cache_views as do
 
+    backbone, cause = settings.backbone, settings.cause
     do(
-        manifest, weights, output, mirrored=settings["cause.crf"],
-        **_caching(settings, settings["cause.size"]),
+        manifest, weights, output, mirrored=cause.crf,
+        size=cause.size, framing=cause.framing, resampling=cause.resampling,
+        mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        precision=settings.features.precision, max_pixels=settings.dataset.max_pixels,
         device=device_of(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
 
@@ -122,8 +118,8 @@ def fit_clusterbook(
     from lightcluster.cause.stages import fit_clusterbook as do
 
     do(
-        [crops / f"{shard:04d}.zarr" for shard in range(shards)], output, losses,
-        codes=settings["cause.codes"], course=course_of("clusterbook", settings, seed),
+        shards.paths(crops, ".zarr"), output, losses,
+        codes=settings.cause.codes, course=course_of("clusterbook", settings.cause, seed),
         device=device_of(device),
     )  # fmt: skip
 
@@ -164,16 +160,16 @@ def train_head(
     from lightcluster.cause.stages import train_head as do
     from lightcluster.cause.supervision import read_supervision
 
-    names = [f"{shard:04d}" for shard in range(shards)]
-    labels = None
+    labels, cause = None, settings.cause
     if manifests is not None and classes is not None:
-        places = [manifests / f"{name}.csv" for name in names]
-        labels = read_supervision(settings, places, classes, leaks=True)
+        labels = read_supervision(
+            cause, shards.paths(manifests, ".csv"), classes, ignore=settings.dataset.ignore,
+            leaks=True,
+        )  # fmt: skip
     do(
-        [crops / f"{name}.zarr" for name in names], clusterbook, output, losses,
-        head=settings["cause.head"], bank=settings["cause.bank"],
-        teacher_start=settings["cause.teacher_start"],
-        course=course_of("head", settings, seed), device=device_of(device),
+        shards.paths(crops, ".zarr"), clusterbook, output, losses,
+        head=cause.head, bank=cause.bank, teacher_start=cause.teacher_start,
+        course=course_of("head", cause, seed), device=device_of(device),
         supervision=labels,
     )  # fmt: skip
 
@@ -223,22 +219,22 @@ def fit_probe(
     from lightcluster.cause.stages import fit_probe as do
     from lightcluster.cause.supervision import read_supervision
 
-    names = [f"{shard:04d}" for shard in range(shards)]
-    labels, how = None, settings["cause.linear_probe"]
-    if classes is not None and how != "none":
-        places = [manifests / f"{name}.csv" for name in names]
-        labels = read_supervision(settings, places, classes, leaks=how == "as_released")
+    labels, cause = None, settings.cause
+    if classes is not None and cause.linear_probe != "none":
+        labels = read_supervision(
+            cause, shards.paths(manifests, ".csv"), classes, ignore=settings.dataset.ignore,
+            leaks=cause.linear_probe == "as_released",
+        )  # fmt: skip
     do(
-        [crops / f"{name}.zarr" for name in names], head, classes, output, losses, palette,
+        shards.paths(crops, ".zarr"), head, classes, output, losses, palette,
         about={
-            "framing": settings["cause.framing"], "size": settings["cause.size"], "images": images,
-            "resampling": settings["cause.resampling"],
+            "framing": cause.framing, "size": cause.size, "images": images,
+            "resampling": cause.resampling,
         },
-        classes=settings["labelling.classes"], background=settings["dataset.background"],
-        start=settings["cause.probe_start"], dropout=settings["cause.probe_dropout"],
-        restarts=settings["clustering.restarts"],
-        iterations=settings["clustering.iterations"],
-        course=course_of("probe", settings, seed), device=device_of(device),
+        classes=settings.labelling.classes, background=settings.dataset.background,
+        start=cause.probe_start, dropout=cause.probe_dropout,
+        restarts=settings.clustering.restarts, iterations=settings.clustering.iterations,
+        course=course_of("probe", cause, seed), device=device_of(device),
         supervision=labels,
     )  # fmt: skip
 
@@ -260,9 +256,10 @@ def adopt_probe(
     """Take a head and a probe that another run has trained."""
     from lightcluster.cause.adoption import adopt_probe as do
 
+    assert settings.fit.model is not None  # else the run would have no such step
     do(
-        Path(settings["fit"]["model"]), seed, weights, output, palette,
-        mean=settings["backbone.mean"], std=settings["backbone.std"],
+        settings.fit.model, seed, weights, output, palette,
+        mean=settings.backbone.mean, std=settings.backbone.std,
     )  # fmt: skip
 
 
@@ -288,9 +285,8 @@ def paint_probe(
     use_threads(1)
     from lightcluster.cause.segmentation import paint_probe as do
 
+    cause = settings.cause
     do(
-        manifest, views, probe, output,
-        framing=settings["cause.framing"], resampling=settings["cause.resampling"],
-        crf=settings["cause.crf"], crf_image=settings["cause.crf_image"],
-        max_pixels=settings["dataset.max_pixels"],
+        manifest, views, probe, output, framing=cause.framing, resampling=cause.resampling,
+        crf=cause.crf, crf_image=cause.crf_image, max_pixels=settings.dataset.max_pixels,
     )  # fmt: skip

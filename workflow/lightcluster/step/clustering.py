@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,15 +12,6 @@ from lightcluster.kinds import FITTED, OURS
 from lightcluster.step.arguments import OptionalPath, Settings, Shards
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
-
-
-def _lloyd(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that the k-means of the upper levels have in common."""
-    return {
-        "restarts": settings["clustering.restarts"],
-        "iterations": settings["clustering.iterations"],
-        "seed": settings["clustering.seed"],
-    }
 
 
 @Step(
@@ -45,10 +36,10 @@ def cluster_dataset(
     use_threads(threads)
     from lightcluster.clustering.dataset_level import cluster_dataset as do
 
+    clustering = settings.clustering
     do(
-        sample, shards, output,
-        k=settings["clustering.k_dataset"], metric=settings["clustering.metric"],
-        **_lloyd(settings),
+        shards.paths(sample, ".npz"), output, k=clustering.k_dataset, metric=clustering.metric,
+        restarts=clustering.restarts, iterations=clustering.iterations, seed=clustering.seed,
     )  # fmt: skip
 
 
@@ -72,8 +63,12 @@ def group_images(
     use_threads(threads)
     from lightcluster.clustering.superclasses import group_images as do
 
-    stores = [features / f"{shard:04d}.zarr" for shard in range(shards)]
-    do(stores, output, **settings["superclasses"], **_lloyd(settings))
+    clustering, superclasses = settings.clustering, settings.superclasses
+    do(
+        shards.paths(features, ".zarr"), output, count=superclasses.count,
+        min_images=superclasses.min_images, sample_images=superclasses.sample_images,
+        restarts=clustering.restarts, iterations=clustering.iterations, seed=clustering.seed,
+    )  # fmt: skip
 
 
 @Step(
@@ -96,10 +91,11 @@ def cluster_category(
     use_threads(threads)
     from lightcluster.clustering.category_level import cluster_category as do
 
+    clustering = settings.clustering
     do(
-        sample, shards, superclasses, output,
-        k=settings["clustering.k_category"], metric=settings["clustering.metric"],
-        **_lloyd(settings),
+        shards.paths(sample, ".npz"), superclasses, output,
+        k=clustering.k_category, metric=clustering.metric, restarts=clustering.restarts,
+        iterations=clustering.iterations, seed=clustering.seed,
     )  # fmt: skip
 
 
@@ -127,12 +123,12 @@ def cluster_image(
     use_threads(1)
     from lightcluster.clustering.image_level import cluster_image as do
 
+    clustering = settings.clustering
     do(
-        store, output,
-        k=settings["clustering.k_image"], normalization=settings["clustering.normalize"],
-        metric=settings["clustering.metric"], rules=settings["foreground"]["rules"],
-        restarts=settings["clustering.restarts_image"],
-        iterations=settings["clustering.iterations"], seed=settings["clustering.seed"],
+        store, output, k=clustering.k_image, normalization=clustering.normalize,
+        metric=clustering.metric, rules=settings.foreground.rules,
+        restarts=clustering.restarts_image, iterations=clustering.iterations,
+        seed=clustering.seed,
     )  # fmt: skip
 
 
@@ -159,11 +155,12 @@ def fit_clusters(
     use_threads(threads)
     from lightcluster.clustering.patch_clusters import fit_clusters as do
 
+    clustering = settings.clustering
     do(
-        sample, shards, classes, output, palette,
-        metric=settings["clustering.metric"], classes=settings["labelling.classes"],
-        background=settings["dataset.background"], restarts=settings["clustering.restarts"],
-        iterations=settings["clustering.iterations"], seed=seed,
+        shards.paths(sample, ".npz"), classes, output, palette,
+        metric=clustering.metric, classes=settings.labelling.classes,
+        background=settings.dataset.background, restarts=clustering.restarts,
+        iterations=clustering.iterations, seed=seed,
     )  # fmt: skip
 
 
@@ -184,6 +181,6 @@ def paint_clusters(
 
     do(
         manifest, store, clusters, output,
-        normalization=settings["clustering.normalize"], metric=settings["clustering.metric"],
-        upsampling=settings["upsampling.method"],
+        normalization=settings.clustering.normalize, metric=settings.clustering.metric,
+        upsampling=settings.upsampling.method,
     )  # fmt: skip

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, section
+from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards
 from lightcluster.step.declaration import Step
-
-if TYPE_CHECKING:
-    from lightcluster.config import DatasetSettings
-
 
 LISTED = (
     "dataset.format",
@@ -21,6 +17,7 @@ LISTED = (
     "dataset.image_list",
     "dataset.images",
     "dataset.labels",
+    "dataset.label_pattern",
 )
 """Keys that say which files a dataset has."""
 
@@ -31,9 +28,9 @@ def generate_demo(settings: Settings, output: Path) -> None:
     from lightcluster.datasets.scenes import write_scenes
     from lightcluster.files import replacing
 
-    demo = settings["dataset.demo"]
+    demo = settings.dataset.demo
     with replacing(output) as folder:
-        write_scenes(folder, demo["scenes"], demo["seed"])
+        write_scenes(folder, demo.scenes, demo.seed)
 
 
 @Step(
@@ -47,8 +44,9 @@ def read_classes(settings: Settings, output: Path, source: OptionalPath = None) 
     from lightcluster.datasets.labels import built_in_classes, write_classes
     from lightcluster.datasets.labels import read_classes as read
 
-    classes = read(source) if source is not None else built_in_classes(settings["dataset.format"])
-    write_classes(classes, output, settings["dataset.background"], settings["dataset.ignore"])
+    dataset = settings.dataset
+    classes = read(source) if source is not None else built_in_classes(dataset.format)
+    write_classes(classes, output, dataset.background, dataset.ignore)
 
 
 @Step(
@@ -59,16 +57,21 @@ def read_classes(settings: Settings, output: Path, source: OptionalPath = None) 
 )
 def paint_labels(settings: Settings, output: Path) -> None:
     """Paint label maps from the instance annotations of COCO."""
+    from lightcluster.config import DatasetSettings
     from lightcluster.datasets.coco_things import paint_labels as do
 
-    do(_dataset_settings({**settings, "dataset.format": "coco_things"}), output)
+    given = settings.dataset
+    dataset = DatasetSettings(
+        format="coco_things", root=given.root, split=given.split, image_list=given.image_list,
+        max_pixels=given.max_pixels,
+    )  # fmt: skip
+    do(dataset, output)
 
 
 @Step(
     unit="dataset shard",
     reads=(
         *LISTED,
-        "dataset.label_pattern",
         "dataset.ignore",
         "dataset.on_bad_image",
         "dataset.max_pixels",
@@ -92,15 +95,9 @@ def index_dataset(
     """Decode the images and labels of a shard once and write its manifest."""
     from lightcluster.datasets.manifest import index_dataset as do
 
-    dataset = _dataset_settings(settings)
-    do(dataset, generated, shard, shards, classes, manifest, rejected, census)
-
-
-def _dataset_settings(settings: dict[str, Any]) -> DatasetSettings:
-    """Return the dataset that a step's settings describe."""
-    from lightcluster.config import DatasetSettings
-
-    return DatasetSettings.model_validate(section(settings, "dataset"))
+    do(
+        settings.dataset, generated, shard, len(shards), classes, manifest, rejected, census
+    )  # fmt: skip
 
 
 @Step(unit="dataset", after=("index_dataset",), version=2)
@@ -114,8 +111,8 @@ def gather_manifest(
     from lightcluster.datasets.manifest import gather_census
     from lightcluster.datasets.manifest import gather_manifest as do
 
-    do(folder, shards, manifest)
-    gather_census(folder, shards, census)
+    do(shards.paths(folder, ".csv"), manifest)
+    gather_census(shards.paths(folder, ".census.csv"), census)
 
 
 @Step(
@@ -136,4 +133,4 @@ def gather_rejected(
     """Join the rejections of all shards, and count the files that are no images."""
     from lightcluster.datasets.manifest import list_rejected as do
 
-    do(_dataset_settings(settings), generated, folder, shards, output)
+    do(settings.dataset, generated, shards.paths(folder, ".rejected.csv"), output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import typer
 
 from lightcluster.kinds import KINDS, Kind
+from lightcluster.step.settings import check_keys, view
 
 Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "crops shard",
                "views shard", "clusterbook and seed", "head and seed", "run", "shard", "seed",
@@ -57,9 +59,25 @@ class Step:
     torch: bool = False
 
     def __call__(self, command: Command) -> Command:
-        """Declare a function to be the step of its name, and its command."""
-        DECLARED[command.__name__] = self
-        return app.command()(command)
+        """Declare a function to be the step of its name, and its command.
+
+        Raises
+        ------
+        ValueError
+            If the step names what is no key of the configuration.
+        """
+        name = command.__name__
+        check_keys(name, self.reads + self.places)
+        DECLARED[name] = self
+
+        @functools.wraps(command)
+        def with_settings(**arguments: Any) -> None:
+            if "settings" in arguments:
+                arguments["settings"] = view(name, self.reads, arguments["settings"])
+            command(**arguments)
+
+        app.command()(with_settings)
+        return command
 
 
 DECLARED: dict[str, Step] = {}

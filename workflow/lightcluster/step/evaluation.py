@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from lightcluster.config import Config
 from lightcluster.kinds import OURS
 from lightcluster.step.arguments import OptionalPath, Settings, Shards
 from lightcluster.step.declaration import Step
@@ -34,8 +35,8 @@ def count_masks(
 
     do(
         manifest, classes, patch_masks, pixel_masks, output,
-        background=settings["dataset.background"], ignore=settings["dataset.ignore"],
-        upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
+        background=settings.dataset.background, ignore=settings.dataset.ignore,
+        upsampling=settings.upsampling.method, threshold=settings.upsampling.threshold,
     )  # fmt: skip
 
 
@@ -73,11 +74,10 @@ def count_confusion(
 
     do(
         manifest, classes, region_maps, segmentation, output,
-        method=settings["method"], classes=settings["labelling.classes"],
-        background=settings["dataset.background"],
-        ignore=settings["dataset.ignore"],
-        protocols=settings["evaluation"]["protocols"],
-        stego_squash=settings["evaluation"]["stego_squash"], seed=seed,
+        method=settings.method, classes=settings.labelling.classes,
+        background=settings.dataset.background, ignore=settings.dataset.ignore,
+        protocols=settings.evaluation.protocols,
+        stego_squash=settings.evaluation.stego_squash, seed=seed,
     )  # fmt: skip
 
 
@@ -104,24 +104,24 @@ def evaluate(
     from lightcluster.evaluation.tables import Conditions
     from lightcluster.evaluation.tables import evaluate as do
 
-    evaluation = settings["evaluation"]
+    evaluation = settings.evaluation
     do(
-        counts, shards, settings["labelling.seeds"], classes, output,
-        masks=settings["method"] == "lightcluster", background=settings["dataset.background"],
+        counts, shards, settings.labelling.seeds, classes, output,
+        masks=settings.method == "lightcluster", background=settings.dataset.background,
         conditions=Conditions(
-            dataset, run, evaluation["protocols"], evaluation["stego_squash"],
+            dataset, run, evaluation.protocols, evaluation.stego_squash,
             _refinement(settings), fitted_on,
         ),
     )  # fmt: skip
 
 
-def _refinement(settings: dict[str, Any]) -> str:
+def _refinement(settings: Config) -> str:
     """Return what refined the segmentation of a run."""
     refined = {
-        "lightcluster": str(settings["refinement.method"]),
-        "cause": "crf" if settings["cause.crf"] else "none",
+        "lightcluster": str(settings.refinement.method),
+        "cause": "crf" if settings.cause.crf else "none",
     }
-    return refined.get(settings["method"], "none")
+    return refined.get(settings.method, "none")
 
 
 @Step(
@@ -146,6 +146,6 @@ def score_images(
     from lightcluster.evaluation.per_image import score_images as do
 
     do(
-        counts, shards, settings["labelling.seeds"], output, summary,
+        counts, shards, settings.labelling.seeds, output, summary,
         refinement=_refinement(settings), dataset=dataset, run=run, fitted_on=fitted_on,
     )  # fmt: skip

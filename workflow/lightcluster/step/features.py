@@ -9,7 +9,7 @@ import typer
 
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import WITHOUT_TRAINING
-from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, backbone_of, chosen
+from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, chosen
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
@@ -27,9 +27,9 @@ def fetch_weights(settings: Settings, output: Path) -> None:
     from lightcluster.identity import local_weights, weights_source
 
     backbone = BackboneSettings(
-        model=settings["backbone.model"],
-        weights=settings["backbone.weights"],
-        seed=settings["backbone.seed"],
+        model=settings.backbone.model,
+        weights=settings.backbone.weights,
+        seed=settings.backbone.seed,
     )
     source, path = weights_source(backbone), local_weights(backbone)
     do(backbone.model, source, path, backbone.seed, output)
@@ -59,10 +59,14 @@ def choose_features(
     use_threads(threads)
     from lightcluster.features.choice import choose_features as do
 
+    backbone, features = settings.backbone, settings.features
     do(
-        [manifests / f"{shard:04d}.csv" for shard in range(shards)], weights, output,
-        **backbone_of(settings), **settings["features"],
-        max_pixels=settings["dataset.max_pixels"], device=device_of(device), threads=threads,
+        shards.paths(manifests, ".csv"), weights, output,
+        mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        facet=features.facet, layer=features.layer, auto_images=features.auto_images,
+        short_side=features.short_side, max_tokens=features.max_tokens,
+        precision=features.precision, max_pixels=settings.dataset.max_pixels,
+        device=device_of(device), threads=threads,
     )  # fmt: skip
 
 
@@ -99,12 +103,14 @@ def extract_features(
     use_threads(threads)
     from lightcluster.features.step import extract_features as do
 
-    facet, layer = chosen(settings["features.facet"], settings["features.layer"], choice)
+    backbone, features = settings.backbone, settings.features
+    facet, layer = chosen(features.facet, features.layer, choice)
     do(
         manifest, weights, output,
-        **backbone_of(settings), facet=facet, layer=layer,
-        short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
-        max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
+        mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        facet=facet, layer=layer, short_side=features.short_side,
+        max_tokens=features.max_tokens, max_pixels=settings.dataset.max_pixels,
+        precision=features.precision,
         device=device_of(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
 
@@ -125,7 +131,7 @@ def sample_features(
     from lightcluster.clustering.sample import sample_features as do
 
     do(
-        store, output, shard=shard, shards=shards,
-        tokens=settings["clustering.sample_tokens"],
-        normalization=settings["clustering.normalize"], seed=settings["clustering.seed"],
+        store, output, shard=shard, shards=len(shards),
+        tokens=settings.clustering.sample_tokens,
+        normalization=settings.clustering.normalize, seed=settings.clustering.seed,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import typer
 
 from lightcluster.entry import Threads
 from lightcluster.kinds import FITTED, OURS
-from lightcluster.step.arguments import Settings, Shard, Shards, section
+from lightcluster.step.arguments import Settings, Shard, Shards
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
@@ -30,8 +30,8 @@ def decide_foreground(
     from lightcluster.masks.decision import decide_foreground as do
 
     do(
-        sample, image_level, shards, dataset_level, superclasses, category_level, output,
-        metric=settings["clustering.metric"],
+        shards.paths(sample, ".npz"), shards.paths(image_level, ".npz"), dataset_level,
+        superclasses, category_level, output, metric=settings.clustering.metric,
     )  # fmt: skip
 
 
@@ -60,8 +60,8 @@ def merge_levels(
 
     do(
         store, shard, image_level, superclasses, dataset_level, category_level, decision, output,
-        normalization=settings["clustering.normalize"], metric=settings["clustering.metric"],
-        rule=settings["consistency"]["rule"],
+        normalization=settings.clustering.normalize, metric=settings.clustering.metric,
+        rule=settings.consistency.rule,
     )  # fmt: skip
 
 
@@ -90,11 +90,13 @@ def fit_trees(
     use_threads(threads)
     from lightcluster.masks.reestimation import fit_trees as do
 
-    names = [f"{shard:04d}" for shard in range(shards)]
+    chosen = settings.reestimation
     do(
-        [features / f"{name}.zarr" for name in names],
-        [merged / f"{name}.npz" for name in names],
-        sample, output, **section(settings, "reestimation"), seed=settings["clustering.seed"],
+        shards.paths(features, ".zarr"), shards.paths(merged, ".npz"),
+        shards.paths(sample, ".npz"), output,
+        rounds=chosen.rounds, start=chosen.start, trees=chosen.trees, clusters=chosen.clusters,
+        prior=chosen.prior, radius=chosen.radius, epsilon=chosen.epsilon,
+        sample_tokens=chosen.sample_tokens, seed=settings.clustering.seed,
     )  # fmt: skip
 
 
@@ -114,7 +116,11 @@ def score_patches(
     use_threads(1)
     from lightcluster.masks.reestimation import score_patches as do
 
-    do(store, merged, trees, output, **section(settings, "reestimation"))
+    chosen = settings.reestimation
+    do(
+        store, merged, trees, output,
+        start=chosen.start, radius=chosen.radius, epsilon=chosen.epsilon,
+    )  # fmt: skip
 
 
 @Step(
@@ -133,13 +139,11 @@ def refine_masks(
     """Upsample and refine the masks of a shard."""
     use_threads(1)
     from lightcluster.masks.pixels import refine_masks as do
-    from lightcluster.masks.refinement.registry import RefinementSettings
 
     do(
         manifest, patch_masks, output,
-        upsampling=settings["upsampling"]["method"], threshold=settings["upsampling"]["threshold"],
-        refinement=RefinementSettings.model_validate(settings["refinement"]),
-        max_pixels=settings["dataset.max_pixels"],
+        upsampling=settings.upsampling.method, threshold=settings.upsampling.threshold,
+        refinement=settings.refinement, max_pixels=settings.dataset.max_pixels,
     )  # fmt: skip
 
 

@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
+from lightcluster.config import Config
 from lightcluster.kinds import APPLIED, FITTED, METHOD
 from lightcluster.step.arguments import OptionalPath, Settings, Shards, chosen
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
+
+
+def _model(settings: Config) -> Path:
+    """Return the folder of the model that a run applies."""
+    assert settings.fit.model is not None  # else the run would have no such step
+    return settings.fit.model
 
 
 @Step(kinds=APPLIED, reads=("fit",), places=("dataset.name",), after=("fetch_weights",))
@@ -22,7 +29,7 @@ def adopt_fit(
     """Take levels and foreground of a model."""
     from lightcluster.model.adoption import adopt_fit as do
 
-    do(Path(settings["fit"]["model"]), weights, output)
+    do(_model(settings), weights, output)
 
 
 @Step(kinds=APPLIED, reads=("fit",), after=("gather_manifest", "extract_features"))
@@ -34,8 +41,7 @@ def adopt_superclasses(
     use_threads(1)
     from lightcluster.model.adoption import adopt_superclasses as do
 
-    stores = [features / f"{shard:04d}.zarr" for shard in range(shards)]
-    do(Path(settings["fit"]["model"]), stores, output)
+    do(_model(settings), shards.paths(features, ".zarr"), output)
 
 
 @Step(unit="seed", kinds=APPLIED, reads=("fit",), places=("dataset.name", "labelling.seeds"))
@@ -47,7 +53,7 @@ def adopt_labelling(
     """Take the classes of a model."""
     from lightcluster.model.adoption import adopt_labelling as do
 
-    do(Path(settings["fit"]["model"]), seed, output, palette)
+    do(_model(settings), seed, output, palette)
 
 
 @Step(
@@ -75,13 +81,14 @@ def export_model(
     """Write the folder with which `segment` segments new images."""
     from lightcluster.model.folder import export_model as do
 
-    del settings["version"]
-    split = settings.pop("dataset.split")
-    features = settings["features"]
-    facet, layer = chosen(features["facet"], features["layer"], choice)
+    dataset_keys, features = settings.dataset, settings.features
+    facet, layer = chosen(features.facet, features.layer, choice)
+    sections = {name: getattr(settings, name).model_dump() for name in METHOD}
+    sections["dataset"] = {"max_pixels": dataset_keys.max_pixels, "depth": dataset_keys.depth}
     arrays = {name: clusters / f"{name}.npz" for name in ("dataset", "superclasses", "category")}
     arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "trees")}
     do(
         arrays, weights, labelling, palettes, output,
-        sections=settings, dataset=dataset, run=run, split=split, facet=facet, layer=layer,
+        config=Config.model_validate(sections), dataset=dataset, run=run,
+        split=dataset_keys.split, facet=facet, layer=layer,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import typer
 
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import FITTED, OURS
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of, section
+from lightcluster.step.arguments import OptionalPath, Settings, Shards
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
@@ -33,7 +33,7 @@ def find_regions(
 
     do(
         store, pixel_masks, dataset_level, output,
-        min_area=settings["regions.min_area"], split=settings["regions.split"],
+        min_area=settings.regions.min_area, split=settings.regions.split,
     )  # fmt: skip
 
 
@@ -68,10 +68,12 @@ def embed_regions(
     use_threads(threads)
     from lightcluster.regions.embedding import embed_regions as do
 
+    backbone, regions = settings.backbone, settings.regions
     do(
         manifest, region_maps, weights, output,
-        **backbone_of(settings), **section(settings, "regions"),
-        precision=settings["features.precision"], max_pixels=settings["dataset.max_pixels"],
+        mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        margin=regions.margin, crop_size=regions.crop_size, masked=regions.masked,
+        precision=settings.features.precision, max_pixels=settings.dataset.max_pixels,
         device=device_of(device), batch_size=batch_size, threads=threads,
     )  # fmt: skip
 
@@ -103,13 +105,13 @@ def label_regions(
     use_threads(threads)
     from lightcluster.regions.labelling import label_regions as do
 
+    chosen = settings.labelling
     do(
-        [regions / f"{shard:04d}.npz" for shard in range(shards)], classes, output, palette,
-        classes=settings["labelling.classes"], background=settings["dataset.background"],
-        features=settings["labelling.features"], method=settings["labelling.method"],
-        pca=settings["labelling.pca"], restarts=settings["labelling.restarts"],
-        iterations=settings["labelling.iterations"],
-        sample_regions=settings["labelling.sample_regions"], seed=seed,
+        shards.paths(regions, ".npz"), classes, output, palette,
+        classes=chosen.classes, background=settings.dataset.background,
+        features=chosen.features, method=chosen.method, pca=chosen.pca,
+        restarts=chosen.restarts, iterations=chosen.iterations,
+        sample_regions=chosen.sample_regions, seed=seed,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import typer
 
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import METHOD, OURS, TRAINED
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, backbone_of, chosen
+from lightcluster.step.arguments import OptionalPath, Settings, Shards, chosen
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
@@ -47,15 +47,15 @@ def analyse(
     from lightcluster.reporting.analysis import analyse as do
 
     do(
-        [f"{shard:04d}" for shard in range(shards)],
+        shards,
         {
             "manifest": manifests, "features": features, "sample": run / "sample",
             "patch": run / "masks" / "patch", "regions": run / "regions",
         },
         run / "clusters" / "superclasses.npz", labelling, classes, output,
-        metric=settings["clustering.metric"], seed=settings["clustering.seed"],
-        ignore=settings["dataset.ignore"], margin=settings["regions.margin"],
-        max_pixels=settings["dataset.max_pixels"],
+        metric=settings.clustering.metric, seed=settings.clustering.seed,
+        ignore=settings.dataset.ignore, margin=settings.regions.margin,
+        max_pixels=settings.dataset.max_pixels,
     )  # fmt: skip
 
 
@@ -86,15 +86,14 @@ def discover_parts(
     use_threads(threads)
     from lightcluster.reporting.parts import discover_parts as do
 
-    names = [f"{shard:04d}" for shard in range(shards)]
-    _, layer = chosen("key", settings["features.layer"], choice)
+    backbone, features = settings.backbone, settings.features
+    _, layer = chosen("key", features.layer, choice)
     do(
-        [manifests / f"{name}.csv" for name in names],
-        [patch_masks / f"{name}.npz" for name in names], weights, output,
-        parts=settings["report.parts"], seed=settings["report.seed"],
-        **backbone_of(settings), layer=layer,
-        short_side=settings["features.short_side"], max_tokens=settings["features.max_tokens"],
-        max_pixels=settings["dataset.max_pixels"], precision=settings["features.precision"],
+        shards.paths(manifests, ".csv"), shards.paths(patch_masks, ".npz"), weights, output,
+        parts=settings.report.parts, seed=settings.report.seed,
+        mean=backbone.mean, std=backbone.std, positions=backbone.positions, layer=layer,
+        short_side=features.short_side, max_tokens=features.max_tokens,
+        max_pixels=settings.dataset.max_pixels, precision=features.precision,
         device=device_of(device), threads=threads,
     )  # fmt: skip
 
@@ -115,7 +114,7 @@ def plot_training(
     """Draw the losses of a training, and how many tokens each cluster has."""
     from lightcluster.reporting.training import plot_training as do
 
-    do(run, clusterbooks, heads, settings["labelling.seeds"], output)
+    do(run, clusterbooks, heads, settings.labelling.seeds, output)
 
 
 @Step(
@@ -133,8 +132,11 @@ def compare(
     use_threads(1)
     from lightcluster.reporting.comparison import compare as do
 
-    names = [f"{shard:04d}" for shard in range(shards)]
-    do(folder, run, names, table, figure, **settings["comparison"])
+    comparison = settings.comparison
+    do(
+        folder, run, shards, table, figure, published=comparison.published,
+        resamples=comparison.resamples, seed=comparison.seed,
+    )  # fmt: skip
 
 
 @Step(
@@ -153,12 +155,11 @@ def write_dataset_page(
     use_threads(1)
     from lightcluster.reporting.dataset_page import write_dataset_page as do
 
-    drawn = settings["report"]
     do(
         folder, {path.parts[-3]: path for path in segmentation}, folder / "manifest.csv", output,
         dataset=folder.name, comparison=comparison, classes_file=classes,
-        ignore=settings["dataset.ignore"], max_pixels=settings["dataset.max_pixels"],
-        samples=drawn["samples"], seed=drawn["seed"],
+        ignore=settings.dataset.ignore, max_pixels=settings.dataset.max_pixels,
+        samples=settings.report.samples, seed=settings.report.seed,
     )  # fmt: skip
 
 
@@ -200,15 +201,14 @@ def report(
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as do
 
-    drawn = settings["report"]
-    cause = ("backbone", "labelling", "cause")
-    shown = ("method", *(cause if settings["method"] == "cause" else METHOD))
+    drawn, method = settings.report, settings.method
+    shown = ("backbone", "labelling", "cause") if method == "cause" else METHOD
+    sections = {name: getattr(settings, name).model_dump(mode="json") for name in shown}
     do(
         manifest, patch_masks, pixel_masks, segmentation, output,
-        tables=tables, per_image=per_image, classes_file=classes, ignore=settings["dataset.ignore"],
-        samples=drawn["samples"], seed=drawn["seed"], failures=drawn["failures"],
-        max_pixels=settings["dataset.max_pixels"],
-        config={key: settings[key] for key in shown},
+        tables=tables, per_image=per_image, classes_file=classes, ignore=settings.dataset.ignore,
+        samples=drawn.samples, seed=drawn.seed, failures=drawn.failures,
+        max_pixels=settings.dataset.max_pixels, config={"method": method, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
         analysis=analysis, figures=[path for path in (parts, training) if path], counts=counts,
     )  # fmt: skip
