@@ -61,8 +61,8 @@ from lightcluster.cause.views import View, training_views
 from lightcluster.checkpoints import read_tensors
 from lightcluster.clustering.kmeans import fit_kmeans
 from lightcluster.config import CauseSettings
+from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.labels import IGNORED, read_classes, read_label, to_indices
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.confusion import count_confusion
 from lightcluster.evaluation.protocols import to_frame
 from lightcluster.evaluation.scores import score_classes

@@ -21,10 +21,11 @@ from lightcluster.clustering.dataset_level import cluster_dataset
 from lightcluster.clustering.image_level import cluster_image
 from lightcluster.clustering.sample import sample_features
 from lightcluster.clustering.superclasses import group_images
-from lightcluster.config import BackboneSettings, Config, DatasetSettings
+from lightcluster.config import BackboneSettings, Config
 from lightcluster.datasets.labels import background_index, read_classes, read_label, to_indices
 from lightcluster.datasets.manifest import Row, index_dataset, read_manifest, write_rows
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.evaluation.confusion import Confusion, count_confusion
 from lightcluster.evaluation.scores import foreground_scores
 from lightcluster.features.backbone import Backbone, resolve_precision

@@ -32,9 +32,9 @@ from harness import Report, console
 
 from lightcluster.config import Config
 from lightcluster.datasets.census import Census, write_census
+from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.listing import count_shards
 from lightcluster.datasets.manifest import Rejection, Row, write_rows
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays

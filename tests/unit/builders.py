@@ -12,8 +12,8 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.manifest import Row, write_rows
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.digests import digest_file
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays

@@ -22,9 +22,10 @@ from layouts import COCO_IDS, STYLE, annotation, rectangle, run_lengths, write_i
 from lightcluster.config import parse_config
 from lightcluster.datasets import annotations as read
 from lightcluster.datasets.annotations import decode_runs, mask_of
-from lightcluster.datasets.coco_things import Instances, paint_labels
+from lightcluster.datasets.instances import Instances
 from lightcluster.datasets.labels import built_in_classes, read_label, write_classes
 from lightcluster.datasets.manifest import index_dataset, read_manifest
+from lightcluster.datasets.painting import paint_labels
 from lightcluster.errors import DatasetError, ImageError
 from lightcluster.preview import check_all
 

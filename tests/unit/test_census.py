@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from lightcluster.datasets.census import Census, findings, read_census, write_census
+from lightcluster.datasets.entries import Entry
 from lightcluster.datasets.labels import Classes, to_indices
-from lightcluster.datasets.listing import Entry
 from lightcluster.datasets.manifest import index_entries
 from lightcluster.errors import StoreError
 

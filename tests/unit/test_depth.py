@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.labels import read_label
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import ImageError
 from lightcluster.features.images import examine_image, image_size, open_image
 from lightcluster.images.depth import Levels, Samples, choose_levels, span_of, to_rgb

@@ -37,19 +37,22 @@ from layouts import (
     write_voc,
 )
 from lightcluster.config import Config, parse_config
-from lightcluster.datasets.benchmarks import BENCHMARKS
-from lightcluster.datasets.coco_things import Instances, paint_instances, paint_labels
+from lightcluster.datasets.entries import Entry
+from lightcluster.datasets.formats.coco import COCO_NAMES
+from lightcluster.datasets.formats.field import read_ids
+from lightcluster.datasets.formats.registry import FIELD_FORMATS
+from lightcluster.datasets.instances import Instances, paint_instances
+from lightcluster.datasets.label_values import remap
 from lightcluster.datasets.labels import (
     IGNORED,
     built_in_classes,
     check_classes,
     read_label,
-    remap,
     to_indices,
 )
-from lightcluster.datasets.listing import Entry, fingerprint, list_dataset, read_ids
+from lightcluster.datasets.listing import fingerprint, list_dataset
 from lightcluster.datasets.manifest import index_dataset, index_entries, read_manifest
-from lightcluster.datasets.taxonomy import COCO_NAMES, TAXONOMIES
+from lightcluster.datasets.painting import paint_labels
 from lightcluster.digests import Digests
 from lightcluster.errors import ConfigError, DatasetError, ImageError
 from lightcluster.features.backbone import build_architecture
@@ -77,7 +80,7 @@ def indexed(name: str, root: Path, **changes):
         list_dataset(dataset, root / "made"), built_in_classes(name), ignore=dataset.ignore,
         max_pixels=dataset.max_pixels,
     )  # fmt: skip
-    suffix = BENCHMARKS[name].suffix
+    suffix = FIELD_FORMATS[name].suffix
     return {row.path.name.removesuffix(suffix): row for row in rows}, rejections
 
 
@@ -123,60 +126,61 @@ def of_the_supercategory(value: int) -> tuple[int, str]:
 
 
 def test_27_supercategories_are_those_of_the_protocol():
-    taxonomy = TAXONOMIES["coco_stuff27"]
+    form = FIELD_FORMATS["coco_stuff27"]
     for value in range(182):
         class_id, name = of_the_supercategory(value)
-        assert taxonomy.values[value] == class_id
-        assert taxonomy.names[class_id] == name
-    assert taxonomy.values.keys() == {*range(182), 255}
-    assert (taxonomy.values[255], taxonomy.background, len(taxonomy.names)) == (255, None, 27)
+        assert form.values[value] == class_id
+        assert form.classes[class_id] == name
+    assert form.values.keys() == {*range(182), 255}
+    assert (form.values[255], form.background, len(form.classes)) == (255, None, 27)
 
 
 def test_80_things_come_first_and_91_stuffs_after_them():
-    full, things = TAXONOMIES["coco_stuff171"], TAXONOMIES["coco_stuff81"]
+    full, things = FIELD_FORMATS["coco_stuff171"], FIELD_FORMATS["coco_stuff81"]
     categories = [*COCO_CATEGORIES, *range(92, 183)]
-    assert len(categories) == len(full.names) == 171
+    assert len(categories) == len(full.classes) == 171
     for class_id, category in enumerate(categories):
         assert full.values[category - 1] == class_id
         assert things.values[category - 1] == (class_id + 1 if category <= 90 else 0)
-    for taxonomy in (full, things):
-        assert taxonomy.values.keys() == {category - 1 for category in categories} | {255}
-        assert taxonomy.values[255] == 255
+    for form in (full, things):
+        assert form.values.keys() == {category - 1 for category in categories} | {255}
+        assert form.values[255] == 255
     assert (full.background, things.background) == (None, 0)
-    assert things.names == ("background", *full.names[:80]) == TAXONOMIES["coco_things"].names
-    assert (full.names[0], full.names[79]) == ("person", "toothbrush")
-    assert (full.names[80], full.names[-1]) == ("banner", "wood")
+    assert (
+        things.classes == ("background", *full.classes[:80]) == FIELD_FORMATS["coco_things"].classes
+    )
+    assert (full.classes[0], full.classes[79]) == ("person", "toothbrush")
+    assert (full.classes[80], full.classes[-1]) == ("banner", "wood")
     assert COCO_NAMES[17] == "dog"
 
 
 def test_cityscapes_has_the_label_ids_from_7_on():
-    taxonomy = TAXONOMIES["cityscapes"]
+    form = FIELD_FORMATS["cityscapes"]
     for line in CITYSCAPES.replace("\n", " ").split(";"):
         name, _, number = line.strip().rpartition(" ")
         stored = int(number) % 256
         expected = int(number) - 7 if int(number) >= 7 else 255
-        assert taxonomy.values[stored] == expected
-        assert expected == 255 or taxonomy.names[expected] == name
-    assert taxonomy.values[65_535] == 255
-    assert len(taxonomy.values) == 36
-    assert (len(taxonomy.names), taxonomy.background) == (27, None)
+        assert form.values[stored] == expected
+        assert expected == 255 or form.classes[expected] == name
+    assert form.values[65_535] == 255
+    assert len(form.values) == 36
+    assert (len(form.classes), form.background) == (27, None)
 
 
 def test_voc_has_20_objects_in_the_order_of_their_names():
-    names = TAXONOMIES["voc"].names
-    assert (len(names), names[0], names[15], TAXONOMIES["voc"].background) == (
+    names = FIELD_FORMATS["voc"].classes
+    assert (len(names), names[0], names[15], FIELD_FORMATS["voc"].background) == (
         21, "background", "person", 0,
     )  # fmt: skip
     assert list(names[1:]) == sorted(names[1:])
 
 
-@pytest.mark.parametrize("name", TAXONOMIES)
+@pytest.mark.parametrize("name", FIELD_FORMATS)
 def test_built_in_classes_can_be_used_as_they_are(name):
     classes, dataset = built_in_classes(name), configured(name, Path("r")).dataset
     check_classes(classes, dataset.background, dataset.ignore)
     assert classes.ids == tuple(range(len(classes.names)))
     assert len(set(classes.names)) == len(classes.names)
-    assert BENCHMARKS.keys() == TAXONOMIES.keys()
 
 
 # ---- remap ---------------------------------------------------------------------------------------
@@ -272,7 +276,7 @@ def test_the_manifest_says_how_labels_are_read(tmp_path):
     maps = write_stuff_maps(tmp_path, range(182))
     dataset = configured("coco_stuff27", tmp_path).dataset
     classes = tmp_path / "classes.csv"
-    names = TAXONOMIES["coco_stuff27"].names
+    names = FIELD_FORMATS["coco_stuff27"].classes
     write_lines(classes, ["id,name", *(f"{number},{name}" for number, name in enumerate(names))])
     index_dataset(dataset, tmp_path, 0, 1, classes, tmp_path / "m.csv", tmp_path / "r.csv")
     for row in read_manifest(tmp_path / "m.csv"):
@@ -437,7 +441,7 @@ def test_a_dataset_is_listed_without_what_takes_long_to_import(tmp_path):
 
 
 def test_split_and_background_follow_the_format():
-    found = {name: configured(name, Path("r")).dataset for name in BENCHMARKS}
+    found = {name: configured(name, Path("r")).dataset for name in FIELD_FORMATS}
     assert {name: (item.split, item.background) for name, item in found.items()} == {
         "voc": ("val", 0),
         "coco_stuff27": ("val2017", None),
@@ -487,7 +491,7 @@ def test_a_split_is_a_name(split):
 def test_an_unknown_format_is_named_with_those_that_there_are():
     (line,) = mistakes(format="ade20k")
     assert "dataset.format = 'ade20k'" in line
-    assert all(name in line for name in BENCHMARKS)
+    assert all(name in line for name in FIELD_FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -562,7 +566,7 @@ def test_what_a_layout_lacks_is_named(tmp_path, check, name, part):
     code, said = check(name)
     assert code == 1
     assert f"data/{MISSING[name, part]}" in said or MISSING[name, part] in said
-    assert BENCHMARKS[name].download in said
+    assert FIELD_FORMATS[name].download in said
     assert "mkdir -p data && cd data" in said
 
 
@@ -573,7 +577,7 @@ def test_all_that_a_layout_lacks_is_named_at_once(tmp_path):
         assert f"  - {tmp_path / part}: there is no such" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", FIELD_FORMATS)
 def test_a_missing_root_is_named_with_the_commands_that_make_it(check, name):
     code, said = check(name, root="no where")
     assert code == 1
@@ -665,7 +669,7 @@ def test_each_dataset_has_a_configuration_file(name):
     config = parse_config(yaml.safe_load(text))["lightcluster"]
     assert config.dataset.format == name
     assert config.backbone.weights == "hub"
-    commands = BENCHMARKS[name].download.splitlines()
+    commands = FIELD_FORMATS[name].download.splitlines()
     for line in (line.partition("#")[0].strip() for line in commands):
         assert line in text
 

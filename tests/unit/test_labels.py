@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw, ImageOps
 
 from lightcluster.config import parse_config
+from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.labels import (
     IGNORED,
     Classes,
@@ -29,7 +30,6 @@ from lightcluster.datasets.labels import (
     to_indices,
     write_classes,
 )
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import ConfigError, DatasetError, ImageError
 
 THREE = Classes((0, 5, 9), ("ground", "cat", "dog"))

@@ -12,20 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightcluster.config import DatasetSettings
-from lightcluster.datasets import listing
+from lightcluster.datasets import entries as listed
+from lightcluster.datasets.entries import Entry, LabelFile, output_names
+from lightcluster.datasets.formats.folder import label_name
 from lightcluster.datasets.listing import (
-    Entry,
     count_shards,
     fingerprint,
-    label_name,
     list_dataset,
     list_paths,
-    output_names,
     shard_of,
     split_shards,
 )
-from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.digests import Digests
 from lightcluster.errors import DatasetError
 
@@ -164,7 +162,7 @@ def test_a_folder_that_cannot_be_listed_is_named(images, monkeypatch):
         return real(path)
 
     real = os.scandir
-    monkeypatch.setattr(listing.os, "scandir", scandir)
+    monkeypatch.setattr(listed.os, "scandir", scandir)
     with pytest.raises(DatasetError, match=r"locked.*: cannot be listed \(.*Permission denied"):
         entries_of(images)
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightcluster.config import DatasetSettings
+from lightcluster.datasets.entries import Entry, LabelFile
 from lightcluster.datasets.labels import Classes, open_label
-from lightcluster.datasets.listing import Entry, list_dataset
+from lightcluster.datasets.listing import list_dataset
 from lightcluster.datasets.manifest import (
     Rejection,
     Row,
@@ -29,7 +29,7 @@ from lightcluster.datasets.manifest import (
     read_manifest,
     write_rows,
 )
-from lightcluster.datasets.taxonomy import LabelFile
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.digests import digest_of
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.features.images import open_row

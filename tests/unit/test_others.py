@@ -10,7 +10,6 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lightcluster.config import DatasetSettings
 from lightcluster.datasets.listing import list_dataset, list_paths
 from lightcluster.datasets.manifest import (
     Rejection,
@@ -32,6 +31,7 @@ from lightcluster.datasets.others import (
     is_image,
 )
 from lightcluster.datasets.remarks import remarks
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import DatasetError
 from lightcluster.images.depth import Levels
 

@@ -13,11 +13,12 @@ from PIL import Image
 
 from lightcluster.cause.adoption import read_trained
 from lightcluster.checkpoints import read_tensors
-from lightcluster.config import DatasetSettings
 from lightcluster.datasets.annotations import read_annotations
+from lightcluster.datasets.formats.field import read_ids
 from lightcluster.datasets.labels import Classes, read_classes
-from lightcluster.datasets.listing import list_dataset, read_ids
+from lightcluster.datasets.listing import list_dataset
 from lightcluster.datasets.manifest import index_entries
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import LightClusterError
 from lightcluster.evaluation.published import read_published
 from lightcluster.features.weights import read_checkpoint

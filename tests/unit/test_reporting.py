@@ -14,8 +14,8 @@ from builders import write_classes, write_manifest, write_patch_masks, write_pix
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.manifest import Row, gather_csv
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.digests import digest_file
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import Figure, main_rows, make_comparison

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
+from lightcluster.datasets.entries import LabelFile
+from lightcluster.datasets.formats.demo import demo_names
 from lightcluster.datasets.labels import background_index, read_classes, read_label
-from lightcluster.datasets.listing import demo_names
 from lightcluster.datasets.scenes import (
     CLASSES,
     OBJECT_CLASSES,
@@ -21,7 +22,6 @@ from lightcluster.datasets.scenes import (
     scene_name,
     write_scenes,
 )
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.errors import ConfigError, DatasetError
 
 SMALL = SceneStyle(height=96, width=128)

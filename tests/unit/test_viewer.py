@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from builders import write_patch_masks
 
+from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.manifest import Row
-from lightcluster.datasets.taxonomy import LabelFile
 from lightcluster.evaluation.counting import LabelledImage
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED

@@ -23,16 +23,16 @@ from pydantic_core import PydanticCustomError
 
 from lightcluster import places
 from lightcluster.cause.recipe import TRAINING, released
-from lightcluster.datasets.benchmarks import BENCHMARKS
-from lightcluster.datasets.taxonomy import IGNORE, TAXONOMIES
+from lightcluster.datasets.formats.registry import FORMATS
+from lightcluster.datasets.settings import DatasetSettings, contradictions
 from lightcluster.errors import ConfigError, LightClusterError
 from lightcluster.kinds import METHOD
 from lightcluster.masks.refinement.registry import RefinementSettings
 from lightcluster.sections import (
     A_NAME,
     QUOTED,
-    Name,
     Section,
+    Seed,
     find_mistakes,
     is_name,
     show,
@@ -41,9 +41,6 @@ from lightcluster.sections import (
     tidy,
     walk,
 )
-
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""Of numpy, torch and faiss: what all of them take."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -68,126 +65,6 @@ EMBEDDED_SIZES = {
     "cause": {"size": 192},
 }
 """Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
-
-
-class DemoSettings(Section):
-    """Scenes drawn by the program itself (`format: demo`)."""
-
-    scenes: int = Field(96, ge=1, le=100_000, description="Number of scenes.")
-    seed: Seed = Field(0, description="Seed of the scenes; scene i depends only on it and i.")
-
-
-class DatasetSettings(Section):
-    """Which images, and where their labels are, if there are any."""
-
-    name: Name = Field("demo", description="Folder of the outputs below `results/`.")
-    format: Literal[
-        "demo", "folder", "voc", "coco_stuff27", "coco_stuff81", "coco_stuff171", "coco_things",
-        "cityscapes",
-    ] = Field(
-        "demo",
-        description="`demo`: generated scenes; `folder`: any folder of images, recursive; the "
-        "others: a dataset of the field in the layout in which it is distributed, at `root`. "
-        "`coco_stuff…` read the stuff-thing maps (27 supercategories; 80 things and background; "
-        "171 things and stuff), `coco_things` paints instance annotations (80 things and "
-        "background).",
-    )  # fmt: skip
-    root: Path | None = Field(
-        None,
-        description="Folder of a dataset of the field, relative to the working directory; "
-        "`lightcluster check` names what it lacks, and how to get it.",
-    )
-    split: Name | None = Field(
-        None,
-        description="Split of that dataset. Where it is not set: `val`, or `val2017` of COCO. "
-        "`voc`: any split that has a file in `ImageSets/Segmentation`.",
-    )
-    image_list: Path | None = Field(
-        None,
-        description="Text file of image ids, one a line: only these images of the split, such as "
-        "the 2,175 curated ones of COCO-Stuff-27 (`voc`: in the place of the split's file); none: "
-        "all.",
-    )
-    images: Path | None = Field(
-        None, description="Folder of images (`format: folder`), relative to the working directory."
-    )
-    labels: Path | None = Field(
-        None,
-        description="Folder of label PNGs, one for each image; none: no evaluation.",
-    )
-    label_pattern: str = Field(
-        "{stem}.png",
-        description="Path of the label map of an image in `labels`, below the subfolder that the "
-        "image has in `images`: `{stem}` is its name without the suffix, `{name}` with it; such as "
-        "`{stem}_mask.png` or `masks/{name}.png`.",
-    )
-    classes: Path | None = Field(
-        None,
-        description="`classes.csv` with the columns `id,name`; needed with `labels`. A dataset of "
-        "the field has classes of its own.",
-    )
-    background: int | None = Field(
-        0,
-        ge=0,
-        le=254,
-        description="Class id of the background; none: masks are not evaluated. Where it is not "
-        "set: 0, but none with `coco_stuff27`, `coco_stuff171` and `cityscapes`, which have none.",
-    )
-    ignore: int = Field(
-        255, ge=0, le=65_535, description="Label value of pixels that no score counts."
-    )
-    on_bad_image: Literal["record", "stop"] = Field(
-        "record",
-        description="`record`: list the image in `rejected.csv` and go on; `stop`: end the run.",
-    )
-    max_pixels: int = Field(
-        150_000_000,
-        ge=1,
-        le=100_000_000_000,
-        description="Images of more pixels are refused (decompression bombs).",
-    )
-    depth: Literal["auto", "full", "stretch"] | Annotated[int, Field(ge=8, le=32)] = Field(
-        "auto",
-        description="Which value is white in images of more than 8 bits. `auto`: as the file "
-        "declares (10, 12, 14 bits), else 8, 10, 12, 14 or 16 bits, the first that holds all "
-        "samples of the image (1 of floats up to 1; the range in use of negative numbers and other "
-        "floats); a number: of bits, for all images alike, such as `12`; `full`: the range of the "
-        "type; `stretch`: the range in use in each image. `check` says what was found.",
-    )
-    shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
-        "auto",
-        description="Images in a shard, the unit of parallel work, at most on average; the number "
-        "of shards is a power of two. `auto`: 256, and more where that makes over 64 shards.",
-    )
-    demo: DemoSettings = DemoSettings()
-
-    @field_validator("label_pattern")
-    @classmethod
-    def _pattern_names_one_label(cls, pattern: str) -> str:
-        """Refuse a pattern that is the same for all images, or that leaves the folder."""
-        rest = pattern.replace("{stem}", "").replace("{name}", "")
-        parts = pattern.split("/")
-        hidden = any(not part or part.startswith(".") or part != part.strip() for part in parts)
-        if rest == pattern or set("{}\\\0") & set(rest) or hidden:
-            raise PydanticCustomError(
-                "pattern",
-                "must hold {stem} or {name}, no other braces, and no folder that is empty, "
-                "hidden or above, such as {stem}_mask.png",
-            )
-        return pattern
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split_and_background_follow_the_format(cls, raw: Any) -> Any:
-        """Put those of a dataset of the field where they are not set."""
-        name = raw.get("format") if isinstance(raw, Mapping) else None
-        if not isinstance(name, str) or name not in BENCHMARKS:
-            return raw
-        return {
-            "split": BENCHMARKS[name].split,
-            "background": TAXONOMIES[name].background,
-            **raw,
-        }
 
 
 class FitSettings(Section):
@@ -744,7 +621,7 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     problems += invalid
     of_dataset = {key: value for key, value in rest.items() if key == "dataset"}
     if not find_mistakes(of_dataset, Config):
-        problems += _dataset_contradictions(Config.model_validate(of_dataset).dataset)
+        problems += contradictions(Config.model_validate(of_dataset).dataset)
     configs: dict[str, Config] = {}
     for name, overrides in runs.items():
         found = _run_problems(overrides, f"runs.{name}.")
@@ -965,60 +842,6 @@ def _describe_choice(choice: Mapping[str, Any]) -> str:
     return "_".join(parts)
 
 
-def _dataset_contradictions(dataset: DatasetSettings) -> Iterator[str]:
-    """Yield mistakes of the dataset's name, and those that lie between two of its keys."""
-    if place := places.taken(dataset.name, places.OF_RESULTS):
-        yield (
-            f"dataset.name = {dataset.name!r}: 'results/{place}' is the workflow's own; choose "
-            "another name"
-        )
-    if dataset.format == "folder" and dataset.images is None:
-        yield "dataset.images = none: `format: folder` needs the folder of the images"
-    if dataset.background is not None and dataset.background == dataset.ignore:
-        yield (
-            f"dataset.ignore = {dataset.ignore}: is also dataset.background, so that no background "
-            "would be scored; choose another value for one of the two"
-        )
-    if dataset.format in BENCHMARKS:
-        yield from _benchmark_contradictions(dataset)
-        return
-    if dataset.format == "demo":
-        for key in ("images", "labels", "classes"):
-            if (value := getattr(dataset, key)) is not None:
-                yield (
-                    f"dataset.{key} = {str(value)!r}: the demo draws its own; for your own images "
-                    "write `format: folder` beside it, in `dataset`"
-                )
-    elif dataset.labels is not None and dataset.classes is None:
-        yield "dataset.classes = none: `labels` need a classes.csv with the columns id,name"
-    for key in ("root", "split", "image_list"):
-        if (value := getattr(dataset, key)) is not None:
-            yield (
-                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` has none; it is for "
-                f"{', '.join(BENCHMARKS)}, one of which is to be `format` in `dataset`"
-            )
-
-
-def _benchmark_contradictions(dataset: DatasetSettings) -> Iterator[str]:
-    """Yield those of a dataset of the field."""
-    wanted = {"root": "the folder of the dataset", "split": "the name of a split"}
-    for key, what in wanted.items():
-        if getattr(dataset, key) is None:
-            yield f"dataset.{key} = none: `format: {dataset.format}` needs {what}"
-    for key, where in {"images": "below `root`", "labels": "below `root`", "classes": ""}.items():
-        if (value := getattr(dataset, key)) is not None:
-            found = f"finds its own {where}" if where else "has classes of its own"
-            yield (
-                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` {found}; `{key}` is "
-                "for `format: folder`"
-            )
-    if dataset.ignore != IGNORE:
-        yield (
-            f"dataset.ignore = {dataset.ignore}: pixels without a class are {IGNORE} in "
-            f"`format: {dataset.format}`"
-        )
-
-
 def _foreign_weights(config: Config) -> Iterator[str]:
     """Yield the mistake of a run whose model is not that of the embedded weights."""
     backbone = config.backbone
@@ -1034,7 +857,7 @@ def _cause_contradictions(config: Config) -> Iterator[str]:
     if config.method != "cause":
         return
     dataset, cause = config.dataset, config.cause
-    labelled = dataset.format != "folder" or dataset.labels is not None
+    labelled = FORMATS[dataset.format].labelled(dataset)
     if cause.linear_probe != "none" and not labelled:
         yield (
             f"cause.linear_probe = {cause.linear_probe!r}: needs labels, and dataset.labels is none"

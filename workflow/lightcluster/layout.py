@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lightcluster.config import PER_IMAGE, Config
-from lightcluster.datasets.benchmarks import BENCHMARKS
+from lightcluster.datasets.entries import Entry
+from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.listing import (
-    Entry,
-    annotations_file,
     count_shards,
     fingerprint,
     list_dataset,
@@ -81,10 +80,10 @@ class Layout:
         self.dataset_folder = f"{RESULTS}/{self.dataset.name}"
         self.weights_folder = f"{RESULTS}/weights"
         self.scenes = f"{self.dataset_folder}/scenes"
-        self._demo = self.dataset.format == "demo"
-        self.demo_input = [self.scenes] if self._demo else []
-        self._benchmark = BENCHMARKS.get(self.dataset.format)
-        self.painted = self._benchmark is not None and self._benchmark.annotations is not None
+        self.format = FORMATS[self.dataset.format]
+        self.drawn = self.format.step == "generate_demo"
+        self.demo_input = [self.scenes] if self.drawn else []
+        self.painted = self.format.step == "paint_labels"
         self.painted_labels = f"{self.dataset_folder}/labels"
         self.painted_input = [self.painted_labels] if self.painted else []
         self.labels_input = self.demo_input + self.painted_input
@@ -102,29 +101,29 @@ class Layout:
     @property
     def labelled(self) -> bool:
         """Whether there are labels to evaluate against."""
-        return self._demo or self._benchmark is not None or self.dataset.labels is not None
+        return self.format.labelled(self.dataset)
 
     @property
     def has_classes(self) -> bool:
         """Whether the classes of the dataset are known."""
-        return self._demo or self._benchmark is not None or self.dataset.classes is not None
+        return bool(self.format.classes) or self.classes_source is not None
 
     @property
     def classes_source(self) -> Path | None:
         """The user's, or the demo's, classes.csv; None where the classes are built in."""
-        return Path(self.scenes, "classes.csv") if self._demo else self.dataset.classes
+        return self.format.classes_file(self.dataset, Path(self.generated))
 
     @property
     def classes_stamp(self) -> str:
         """Digest of the user's classes.csv: changes with its content, not with its time."""
-        if self._demo or self.classes_source is None:
+        if self.drawn or self.classes_source is None:
             return "generated"
         return self._digest(self.classes_source)
 
     @property
     def annotations_stamp(self) -> str:
         """Digest of the instance annotations that label maps are painted from."""
-        return self._digest(annotations_file(self.dataset))
+        return self._digest(*self.format.step_reads(self.dataset))
 
     @property
     def images_stamp(self) -> str:
@@ -145,11 +144,7 @@ class Layout:
 
     def _sources(self, entries: list[Entry]) -> list[str]:
         """Return the files of images that the workflow does not make itself."""
-        if self._demo:
-            return []
-        if self.painted:
-            return [entry.places[0] for entry in entries]
-        return [place for entry in entries for place in entry.places]
+        return [place for entry in entries for place in self.format.sources(entry)]
 
     def _digest(self, *files: Path) -> str:
         """Return a digest of the contents of files."""
@@ -397,7 +392,7 @@ class Layout:
     def _takes_part(self, name: str) -> bool:
         """Tell whether the dataset has a step."""
         asked = {
-            "generate_demo": self._demo,
+            "generate_demo": self.drawn,
             "paint_labels": self.painted,
             "read_classes": self.has_classes,
             "count_masks": self.labelled,
@@ -513,7 +508,7 @@ def _remarks(layout: Layout) -> Iterator[str]:
         read_classes(folder / "classes.csv") if layout.has_classes else None,
         background=dataset.background,
         ignore=dataset.ignore,
-        own=dataset.format == "folder",
+        own=layout.format.own,
         labelled=layout.labelled,
     )
     for item in found:

@@ -18,16 +18,17 @@ from lightcluster.cause.adoption import check_probe, probe_of
 from lightcluster.cause.heads import FEATURES, PROJECTED
 from lightcluster.cause.modularity import BLOCK
 from lightcluster.cause.views import evaluation_views, side_in_patches, training_views
-from lightcluster.config import MEAN_COLOR, Config, DatasetSettings, parse_config
+from lightcluster.config import MEAN_COLOR, Config, parse_config
 from lightcluster.configfiles import merge_files
-from lightcluster.datasets.benchmarks import BENCHMARKS
 from lightcluster.datasets.census import Census, findings
-from lightcluster.datasets.coco_things import Instances
+from lightcluster.datasets.entries import Entry
+from lightcluster.datasets.formats.protocol import Painter
+from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.labels import Classes, built_in_classes, check_classes, read_classes
-from lightcluster.datasets.listing import Entry, annotations_file
 from lightcluster.datasets.manifest import Truth, index_entries, read_truth
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others, printable
 from lightcluster.datasets.remarks import remarks
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
 from lightcluster.features.backbone import build_architecture, check_weights, resolve_layer
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
@@ -80,7 +81,7 @@ def check_all(configfiles: Sequence[Path]) -> int:
         except LightClusterError as error:
             console.print(f"weights: {error}", style="red", markup=False)
             problems += 1
-        if weights_source(backbone) == "embedded" and layout.dataset.format != "demo":
+        if weights_source(backbone) == "embedded" and not layout.drawn:
             console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
     for place in (".snakemake", layout.dataset_folder, f"{RESULTS}/{places.WEIGHTS}"):
         if problem := places.unwritable(Path(place)):
@@ -105,11 +106,11 @@ def _verdict(problems: int, warnings: int) -> str:
 
 def _explain_layout(error: DatasetError, dataset: DatasetSettings, console: Console) -> None:
     """Print what a dataset of the field lacks, and the commands that get it."""
-    if dataset.format not in BENCHMARKS or dataset.root is None:
+    commands = FORMATS[dataset.format].how_to_get(dataset)
+    if not commands:
         raise error
     console.print(f"dataset: {error}", style="red", markup=False, soft_wrap=True)
     console.print("How to get and place it:", style="bold")
-    commands = BENCHMARKS[dataset.format].how_to_get(dataset.root)
     console.print(commands, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -121,7 +122,7 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     problems, warnings : int
     """
     dataset = layout.dataset
-    if dataset.format == "demo":
+    if layout.drawn:
         console.print(f"dataset: {layout.n_images} scenes will be generated")
         return 0, 0
     classes: Classes | None = None
@@ -135,8 +136,8 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
         f"label maps, {len(classes.ids) if classes else 'no'} classes, "
         f"{len(layout.shards)} shard(s)"
     )
-    instances = Instances(annotations_file(dataset)) if layout.painted else None
-    missing = [] if instances is None else instances.remarks
+    painter = layout.format.painter(dataset)
+    missing = [] if painter is None else painter.remarks
     _list(missing, console)
     census = Census()
     rows, rejections = index_entries(
@@ -145,17 +146,17 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
         ignore=dataset.ignore,
         max_pixels=dataset.max_pixels,
         depth=dataset.depth,
-        truth=read_truth if instances is None else _painting(instances),
+        truth=read_truth if painter is None else _painting(painter),
         census=census,
     )
     labelled = sum(row.label is not None for row in rows)
     of_them = f"{labelled} of them with labels" + ", to be painted" * layout.painted
     console.print(f"dataset: {len(rows)} images can be used, {of_them}")
     _list([f"{item.what} {item.image_id!r}: {item.reason}" for item in rejections], console)
-    warnings = [] if instances is None else _not_there(layout, instances)
+    warnings = [] if painter is None else _not_there(layout, painter)
     for item in findings(
         census, classes, background=dataset.background, ignore=dataset.ignore,
-        own=dataset.format == "folder", labelled=layout.labelled,
+        own=layout.format.own, labelled=layout.labelled,
     ):  # fmt: skip
         if item.is_warning:
             warnings.append(item.text)
@@ -200,15 +201,15 @@ def _two_levels_alike(layout: Layout, images: int) -> list[str]:
     ]
 
 
-def _not_there(layout: Layout, instances: Instances) -> list[str]:
+def _not_there(layout: Layout, painter: Painter) -> list[str]:
     """Return a line that names images that annotations list and that are not there, if any are."""
     if layout.dataset.image_list is not None:
         return []  # they are left out on purpose
     there = {PurePosixPath(entry.image_id).name for entry in layout.all_entries()}
-    if not (gone := [name for name in instances.names() if name not in there]):
+    if not (gone := [name for name in painter.names() if name not in there]):
         return []
     return [
-        f"{len(gone)} of {len(instances.names())} images that the annotations list are not there, "
+        f"{len(gone)} of {len(painter.names())} images that the annotations list are not there, "
         f"such as {gone[0]!r}"
     ]
 
@@ -221,9 +222,9 @@ def _list(lines: Sequence[str], console: Console, style: str = "red") -> None:
         console.print(f"  and {len(lines) - SHOWN} more")
 
 
-def _painting(instances: Instances) -> Truth:
+def _painting(painter: Painter) -> Truth:
     """Return what paints the label map of an image, as the workflow will."""
-    return lambda entry, label, size: instances.paint(
+    return lambda entry, label, size: painter.paint(
         PurePosixPath(entry.image_id).name, size
     ).astype(np.uint16)
 
@@ -402,7 +403,7 @@ def print_plan(configfiles: Sequence[Path]) -> None:
     sizes: dict[str, Size] = {}
     for run, config in layout.configs.items():
         name = " and ".join(layout.features_names(run))
-        if layout.dataset.format == "demo" and not Path(layout.scenes).is_dir():
+        if layout.drawn and not Path(layout.scenes).is_dir():
             console.print("the demo's scenes are not generated yet: 240 x 320 pixels are assumed")
             entries = []
         else:

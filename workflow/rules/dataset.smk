@@ -1,4 +1,4 @@
-if LAYOUT.dataset.format == "demo":
+if LAYOUT.drawn:
 
     rule generate_demo:
         output:

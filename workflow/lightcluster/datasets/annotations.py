@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rasteriser
 
-from lightcluster.datasets.taxonomy import COCO_NAMES, THING_CLASSES
+from lightcluster.datasets.formats.coco import COCO_NAMES, THING_CLASSES
 from lightcluster.errors import DatasetError, ImageError
 from lightcluster.paths import require_file
 

@@ -12,7 +12,7 @@ several frames, and TIFF whose 0 is white (programs disagree on what its values 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +196,68 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     tiles: list[Any] = getattr(image, "tile", [])
     args = tiles[0][3] if tiles else ""
     return str(args if isinstance(args, str) else args[0])
+
+
+def remap(label: NDArray[np.uint16], values: Mapping[int, int]) -> NDArray[np.uint16]:
+    """Replace the values of a label map by the class ids that they stand for.
+
+    Parameters
+    ----------
+    label : uint16 array
+    values : mapping of int to int
+        Class id of each value.
+
+    Returns
+    -------
+    uint16 array, same shape
+
+    Raises
+    ------
+    ImageError
+        If the label holds a value that `values` lacks.
+    """
+    return look_up(label, values, _spans(sorted(values)))
+
+
+def _spans(numbers: list[int]) -> str:
+    """Return ascending numbers as text, such as ``0 to 3, 5``."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return ", ".join(" to ".join(map(str, span)) for span in spans)
+
+
+def look_up(
+    label: NDArray[np.uint16], replacements: Mapping[int, int], allowed: str
+) -> NDArray[np.uint16]:
+    """Return the replacement of each value.
+
+    Parameters
+    ----------
+    label : uint16 array
+    replacements : mapping of int to int
+    allowed : str
+        The values that have one, for the message.
+
+    Returns
+    -------
+    uint16 array, same shape
+
+    Raises
+    ------
+    ImageError
+        Naming values that have none.
+    """
+    table, known = np.zeros(65_536, np.uint16), np.zeros(65_536, bool)
+    keys = list(replacements)
+    table[keys], known[keys] = list(replacements.values()), True
+    unknown = np.flatnonzero(~known & (np.bincount(label.ravel(), minlength=65_536) > 0))
+    if unknown.size:
+        raise ImageError(
+            f"label holds the ids {', '.join(map(str, unknown[:5]))}{' …' * (unknown.size > 5)}; "
+            f"allowed: {allowed}"
+        )
+    return table[label]

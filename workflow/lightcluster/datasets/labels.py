@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcluster.datasets.label_values import read_values
-from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
+from lightcluster.datasets.entries import LabelFile
+from lightcluster.datasets.formats.registry import FORMATS
+from lightcluster.datasets.label_values import look_up, read_values
 from lightcluster.digests import unchanged
-from lightcluster.errors import DatasetError, ImageError
+from lightcluster.errors import DatasetError
 from lightcluster.files import replacing
 from lightcluster.paths import require_file
 
@@ -36,7 +36,7 @@ class Classes:
 
 def built_in_classes(name: str) -> Classes:
     """Return the classes of a dataset of the field, by the name of its format."""
-    names = TAXONOMIES[name].names
+    names = FORMATS[name].classes
     return Classes(tuple(range(len(names))), names)
 
 
@@ -179,11 +179,11 @@ def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     ------
     ImageError
         If it cannot be read, is of another size, does not hold whole numbers in one channel, or
-        holds a value that its taxonomy does not know.
+        holds a value that its format does not know.
     """
-    stored = read_values(label.path, size)
-    values = TAXONOMIES[label.taxonomy].values if label.taxonomy else None
-    return stored if values is None else remap(stored, values)
+    if label.taxonomy:
+        return FORMATS[label.taxonomy].read_label(label.path, size)
+    return read_values(label.path, size)
 
 
 def open_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
@@ -196,54 +196,6 @@ def open_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     """
     with unchanged(label.path, label.digest):
         return read_label(label, size)
-
-
-def remap(label: NDArray[np.uint16], values: Mapping[int, int]) -> NDArray[np.uint16]:
-    """Replace the values of a label map by the class ids that they stand for.
-
-    Parameters
-    ----------
-    label : uint16 array
-    values : mapping of int to int
-        Class id of each value.
-
-    Returns
-    -------
-    uint16 array, same shape
-
-    Raises
-    ------
-    ImageError
-        If the label holds a value that `values` lacks.
-    """
-    return _look_up(label, values, _spans(sorted(values)))
-
-
-def _spans(numbers: list[int]) -> str:
-    """Return ascending numbers as text, such as ``0 to 3, 5``."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1][1:] = [number]
-        else:
-            spans.append([number])
-    return ", ".join(" to ".join(map(str, span)) for span in spans)
-
-
-def _look_up(
-    label: NDArray[np.uint16], replacements: Mapping[int, int], allowed: str
-) -> NDArray[np.uint16]:
-    """Return the replacement of each value; an ImageError names values that have none."""
-    table, known = np.zeros(65_536, np.uint16), np.zeros(65_536, bool)
-    keys = list(replacements)
-    table[keys], known[keys] = list(replacements.values()), True
-    unknown = np.flatnonzero(~known & (np.bincount(label.ravel(), minlength=65_536) > 0))
-    if unknown.size:
-        raise ImageError(
-            f"label holds the ids {', '.join(map(str, unknown[:5]))}{' …' * (unknown.size > 5)}; "
-            f"allowed: {allowed}"
-        )
-    return table[label]
 
 
 IGNORED = 65_535
@@ -260,4 +212,4 @@ def to_indices(label: NDArray[np.uint16], classes: Classes, ignore: int) -> NDAr
     """
     positions = {class_id: position for position, class_id in enumerate(classes.ids)}
     allowed = f"the ids of classes.csv and {ignore} (ignored)"
-    return _look_up(label, {**positions, ignore: IGNORED}, allowed)
+    return look_up(label, {**positions, ignore: IGNORED}, allowed)

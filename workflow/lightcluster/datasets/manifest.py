@@ -12,17 +12,18 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcluster.config import DatasetSettings
 from lightcluster.datasets.census import Census, read_census, write_census
+from lightcluster.datasets.entries import Entry, LabelFile
+from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.labels import (
     Classes,
     read_classes,
     read_label,
     to_indices,
 )
-from lightcluster.datasets.listing import Entry, list_dataset, split_shards
+from lightcluster.datasets.listing import list_dataset, split_shards
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, count_others, printable
-from lightcluster.datasets.taxonomy import TAXONOMIES, LabelFile
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.digests import digest_file
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.features.images import ImageRow, examine_image
@@ -43,7 +44,7 @@ class Row:
     Attributes
     ----------
     image_id, output : str
-        See `datasets.listing.Entry`.
+        See `datasets.entries.Entry`.
     path : Path
     label : LabelFile or None
         Its label map, if there is a usable one, and how it is to be read.
@@ -231,7 +232,7 @@ def parse_row(line: Mapping[str, str]) -> Row:
     """
     if None in line.values():
         raise ValueError("a line is cut")
-    if line["taxonomy"] and line["taxonomy"] not in TAXONOMIES:
+    if line["taxonomy"] and line["taxonomy"] not in FORMATS:
         raise ValueError(f"taxonomy {line['taxonomy']!r} is not known")
     label = LabelFile(Path(line["label"]), line["taxonomy"], line["label_digest"])
     return Row(

@@ -130,6 +130,13 @@ def describe_others(others: Iterable[Others]) -> Iterator[str]:
             yield f"{total} {were} passed over{why}: {counts}"
 
 
+def looked_for(others: Iterable[str]) -> str:
+    """Say which suffixes images have, and what is there instead of them."""
+    common = (".bmp", ".gif", ".jpg", ".png", ".tif", ".webp")
+    looked = f"looked for {', '.join(common)} and {len(IMAGE_SUFFIXES) - len(common)} more suffixes"
+    return "; ".join([looked, *describe_others(count_others(others))])
+
+
 def digest_others(others: Iterable[Others]) -> str:
     """Return a digest that changes when files that are passed over come or go."""
     text = repr([(one.suffix, one.count, one.example) for one in others])

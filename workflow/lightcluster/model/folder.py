@@ -32,20 +32,14 @@ import safetensors
 from pydantic import Field
 
 from lightcluster import __version__
-from lightcluster.config import (
-    MEAN_COLOR,
-    Config,
-    DatasetSettings,
-    Seed,
-    lookup,
-    walk_keys,
-)
+from lightcluster.config import MEAN_COLOR, Config, lookup, walk_keys
+from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ModelError
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
 from lightcluster.kinds import METHOD
 from lightcluster.paths import require_file
-from lightcluster.sections import Name, Section, find_mistakes, shorten, show, tidy
+from lightcluster.sections import Name, Section, Seed, find_mistakes, shorten, show, tidy
 from lightcluster.soundness import (
     check_fit,
     check_labelling,

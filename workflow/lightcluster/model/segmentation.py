@@ -19,7 +19,8 @@ from lightcluster.aside import set_aside
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.commission import LOCK
 from lightcluster.config import MEAN_COLOR
-from lightcluster.datasets.listing import Entry, count_shards, list_paths, split_shards
+from lightcluster.datasets.entries import Entry
+from lightcluster.datasets.listing import count_shards, list_paths, split_shards
 from lightcluster.datasets.manifest import (
     Rejection,
     Row,

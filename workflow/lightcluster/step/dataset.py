@@ -57,8 +57,8 @@ def read_classes(settings: Settings, output: Path, source: OptionalPath = None) 
 )
 def paint_labels(settings: Settings, output: Path) -> None:
     """Paint label maps from the instance annotations of COCO."""
-    from lightcluster.config import DatasetSettings
-    from lightcluster.datasets.coco_things import paint_labels as do
+    from lightcluster.datasets.painting import paint_labels as do
+    from lightcluster.datasets.settings import DatasetSettings
 
     given = settings.dataset
     dataset = DatasetSettings(

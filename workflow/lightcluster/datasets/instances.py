@@ -6,26 +6,16 @@ label map holds. Where two overlap, the one that stands first in the file is see
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from lightcluster.config import DatasetSettings
 from lightcluster.datasets.annotations import mask_of, named, read_annotations, shown
-from lightcluster.datasets.listing import Entry, annotations_file, list_dataset
-from lightcluster.datasets.manifest import REFUSED, Rejection, write_rows
-from lightcluster.datasets.taxonomy import THING_CLASSES
+from lightcluster.datasets.formats.coco import THING_CLASSES
 from lightcluster.errors import ImageError
-from lightcluster.features.images import image_size
-from lightcluster.files import replacing
-from lightcluster.progress import progress
-
-log = logging.getLogger(__name__)
 
 
 def paint_instances(
@@ -116,42 +106,3 @@ def _instance(item: dict[Any, Any], size: tuple[int, int]) -> tuple[int, NDArray
         return THING_CLASSES[item["category_id"]], mask_of(item.get("segmentation"), size)
     except ImageError as error:
         raise ImageError(f"{named(item)} {error}") from None
-
-
-def paint_entries(
-    entries: Iterable[Entry], instances: Instances, folder: Path, max_pixels: int
-) -> list[Rejection]:
-    """Write the label map of each image into `folder`; return what cannot be painted, and why.
-
-    An image that cannot be read has no label map either; why is for the next step to say.
-    """
-    rejections = []
-    for entry in progress(list(entries), "paint"):
-        try:
-            entry.image_id.encode()
-            size = image_size(entry.path, max_pixels)
-        except (ImageError, UnicodeEncodeError):
-            continue
-        try:
-            label = instances.paint(PurePosixPath(entry.image_id).name, size)
-        except ImageError as error:
-            rejections.append(Rejection(entry.image_id, "label", str(error)))
-            continue
-        Image.fromarray(label).save(folder / entry.label_id)
-    return rejections
-
-
-def paint_labels(dataset: DatasetSettings, output: Path) -> None:
-    """Write the label maps of all images of a dataset into the folder `output`.
-
-    Beside them stands `manifest.REFUSED`: what is not painted, and why.
-    """
-    entries = list_dataset(dataset, output)
-    source = annotations_file(dataset)
-    instances = Instances(source)
-    remarks = [Rejection(source.name, "annotations", remark) for remark in instances.remarks]
-    with replacing(output) as folder:
-        folder.mkdir()
-        rejections = paint_entries(entries, instances, folder, dataset.max_pixels)
-        write_rows(folder / REFUSED, [*remarks, *rejections], Rejection)
-    log.info("%d of %d label maps not painted", len(rejections), len(entries))

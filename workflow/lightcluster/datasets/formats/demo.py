@@ -1,0 +1,70 @@
+"""Scenes that the program draws itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from lightcluster.datasets.entries import Entry
+from lightcluster.datasets.formats.protocol import Format
+from lightcluster.sections import Section, Seed
+
+
+class DemoSettings(Section):
+    """Scenes drawn by the program itself (`format: demo`)."""
+
+    scenes: int = Field(96, ge=1, le=100_000, description="Number of scenes.")
+    seed: Seed = Field(0, description="Seed of the scenes; scene i depends only on it and i.")
+
+
+class DemoKeys(Section):
+    """Keys of the section `dataset` that this format reads."""
+
+    demo: DemoSettings = DemoSettings()
+
+
+def demo_names(count: int) -> list[str]:
+    """Return the names, without suffix, of the first `count` scenes of the demo."""
+    return [f"scene-{index:04d}" for index in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoFormat(Format):
+    """What the step `generate_demo` draws, with its labels and classes."""
+
+    def entries(self, dataset: DemoKeys, generated: Path, others: list[str]) -> list[Entry]:
+        """List the scenes, drawn or not."""
+        return [
+            Entry(
+                image_id=f"{name}.jpg",
+                images=generated / "images",
+                labels=generated / "labels",
+                output=f"{name}.png",
+                label_id=f"{name}.png",
+            )
+            for name in demo_names(dataset.demo.scenes)
+        ]
+
+    def sources(self, entry: Entry) -> tuple[str, ...]:
+        """Return nothing: all is made."""
+        return ()
+
+    def classes_file(self, dataset: DemoKeys, generated: Path) -> Path:
+        """Return the file that is drawn with the scenes."""
+        return generated / "classes.csv"
+
+    def contradictions(self, dataset: Any) -> Iterator[str]:
+        """Yield the keys that are for images of one's own."""
+        for key in ("images", "labels", "classes"):
+            if (value := getattr(dataset, key)) is not None:
+                yield (
+                    f"dataset.{key} = {str(value)!r}: the demo draws its own; for your own images "
+                    "write `format: folder` beside it, in `dataset`"
+                )
+
+
+DEMO = DemoFormat(name="demo", summary="generated scenes", step="generate_demo")

@@ -1,0 +1,179 @@
+"""A folder of one's own images, and one of label maps, if there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import splitext
+from unicodedata import normalize
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from lightcluster.datasets.entries import Entry, folded, output_names, walk
+from lightcluster.datasets.formats.protocol import Format
+from lightcluster.datasets.others import is_image, looked_for
+from lightcluster.errors import DatasetError
+from lightcluster.sections import Section
+
+SHOWN = 3
+"""Files that a message names."""
+
+
+class FolderKeys(Section):
+    """Keys of the section `dataset` that this format reads."""
+
+    images: Path | None = Field(
+        None, description="Folder of images (`format: folder`), relative to the working directory."
+    )
+    labels: Path | None = Field(
+        None,
+        description="Folder of label PNGs, one for each image; none: no evaluation.",
+    )
+    label_pattern: str = Field(
+        "{stem}.png",
+        description="Path of the label map of an image in `labels`, below the subfolder that the "
+        "image has in `images`: `{stem}` is its name without the suffix, `{name}` with it; such as "
+        "`{stem}_mask.png` or `masks/{name}.png`.",
+    )
+    classes: Path | None = Field(
+        None,
+        description="`classes.csv` with the columns `id,name`; needed with `labels`. A dataset of "
+        "the field has classes of its own.",
+    )
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _pattern_names_one_label(cls, pattern: str) -> str:
+        """Refuse a pattern that is the same for all images, or that leaves the folder."""
+        rest = pattern.replace("{stem}", "").replace("{name}", "")
+        parts = pattern.split("/")
+        hidden = any(not part or part.startswith(".") or part != part.strip() for part in parts)
+        if rest == pattern or set("{}\\\0") & set(rest) or hidden:
+            raise PydanticCustomError(
+                "pattern",
+                "must hold {stem} or {name}, no other braces, and no folder that is empty, "
+                "hidden or above, such as {stem}_mask.png",
+            )
+        return pattern
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFormat(Format):
+    """Images of one's own; labels, and classes with them, are optional."""
+
+    def labelled(self, dataset: FolderKeys) -> bool:
+        """Tell whether a folder of labels is given."""
+        return dataset.labels is not None
+
+    def classes_file(self, dataset: FolderKeys, generated: Path) -> Path | None:
+        """Return the file that is given."""
+        return dataset.classes
+
+    def contradictions(self, dataset: FolderKeys) -> Iterator[str]:
+        """Yield what is missing."""
+        if dataset.images is None:
+            yield "dataset.images = none: `format: folder` needs the folder of the images"
+        if dataset.labels is not None and dataset.classes is None:
+            yield "dataset.classes = none: `labels` need a classes.csv with the columns id,name"
+
+    def entries(self, dataset: FolderKeys, generated: Path, others: list[str]) -> list[Entry]:
+        """List all images of the folder and its subfolders."""
+        assert dataset.images is not None  # see `contradictions`
+        images, labels = dataset.images, dataset.labels
+        for key, folder in (("images", images), ("labels", labels)):
+            if folder is not None and not folder.is_dir():
+                raise DatasetError(f"dataset.{key} = {str(folder)!r}: there is no such folder")
+        if labels is not None and labels.resolve().is_relative_to(images.resolve()):
+            raise DatasetError(
+                f"dataset.labels = {str(labels)!r}: lies in the folder of the images, so that "
+                "label maps would be taken for images; give each a folder of its own"
+            )
+        found = list(walk(images))
+        ids = sorted(filter(is_image, found))
+        others.extend(name for name in found if not is_image(name))
+        if not ids:
+            raise DatasetError(
+                f"dataset.images = {str(images)!r}: holds no image, nor do its subfolders; "
+                f"{looked_for(others)}"
+            )
+        there = set(walk(labels)) if labels is not None else set()
+        label_ids = [label_name(image_id, dataset.label_pattern) for image_id in ids]
+        reasons = [""] * len(ids) if labels is None else why_unlabelled(ids, label_ids, there)
+        return [
+            Entry(
+                image_id=image_id,
+                images=images,
+                labels=labels if label_id in there else None,
+                output=output,
+                label_id=label_id,
+                unlabelled=reason,
+            )
+            for image_id, label_id, reason, output in zip(
+                ids, label_ids, reasons, output_names(ids), strict=True
+            )
+        ]
+
+
+def label_name(image_id: str, pattern: str) -> str:
+    """Return the path of the label map of an image below the folder of the labels.
+
+    Parameters
+    ----------
+    image_id : str
+    pattern : str
+        See `FolderKeys.label_pattern`.
+    """
+    folder, _, name = image_id.rpartition("/")
+    label = pattern.replace("{name}", "\0").replace("{stem}", splitext(name)[0])
+    return f"{folder}/{label}".lstrip("/").replace("\0", name)
+
+
+def why_unlabelled(
+    image_ids: Sequence[str], label_ids: Sequence[str], there: Iterable[str]
+) -> list[str]:
+    """Return for each image why it has no label map; empty where it has one, or none resembles it.
+
+    Parameters
+    ----------
+    image_ids, label_ids : sequence of str
+        Paths of the images, and of the label maps that were looked for.
+    there : collection of str
+        Paths of what is in the folder of the labels.
+    """
+    files = set(there)
+    absent = [label_id not in files for label_id in label_ids]
+    if not any(absent):
+        return [""] * len(image_ids)
+    spare = sorted(files.difference(label_ids))
+    resembling: dict[str, str] = {}
+    for path in spare:
+        for part in _parts(path.rpartition("/")[2]):
+            resembling.setdefault(part, path)
+    reasons = []
+    for image_id, label_id, lacks in zip(image_ids, label_ids, absent, strict=True):
+        stem = folded(splitext(image_id.rpartition("/")[2])[0])
+        beside = repr(resembling[stem]) if lacks and stem in resembling else ""
+        if beside and normalize("NFC", resembling[stem]) == normalize("NFC", label_id):
+            beside += ", whose accents are encoded in another way"
+        if lacks and not beside and all(absent):
+            beside = ", ".join(map(repr, spare[:SHOWN])) + ", …" * (len(spare) > SHOWN)
+            beside = beside or "no file at all"
+        reasons.append(
+            f"there is no label map {label_id!r}; there is {beside} (see dataset.label_pattern)"
+            if beside
+            else ""
+        )
+    return reasons
+
+
+def _parts(name: str) -> Iterator[str]:
+    """Yield what a label map's name holds up to, or from, a place where a word may end."""
+    text = folded(name)
+    for place, letter in enumerate(text):
+        if letter in "._- ":
+            yield from (text[:place], text[place + 1 :], splitext(text[place + 1 :])[0])
+
+
+FOLDER = FolderFormat(name="folder", summary="any folder of images, recursive", own=True)

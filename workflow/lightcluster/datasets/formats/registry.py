@@ -1,0 +1,20 @@
+"""The formats that there are."""
+
+from __future__ import annotations
+
+from lightcluster.datasets.formats.cityscapes import CITYSCAPES
+from lightcluster.datasets.formats.coco_stuff import COCO_STUFF
+from lightcluster.datasets.formats.coco_things import COCO_THINGS
+from lightcluster.datasets.formats.demo import DEMO
+from lightcluster.datasets.formats.field import FieldFormat
+from lightcluster.datasets.formats.folder import FOLDER
+from lightcluster.datasets.formats.protocol import Format
+from lightcluster.datasets.formats.voc import VOC
+
+_LISTED: tuple[Format, ...] = (DEMO, FOLDER, VOC, *COCO_STUFF, COCO_THINGS, CITYSCAPES)
+
+FORMATS = {form.name: form for form in _LISTED}
+"""By the value of `dataset.format`; the first is the default."""
+
+FIELD_FORMATS = {name: form for name, form in FORMATS.items() if isinstance(form, FieldFormat)}
+"""Those of the field's datasets."""

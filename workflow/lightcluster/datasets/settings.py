@@ -1,0 +1,132 @@
+"""The section `dataset` of the configuration, and what of it cannot be together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from lightcluster import places
+from lightcluster.datasets.formats.demo import DemoKeys
+from lightcluster.datasets.formats.field import FieldKeys
+from lightcluster.datasets.formats.folder import FolderKeys
+from lightcluster.datasets.formats.registry import FIELD_FORMATS, FORMATS
+from lightcluster.sections import Name, Section
+
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
+
+
+def _describe_formats() -> str:
+    """Return what the formats are, for the table of `dataset.format`."""
+    others = [form for name, form in FORMATS.items() if name not in FIELD_FORMATS]
+    notes = [form.summary for form in FIELD_FORMATS.values() if form.summary]
+    return (
+        "; ".join(f"`{form.name}`: {form.summary}" for form in others)
+        + "; the others: a dataset of the field in the layout in which it is distributed, at "
+        f"`root`. {', '.join(notes)}."
+    )
+
+
+def _describe_splits() -> str:
+    """Return which splits are taken where none is set, for the table of `dataset.split`."""
+    titles: dict[str, str] = {}
+    for form in FIELD_FORMATS.values():
+        titles.setdefault(form.split, form.title)
+    first, *others = titles
+    taken = "".join([f"`{first}`", *(f", or `{split}` of {titles[split]}" for split in others)])
+    listed = "".join(
+        f" `{name}`: any split that has a file in `{form.ids.rpartition('/')[0]}`."
+        for name, form in FIELD_FORMATS.items()
+        if form.ids is not None
+    )
+    return f"Split of that dataset. Where it is not set: {taken}.{listed}"
+
+
+def _without_background() -> str:
+    """Return the formats of which no class is the background."""
+    *others, last = (f"`{name}`" for name, form in FORMATS.items() if form.background is None)
+    return f"{', '.join(others)} and {last}"
+
+
+class _Named(Section):
+    name: Name = Field("demo", description="Folder of the outputs below `results/`.")
+    format: FormatName = Field(next(iter(FORMATS)), description=_describe_formats())
+
+
+class _Read(Section):
+    background: int | None = Field(
+        0,
+        ge=0,
+        le=254,
+        description="Class id of the background; none: masks are not evaluated. Where it is not "
+        f"set: 0, but none with {_without_background()}, which have none.",
+    )
+    ignore: int = Field(
+        255, ge=0, le=65_535, description="Label value of pixels that no score counts."
+    )
+    on_bad_image: Literal["record", "stop"] = Field(
+        "record",
+        description="`record`: list the image in `rejected.csv` and go on; `stop`: end the run.",
+    )
+    max_pixels: int = Field(
+        150_000_000,
+        ge=1,
+        le=100_000_000_000,
+        description="Images of more pixels are refused (decompression bombs).",
+    )
+    depth: Literal["auto", "full", "stretch"] | Annotated[int, Field(ge=8, le=32)] = Field(
+        "auto",
+        description="Which value is white in images of more than 8 bits. `auto`: as the file "
+        "declares (10, 12, 14 bits), else 8, 10, 12, 14 or 16 bits, the first that holds all "
+        "samples of the image (1 of floats up to 1; the range in use of negative numbers and other "
+        "floats); a number: of bits, for all images alike, such as `12`; `full`: the range of the "
+        "type; `stretch`: the range in use in each image. `check` says what was found.",
+    )
+    shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
+        "auto",
+        description="Images in a shard, the unit of parallel work, at most on average; the number "
+        "of shards is a power of two. `auto`: 256, and more where that makes over 64 shards.",
+    )
+
+
+# The keys of the last base come first.
+class DatasetSettings(DemoKeys, _Read, FolderKeys, FieldKeys, _Named):
+    """Which images, and where their labels are, if there are any."""
+
+    split: Name | None = Field(None, description=_describe_splits())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_follow_the_format(cls, raw: Any) -> Any:
+        """Put the format's own values where none are set."""
+        name = raw.get("format") if isinstance(raw, Mapping) else None
+        if not isinstance(name, str) or name not in FORMATS:
+            return raw
+        return {**FORMATS[name].defaults, **raw}
+
+
+def contradictions(dataset: DatasetSettings) -> Iterator[str]:
+    """Yield mistakes of the dataset's name, and those that lie between two of its keys."""
+    if place := places.taken(dataset.name, places.OF_RESULTS):
+        yield (
+            f"dataset.name = {dataset.name!r}: 'results/{place}' is the workflow's own; choose "
+            "another name"
+        )
+    if dataset.background is not None and dataset.background == dataset.ignore:
+        yield (
+            f"dataset.ignore = {dataset.ignore}: is also dataset.background, so that no background "
+            "would be scored; choose another value for one of the two"
+        )
+    yield from FORMATS[dataset.format].contradictions(dataset)
+    if dataset.format in FIELD_FORMATS:
+        return
+    for key in FieldKeys.model_fields:
+        if (value := getattr(dataset, key)) is not None:
+            yield (
+                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` has none; it is for "
+                f"{', '.join(FIELD_FORMATS)}, one of which is to be `format` in `dataset`"
+            )
