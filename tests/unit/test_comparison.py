@@ -56,6 +56,8 @@ def write_run(
             boundary_f=generator.random(of_masks.shape[:2]),
             background=np.asarray(0 if background else -1),
         )  # fmt: skip
+        votes = np.vstack([np.eye(3, dtype=np.int64), np.zeros((1, 3), np.int64)])
+        write_arrays(folder / "counts/neighbors.npz", original=votes, centre=votes)
     for labelling in SEEDS:
         arrays = {"image_id": encode_names([f"{n}.jpg" for n in range(IMAGES)])}
         for frame in ("original", "centre"):

@@ -97,6 +97,15 @@ def test_the_embedded_weights_are_of_one_model_in_every_run():
     assert parse_config({"runs": {"a": raw}})["a"].backbone.weights == "hub"
 
 
+@pytest.mark.parametrize("method", ["kmeans", "cause"])
+def test_only_regions_have_a_silhouette(method):
+    raw = {"labelling": {"classes": "silhouette"}}
+    assert parse_config(raw)["lightcluster"].labelling.classes == "silhouette"
+    (line,) = mistakes({"runs": {"a": {}, "b": {"method": method}}, **raw})
+    assert "labelling.classes = 'silhouette': is of regions" in line
+    assert f"`method: {method}` does not have" in line
+
+
 def test_mistakes_of_the_dataset_and_of_several_runs_are_reported_together():
     foreign = {"backbone": {"model": "vit_small_patch8_224.dino"}}
     found = mistakes({"dataset": {"format": "folder"}, "runs": {"a": {"x": 1}, "b": foreign}})

@@ -23,10 +23,12 @@ from scipy import ndimage
 from lightcluster.datasets.labels import IGNORED
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.counting import (
+    best_classes,
     count_confusion,
+    count_labels,
     iter_images,
-    oracle_classes,
     read_class_counts,
+    relabel,
 )
 from lightcluster.evaluation.mask_counts import (
     STAGES,
@@ -37,7 +39,12 @@ from lightcluster.evaluation.mask_counts import (
     score_masks,
     sum_mask_counts,
 )
-from lightcluster.files import decode_names, read_arrays, write_arrays
+from lightcluster.evaluation.region_counts import (
+    count_by_region,
+    count_regions,
+    read_region_counts,
+)
+from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.upsampling import upsample
 from lightcluster.regions.components import find_components
 from lightcluster.regions.painting import paint_regions, save_indexed
@@ -62,6 +69,7 @@ class Shard:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.truth, self.masks, self.votes, self.scores, self.painted = {}, {}, {}, {}, {}
+        self.drawn = {}
         for name, size in SIZES.items():  # drawn for all images, so that a part is equal
             self.truth[name] = generator.choice([*IDS, IGNORE], size)
             coarse = generator.random((5, 5)) < 0.3
@@ -69,8 +77,8 @@ class Shard:
             self.votes[name] = generator.random((3, *GRIDS[name])) < 0.4
             self.scores[name] = self.votes[name].mean(axis=0).astype(np.float16)
             regions = find_components(self.masks[name], MIN_AREA)
-            drawn = generator.integers(1, K + 1, len(regions.area))
-            self.painted[name] = paint_regions(regions.label, drawn)
+            self.drawn[name] = generator.integers(1, K + 1, len(regions.area))
+            self.painted[name] = paint_regions(regions.label, self.drawn[name])
         self.names = list(SIZES) if names is None else names
         self.labels = {
             name: write_png(folder / "labels" / f"{number}.png", self.truth[name].astype(np.uint8))
@@ -106,18 +114,45 @@ class Shard:
         )
         return read_mask_counts(output)
 
-    def count_confusion(self, **changes: Any) -> dict[str, NDArray[np.int64]]:
-        maps = changes.pop("region_maps", self.maps)
+    def count_regions(self, **changes: Any) -> Path:
+        settings = {
+            "background": 0, "ignore": IGNORE, "protocols": ["maskcontrast"], "stego_squash": False,
+        }  # fmt: skip
+        output = self.folder / "region-counts.npz"
+        count_regions(self.manifest, self.classes, self.maps, output, **settings | changes)
+        return output
+
+    def count(self, classes: int = K, seed: int = 0, **changes: Any) -> dict[str, NDArray[Any]]:
+        """Count the drawn classes, by features that are the class of each region."""
+        drawn = np.concatenate([self.drawn[name] for name in self.names])
+        directions = np.eye(classes, dtype=np.float32)
+        write_arrays(self.folder / "regions.npz", cls=directions[drawn - 1])
+        write_arrays(
+            self.folder / "labelling.npz", features=encode_names(["cls"]),
+            centers=np.zeros((1, classes), np.float32), components=directions, centroids=directions,
+        )  # fmt: skip
+        output = self.folder / "class-counts.npz"
+        count_labels(
+            self.count_regions(**changes), self.folder / "regions.npz",
+            self.folder / "labelling.npz", output, seed=seed,
+        )  # fmt: skip
+        return self.read(output)
+
+    def count_segments(self, **changes: Any) -> dict[str, NDArray[Any]]:
+        """Count the segmentation, as of a method without masks."""
         settings = {
             "classes": K, "background": 0, "ignore": IGNORE, "seed": 0,
-            "protocols": ["maskcontrast"], "stego_squash": False, "method": "lightcluster",
+            "protocols": ["maskcontrast"], "stego_squash": False, "method": "kmeans",
         }  # fmt: skip
         output = self.folder / "class-counts.npz"
         count_confusion(
-            self.manifest, self.classes, maps, self.folder / "segmentation", output,
-            **settings | changes,
-        )  # fmt: skip
-        arrays = read_arrays(output)
+            self.manifest, self.classes, self.folder / "segmentation", output, **settings | changes
+        )
+        return self.read(output)
+
+    @staticmethod
+    def read(counts: Path) -> dict[str, NDArray[Any]]:
+        arrays = read_arrays(counts)
         return {name.removeprefix("original."): array for name, array in arrays.items()}
 
 
@@ -226,14 +261,14 @@ def slow_confusion(
 
 def test_the_segmentation_is_counted_by_class_position(shard: Shard) -> None:
     expected, ignored = slow_confusion(shard, shard.painted, K + 1)
-    counted = shard.count_confusion()
+    counted = shard.count()
     np.testing.assert_array_equal(counted["segmentation"], expected)
     assert counted["ignored"].sum() == ignored
     assert decode_names(counted["image_id"]) == IN_MANIFEST
 
 
 def test_each_image_is_counted_by_itself(shard: Shard) -> None:
-    shard.count_confusion()
+    shard.count()
     images = list(iter_images([shard.folder / "class-counts.npz"], "original"))
     assert [image.image_id for image in images] == IN_MANIFEST
     for image in images:
@@ -266,7 +301,7 @@ def slow_frame(labels: NDArray[Any], frame: str) -> NDArray[Any]:
 
 @pytest.mark.parametrize(("squash", "frame"), [(False, "centre"), (True, "squashed")])
 def test_stego_counts_in_its_own_frame(shard: Shard, squash: bool, frame: str) -> None:
-    counted = shard.count_confusion(protocols=["stego", "per_image"], stego_squash=squash)
+    counted = shard.count(protocols=["stego", "per_image"], stego_squash=squash)
     original, ignored = slow_confusion(shard, shard.painted, K + 1)
     np.testing.assert_array_equal(counted["segmentation"], original)
     framed = {
@@ -292,7 +327,7 @@ def test_stego_counts_in_its_own_frame(shard: Shard, squash: bool, frame: str) -
 
 def test_only_the_frames_of_the_protocols_are_counted(shard: Shard) -> None:
     def frames(*protocols: str) -> set[str]:
-        names = shard.count_confusion(protocols=list(protocols))
+        names = shard.count(protocols=list(protocols))
         return {name for name in names if name.endswith("cells")}
 
     assert frames("maskcontrast", "coco_things", "per_image") == {"cells"}
@@ -303,17 +338,18 @@ def test_only_the_frames_of_the_protocols_are_counted(shard: Shard) -> None:
 def test_an_image_that_is_all_ignored_has_no_cells(shard: Shard) -> None:
     write_png(shard.folder / "labels" / "0.png", np.full(SIZES["a.jpg"], IGNORE, np.uint8))
     shard.index()
-    shard.count_confusion()
+    shard.count()
     *others, last = iter_images([shard.folder / "class-counts.npz"], "original")
     assert (last.image_id, last.counts.sum(), last.ignored) == ("a.jpg", 0, 9 * 13)
     assert all(image.counts.any() for image in others)
 
 
-def test_without_a_background_class_all_classes_are_objects(shard: Shard) -> None:
-    counted = shard.count_confusion(classes="auto", background=None)
-    assert counted["segmentation"].shape == (1 + 4, 4)
-    assert counted["random"].shape == (1 + 4, 4)
-    assert shard.count_confusion(classes="auto")["segmentation"].shape == (1 + 3, 4)
+def test_without_masks_a_cluster_is_counted_for_the_background_where_there_is_one(
+    shard: Shard,
+) -> None:
+    assert shard.count_segments(classes="auto")["segmentation"].shape == (1 + 3, 4)
+    counted = shard.count_segments(classes="auto", background=None)
+    assert counted["segmentation"].shape == counted["random"].shape == (4, 4)
 
 
 def best_labels(shard: Shard, outside: int) -> dict[str, NDArray[np.int64]]:
@@ -334,20 +370,20 @@ def best_labels(shard: Shard, outside: int) -> dict[str, NDArray[np.int64]]:
 def test_the_ceiling_has_the_best_class_in_each_region(
     shard: Shard, background: int | None, outside: int
 ) -> None:
-    counted = shard.count_confusion(background=background)
+    counted = shard.count(background=background)
     expected, _ = slow_confusion(shard, best_labels(shard, outside), len(IDS) + 1)
     np.testing.assert_array_equal(counted["oracle"], expected)
 
 
 def test_no_labelling_of_the_regions_beats_the_ceiling(shard: Shard) -> None:
-    counted = shard.count_confusion()
+    counted = shard.count()
     best = np.trace(counted["oracle"][:-1])
     for name in ("segmentation", "random"):
         assert counted[name][1:].max(axis=1).sum() + counted[name][0, 0] <= best
 
 
 def test_the_floor_has_the_regions_of_the_segmentation(shard: Shard) -> None:
-    counted = shard.count_confusion()
+    counted = shard.count()
     np.testing.assert_array_equal(counted["random"][0], counted["segmentation"][0])
     np.testing.assert_array_equal(
         counted["random"].sum(axis=0), counted["segmentation"].sum(axis=0)
@@ -355,11 +391,11 @@ def test_the_floor_has_the_regions_of_the_segmentation(shard: Shard) -> None:
 
 
 def test_the_floor_depends_on_seed_and_image_id_only(tmp_path: Path, shard: Shard) -> None:
-    together = shard.count_confusion()["random"]
+    together = shard.count()["random"]
     apart = [Shard(tmp_path / str(n), [name]) for n, name in enumerate(reversed(LABELLED))]
-    alone = [part.count_confusion()["random"] for part in apart]
+    alone = [part.count()["random"] for part in apart]
     np.testing.assert_array_equal(sum(alone), together)
-    others = [shard.count_confusion(seed=seed)["random"] for seed in range(1, 6)]
+    others = [shard.count(seed=seed)["random"] for seed in range(1, 6)]
     assert sum((other != together).any() for other in others) >= 4
 
 
@@ -372,13 +408,20 @@ def test_images_of_the_same_regions_draw_differently(tmp_path: Path) -> None:
         tmp_path / "manifest.csv", dict.fromkeys(names, (2, 2)),
         labels=dict.fromkeys(names, label), outputs=dict.fromkeys(names, "same.png"),
     )  # fmt: skip
-    save_indexed(np.ones((2, 2), np.uint16), tmp_path / "segmentation" / "same.png")
-    count_confusion(
+    count_regions(
         manifest, write_classes(tmp_path / "classes.csv", {0: "ground", 3: "thing"}),
-        write_region_maps(tmp_path / "maps.npz", masks, 0), tmp_path / "segmentation",
-        tmp_path / "counts.npz", classes=4, background=0, ignore=255, seed=0,
-        method="lightcluster",
-        protocols=["maskcontrast"], stego_squash=False,
+        write_region_maps(tmp_path / "maps.npz", masks, 0), tmp_path / "regions.npz",
+        background=0, ignore=255, protocols=["maskcontrast"], stego_squash=False,
+    )  # fmt: skip
+    directions = np.eye(4, dtype=np.float32)
+    write_arrays(tmp_path / "cls.npz", cls=directions[np.zeros(40, int)])
+    write_arrays(
+        tmp_path / "labelling.npz", features=encode_names(["cls"]),
+        centers=np.zeros((1, 4), np.float32), components=directions, centroids=directions,
+    )  # fmt: skip
+    count_labels(
+        tmp_path / "regions.npz", tmp_path / "cls.npz", tmp_path / "labelling.npz",
+        tmp_path / "counts.npz", seed=0,
     )  # fmt: skip
     random = read_arrays(tmp_path / "counts.npz")["original.random"]
     assert random[0].tolist() == [0, 0]
@@ -387,24 +430,49 @@ def test_images_of_the_same_regions_draw_differently(tmp_path: Path) -> None:
 
 
 def test_a_segmentation_of_more_classes_than_said_is_refused(shard: Shard) -> None:
-    with pytest.raises(StoreError, match=r"cluster id 3; allowed are 0\.\.2"):
-        shard.count_confusion(classes=2)
+    with pytest.raises(StoreError, match=r"jpg\.png: holds cluster id 3; allowed are 0\.\.2"):
+        shard.count_segments(classes=2)
 
 
 def test_segmentations_of_more_than_255_classes_are_counted(shard: Shard) -> None:
     for name in SIZES:
         shard.painted[name] = np.where(shard.painted[name] == 2, 999, shard.painted[name])
+        shard.drawn[name] = np.where(shard.drawn[name] == 2, 999, shard.drawn[name])
         output = shard.folder / "segmentation" / f"out put/{name}.png"
         save_indexed(shard.painted[name].astype(np.uint16), output)
     expected, _ = slow_confusion(shard, shard.painted, 1001)
-    np.testing.assert_array_equal(shard.count_confusion(classes=1000)["segmentation"], expected)
+    np.testing.assert_array_equal(shard.count(classes=1000)["segmentation"], expected)
+    np.testing.assert_array_equal(shard.count_segments(classes=1000)["segmentation"], expected)
 
 
 def test_the_best_class_of_a_region_is_its_most_frequent() -> None:
     label = np.asarray([[1, 1, 1, 2], [0, 2, 2, 3]], np.int32)
     truth = np.asarray([[2, 2, 1, 1], [1, 0, IGNORED, IGNORED]], np.uint16)
-    assert oracle_classes(label, truth, 3, 3).tolist() == [2, 0, 0]
-    assert oracle_classes(np.zeros((2, 4), np.int32), truth, 0, 3).tolist() == []
+    counted = count_by_region(label, truth, "original", 3, 3)
+    assert counted.counts.tolist() == [[0, 1, 0], [0, 1, 2], [1, 1, 0], [0, 0, 0]]
+    assert counted.ignored == 2
+    assert best_classes(counted.counts, ground=0).tolist() == [0, 2, 0, 0]
+    assert best_classes(counted.counts, ground=None).tolist() == [3, 2, 0, 0]
+
+
+def test_rows_of_one_label_are_summed() -> None:
+    pixels = np.asarray([[1, 2], [3, 4], [5, 6]])
+    assert relabel(pixels, np.asarray([2, 0, 2]), 4).tolist() == [[3, 4], [0, 0], [6, 8], [0, 0]]
+
+
+def test_regions_are_found_again_by_image(shard: Shard) -> None:
+    counts = read_region_counts(shard.count_regions(background=7))["original"]
+    assert (counts.image_id, counts.ground) == (IN_MANIFEST, IDS.index(7))
+    starts = np.cumsum([0, *(len(shard.drawn[name]) for name in shard.names)])
+    for number, name in enumerate(IN_MANIFEST):
+        own = counts.regions_of(number)
+        assert own.start == starts[shard.names.index(name)]
+        assert own.stop - own.start == len(shard.drawn[name])
+        label = find_components(shard.masks[name], MIN_AREA).label
+        for region, pixels in enumerate(counts.counts_of(number).counts):
+            here = shard.truth[name][label == region]
+            assert pixels.tolist() == [int((here == true).sum()) for true in IDS]
+        assert counts.counts_of(number).ignored == (shard.truth[name] == IGNORE).sum()
 
 
 def test_counts_of_shards_are_added(tmp_path: Path) -> None:
@@ -462,7 +530,7 @@ def test_a_class_of_two_images_has_no_say_in_the_recall(tmp_path: Path) -> None:
 
 
 def test_without_masks_floor_and_ceiling_are_of_the_segments(shard: Shard) -> None:
-    arrays = shard.count_confusion(method="kmeans", region_maps=None)
+    arrays = shard.count_segments()
     random, oracle = np.zeros((K + 1, len(IDS)), int), np.zeros((len(IDS) + 1, len(IDS)), int)
     drawn: set[int] = set()
     for name in IN_MANIFEST:
@@ -479,7 +547,7 @@ def test_without_masks_floor_and_ceiling_are_of_the_segments(shard: Shard) -> No
     assert drawn == set(range(K + 1))
     np.testing.assert_array_equal(arrays["random"], random)
     np.testing.assert_array_equal(arrays["oracle"], oracle)
-    np.testing.assert_array_equal(arrays["segmentation"], shard.count_confusion()["segmentation"])
+    np.testing.assert_array_equal(arrays["segmentation"], shard.count()["segmentation"])
 
 
 def ndimage_label_of_equal(values: NDArray[Any]) -> tuple[NDArray[np.int64], int]:

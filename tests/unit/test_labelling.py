@@ -22,7 +22,6 @@ from lightcluster.regions.labelling import (
     describe_regions,
     fit_labelling,
     label_regions,
-    number_of_classes,
     principal_components,
     read_labelling,
 )
@@ -30,25 +29,6 @@ from lightcluster.regions.labelling import (
 LLOYD = {"restarts": 10, "iterations": 30}
 METHODS = ["consensus", "kmeans"]
 FOUR = Classes((0, 3, 7, 9), ("background", "cat", "dog", "sheep"))
-
-
-@pytest.mark.parametrize(
-    ("setting", "classes", "background", "expected"),
-    [
-        ("auto", FOUR, 0, 3),
-        ("auto", FOUR, 7, 3),
-        ("auto", FOUR, None, 4),
-        ("auto", FOUR, 5, 4),
-        ("auto", None, 0, 10),
-        ("auto", Classes((0,), ("background",)), 0, 1),
-        (27, FOUR, 0, 27),
-        (5, None, None, 5),
-    ],
-)
-def test_number_of_classes(
-    setting: Any, classes: Classes | None, background: int | None, expected: int
-) -> None:
-    assert number_of_classes(setting, classes, background) == expected
 
 
 def groups(sizes: list[int], dim: int = 24, noise: float = 0.05) -> NDArray[np.float32]:
@@ -258,6 +238,15 @@ def test_without_a_background_class_all_classes_are_objects(tmp_path: Path) -> N
 
 def test_a_number_of_classes_can_be_set(tmp_path: Path) -> None:
     assert len(label(tmp_path, [groups([5, 5])], classes=300)) == 1 + 300
+
+
+def test_the_number_of_classes_is_chosen_from_the_regions(tmp_path: Path) -> None:
+    """Six groups, four classes known: what is chosen does not depend on the seed."""
+    shards = [groups([9, 8, 7, 6, 9, 8], noise=0.02)[part::2] for part in range(2)]
+    for seed in range(3):
+        assert len(label(tmp_path, shards, classes="silhouette", seed=seed)) == 1 + 6
+        few = label(tmp_path, shards, classes="silhouette", seed=seed, sample_regions=30)
+        assert len(few) == len(label(tmp_path, shards, classes="silhouette", sample_regions=30))
 
 
 def test_regions_are_sampled_evenly_over_shards(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lightcluster.clustering.sample import sample_features
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.files import read_arrays
 from lightcluster.masks.upsampling import upsample
-from lightcluster.regions.labelling import number_of_clusters
+from lightcluster.regions.number import number_of_clusters
 
 SIZES = {"a.png": (30, 41), "b/c.png": (17, 8)}
 

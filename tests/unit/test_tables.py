@@ -332,6 +332,10 @@ def test_summaries_follow_the_rows_they_are_of() -> None:
     ]
 
 
+VOTES = np.asarray([[5, 1, 0], [0, 4, 2], [1, 0, 7], [0, 0, 3]])
+"""Counts of the classes that neighbours vote for; the last row is of no vote."""
+
+
 def write_counts(folder: Path, images: int = 4, position: int = 0) -> tuple[Path, Path]:
     """Write counts of two shards and the seeds 0 and 1; the second shard is twice the first."""
     for shard in range(2):
@@ -352,6 +356,7 @@ def write_counts(folder: Path, images: int = 4, position: int = 0) -> tuple[Path
             arrays["original.ignored"] = np.asarray([9, 0, 0, 0][:images]) * (shard + 1)
             arrays["image_id"] = encode_names([f"{shard} {n}" for n in range(images)])
             write_arrays(folder / "counts" / f"seed-{seed}" / name, compressed=True, **arrays)
+    write_arrays(folder / "counts/neighbors.npz", original=VOTES)
     classes = write_classes(folder / "classes.csv", dict(zip((0, 3, 7), NAMES, strict=True)))
     return folder / "counts", classes
 
@@ -373,7 +378,14 @@ def test_tables_are_written_from_the_counts_of_all_shards(
         iou = thing[1] / (thing.sum() + BY_CLASS[number, 1, position or 0])
         by_class, seen = 12 * BY_CLASS[number], np.full(3, 8)
         masks[stage] = MaskTotals(by_class, seen, iou, 0.375, position or 0)
-    expected = make_tables((masks, 27), {"original": tripled}, 8, NAMES, position, conditions())
+    expected = make_tables(
+        (masks, 27), {"original": tripled}, 8, NAMES, position, conditions(), {"original": VOTES}
+    )
+    of_neighbors = expected.metrics[expected.metrics["stage"] == "neighbor_labels"]
+    best = of_neighbors[of_neighbors["metric"] == "miou"]
+    assert best["seed"].tolist() == ["0", "1", "mean", "sd"]
+    iou = [5 / (5 + 1 + 1), 4 / (4 + 1 + 2), 7 / (7 + 1 + 2 + 3)]
+    assert best["value"].tolist() == pytest.approx([np.mean(iou)] * 3 + [0])
     for name in ("metrics", "per_class", "matching"):
         found = pd.read_csv(
             tmp_path / "tables" / f"{name}.csv", dtype={"seed": str}, keep_default_na=True

@@ -230,7 +230,7 @@ class ReestimationSettings(Section):
         description="Masks that the rounds begin with: those of the image level, which treats all "
         "images alike, or the merged ones.",
     )
-    trees: int = Field(4, ge=1, le=64, description="Number of trees, whose scores are averaged.")
+    trees: int = Field(16, ge=1, le=64, description="Number of trees, whose scores are averaged.")
     clusters: int = Field(
         128,
         ge=2,
@@ -310,10 +310,12 @@ class LabellingSettings(Section):
     The other methods have no regions and read `classes` and `seeds` alone.
     """
 
-    classes: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
+    classes: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto", "silhouette"] = Field(
         "auto",
         description="Number of object classes K; `auto`: the foreground classes of `classes.csv`, "
-        "or 10 without one. Scores of different K cannot be compared.",
+        "or 10 without one; `silhouette`: chosen without labels, the number up to the square root "
+        "of the regions' whose k-means has the highest mean silhouette (`method: lightcluster`). "
+        "Scores of different K cannot be compared.",
     )
     features: tuple[Literal["cls", "key", "patch"], ...] = Field(
         ("cls", "key"),
@@ -636,7 +638,7 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     problems += dict.fromkeys(
         problem
         for config in configs.values()
-        for find in (_foreign_weights, _cause_contradictions)
+        for find in (_foreign_weights, _number_contradictions, _cause_contradictions)
         for problem in find(config)
     )
     if problems:
@@ -849,6 +851,15 @@ def _foreign_weights(config: Config) -> Iterator[str]:
         yield (
             f"backbone.weights = 'embedded': these are of {EMBEDDED}; for {backbone.model} use "
             "`hub`, `random` or the path of a file"
+        )
+
+
+def _number_contradictions(config: Config) -> Iterator[str]:
+    """Yield the mistake of a method without regions whose number of classes they are to tell."""
+    if config.labelling.classes == "silhouette" and config.method != "lightcluster":
+        yield (
+            f"labelling.classes = 'silhouette': is of regions, which `method: {config.method}` "
+            "does not have; give a number, or `auto`"
         )
 
 

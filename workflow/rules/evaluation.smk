@@ -33,15 +33,91 @@ if LABELLED:
             "--classes {input.classes} --patch-masks {input.patch} --pixel-masks {input.pixel} "
             "--output {output} > {log} 2>&1"
 
+    rule count_regions:
+        input:
+            manifest=f"{DATASET}/manifest/{{shard}}.csv",
+            labels=LAYOUT.labels_input,
+            classes=CLASSES,
+            maps=f"{RUN}/regions/maps/{{shard}}.npz",
+        output:
+            f"{RUN}/counts/regions/{{shard}}.npz",
+        log:
+            f"{RUN}/logs/count_regions/{{shard}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/count_regions/{{shard}}.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=30,
+        params:
+            settings=settings("count_regions"),
+        shell:
+            "python -m lightcluster.step count-regions {params.settings:q} "
+            "--manifest {input.manifest} --classes {input.classes} --region-maps {input.maps} "
+            "--output {output} > {log} 2>&1"
+
+    rule count_labels:
+        input:
+            counts=f"{RUN}/counts/regions/{{shard}}.npz",
+            regions=f"{RUN}/regions/{{shard}}.npz",
+            labelling=f"{RUN}/classes/seed-{{seed}}.npz",
+        output:
+            f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
+        log:
+            f"{RUN}/logs/count_labels/seed-{{seed}}/{{shard}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/count_labels/seed-{{seed}}/{{shard}}.tsv"
+        wildcard_constraints:
+            run=runs_with("count_labels"),
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=30,
+        params:
+            settings=settings("count_labels"),
+        shell:
+            "python -m lightcluster.step count-labels --seed {wildcards.seed} "
+            "--region-counts {input.counts} --regions {input.regions} "
+            "--labelling {input.labelling} --output {output} > {log} 2>&1"
+
+    rule vote_neighbors:
+        input:
+            per_shard(f"{RUN}/counts/regions/{{shard}}.npz"),
+            per_shard(f"{RUN}/regions/{{shard}}.npz"),
+            labelling=lambda wildcards: first_seed(
+                f"{RUN}/classes/seed-{{seed}}.npz", wildcards
+            ),
+        output:
+            f"{RUN}/counts/neighbors.npz",
+        log:
+            f"{RUN}/logs/vote_neighbors.log",
+        benchmark:
+            f"{RUN}/benchmarks/vote_neighbors.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=30,
+        params:
+            settings=settings("vote_neighbors"),
+            shards=len(SHARDS),
+            counts=f"{RUN}/counts/regions",
+            regions=f"{RUN}/regions",
+        shell:
+            "python -m lightcluster.step vote-neighbors {params.settings:q} {params.shards} "
+            "--region-counts {params.counts} --regions {params.regions} "
+            "--labelling {input.labelling} --output {output} > {log} 2>&1"
+
     rule count_confusion:
         input:
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
             labels=LAYOUT.labels_input,
             classes=CLASSES,
-            maps=lambda wildcards: expand(
-                [f"{RUN}/regions/maps/{{shard}}.npz"] * has_masks(wildcards.run),
-                **wildcards,
-            ),
             segmentation=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
         output:
             f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
@@ -49,6 +125,8 @@ if LABELLED:
             f"{RUN}/logs/count_confusion/seed-{{seed}}/{{shard}}.log",
         benchmark:
             f"{RUN}/benchmarks/count_confusion/seed-{{seed}}/{{shard}}.tsv"
+        wildcard_constraints:
+            run=runs_with("count_confusion"),
         conda:
             "../../envs/cpu.yaml"
         threads: 1
@@ -57,15 +135,16 @@ if LABELLED:
             runtime=30,
         params:
             settings=settings("count_confusion"),
-            maps=option("region-maps", of="maps"),
         shell:
             "python -m lightcluster.step count-confusion {params.settings:q} --seed {wildcards.seed} "
-            "--manifest {input.manifest} --classes {input.classes} {params.maps} "
+            "--manifest {input.manifest} --classes {input.classes} "
             "--segmentation {input.segmentation} --output {output} > {log} 2>&1"
 
     rule evaluate:
         input:
             if_masks(f"{RUN}/counts/masks/{{shard}}.npz"),
+            lambda wildcards: [f"{DATASET}/{wildcards.run}/counts/neighbors.npz"]
+            * has_masks(wildcards.run),
             class_counts_of,
             classes=CLASSES,
         output:

@@ -34,7 +34,7 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.checkpoints import below, read_tensors, write_tensors
 from lightcluster.clustering.kmeans import fit_kmeans
 from lightcluster.datasets.labels import read_classes
-from lightcluster.regions.labelling import number_of_clusters
+from lightcluster.regions.number import Setting, number_of_clusters
 from lightcluster.regions.palette import write_palette
 
 log = logging.getLogger(__name__)
@@ -370,7 +370,7 @@ def fit_probe(
     palette: Path,
     *,
     about: Mapping[str, Any],
-    classes: int | Literal["auto"],
+    classes: Setting,
     background: int | None,
     start: Literal["uniform", "kmeans"],
     restarts: int,

@@ -24,7 +24,7 @@ from lightcluster.features.store import FeatureStore
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
-from lightcluster.regions.labelling import number_of_clusters
+from lightcluster.regions.number import Setting, number_of_clusters
 from lightcluster.regions.painting import save_indexed
 from lightcluster.regions.palette import write_palette
 
@@ -67,7 +67,7 @@ def fit_clusters(
     palette: Path,
     *,
     metric: Metric,
-    classes: int | Literal["auto"],
+    classes: Setting,
     background: int | None,
     restarts: int,
     iterations: int,

@@ -1,4 +1,4 @@
-"""Counting pixels of a shard by predicted cluster and true class.
+"""Counts of a shard's pixels by predicted cluster and true class.
 
 Every score of the classes comes from these int64 counts, summed over shards.
 """
@@ -6,69 +6,31 @@ Every score of the classes comes from these int64 counts, summed over shards.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcluster.datasets.labels import (
-    IGNORED,
-    Classes,
-    background_index,
-    open_label,
-    read_classes,
-    to_indices,
+from lightcluster.datasets.labels import background_index, read_classes
+from lightcluster.datasets.manifest import read_manifest
+from lightcluster.errors import StoreError
+from lightcluster.evaluation.confusion import Confusion
+from lightcluster.evaluation.protocols import FrameName, frames_of
+from lightcluster.evaluation.region_counts import (
+    count_by_region,
+    iter_truth,
+    read_region_counts,
 )
-from lightcluster.datasets.manifest import Row, read_manifest
-from lightcluster.evaluation.confusion import count_confusion as count
-from lightcluster.evaluation.protocols import FrameName, frames_of, to_frame
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.images.recognition import open_plain
-from lightcluster.progress import progress
 from lightcluster.regions.components import find_segments
-from lightcluster.regions.labelling import number_of_clusters
-from lightcluster.regions.maps import read_region_maps
-from lightcluster.regions.painting import paint_regions
+from lightcluster.regions.labelling import read_labelling
+from lightcluster.regions.number import Setting, number_of_clusters
 
 TOTALS = ("segmentation", "random", "oracle")
-"""Counts of `count_confusion` that are summed over the images of a shard."""
-
-
-def iter_truth(
-    image_ids: list[str], rows: list[Row], classes: Classes, ignore: int
-) -> Iterator[tuple[int, Row, NDArray[np.uint16]]]:
-    """Yield the place in `image_ids`, the manifest row and the truth of each image with a label.
-
-    The order is that of the manifest, and so the same for all runs, which are compared image by
-    image; that of their masks is of their features, and may be another.
-    """
-    places = {image_id: number for number, image_id in enumerate(image_ids)}
-    for row in progress(rows, "count"):
-        if row.label is not None:
-            label = open_label(row.label, (row.height, row.width))
-            yield places[row.image_id], row, to_indices(label, classes, ignore)
-
-
-def oracle_classes(
-    label: NDArray[np.integer[Any]],
-    truth: NDArray[np.integer[Any]],
-    regions: int,
-    n_classes: int,
-) -> NDArray[np.int64]:
-    """Return the most frequent true class in each region, the best label it could be given.
-
-    Returns
-    -------
-    int64 array, shape (regions,)
-        Positions of classes; of a region without truth, 0.
-    """
-    valid = truth != IGNORED
-    joint = label[valid].astype(np.int64) * n_classes + truth[valid]
-    table = np.bincount(joint, minlength=(regions + 1) * n_classes).reshape(-1, n_classes)
-    best: NDArray[np.int64] = table[1:].argmax(axis=1)
-    return best
+"""Counts of `ImageCounts` that are summed over the images of a shard."""
 
 
 class ImageCounts(NamedTuple):
@@ -90,13 +52,61 @@ class ImageCounts(NamedTuple):
     ignored: int
 
 
+def relabel(
+    pixels: NDArray[np.int64], labels: NDArray[np.integer[Any]], n_labels: int
+) -> NDArray[np.int64]:
+    """Sum the rows that have the same label.
+
+    Parameters
+    ----------
+    pixels : int64 array, shape (rows, classes)
+    labels : int array, shape (rows,)
+        In 0..n_labels-1.
+    n_labels : int
+
+    Returns
+    -------
+    int64 array, shape (n_labels, classes)
+    """
+    summed = np.zeros((n_labels, pixels.shape[1]), np.int64)
+    np.add.at(summed, labels, pixels)
+    return summed
+
+
+def best_classes(pixels: NDArray[np.int64], ground: int | None) -> NDArray[np.int64]:
+    """Return the most frequent true class in each region, the best label it could be given.
+
+    Parameters
+    ----------
+    pixels : int64 array, shape (regions + 1, classes)
+        Of an image; the first row is outside of all regions.
+    ground : int or None
+        Position of the background class, which is the label outside.
+
+    Returns
+    -------
+    int64 array, shape (regions + 1,)
+        Positions of classes; of a region without truth, 0; outside, without a background class,
+        the number of classes: "no class".
+    """
+    best: NDArray[np.int64] = pixels.argmax(axis=1)
+    best[0] = pixels.shape[1] if ground is None else ground
+    return best
+
+
+def draw_clusters(
+    image_id: str, regions: int, first: int, n_clusters: int, seed: int
+) -> NDArray[np.int64]:
+    """Return a random cluster from `first` on for each region, the same for the same image."""
+    generator = np.random.default_rng([seed, zlib.crc32(image_id.encode())])
+    return np.asarray(generator.integers(first, n_clusters, regions), np.int64)
+
+
 def count_image(
-    predicted: NDArray[np.integer[Any]],
-    label: NDArray[np.integer[Any]],
-    truth: NDArray[np.integer[Any]],
+    counted: Confusion,
+    clusters: NDArray[np.integer[Any]],
     drawn: NDArray[np.int64],
     n_clusters: int,
-    n_classes: int,
     ground: int | None,
 ) -> ImageCounts:
     """Count a segmentation, and two others of the same regions.
@@ -106,93 +116,158 @@ def count_image(
 
     Parameters
     ----------
-    predicted : int array, shape (height, width)
-        Clusters.
-    label : int array, shape (height, width)
-        Region of each pixel, from 1; 0 outside.
-    truth : uint16 array, shape (height, width)
-        Positions of classes, or `labels.IGNORED`.
+    counted : Confusion
+        The image's pixels by region and class (`region_counts.count_by_region`).
+    clusters : int array, shape (regions,)
+        Of each region.
     drawn : int64 array, shape (regions,)
         A random cluster for each region.
-    n_clusters, n_classes : int
+    n_clusters : int
     ground : int or None
         Position of the background class.
     """
-    counted = count(predicted, truth, n_clusters, n_classes, IGNORED)
-    painted = paint_regions(label.astype(np.int32, copy=False), drawn)
-    random = count(painted, truth, n_clusters, n_classes, IGNORED)
-    best = oracle_classes(label, truth, len(drawn), n_classes)
-    outside = n_classes if ground is None else ground
-    painted = np.concatenate([[outside], best]).astype(np.uint16)[label]
-    oracle = count(painted, truth, n_classes + 1, n_classes, IGNORED)
-    return ImageCounts(counted.counts, random.counts, oracle.counts, counted.ignored)
+    pixels, n_classes = counted.counts, counted.counts.shape[1]
+    outside = np.zeros(1, np.int64)
+    return ImageCounts(
+        relabel(pixels, np.concatenate([outside, clusters]), n_clusters),
+        relabel(pixels, np.concatenate([outside, drawn]), n_clusters),
+        relabel(pixels, best_classes(pixels, ground), n_classes + 1),
+        counted.ignored,
+    )
+
+
+class ShardCounts:
+    """The counts of a shard's images, summed as they come, and their segmentations' image by image.
+
+    Parameters
+    ----------
+    frames : iterable of FrameName
+    n_clusters, n_classes : int
+    """
+
+    def __init__(self, frames: Iterable[FrameName], n_clusters: int, n_classes: int) -> None:
+        shapes = {"segmentation": n_clusters, "random": n_clusters, "oracle": n_classes + 1}
+        self._image_ids: list[str] = []
+        self._ignored: dict[FrameName, list[int]] = {frame: [] for frame in frames}
+        self._cells: dict[FrameName, list[NDArray[np.int64]]] = {
+            frame: [np.zeros((0, 4), np.int64)] for frame in self._ignored
+        }
+        self._totals = {
+            f"{frame}.{name}": np.zeros((height, n_classes), np.int64)
+            for frame in self._ignored
+            for name, height in shapes.items()
+        }
+
+    def add(self, image_id: str, counted: Mapping[FrameName, ImageCounts]) -> None:
+        """Add an image, counted in each frame."""
+        for frame, counts in counted.items():
+            for name in TOTALS:
+                self._totals[f"{frame}.{name}"] += getattr(counts, name)
+            self._ignored[frame].append(counts.ignored)
+            self._cells[frame].append(_cells(len(self._image_ids), counts.segmentation))
+        self._image_ids.append(image_id)
+
+    def write(self, output: Path) -> None:
+        """Write the counts.
+
+        They are ``image_id``, the images with a label, and for each frame (a prefix, as in
+        ``original.random``) the counts of `ImageCounts`: ``segmentation``, ``random`` and
+        ``oracle`` summed over the images; ``ignored`` int64 [images]; and ``cells`` int64
+        [cells, 4], the segmentation again but image by image: number of the image, cluster, class
+        and pixels, where there are any.
+        """
+        arrays: dict[str, NDArray[Any]] = {"image_id": encode_names(self._image_ids)}
+        arrays |= self._totals
+        for frame, ignored in self._ignored.items():
+            arrays[f"{frame}.ignored"] = np.asarray(ignored, np.int64)
+            arrays[f"{frame}.cells"] = np.concatenate(self._cells[frame])
+        write_arrays(output, compressed=True, **arrays)
+
+
+def count_labels(
+    region_counts: Path, regions: Path, labelling: Path, output: Path, *, seed: int
+) -> None:
+    """Count the clusters that a labelling gives the regions of a shard against true classes.
+
+    Parameters
+    ----------
+    region_counts : Path
+        Of `region_counts.count_regions`.
+    regions : Path
+        What describes each region, of `embedding.embed_regions`.
+    labelling : Path
+    output : Path
+        For `ShardCounts.write`.
+    seed : int
+        Of the random clusters.
+    """
+    fitted = read_labelling(labelling)
+    classes = fitted.classes_of(read_arrays(regions, *fitted.features))
+    n_clusters = len(fitted.centroids) + 1
+    frames = read_region_counts(region_counts)
+    first = next(iter(frames.values()))
+    total = ShardCounts(frames, n_clusters, first.pixels.shape[1])
+    for number, image_id in enumerate(first.image_id):
+        own = classes[first.regions_of(number)]
+        drawn = draw_clusters(image_id, len(own), 1, n_clusters, seed)  # 0 is the background
+        total.add(
+            image_id,
+            {
+                frame: count_image(counts.counts_of(number), own, drawn, n_clusters, counts.ground)
+                for frame, counts in frames.items()
+            },
+        )
+    total.write(output)
 
 
 def count_confusion(
     manifest: Path,
     classes_file: Path,
-    region_maps: Path | None,
     segmentation: Path,
     output: Path,
     *,
     method: str,
-    classes: int | Literal["auto"],
+    classes: Setting,
     background: int | None,
     ignore: int,
     protocols: Sequence[str],
     stego_squash: bool,
     seed: int,
 ) -> None:
-    """Count predicted clusters against true classes, in the frame of each protocol.
+    """Count the clusters of a segmentation without masks against true classes.
 
-    Random and best possible labels are those of the regions of `region_maps`; of a method without
-    masks, those of the connected segments of its own segmentation.
-
-    Writes ``image_id``, the images with a label, and for each frame of the protocols (a prefix, as
-    in ``original.random``) the counts of `ImageCounts`: ``segmentation``, ``random`` and
-    ``oracle`` summed over the images; ``ignored`` int64 [images]; and ``cells`` int64 [cells, 4],
-    the segmentation again but image by image: number of the image, cluster, class and pixels,
-    where there are any.
+    Random and best possible labels are those of its connected segments. `output` is for
+    `ShardCounts.write`.
     """
     names = read_classes(classes_file)
     n_classes, ground = len(names.ids), background_index(names, background)
     n_clusters = number_of_clusters(method, classes, names, background)
     frames = frames_of(protocols, stego_squash)
+    total = ShardCounts(frames, n_clusters, n_classes)
     rows = read_manifest(manifest)
-    maps = None if region_maps is None else read_region_maps(region_maps)
-    image_order = [row.image_id for row in rows] if maps is None else maps.image_id
-    first_drawn = int(maps is not None)  # 0 is the background of masks, and no region's
-    shapes = {"segmentation": n_clusters, "random": n_clusters, "oracle": n_classes + 1}
-    totals = {
-        f"{frame}.{name}": np.zeros((height, n_classes), np.int64)
-        for frame in frames
-        for name, height in shapes.items()
-    }
-    ignored: dict[str, list[int]] = {frame: [] for frame in frames}
-    cells: dict[str, list[NDArray[np.int64]]] = {frame: [] for frame in frames}
-    image_ids: list[str] = []
-    for number, row, truth in iter_truth(image_order, rows, names, ignore):
+    for _, row, truth in iter_truth([row.image_id for row in rows], rows, names, ignore):
         with open_plain(segmentation / row.output) as image:
             predicted = np.asarray(image)
-        label = find_segments(predicted) if maps is None else maps.label_of(number)
-        generator = np.random.default_rng([seed, zlib.crc32(row.image_id.encode())])
-        drawn = generator.integers(first_drawn, n_clusters, int(label.max()))
-        for frame in frames:
-            counted = count_image(
-                to_frame(predicted, frame), to_frame(label, frame), to_frame(truth, frame),
-                drawn, n_clusters, n_classes, ground,
-            )  # fmt: skip
-            for name in TOTALS:
-                totals[f"{frame}.{name}"] += getattr(counted, name)
-            ignored[frame].append(counted.ignored)
-            cells[frame].append(_cells(len(image_ids), counted.segmentation))
-        image_ids.append(row.image_id)
-    of_images = {f"{frame}.ignored": np.asarray(ignored[frame], np.int64) for frame in frames} | {
-        f"{frame}.cells": np.concatenate([np.zeros((0, 4), np.int64), *cells[frame]])
-        for frame in frames
-    }
-    arrays = {"image_id": encode_names(image_ids), **totals, **of_images}
-    write_arrays(output, compressed=True, **arrays)
+        if (highest := int(predicted.max(initial=0))) >= n_clusters:
+            raise StoreError(
+                f"{segmentation / row.output}: holds cluster id {highest}; allowed are "
+                f"0..{n_clusters - 1}"
+            )
+        label = find_segments(predicted)
+        _, places = np.unique(label, return_index=True)  # every pixel is in a segment, from 1
+        clusters = predicted.ravel()[places]
+        drawn = draw_clusters(row.image_id, len(clusters), 0, n_clusters, seed)
+        total.add(
+            row.image_id,
+            {
+                frame: count_image(
+                    count_by_region(label, truth, frame, len(clusters), n_classes),
+                    clusters, drawn, n_clusters, ground,
+                )
+                for frame in frames
+            },
+        )  # fmt: skip
+    total.write(output)
 
 
 def _cells(number: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:

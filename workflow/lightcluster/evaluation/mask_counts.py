@@ -12,7 +12,7 @@ from lightcluster.datasets.labels import IGNORED, background_index, read_classes
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.evaluation.boundary import TrueEdge
 from lightcluster.evaluation.confusion import count_confusion
-from lightcluster.evaluation.counting import iter_truth
+from lightcluster.evaluation.region_counts import iter_truth
 from lightcluster.evaluation.scores import foreground_scores
 from lightcluster.files import read_arrays, write_arrays
 from lightcluster.masks.consistency import LEVELS, read_patch_masks

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lightcluster.datasets.labels import background_index, read_classes
 from lightcluster.errors import DatasetError
@@ -33,7 +34,7 @@ from lightcluster.evaluation.scores import (
     pixel_accuracy,
     score_classes,
 )
-from lightcluster.files import replacing
+from lightcluster.files import read_arrays, replacing
 from lightcluster.shards import Shards
 
 FOREGROUND = "foreground"
@@ -86,8 +87,12 @@ def score_seed(
     background: int | None,
     protocol: Protocol,
     seed: int,
+    neighbors: NDArray[np.int64] | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows of metrics, of per-class IoU and of matchings of one labelling seed."""
+    """Return the rows of metrics, of per-class IoU and of matchings of one labelling seed.
+
+    `neighbors` are the counts of `neighbors.vote_neighbors`, the same for all seeds.
+    """
     metrics, per_class, matchings = [], [], []
     for array, stage in VARIANTS.items():
         table = getattr(counts, array)
@@ -116,14 +121,17 @@ def score_seed(
                     }
                     for cluster, matched in enumerate(scores.matching.cluster_to_class)
                 ]
-    key = {"stage": "oracle_labels", "matching": "none", "seed": str(seed)}
-    iou = iou_per_class(counts.oracle)
-    best = mean_iou(iou, protocol.absent)
-    metrics.append({**key, "metric": "miou", "value": best})
-    metrics.append({**key, "metric": "pixel_accuracy", "value": pixel_accuracy(counts.oracle)})
-    per_class += [
-        {**key, "class": name, "iou": value} for name, value in zip(names, iou, strict=True)
-    ]
+    for stage, table in (("neighbor_labels", neighbors), ("oracle_labels", counts.oracle)):
+        if table is None:
+            continue
+        key = {"stage": stage, "matching": "none", "seed": str(seed)}
+        iou = iou_per_class(table)
+        best = mean_iou(iou, protocol.absent)
+        metrics.append({**key, "metric": "miou", "value": best})
+        metrics.append({**key, "metric": "pixel_accuracy", "value": pixel_accuracy(table)})
+        per_class += [
+            {**key, "class": name, "iou": value} for name, value in zip(names, iou, strict=True)
+        ]
     return metrics, per_class, matchings
 
 
@@ -169,6 +177,7 @@ def make_tables(
     names: tuple[str, ...],
     background: int | None,
     conditions: Conditions,
+    neighbors: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Tables:
     """Compute all scores of a run.
 
@@ -185,6 +194,8 @@ def make_tables(
     background : int or None
         Position of the background class.
     conditions : Conditions
+    neighbors : mapping of frame to int64 array, optional
+        Of `neighbors.vote_neighbors`; None of a method that has no masks.
     """
     parts: dict[str, list[pd.DataFrame]] = {"metrics": [], "per_class": [], "matching": []}
     first = next(iter(next(iter(class_counts.values())).values()))
@@ -205,7 +216,9 @@ def make_tables(
         frame = frame_of(name, conditions.stego_squash)
         by_seed = class_counts[frame]
         scored = [
-            score_seed(counts, names, background, PROTOCOLS[name], seed)
+            score_seed(
+                counts, names, background, PROTOCOLS[name], seed, (neighbors or {}).get(frame)
+            )
             for seed, counts in by_seed.items()
         ]
         metrics, per_class, matchings = (
@@ -276,6 +289,7 @@ def evaluate(
     tables = make_tables(
         sum_mask_counts(mask_files) if masks else None,
         class_counts, images, names.names, background_index(names, background), conditions,
+        read_arrays(counts_folder / "neighbors.npz") if masks else None,
     )  # fmt: skip
     for name in ("metrics", "per_class", "matching"):
         with replacing(output / f"{name}.csv") as temporary:

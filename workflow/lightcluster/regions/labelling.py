@@ -15,9 +15,10 @@ from scipy.spatial.distance import pdist
 
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_rows, quota_of_shard
-from lightcluster.datasets.labels import Classes, read_classes
+from lightcluster.datasets.labels import read_classes
 from lightcluster.errors import DatasetError
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
+from lightcluster.regions.number import Setting, choose_number, number_of_classes
 from lightcluster.regions.palette import write_palette
 
 log = logging.getLogger(__name__)
@@ -27,36 +28,10 @@ Method = Literal["consensus", "kmeans"]
 RegionFeatures = Mapping[str, NDArray[np.float32]]
 """Each feature of the same regions, float32 [regions, dim]."""
 
-UNKNOWN_CLASSES = 10
-"""Number of classes when neither the configuration nor a classes.csv states it."""
-
-
-def number_of_classes(
-    setting: int | Literal["auto"], classes: Classes | None, background: int | None
-) -> int:
-    """Return the number K of object classes; ``"auto"``: as many as the dataset has."""
-    if setting != "auto":
-        return setting
-    if classes is None:
-        return UNKNOWN_CLASSES
-    return max(1, len(classes.ids) - (background in classes.ids))
-
-
-def number_of_clusters(
-    method: str, setting: int | Literal["auto"], classes: Classes | None, background: int | None
-) -> int:
-    """Return the number of values in a segmentation, the background's 0 included.
-
-    The method of this project always has a background; the other one has a cluster more for it if
-    a class is the background, or may be.
-    """
-    may_be = classes is None or background in classes.ids
-    return number_of_classes(setting, classes, background) + (method == "lightcluster" or may_be)
-
 
 @dataclass(frozen=True)
-class Labelling:
-    """Fitted classes.
+class Projection:
+    """How regions are described so that they can be compared.
 
     Attributes
     ----------
@@ -66,19 +41,29 @@ class Labelling:
         The mean of each, over the fitted regions.
     components : float32 array, shape (features * dim, kept)
         Principal components that are kept.
-    centroids : float32 array, shape (classes, kept)
-        Of unit length.
     """
 
     features: tuple[str, ...]
     centers: NDArray[np.float32]
     components: NDArray[np.float32]
-    centroids: NDArray[np.float32]
 
     def project(self, regions: RegionFeatures) -> NDArray[np.float32]:
-        """Return what is compared with the centroids: float32 [regions, kept], of unit length."""
+        """Return what is compared: float32 [regions, kept], of unit length."""
         described = describe_regions([regions[name] for name in self.features], self.centers)
         return normalize(described @ self.components, "l2")
+
+
+@dataclass(frozen=True)
+class Labelling(Projection):
+    """Fitted classes.
+
+    Attributes
+    ----------
+    centroids : float32 array, shape (classes, kept)
+        Of unit length.
+    """
+
+    centroids: NDArray[np.float32]
 
     def classes_of(self, regions: RegionFeatures) -> NDArray[np.int64]:
         """Return the class of each region, from 1."""
@@ -194,6 +179,22 @@ def fit_centroids(
     return np.resize(normalize(sums, "l2"), (classes, points.shape[1]))
 
 
+def fit_projection(regions: RegionFeatures, pca: int) -> Projection:
+    """Find the means of the features of regions, and the directions in which these differ most.
+
+    Parameters
+    ----------
+    regions : mapping of str to float32 array, shape (regions, dim)
+        At least one feature and one region.
+    pca : int
+        See `principal_components`.
+    """
+    features = list(regions.values())
+    centers = np.stack([normalize(feature, "l2").mean(axis=0) for feature in features])
+    components = principal_components(describe_regions(features, centers), pca)
+    return Projection(tuple(regions), centers, components)
+
+
 def fit_labelling(
     regions: RegionFeatures,
     classes: int,
@@ -225,15 +226,26 @@ def fit_labelling(
     -------
     Labelling
     """
-    features = list(regions.values())
-    centers = np.stack([normalize(feature, "l2").mean(axis=0) for feature in features])
-    described = describe_regions(features, centers)
-    components = principal_components(described, pca)
+    projection = fit_projection(regions, pca)
     centroids = fit_centroids(
-        normalize(described @ components, "l2"), classes,
+        projection.project(regions), classes,
         method=method, restarts=restarts, iterations=iterations, seed=seed,
     )  # fmt: skip
-    return Labelling(tuple(regions), centers, components, centroids)
+    return Labelling(projection.features, projection.centers, projection.components, centroids)
+
+
+def draw_regions(
+    regions: Sequence[Path], features: Sequence[RegionFeature], most: int, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """Draw regions evenly over shards: at most `most`, float32 [regions, dim] of each feature."""
+    drawn: dict[str, list[NDArray[np.float32]]] = {name: [] for name in features}
+    for shard, path in enumerate(regions):
+        arrays = read_arrays(path, *features)
+        quota = quota_of_shard(most, shard, len(regions))
+        rows = draw_rows(len(arrays[features[0]]), quota, seed, shard)
+        for name, parts in drawn.items():
+            parts.append(arrays[name][rows])
+    return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
 def label_regions(
@@ -242,7 +254,7 @@ def label_regions(
     output: Path,
     palette: Path,
     *,
-    classes: int | Literal["auto"],
+    classes: Setting,
     background: int | None,
     features: Sequence[RegionFeature],
     method: Method,
@@ -262,20 +274,17 @@ def label_regions(
     DatasetError
         If there is no region at all.
     """
-    drawn: dict[str, list[NDArray[np.float32]]] = {name: [] for name in features}
-    for shard, path in enumerate(regions):
-        arrays = read_arrays(path, *features)
-        quota = quota_of_shard(sample_regions, shard, len(regions))
-        rows = draw_rows(len(arrays[features[0]]), quota, seed, shard)
-        for name, parts in drawn.items():
-            parts.append(arrays[name][rows])
-    sample = {name: np.concatenate(parts) for name, parts in drawn.items()}
-
-    known = read_classes(classes_file) if classes_file is not None else None
-    k = number_of_classes(classes, known, background)
+    sample = draw_regions(regions, features, sample_regions, seed)
     count = len(sample[features[0]])
     if not count:
         raise DatasetError("no image has a foreground region: there is nothing to label")
+    if classes == "silhouette":
+        # Of one draw for all seeds, so that their classes are equally many.
+        shared = draw_regions(regions, features, sample_regions, seed=0)
+        k = choose_number(fit_projection(shared, pca).project(shared), iterations)
+    else:
+        known = read_classes(classes_file) if classes_file is not None else None
+        k = number_of_classes(classes, known, background)
     if count < k:
         log.warning("only %d regions for %d classes: some stay empty", count, k)
     fitted = fit_labelling(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -481,6 +482,7 @@ class ClassLine:
     fallback: str
     miou: Score
     floor: Score
+    neighbors: Score
     ceiling: Score
     accuracy: Score
 
@@ -511,6 +513,7 @@ def class_lines(metrics: pd.DataFrame, matchings: list[str]) -> list[ClassLine]:
             fallback=fallback_of(metrics, matching),
             miou=class_score(metrics, "segmentation", matching),
             floor=class_score(metrics, "random_labels", matching),
+            neighbors=class_score(metrics, "neighbor_labels"),
             ceiling=class_score(metrics, "oracle_labels"),
             accuracy=class_score(metrics, "segmentation", matching, "pixel_accuracy"),
         )
@@ -657,7 +660,13 @@ def summarize_protocol(metrics: pd.DataFrame) -> list[str]:
 def describe_classes(line: ClassLine, seeds: int) -> str:
     """Return the scores of the classes under one matching in a line of text."""
     matching = f"{line.matching}, here {line.fallback}" if line.fallback else line.matching
+    beside = {"random": line.floor, "neighbours'": line.neighbors, "oracle": line.ceiling}
+    bounds = [
+        f"{whose} labels {Score(score.mean)}"
+        for whose, score in beside.items()
+        if not math.isnan(score.mean)
+    ]
     return (
         f"classes: {line.miou} mIoU ({matching}, {seeds} seed{'s' * (seeds != 1)}; "
-        f"random labels {Score(line.floor.mean)}, oracle labels {Score(line.ceiling.mean)})"
+        f"{', '.join(bounds)})"
     )

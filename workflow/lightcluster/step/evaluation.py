@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lightcluster.config import Config
-from lightcluster.kinds import OURS
-from lightcluster.step.arguments import OptionalPath, Settings, Shards
+from lightcluster.kinds import CAUSE, OURS
+from lightcluster.step.arguments import Settings, Shards
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
@@ -41,7 +41,71 @@ def count_masks(
 
 
 @Step(
+    unit="shard",
+    kinds=OURS,
+    reads=("dataset.background", "dataset.ignore", "evaluation"),
+    after=("index_dataset", "read_classes", "find_regions"),
+)
+def count_regions(
+    settings: Settings,
+    manifest: Annotated[Path, typer.Option()],
+    classes: Annotated[Path, typer.Option()],
+    region_maps: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Count the pixels of each region of a shard against true classes."""
+    use_threads(1)
+    from lightcluster.evaluation.region_counts import count_regions as do
+
+    do(
+        manifest, classes, region_maps, output,
+        background=settings.dataset.background, ignore=settings.dataset.ignore,
+        protocols=settings.evaluation.protocols,
+        stego_squash=settings.evaluation.stego_squash,
+    )  # fmt: skip
+
+
+@Step(
     unit="shard and seed",
+    kinds=OURS,
+    after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
+)
+def count_labels(
+    seed: Annotated[int, typer.Option(min=0)],
+    region_counts: Annotated[Path, typer.Option()],
+    regions: Annotated[Path, typer.Option()],
+    labelling: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:
+    """Count the classes that a labelling gives the regions of a shard against true classes."""
+    use_threads(1)
+    from lightcluster.evaluation.counting import count_labels as do
+
+    do(region_counts, regions, labelling, output, seed=seed)
+
+
+@Step(
+    kinds=OURS,
+    reads=("labelling.seeds",),
+    after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
+)
+def vote_neighbors(
+    settings: Settings, shards: Shards,
+    region_counts: Annotated[Path, typer.Option()],
+    regions: Annotated[Path, typer.Option()],
+    labelling: Annotated[Path, typer.Option()],
+    output: Annotated[Path, typer.Option()],
+) -> None:  # fmt: skip
+    """Label each region by a vote of its neighbours in other images, which know the truth."""
+    use_threads(1)
+    from lightcluster.evaluation.neighbors import vote_neighbors as do
+
+    do(shards.paths(region_counts, ".npz"), shards.paths(regions, ".npz"), labelling, output)
+
+
+@Step(
+    unit="shard and seed",
+    kinds=("kmeans", *CAUSE),
     reads=(
         "dataset.background",
         "dataset.ignore",
@@ -49,15 +113,8 @@ def count_masks(
         "evaluation",
         "method",
     ),
-    after=(
-        "index_dataset",
-        "read_classes",
-        "find_regions",
-        "paint_segmentation",
-        "paint_clusters",
-        "paint_probe",
-    ),
-    version=3,
+    after=("index_dataset", "read_classes", "paint_clusters", "paint_probe"),
+    version=4,
 )
 def count_confusion(
     settings: Settings,
@@ -66,14 +123,13 @@ def count_confusion(
     classes: Annotated[Path, typer.Option()],
     segmentation: Annotated[Path, typer.Option()],
     output: Annotated[Path, typer.Option()],
-    region_maps: OptionalPath = None,
 ) -> None:
     """Count predicted clusters against true classes."""
     use_threads(1)
     from lightcluster.evaluation.counting import count_confusion as do
 
     do(
-        manifest, classes, region_maps, segmentation, output,
+        manifest, classes, segmentation, output,
         method=settings.method, classes=settings.labelling.classes,
         background=settings.dataset.background, ignore=settings.dataset.ignore,
         protocols=settings.evaluation.protocols,
@@ -91,8 +147,8 @@ def count_confusion(
         "cause.linear_probe",
         "method",
     ),
-    after=("read_classes", "count_masks", "count_confusion"),
-    version=6,
+    after=("read_classes", "count_masks", "count_labels", "count_confusion", "vote_neighbors"),
+    version=7,
 )
 def evaluate(
     settings: Settings, shards: Shards,
@@ -133,7 +189,7 @@ def _refinement(settings: Config) -> str:
         "method",
     ),
     places=("evaluation.protocols",),
-    after=("count_confusion",),
+    after=("count_labels", "count_confusion"),
 )
 def score_images(
     settings: Settings, shards: Shards,

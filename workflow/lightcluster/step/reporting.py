@@ -120,7 +120,7 @@ def plot_training(
 @Step(
     unit="all runs",
     reads=("comparison",),
-    after=("count_masks", "count_confusion", "evaluate"),
+    after=("count_masks", "count_labels", "count_confusion", "evaluate"),
     version=5,
 )
 def compare(
