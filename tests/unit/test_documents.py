@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ import yaml
 
 from lightcluster.cli import app
 from lightcluster.config import Config, parse_config
+from lightcluster.configfiles import merge_files
+from lightcluster.errors import ConfigError
 from lightcluster.places import OF_DATASET, WEIGHTS
 from lightcluster.steps import STEPS
 
@@ -48,6 +50,14 @@ def commands() -> list[tuple[str, list[str]]]:
             found += [(name, shlex.split(line[2:], comments=True))
                       for line in lines if line.startswith("$ ")]  # fmt: skip
     return found
+
+
+def mistakes(settings: dict) -> list[str]:
+    try:
+        parse_config(settings)
+    except ConfigError as error:
+        return str(error).splitlines()[1:]
+    return []
 
 
 def test_documents_are_found():
@@ -105,6 +115,20 @@ def test_commands_are_known():
                      if option in ("--until", "--forcerun", "-R")]  # fmt: skip
             assert set(steps) <= set(STEPS), (name, words)
     assert {"lightcluster", "make", "snakemake"} <= seen
+
+
+def test_configuration_files_of_commands_go_together():
+    together = set()
+    for name, words in commands():
+        if words[0] == "snakemake" and "--configfile" in words:
+            files = takewhile(lambda word: word[0] != "-", words[words.index("--configfile") + 1 :])
+            paths = tuple(ROOT / file for file in files)
+            if len(paths) > 1 or paths[0].exists():
+                found = mistakes(merge_files([ROOT / "config" / "config.yaml", *paths]))
+                # models are what an earlier command of the document makes
+                assert not [mistake for mistake in found if ".fit.model = 'results/" not in mistake]
+                together.add((name, paths))
+    assert len(together) > 5
 
 
 def test_settings_given_on_the_command_line_are_accepted():

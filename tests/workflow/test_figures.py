@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-CARD = Path(__file__).parents[2] / "resources" / "README.md"
+ROOT = Path(__file__).parents[2]
+CARD = ROOT / "resources" / "README.md"
 TOLERANCE = 2.0
 """Points; other processors round otherwise, and without bfloat16 the arithmetic is another."""
 
@@ -83,3 +88,44 @@ def test_classes_over_five_seeds(scores):
     rows = of_classes(scores)
     assert len(rows) == 5
     assert per_cent(rows) == pytest.approx(stated("classes"), abs=TOLERANCE)
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
+
+
+def test_the_tutorial_goes_on_from_there(finished):
+    """New images are segmented, and their classes named, by the tutorial's own commands."""
+    segment, export = (block for block in blocks("tutorial.md", "console") if "--out" in block)
+    run(segment[segment.index("$ lightcluster") :], finished)
+    (named,) = blocks("tutorial.md", "text")
+    table = finished / "segmented" / "segmentation" / "classes.csv"
+    lines = dict(line.split(",", 1) for line in table.read_text().splitlines())
+    lines |= dict(line.split(",", 1) for line in named.splitlines())
+    table.write_text("".join(f"{id},{rest}\n" for id, rest in lines.items()))
+    run(export, finished)
+    found = json.loads((finished / "objects.json").read_text())
+    names = {category["id"]: category["name"] for category in found["categories"]}
+    assert (names[1], names[2]) == ("house", "mug")
+    assert found["annotations"]
+
+
+def run(command: str, folder: Path) -> None:
+    """Run a command of a console as a shell does, with the commands of this environment."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        command.replace("$ ", "", 1), shell=True, check=True, cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "workflow")},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("document", ["reference/api.md", "reference/results.md"])
+def test_the_documents_read_results_as_they_are(finished, document, monkeypatch):
+    monkeypatch.chdir(finished)
+    found: dict = {}
+    exec(compile(blocks(document, "python")[-1], document, "exec"), found)
+    if "clusters" in found:
+        assert found["clusters"].max() > 0
+    else:
+        assert found["patches"].shape[1] == 128
