@@ -24,6 +24,9 @@ PACKAGE = ROOT / "workflow" / "lightcluster"
 NO_LIBRARY = ("cli",)
 """Packages that are used from the command line alone."""
 
+REST = "modules"
+"""Name of the page of the modules that are in no package."""
+
 API = "docs/reference/api"
 COMMANDS = "docs/reference/commands.md"
 BESIDE = (".png", ".svg")
@@ -36,7 +39,7 @@ def on_config(config: MkDocsConfig) -> None:
     for section in config.nav or []:
         for entries in section.values():
             if isinstance(entries, list) and first in entries:
-                packages = [_page(package) for package in _packages()]
+                packages = [_page(package) for package in (*_packages(), REST)]
                 entries[entries.index(first)] = {"Python API": [{"Overview": first}, *packages]}
 
 
@@ -44,6 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replace the files of `docs/` by those of the repository, named as they are in it."""
     theme = [file for file in files if file.src_dir != config.docs_dir]
     made = {COMMANDS: _commands(), **{_page(name): _api(name) for name in _packages()}}
+    made[_page(REST)] = _rest()
     pages = [ROOT / page for page in _pages(config.nav) if page not in made]
     linked = [ROOT / "LICENSE", ROOT / "CITATION.cff"]
     shown = [path for folder in ("docs", "resources") for path in (ROOT / folder).rglob("*")
@@ -85,6 +89,14 @@ def _page(package: str) -> str:
 
 def _api(package: str) -> str:
     return f"# {package}\n\n::: lightcluster.{package}\n"
+
+
+def _rest() -> str:
+    """Return the page of the modules that are in no package."""
+    modules = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")
+    parts = [f"## {name}\n\n::: lightcluster.{name}\n    options:\n      heading_level: 3\n"
+             for name in modules]  # fmt: skip
+    return "\n".join(["# Other modules\n", *parts])
 
 
 def _commands() -> str:

@@ -142,3 +142,6 @@ def test_the_tree_of_results_has_every_place():
     (tree,) = fenced(ROOT / "docs" / "reference" / "results.md", "text")
     named = set(re.findall(r"[\w.-]+", tree))
     assert {*OF_DATASET, WEIGHTS} <= named
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    of_runs = set(re.findall(r"\{RUN\}/([\w.-]+)", rules))
+    assert {"tables", "segmentation"} <= of_runs <= named
