@@ -1,4 +1,4 @@
-# `make run`: everything from nothing to a result.  `make test`: the tests.
+# `make run`: everything from nothing to a result.  `make test`: the tests, but for the thorough ones.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,12 +7,16 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests' files lie in memory where there is room: much of their time would be waiting for a disk.
 export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
 
-.PHONY: run test test-cluster lint docs site clean
+.PHONY: run test test-all test-cluster lint docs site clean
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough" tests/workflow
+
+test-all: $(VENV)/.installed-dev  ## all but those on a SLURM
 	$(BIN)/python -m pytest -n 2 tests/unit
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/workflow
 

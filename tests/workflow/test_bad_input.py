@@ -382,6 +382,7 @@ def name_in_shard(stem: str, shard: int, shards: int) -> str:
     return next(name for name in names if shard_of(name, shards) == shard)
 
 
+@pytest.mark.thorough
 def test_shards_without_a_usable_image_do_not_hinder_the_others(
     tmp_path, run_snakemake, fast_config, read_rows
 ):
@@ -445,6 +446,7 @@ def test_offline_the_message_says_where_weights_are_to_be_had(tmp_path, run_snak
     assert "set `backbone.weights: path/to/file.safetensors`" in result.stdout
 
 
+@pytest.mark.thorough
 def test_nothing_but_hub_weights_needs_a_network(tmp_path, run_snakemake, fast_config):
     """A run in a network of its own, which has no other member."""
     alone = ("unshare", "--net", "env", "--unset=HF_HUB_OFFLINE")

@@ -12,6 +12,8 @@ from lightcluster.config import parse_config
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.layout import Layout
 
+pytestmark = pytest.mark.thorough
+
 TRAINED = "results/train/cause/cause"
 LEAK = "the evaluated images, WITH THEIR LABELS (linear probe as released)"
 

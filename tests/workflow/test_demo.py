@@ -56,6 +56,7 @@ def test_the_number_of_jobs_is_the_one_that_plan_states(tmp_path, run_snakemake,
     assert {step: int(counts[step]) for step in STEPS if step in counts} == planned
 
 
+@pytest.mark.thorough
 def test_steps_in_an_interpreter_of_their_own_leave_the_same_bytes(
     finished, tmp_path, run_snakemake, config, digests
 ):

@@ -22,6 +22,8 @@ from layouts import (
 from lightcluster.config import EMBEDDED
 from lightcluster.evaluation.counting import read_class_counts
 
+pytestmark = pytest.mark.thorough
+
 EMBEDDED_BACKBONE = {
     "backbone": {"model": EMBEDDED, "weights": "embedded"},
     "features": {"short_side": 96},

@@ -10,6 +10,8 @@ from PIL import Image
 
 from lightcluster.evaluation.protocols import to_frame
 
+pytestmark = pytest.mark.thorough
+
 CONFIG = {
     "dataset": {"demo": {"scenes": 12}, "shard_size": 8},
     "labelling": {"classes": "auto", "seeds": [0, 3]},

@@ -9,6 +9,8 @@ import pytest
 
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 
+pytestmark = pytest.mark.thorough
+
 MODEL = "results/train/lightcluster/model"
 
 

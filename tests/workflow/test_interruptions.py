@@ -128,6 +128,7 @@ def killed(tmp_path_factory, finished, run_snakemake, settings_file, config):
     return run, complete, run_snakemake(run, config=config)
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_a_plain_rerun_gives_the_same_bytes(killed, finished, digests):
     folder, _, result = killed
     assert result.returncode == 0, result.stdout
@@ -135,12 +136,14 @@ def test_killed_again_and_again_a_plain_rerun_gives_the_same_bytes(killed, finis
     assert not list((folder / "results").rglob("*.tmp"))
 
 
+@pytest.mark.thorough
 def test_nothing_that_was_complete_is_computed_twice(killed):
     folder, complete, _ = killed
     for before, after in itertools.pairwise([*complete, completed(folder)]):
         assert {path: after.get(path) for path in before} == before
 
 
+@pytest.mark.thorough
 def test_the_kills_are_spread_over_the_run(killed):
     folder, complete, _ = killed
     counts = [len(each) for each in complete]
@@ -233,6 +236,7 @@ def let_go(step: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.thorough
 def test_a_step_that_outlives_its_run_does_not_replace_a_newer_result(
     outlive, new_folder, run_snakemake, config, digests, merge
 ):
@@ -249,6 +253,7 @@ def test_a_step_that_outlives_its_run_does_not_replace_a_newer_result(
     assert re.search(r"^total +0$", look.stdout, re.MULTILINE), look.stdout
 
 
+@pytest.mark.thorough
 def test_steps_end_with_snakemake_that_is_killed_alone(new_folder, settings_file, config, merge):
     long = merge(config, {"dataset": {"demo": {"scenes": 5000}, "shard_size": 5000}})
     process = start(new_folder, long, settings_file, "--until", "generate_demo")
@@ -262,6 +267,7 @@ def test_steps_end_with_snakemake_that_is_killed_alone(new_folder, settings_file
     assert not list((new_folder / "results" / "demo").glob("*scenes*"))
 
 
+@pytest.mark.thorough
 def test_no_unlocking_though_it_was_the_weights_that_were_being_made(
     outlive, new_folder, run_snakemake, config
 ):
@@ -280,6 +286,7 @@ def test_no_unlocking_though_it_was_the_weights_that_were_being_made(
 # ---- two runs at once ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_second_run_says_that_it_is_one_and_leaves(
     finished, new_folder, run_snakemake, settings_file, config, digests
 ):
@@ -298,6 +305,7 @@ def test_a_second_run_says_that_it_is_one_and_leaves(
     assert digests(new_folder).items() <= digests(finished).items()
 
 
+@pytest.mark.thorough
 def test_two_runs_started_in_the_same_moment(
     finished, new_folder, run_snakemake, settings_file, config, digests
 ):
@@ -308,6 +316,7 @@ def test_two_runs_started_in_the_same_moment(
     assert (new_folder / "results/demo/manifest.csv").exists()
 
 
+@pytest.mark.thorough
 def test_a_lock_that_appears_late_is_respected(new_folder, run_snakemake, config, digests):
     """Between two runs that both found the folder free, the lock of the system decides."""
     lock = new_folder / "results" / "demo" / ".lock"
@@ -350,6 +359,7 @@ def make_old(path: Path) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("damage", "file"),
     [
@@ -373,6 +383,7 @@ def test_a_damaged_file_is_named_and_so_is_the_remedy(
     assert digests(copy).get(made) in (None, before[made])
 
 
+@pytest.mark.thorough
 def test_what_was_swapped_or_cut_is_set_aside_and_made_again(
     finished, copy, run_snakemake, config, digests
 ):
@@ -406,6 +417,7 @@ def files_of_each_kind(folder: Path) -> list[Path]:
     return list(kinds.values())
 
 
+@pytest.mark.thorough
 def test_whatever_file_is_deleted_the_next_run_misses_it(finished, copy, run_snakemake, config):
     outputs = []
     for path in files_of_each_kind(finished):
@@ -430,6 +442,7 @@ def test_whatever_file_is_deleted_the_next_run_misses_it(finished, copy, run_sna
     assert set(", ".join(missed).split(", ")) == set(outputs)
 
 
+@pytest.mark.thorough
 def test_one_file_of_each_kind_is_made_again(copy, finished, run_snakemake, config, digests):
     files = files_of_each_kind(copy)
     for path in files:
@@ -443,6 +456,7 @@ def test_one_file_of_each_kind_is_made_again(copy, finished, run_snakemake, conf
 # ---- where nothing can be written --------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", ["results", "results/demo", "results/weights"])
 def test_a_file_where_a_folder_is_to_be(new_folder, run_snakemake, config, place):
     (new_folder / place).parent.mkdir(exist_ok=True)
@@ -454,6 +468,7 @@ def test_a_file_where_a_folder_is_to_be(new_folder, run_snakemake, config, place
     assert (new_folder / place).read_text() == "mine"
 
 
+@pytest.mark.thorough
 def test_results_that_are_read_only(copy, config, run_snakemake, digests):
     before = digests(copy)
     for path in [copy / "results", *(copy / "results").rglob("*")]:
@@ -486,6 +501,7 @@ def small_disk(new_folder):
     subprocess.run(["umount", "--lazy", str(results)], capture_output=True)
 
 
+@pytest.mark.thorough
 def test_a_full_disk(small_disk, finished, new_folder, run_snakemake, config, digests):
     weights = sum(path.stat().st_size for path in (finished / "results/weights").iterdir())
     small_disk(f"{(weights >> 10) + 400}k")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,23 @@ FIT_CHANGES: dict[str, dict[str, Any]] = {
 """The key with which nothing is fitted, put over `FOLDER`."""
 
 
+def sample(names: list[str], alike: Callable[[str], object]) -> list[Any]:
+    """Mark all but the first of those that are alike: `make test` leaves them out."""
+    seen: list[object] = []
+    marked: list[Any] = []
+    for name in names:
+        repeated = alike(name) in seen
+        marked.append(pytest.param(name, marks=pytest.mark.thorough) if repeated else name)
+        seen.append(alike(name))
+    return marked
+
+
+def selected(request: pytest.FixtureRequest, test: str, parameter: str) -> set[str]:
+    """Return the values with which a test is going to run."""
+    items = (item for item in request.session.items if item.originalname == test)
+    return {item.callspec.params[parameter] for item in items}
+
+
 def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
     only = {kind: {name for name, step in STEPS.items() if step.kinds == (kind,)} for kind in KINDS}
@@ -281,8 +298,8 @@ def things(tmp_path_factory, run_snakemake, fast_config):
 
 
 @pytest.fixture(scope="module")
-def rerun(demo, photos, things, dry_run, fast_config):
-    """For each key, the rules that a dry run on finished results would run when it changes."""
+def rerun(request, demo, photos, things, dry_run, fast_config):
+    """For each key that is tried, what a dry run on finished results would run if it changed."""
     dumped = parse_config(fast_config(DEMO))["cause"].cause.model_dump(mode="json")
     ours = {"cause": {key: dumped[key] for key in released("demo", "mlp")}}
     jobs = (
@@ -300,6 +317,9 @@ def rerun(demo, photos, things, dry_run, fast_config):
         }
         | {key: (photos, fast_config(FOLDER, changes)) for key, changes in FIT_CHANGES.items()}
     )
+    name = test_a_changed_key_reruns_the_documented_steps_and_no_others.__name__
+    tried = selected(request, name, "key")
+    jobs = {key: job for key, job in jobs.items() if key in tried}
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda job: set(dry_run(job[0], config=job[1])), jobs.values())
         return dict(zip(jobs, found, strict=True))
@@ -310,7 +330,7 @@ def test_every_key_is_tried():
     assert sorted(tried) == sorted(key for key, _ in walk_keys())
 
 
-@pytest.mark.parametrize("key", [key for key, _ in walk_keys()])
+@pytest.mark.parametrize("key", sample([key for key, _ in walk_keys()], rerun_by))
 def test_a_changed_key_reruns_the_documented_steps_and_no_others(key, rerun):
     assert rerun[key] == set(rerun_by(key)) - without_a_job(key)
 
@@ -419,8 +439,8 @@ def test_a_fresh_checkout_reruns_nothing(demo, checkout, dry_run, fast_config):
 
 
 @pytest.fixture(scope="module")
-def bumped(demo, things, checkout, dry_run, fast_config):
-    """For each step, the rules that would run if its version were raised."""
+def bumped(request, demo, things, checkout, dry_run, fast_config):
+    """For each step that is tried, the rules that would run if its version were raised."""
 
     def run(step: str) -> set[str]:
         folder = checkout()
@@ -432,8 +452,10 @@ def bumped(demo, things, checkout, dry_run, fast_config):
         finished, changes = (things, THINGS) if step == "paint_labels" else (demo, DEMO)
         return set(dry_run(finished, "--snakefile", snakefile, config=fast_config(changes)))
 
+    name = test_a_raised_version_reruns_the_step_and_what_follows.__name__
+    tried = selected(request, name, "step")
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(BUMPED, pool.map(run, BUMPED), strict=True))
+        return dict(zip(tried, pool.map(run, tried), strict=True))
 
 
 BUMPED = [
@@ -442,7 +464,7 @@ BUMPED = [
 """Steps that have a job in `DEMO` or `THINGS`."""
 
 
-@pytest.mark.parametrize("step", BUMPED)
+@pytest.mark.parametrize("step", sample(BUMPED, lambda name: (STEPS[name].unit, STEPS[name].kinds)))
 def test_a_raised_version_reruns_the_step_and_what_follows(step, bumped):
     following = {step}
     for name, other in STEPS.items():
@@ -536,6 +558,7 @@ def test_a_run_that_is_added_is_all_that_is_computed(order, demo, dry_run, fast_
     assert jobs == {rule: count for rule, count in one_run.items() if rule in own}
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_removed_leaves_its_files(
     demo, tmp_path, run_snakemake, dry_run, fast_config
 ):
