@@ -48,6 +48,7 @@ from lightcluster.ahead import compute_ahead
 from lightcluster.cause.caching import cache_crops, cache_views
 from lightcluster.cause.course import READERS, course_of, views_of_step
 from lightcluster.cause.segmentation import paint_view, view_features
+from lightcluster.cause.settings import CauseSettings
 from lightcluster.cause.stages import (
     USED,
     HeadStage,
@@ -60,7 +61,6 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import View, training_views
 from lightcluster.checkpoints import read_tensors
 from lightcluster.clustering.kmeans import fit_kmeans
-from lightcluster.config import CauseSettings
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.labels import IGNORED, read_classes, read_label, to_indices
 from lightcluster.evaluation.confusion import count_confusion

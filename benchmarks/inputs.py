@@ -21,7 +21,7 @@ from lightcluster.clustering.dataset_level import cluster_dataset
 from lightcluster.clustering.image_level import cluster_image
 from lightcluster.clustering.sample import sample_features
 from lightcluster.clustering.superclasses import group_images
-from lightcluster.config import BackboneSettings, Config
+from lightcluster.config import Config
 from lightcluster.datasets.labels import background_index, read_classes, read_label, to_indices
 from lightcluster.datasets.manifest import Row, index_dataset, read_manifest, write_rows
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
@@ -30,6 +30,7 @@ from lightcluster.evaluation.confusion import Confusion, count_confusion
 from lightcluster.evaluation.scores import foreground_scores
 from lightcluster.features.backbone import Backbone, resolve_precision
 from lightcluster.features.extraction import extract_shard
+from lightcluster.features.settings import BackboneSettings
 from lightcluster.features.step import open_backbone
 from lightcluster.features.weights import fetch_weights
 from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_masks

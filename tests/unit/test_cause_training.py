@@ -24,6 +24,7 @@ from lightcluster.cause import stages
 from lightcluster.cause.adoption import read_trained
 from lightcluster.cause.course import Course, course_of, train, views_of_step
 from lightcluster.cause.heads import build_head
+from lightcluster.cause.settings import CauseSettings
 from lightcluster.cause.stages import (
     USED,
     ClusterbookStage,
@@ -38,7 +39,6 @@ from lightcluster.cause.supervision import read_supervision, supervised_loss
 from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import training_views
 from lightcluster.checkpoints import read_tensors, write_tensors
-from lightcluster.config import CauseSettings
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import LightClusterError, StoreError
 from lightcluster.features.store import FeatureStoreWriter, ImageFeatures

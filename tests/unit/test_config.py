@@ -9,7 +9,6 @@ import pytest
 from lightcluster.cause.recipe import TRAINING, released
 from lightcluster.config import (
     DEFAULT_RUN,
-    EMBEDDED_SIZES,
     Config,
     expand_grid,
     lookup,
@@ -18,6 +17,7 @@ from lightcluster.config import (
     walk_keys,
 )
 from lightcluster.errors import ConfigError
+from lightcluster.features.settings import EMBEDDED_SIZES
 
 
 def mistakes(raw: dict) -> list[str]:

@@ -8,8 +8,8 @@ import re
 import torch
 from safetensors.torch import load_file
 
-from lightcluster.config import EMBEDDED
 from lightcluster.features.backbone import build_architecture
+from lightcluster.features.settings import EMBEDDED
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import EMBEDDED_WEIGHTS
 

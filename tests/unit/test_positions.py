@@ -18,11 +18,12 @@ from torch import Tensor
 from lightcluster.cause.adoption import ABOUT, Trained, probe_of
 from lightcluster.cause.caching import cache_views
 from lightcluster.checkpoints import write_tensors
-from lightcluster.config import Positions, parse_config
+from lightcluster.config import parse_config
 from lightcluster.errors import ConfigError
 from lightcluster.features.backbone import FACETS, Backbone, VisionTransformer
 from lightcluster.features.choice import choose_features
 from lightcluster.features.positions import embed_positions, resize_as_released
+from lightcluster.features.settings import Positions
 from lightcluster.features.step import extract_features
 from lightcluster.features.store import FeatureStore
 from lightcluster.features.weights import fetch_weights

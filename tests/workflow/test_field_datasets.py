@@ -19,8 +19,8 @@ from layouts import (
     write_stuff_maps,
     write_voc,
 )
-from lightcluster.config import EMBEDDED
 from lightcluster.evaluation.counting import read_class_counts
+from lightcluster.features.settings import EMBEDDED
 
 pytestmark = pytest.mark.thorough
 

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lightcluster.config import EMBEDDED, MEAN_COLOR, BackboneSettings, Config, lookup
+from lightcluster.config import Config, lookup
+from lightcluster.features.settings import EMBEDDED, MEAN_COLOR, BackboneSettings
 from lightcluster.steps import STEPS
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / f"{EMBEDDED}.safetensors"

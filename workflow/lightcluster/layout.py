@@ -6,13 +6,13 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lightcluster.config import PER_IMAGE, Config
+from lightcluster.config import Config
 from lightcluster.datasets.entries import Entry
 from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.listing import (
@@ -21,8 +21,9 @@ from lightcluster.datasets.listing import (
     list_dataset,
     split_shards,
 )
-from lightcluster.datasets.others import count_others, describe_others
+from lightcluster.datasets.others import count_others
 from lightcluster.digests import Digests, combine
+from lightcluster.evaluation.settings import PER_IMAGE
 from lightcluster.identity import (
     as_shared,
     clusterbook_crops_id,
@@ -37,7 +38,7 @@ from lightcluster.identity import (
     weights_source,
     with_split,
 )
-from lightcluster.kinds import CAUSE, FITTED, KINDS, OURS, TRAINED, WITHOUT_TRAINING, Kind
+from lightcluster.kinds import CAUSE, KINDS, OURS, TRAINED, WITHOUT_TRAINING, Kind
 from lightcluster.places import OF_ALL_RUNS, SHARED, record_of
 from lightcluster.shards import Shards, number_of
 from lightcluster.step.declaration import Step, Unit
@@ -455,114 +456,3 @@ def read_choice(path: Path) -> tuple[str, int]:
     with path.open(newline="", encoding="utf-8") as file:
         best = next(csv.DictReader(file))
     return best["facet"], int(best["layer"])
-
-
-def unfinished(layout: Layout) -> Iterator[str]:
-    """Yield the lines that end a failed run: which shards lack what, and how to go on."""
-    folder = Path(layout.dataset_folder)
-    yield ""
-    yield f"LightCluster is not finished with dataset {layout.dataset.name!r}. What is missing:"
-    for run, config in layout.configs.items():
-        seed = config.labelling.seeds[-1]
-        trained = layout.kind(run) in CAUSE
-        made = {  # by a shard, from first to last
-            "manifest": (folder / "manifest", ".csv"),
-            "features": (
-                Path((layout.views_folder if trained else layout.features_folder)(run)), ".zarr",
-            ),
-        }  # fmt: skip
-        if layout.kind(run) in OURS:
-            made |= {
-                "image level": (folder / run / "clusters" / "image", ".npz"),
-                "merged masks": (folder / run / "masks" / "merged", ".npz"),
-                "patch masks": (folder / run / "masks" / "patch", ".npz"),
-                "refined masks": (folder / run / "masks" / "pixel", ".npz"),
-                "regions": (folder / run / "regions", ".npz"),
-            }
-        made["segmentations"] = (folder / run / "segmentation" / f"seed-{seed}", "")
-        lacking: dict[str, list[str]] = {what: [] for what in made}
-        for shard in layout.shards:
-            missing = (
-                what
-                for what, (place, suffix) in made.items()
-                if not (place / f"{shard}{suffix}").exists()
-            )
-            if first := next(missing, None):
-                lacking[first].append(shard)
-        for what, shards in lacking.items():
-            if shards:
-                images = sum(len(layout.entries(shard)) for shard in shards)
-                shown = ", ".join(shards[:8]) + (", …" if len(shards) > 8 else "")
-                yield f"  run {run!r}: no {what} of shard {shown} ({images} images)"
-        if not any(lacking.values()) and not (folder / run / "report").is_dir():
-            yield f"  run {run!r}: its report or tables"
-    yield "What is finished is kept: the same command goes on from there. Why it ended is said"
-    yield f"above, and in the logs of the steps below {folder}."
-
-
-def _remarks(layout: Layout) -> Iterator[str]:
-    """Yield what images and label maps hold; what looks like a mistake is marked."""
-    from lightcluster.datasets.census import findings, read_census  # numpy with it
-    from lightcluster.datasets.labels import read_classes
-
-    folder, dataset = Path(layout.dataset_folder), layout.dataset
-    found = findings(
-        read_census([folder / "census.csv"]),
-        read_classes(folder / "classes.csv") if layout.has_classes else None,
-        background=dataset.background,
-        ignore=dataset.ignore,
-        own=layout.format.own,
-        labelled=layout.labelled,
-    )
-    for item in found:
-        yield f"  {'WARNING: ' * item.is_warning}{item.text}"
-
-
-def summary(layout: Layout) -> Iterator[str]:
-    """Yield the lines that end a successful run: what came out and where it is."""
-    folder = Path(layout.dataset_folder)
-    if not all((folder / run / "report").is_dir() for run in layout.configs):
-        return  # only a part was asked for
-    from lightcluster.datasets.manifest import count_rejected, read_manifest
-    from lightcluster.datasets.remarks import remarks
-
-    rejected = count_rejected(folder / "rejected.csv")
-    rows = read_manifest(folder / "manifest.csv")
-    every = "" if len(rows) == layout.n_images else f" of {layout.n_images}"
-    yield ""
-    yield f"LightCluster is done: {len(rows)}{every} images of dataset {layout.dataset.name!r}."
-    if rejected:
-        yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
-    yield from _remarks(layout)
-    yield from (f"  {line}" for line in describe_others(layout.others))
-    yield from (f"  {remark.text}" for remark in remarks(rows))
-    for run, config in layout.configs.items():
-        here = folder / run
-        yield f"Run {run!r}:"
-        if config.features.automatic and layout.kind(run) in WITHOUT_TRAINING:
-            choice = Path(layout.features_folder(run)) / "choice.csv"
-            facet, layer = read_choice(choice)
-            yield f"  {facet} of layer {layer}, chosen without labels: {choice}"
-        if layout.learns_from_labels(run):
-            yield f"  fitted on {layout.fitted_on(run)}"
-        if config.fit.model is not None:
-            yield f"  fitted on {layout.fitted_on(run)}: {config.fit.model}"
-        if layout.labelled:
-            import pandas as pd
-
-            from lightcluster.reporting.report import summary_lines
-
-            table = pd.read_csv(here / "tables" / "metrics.csv", dtype={"seed": str})
-            yield from (f"  {line}" for line in summary_lines(table))
-            yield f"  scores         {here / 'tables' / 'metrics.csv'}"
-        yield f"  report         {here / 'report' / 'index.html'}"
-        seed = config.labelling.seeds[0]
-        yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
-        if layout.kind(run) in OURS:
-            yield f"  binary masks   {here / 'masks' / 'png'}/"
-        if layout.kind(run) in FITTED:
-            yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
-    if layout.compared:
-        yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"
-    if layout.paged:
-        yield f"All runs on one page: {folder / 'comparison' / 'index.html'}"

@@ -18,7 +18,7 @@ from lightcluster.cause.adoption import check_probe, probe_of
 from lightcluster.cause.heads import FEATURES, PROJECTED
 from lightcluster.cause.modularity import BLOCK
 from lightcluster.cause.views import evaluation_views, side_in_patches, training_views
-from lightcluster.config import MEAN_COLOR, Config, parse_config
+from lightcluster.config import Config, parse_config
 from lightcluster.configfiles import merge_files
 from lightcluster.datasets.census import Census, findings
 from lightcluster.datasets.entries import Entry
@@ -33,6 +33,7 @@ from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClus
 from lightcluster.features.backbone import build_architecture, check_weights, resolve_layer
 from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
 from lightcluster.features.mean_color import MeanColor
+from lightcluster.features.settings import MEAN_COLOR
 from lightcluster.features.weights import fetch_weights
 from lightcluster.identity import local_weights, training_size, weights_source
 from lightcluster.kinds import FITTED

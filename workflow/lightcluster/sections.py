@@ -34,6 +34,13 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,7
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """Of numpy, torch and faiss: what all of them take."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+Spread = Annotated[float, Field(ge=0.001, le=1)]
+"""A standard deviation of values in [0, 1], which they are divided by."""
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 A_NAME = "a name of at most 80 letters, digits, '_', '.' and '-' that begins with a letter or digit"

@@ -15,13 +15,8 @@ from lightcluster.config import parse_config
 from lightcluster.configfiles import as_written, check_arguments
 from lightcluster.datasets.others import digest_others
 from lightcluster.errors import LightClusterError
-from lightcluster.layout import (
-    RESULTS,
-    Layout,
-    prepare_environment,
-    summary,
-    unfinished,
-)
+from lightcluster.ending import summary, unfinished
+from lightcluster.layout import RESULTS, Layout, prepare_environment
 from lightcluster.measuring import measure_forked_steps
 from lightcluster.places import WEIGHTS, no_folder
 from lightcluster.records import keep_beside_results

@@ -11,11 +11,11 @@ from typing import Literal
 import safetensors
 from pydantic import Field
 
-from lightcluster.config import Positions, Share, Spread
 from lightcluster.errors import ModelError
+from lightcluster.features.settings import Positions
 from lightcluster.files import copy_file
 from lightcluster.paths import require_file
-from lightcluster.sections import Section, find_mistakes
+from lightcluster.sections import Section, Share, Spread, find_mistakes
 from lightcluster.soundness import check_palette, check_tensors
 
 ABOUT = "trained"

@@ -20,13 +20,13 @@ from lightcluster.cause.views import (
     side_in_patches,
     training_views,
 )
-from lightcluster.config import Positions
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import ConfigError
 from lightcluster.features.backbone import Backbone, Precision, resolve_precision
 from lightcluster.features.extraction import PreparedImage, compute_images
 from lightcluster.features.images import ImageRow, open_row, patch_colors, prepare_image
 from lightcluster.features.passes import images_in_pass
+from lightcluster.features.settings import Positions
 from lightcluster.features.step import open_backbone
 from lightcluster.features.store import FeatureStoreWriter
 from lightcluster.features.weights import read_record

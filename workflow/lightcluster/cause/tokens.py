@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightcluster.config import Positions
 from lightcluster.errors import StoreError
+from lightcluster.features.settings import Positions
 from lightcluster.features.store import FeatureStore
 
 

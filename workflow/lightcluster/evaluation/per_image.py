@@ -15,11 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped,unused-ignore]
 
-from lightcluster.config import PER_IMAGE
 from lightcluster.evaluation.confusion import iou_matrix, require_counts
 from lightcluster.evaluation.counting import iter_images
 from lightcluster.evaluation.protocols import FRAMES
 from lightcluster.evaluation.scores import mean_and_sd
+from lightcluster.evaluation.settings import PER_IMAGE
 from lightcluster.files import replacing
 from lightcluster.shards import Shards
 

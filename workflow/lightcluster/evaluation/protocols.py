@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.config import PER_IMAGE
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.matching import How
 from lightcluster.evaluation.scores import Absent
+from lightcluster.evaluation.settings import PER_IMAGE
 
 FrameName = Literal["original", "centre", "squashed"]
 SIDE = 320

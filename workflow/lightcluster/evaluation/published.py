@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lightcluster.config import BenchmarkName
 from lightcluster.errors import StoreError
+from lightcluster.evaluation.settings import BenchmarkName
 from lightcluster.paths import require_file
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "resources" / "published.csv"

@@ -37,8 +37,8 @@ from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
 
 import lightcluster.features.embedded  # noqa: E402, F401  (registers its architecture with timm)
-from lightcluster.config import Positions  # noqa: E402
 from lightcluster.features.positions import embed_positions  # noqa: E402
+from lightcluster.features.settings import Positions  # noqa: E402
 from lightcluster.soundness import check_tensors  # noqa: E402
 
 Facet = Literal["key", "query", "value", "token"]

@@ -24,21 +24,24 @@ from scipy.stats import rankdata
 from lightcluster.ahead import compute_ahead
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images, draw_rows
+from lightcluster.clustering.settings import ClusteringSettings, SuperclassSettings
 from lightcluster.clustering.superclasses import merge_small, number_of_superclasses
-from lightcluster.config import Config, Positions
 from lightcluster.features.backbone import FACETS, Backbone, Facet, Precision, resolve_precision
 from lightcluster.features.extraction import prepare_row
 from lightcluster.features.images import ImageRow, target_size
+from lightcluster.features.settings import Positions
 from lightcluster.features.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.foreground import image_foreground, overlapping_clusters
+from lightcluster.masks.settings import ForegroundSettings
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
 
 SEED = 0
 K = 2
-_DEFAULTS = Config()
+_CLUSTERING, _SUPERCLASSES = ClusteringSettings(), SuperclassSettings()
+_RULES = ForegroundSettings().rules
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def measure_agreement(sampled: Sampled, superclass: NDArray[np.integer]) -> Agre
 
 def _level(points: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the mask of an upper level that is fitted on these patches."""
-    clustering = _DEFAULTS.clustering
+    clustering = _CLUSTERING
     fitted = fit_kmeans(
         points, K, restarts=clustering.restarts, iterations=clustering.iterations, seed=SEED
     )
@@ -130,11 +133,11 @@ def image_level(
     features: NDArray[np.float32], attention: NDArray[np.float32], grid: tuple[int, int]
 ) -> NDArray[np.bool_]:
     """Return the image-level mask of L2-normalised features [patches, dim]."""
-    clustering = _DEFAULTS.clustering
+    clustering = _CLUSTERING
     labels = fit_kmeans(
         features, K, restarts=clustering.restarts_image, iterations=clustering.iterations, seed=SEED
     ).labels
-    return image_foreground(labels, K, attention, grid, _DEFAULTS.foreground.rules)[labels]
+    return image_foreground(labels, K, attention, grid, _RULES)[labels]
 
 
 def sample_candidates(
@@ -165,7 +168,7 @@ def sample_candidates(
     cls : float32 array, shape (images, dim)
         L2-normalised.
     """
-    quota = max(1, _DEFAULTS.clustering.sample_tokens // count)
+    quota = max(1, _CLUSTERING.sample_tokens // count)
     parts: dict[tuple[Facet, int], list[Sampled]] = {
         (facet, layer): [] for facet in facets for layer in layers
     }
@@ -200,7 +203,7 @@ def sample_candidates(
 
 def group(cls: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the superclass of each image from its L2-normalised CLS token [images, dim]."""
-    settings, clustering = _DEFAULTS.superclasses, _DEFAULTS.clustering
+    settings, clustering = _SUPERCLASSES, _CLUSTERING
     fitted = fit_kmeans(
         cls, number_of_superclasses("auto", len(cls)),
         restarts=clustering.restarts, iterations=clustering.iterations, seed=SEED,

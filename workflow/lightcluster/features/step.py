@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightcluster.config import Positions
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.backbone import (
     Backbone,
@@ -17,6 +16,7 @@ from lightcluster.features.backbone import (
 )
 from lightcluster.features.extraction import extract_shard
 from lightcluster.features.mean_color import MeanColor
+from lightcluster.features.settings import Positions
 from lightcluster.features.weights import read_record
 
 log = logging.getLogger(__name__)

@@ -32,9 +32,10 @@ import safetensors
 from pydantic import Field
 
 from lightcluster import __version__
-from lightcluster.config import MEAN_COLOR, Config, lookup, walk_keys
+from lightcluster.config import Config, lookup, walk_keys
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ModelError
+from lightcluster.features.settings import MEAN_COLOR
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
 from lightcluster.kinds import METHOD

@@ -18,7 +18,6 @@ from lightcluster import __version__
 from lightcluster.aside import set_aside
 from lightcluster.clustering.kmeans import set_threads
 from lightcluster.commission import LOCK
-from lightcluster.config import MEAN_COLOR
 from lightcluster.datasets.entries import Entry
 from lightcluster.datasets.listing import count_shards, list_paths, split_shards
 from lightcluster.datasets.manifest import (
@@ -36,6 +35,7 @@ from lightcluster.datasets.others import count_others
 from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import DatasetError
 from lightcluster.features.backbone import check_weights
+from lightcluster.features.settings import MEAN_COLOR
 from lightcluster.files import explaining, replacing
 from lightcluster.kinds import METHOD
 from lightcluster.locks import Lock

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lightcluster.config import EMBEDDED
 from lightcluster.configfiles import read_file
 from lightcluster.errors import ConfigError
+from lightcluster.features.settings import EMBEDDED
 from lightcluster.sections import Section, find_mistakes
 
 

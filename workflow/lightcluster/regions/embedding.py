@@ -14,11 +14,11 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.config import Positions
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.features.backbone import Backbone, resolve_precision
 from lightcluster.features.images import open_row, prepare_image
 from lightcluster.features.passes import compute_features, images_in_pass
+from lightcluster.features.settings import Positions
 from lightcluster.features.step import open_backbone
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.progress import progress

@@ -20,12 +20,12 @@ from scipy.optimize import linear_sum_assignment
 from lightcluster.ahead import compute_ahead
 from lightcluster.clustering.kmeans import fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images
-from lightcluster.config import Positions
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
 from lightcluster.features.backbone import Backbone, Facet, Precision, resolve_precision
 from lightcluster.features.extraction import prepare_row
 from lightcluster.features.images import open_row, target_size
+from lightcluster.features.settings import Positions
 from lightcluster.features.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.consistency import read_patch_masks

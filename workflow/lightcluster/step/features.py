@@ -22,7 +22,7 @@ from lightcluster.threads import device_of, use_threads
 )
 def fetch_weights(settings: Settings, output: Path) -> None:
     """Fetch, verify and store the weights of the backbone."""
-    from lightcluster.config import BackboneSettings
+    from lightcluster.features.settings import BackboneSettings
     from lightcluster.features.weights import fetch_weights as do
     from lightcluster.identity import local_weights, weights_source
 

@@ -1,0 +1,144 @@
+"""One run: every setting of the workflow, and its keys by dotted names."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from lightcluster.cause.settings import CauseSettings, recipe_defaults
+from lightcluster.clustering.settings import ClusteringSettings, SuperclassSettings
+from lightcluster.datasets.settings import DatasetSettings
+from lightcluster.evaluation.settings import ComparisonSettings, EvaluationSettings
+from lightcluster.features.settings import (
+    EMBEDDED,
+    EMBEDDED_SIZES,
+    BackboneSettings,
+    FeatureSettings,
+)
+from lightcluster.masks.refinement.registry import RefinementSettings
+from lightcluster.masks.settings import (
+    ConsistencySettings,
+    ForegroundSettings,
+    ReestimationSettings,
+    UpsamplingSettings,
+)
+from lightcluster.regions.settings import LabellingSettings, RegionSettings
+from lightcluster.reporting.settings import ReportSettings
+from lightcluster.sections import (
+    Section,
+    walk,
+)
+
+
+class FitSettings(Section):
+    """What a run is fitted on."""
+
+    model: Path | None = Field(
+        None,
+        description="Folder `model` of another run, say of the training split: it is applied as it "
+        "is, nothing is fitted on these images, and the tables say so. All settings of the method "
+        "are those of the model. With `method: cause`: the folder `cause` of another run, whose "
+        "trained heads are applied. None: the run is fitted on the images it segments.",
+    )
+
+
+class Config(Section):
+    """One run: every setting of the workflow."""
+
+    dataset: DatasetSettings = DatasetSettings()
+    method: Literal["lightcluster", "kmeans", "cause"] = Field(
+        "lightcluster",
+        description="`lightcluster`: the method of this project; `kmeans`: a baseline, k-means of "
+        "the patch features of the whole dataset, each cluster a class; `cause`: a published "
+        "system that trains a head on the backbone's tokens.",
+    )
+    fit: FitSettings = FitSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    features: FeatureSettings = FeatureSettings()
+    clustering: ClusteringSettings = ClusteringSettings()
+    superclasses: SuperclassSettings = SuperclassSettings()
+    foreground: ForegroundSettings = ForegroundSettings()
+    consistency: ConsistencySettings = ConsistencySettings()
+    reestimation: ReestimationSettings = ReestimationSettings()
+    upsampling: UpsamplingSettings = UpsamplingSettings()
+    refinement: RefinementSettings = RefinementSettings()
+    regions: RegionSettings = RegionSettings()
+    labelling: LabellingSettings = LabellingSettings()
+    cause: CauseSettings = CauseSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    comparison: ComparisonSettings = ComparisonSettings()
+    report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_follow_choices(cls, raw: Any) -> Any:
+        """Put below what is set the defaults of a recipe and the sizes of the embedded backbone."""
+        if not isinstance(raw, Mapping):
+            return raw
+        backbone = raw.get("backbone", {})
+        model = backbone.get("model", EMBEDDED) if isinstance(backbone, Mapping) else None
+        raw = put_over({"cause": recipe_defaults(raw)}, raw)
+        return put_over(EMBEDDED_SIZES, raw) if model == EMBEDDED else raw
+
+
+def put_over(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the nested values of `overrides` put over it.
+
+    None in the place of nested values, as of a section whose lines are all comments, changes
+    nothing.
+    """
+    result = dict(base)
+    for key, value in overrides.items():
+        old = result.get(key)
+        if not isinstance(old, Mapping):
+            result[key] = value
+        elif value is not None:
+            result[key] = put_over(old, value) if isinstance(value, Mapping) else value
+    return result
+
+
+def walk_keys(
+    model: type[BaseModel] = Config, prefix: str = ""
+) -> Iterator[tuple[str, typing.Any]]:
+    """Yield every key of the configuration as a dotted name with its pydantic field."""
+    return walk(model, prefix)
+
+
+def describe_type(annotation: object) -> str:
+    """Return the type of a field in the words of `config/README.md`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return " \\| ".join(f"`{value}`" for value in arguments)
+    if origin is Annotated:
+        return describe_type(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " \\| ".join(describe_type(part) for part in arguments)
+    if origin is tuple:
+        return f"list of {describe_type(arguments[0])}"
+    names = {int: "integer", float: "number", str: "text", bool: "true/false", Path: "path"}
+    return "none" if annotation is type(None) else names[annotation]  # type: ignore[index]
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted key as nested sections."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return nested
+
+
+def lookup(config: Config, key: str) -> Any:
+    """Return the value of a dotted key, in JSON types."""
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[part]
+    return value

@@ -1,0 +1,121 @@
+"""What a run says when it ends: what came out and where it is, or what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightcluster.datasets.others import describe_others
+from lightcluster.kinds import CAUSE, FITTED, OURS, WITHOUT_TRAINING
+from lightcluster.layout import Layout, read_choice
+
+
+def unfinished(layout: Layout) -> Iterator[str]:
+    """Yield the lines that end a failed run: which shards lack what, and how to go on."""
+    folder = Path(layout.dataset_folder)
+    yield ""
+    yield f"LightCluster is not finished with dataset {layout.dataset.name!r}. What is missing:"
+    for run, config in layout.configs.items():
+        seed = config.labelling.seeds[-1]
+        trained = layout.kind(run) in CAUSE
+        made = {  # by a shard, from first to last
+            "manifest": (folder / "manifest", ".csv"),
+            "features": (
+                Path((layout.views_folder if trained else layout.features_folder)(run)), ".zarr",
+            ),
+        }  # fmt: skip
+        if layout.kind(run) in OURS:
+            made |= {
+                "image level": (folder / run / "clusters" / "image", ".npz"),
+                "merged masks": (folder / run / "masks" / "merged", ".npz"),
+                "patch masks": (folder / run / "masks" / "patch", ".npz"),
+                "refined masks": (folder / run / "masks" / "pixel", ".npz"),
+                "regions": (folder / run / "regions", ".npz"),
+            }
+        made["segmentations"] = (folder / run / "segmentation" / f"seed-{seed}", "")
+        lacking: dict[str, list[str]] = {what: [] for what in made}
+        for shard in layout.shards:
+            missing = (
+                what
+                for what, (place, suffix) in made.items()
+                if not (place / f"{shard}{suffix}").exists()
+            )
+            if first := next(missing, None):
+                lacking[first].append(shard)
+        for what, shards in lacking.items():
+            if shards:
+                images = sum(len(layout.entries(shard)) for shard in shards)
+                shown = ", ".join(shards[:8]) + (", …" if len(shards) > 8 else "")
+                yield f"  run {run!r}: no {what} of shard {shown} ({images} images)"
+        if not any(lacking.values()) and not (folder / run / "report").is_dir():
+            yield f"  run {run!r}: its report or tables"
+    yield "What is finished is kept: the same command goes on from there. Why it ended is said"
+    yield f"above, and in the logs of the steps below {folder}."
+
+
+def _remarks(layout: Layout) -> Iterator[str]:
+    """Yield what images and label maps hold; what looks like a mistake is marked."""
+    from lightcluster.datasets.census import findings, read_census  # numpy with it
+    from lightcluster.datasets.labels import read_classes
+
+    folder, dataset = Path(layout.dataset_folder), layout.dataset
+    found = findings(
+        read_census([folder / "census.csv"]),
+        read_classes(folder / "classes.csv") if layout.has_classes else None,
+        background=dataset.background,
+        ignore=dataset.ignore,
+        own=layout.format.own,
+        labelled=layout.labelled,
+    )
+    for item in found:
+        yield f"  {'WARNING: ' * item.is_warning}{item.text}"
+
+
+def summary(layout: Layout) -> Iterator[str]:
+    """Yield the lines that end a successful run: what came out and where it is."""
+    folder = Path(layout.dataset_folder)
+    if not all((folder / run / "report").is_dir() for run in layout.configs):
+        return  # only a part was asked for
+    from lightcluster.datasets.manifest import count_rejected, read_manifest
+    from lightcluster.datasets.remarks import remarks
+
+    rejected = count_rejected(folder / "rejected.csv")
+    rows = read_manifest(folder / "manifest.csv")
+    every = "" if len(rows) == layout.n_images else f" of {layout.n_images}"
+    yield ""
+    yield f"LightCluster is done: {len(rows)}{every} images of dataset {layout.dataset.name!r}."
+    if rejected:
+        yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
+    yield from _remarks(layout)
+    yield from (f"  {line}" for line in describe_others(layout.others))
+    yield from (f"  {remark.text}" for remark in remarks(rows))
+    for run, config in layout.configs.items():
+        here = folder / run
+        yield f"Run {run!r}:"
+        if config.features.automatic and layout.kind(run) in WITHOUT_TRAINING:
+            choice = Path(layout.features_folder(run)) / "choice.csv"
+            facet, layer = read_choice(choice)
+            yield f"  {facet} of layer {layer}, chosen without labels: {choice}"
+        if layout.learns_from_labels(run):
+            yield f"  fitted on {layout.fitted_on(run)}"
+        if config.fit.model is not None:
+            yield f"  fitted on {layout.fitted_on(run)}: {config.fit.model}"
+        if layout.labelled:
+            import pandas as pd
+
+            from lightcluster.reporting.report import summary_lines
+
+            table = pd.read_csv(here / "tables" / "metrics.csv", dtype={"seed": str})
+            yield from (f"  {line}" for line in summary_lines(table))
+            yield f"  scores         {here / 'tables' / 'metrics.csv'}"
+        yield f"  report         {here / 'report' / 'index.html'}"
+        seed = config.labelling.seeds[0]
+        yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
+        if layout.kind(run) in OURS:
+            yield f"  binary masks   {here / 'masks' / 'png'}/"
+        if layout.kind(run) in FITTED:
+            yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
+    if layout.compared:
+        yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"
+    if layout.paged:
+        yield f"All runs on one page: {folder / 'comparison' / 'index.html'}"

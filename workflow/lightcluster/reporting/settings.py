@@ -1,0 +1,31 @@
+"""The section `report` of the configuration."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lightcluster.sections import (
+    Section,
+    Seed,
+)
+
+
+class ReportSettings(Section):
+    """Contact sheets and figures."""
+
+    samples: int = Field(16, ge=1, le=200, description="Images of the contact sheet.")
+    seed: Seed = Field(0, description="Seed of their choice.")
+    failures: int = Field(
+        8,
+        ge=0,
+        le=100,
+        description="Likely failures that are shown as well, of each kind: images on which the "
+        "levels agree least and, with labels, those whose masks fit worst.",
+    )
+    parts: int = Field(
+        4,
+        ge=0,
+        le=64,
+        description="Clusters into which the report divides the foreground patches of 64 images, "
+        "by tokens and by keys; 0: none.",
+    )
