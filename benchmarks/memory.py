@@ -56,7 +56,8 @@ RUN_STEP = PEAK + 'runpy.run_module("lightcluster.step", None, "__main__")'
 CHOOSE = (
     PEAK
     + """
-from lightcluster.reporting.contact_sheet import choose_images, iter_manifest
+from lightcluster.datasets.manifest import iter_manifest
+from lightcluster.reporting.contact_sheet import choose_images
 choose_images(iter_manifest(pathlib.Path(sys.argv[1])), 16, 0)
 """
 )

@@ -18,13 +18,10 @@ from skimage.draw import polygon2mask
 
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.errors import StoreError
+from lightcluster.exports.panoptic import panoptic_colors
+from lightcluster.exports.registry import export
+from lightcluster.exports.segmentation import find_objects, open_segmentation
 from lightcluster.regions.painting import save_indexed
-from lightcluster.reporting.exports import (
-    export_coco,
-    export_panoptic,
-    find_objects,
-    panoptic_colors,
-)
 
 CLASSES = {
     "a b.jpg": np.array([[0, 1, 1, 0], [0, 1, 0, 2], [2, 0, 0, 2]]),
@@ -92,7 +89,7 @@ def segmentation(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_pycocotools_reads_the_masks_back(segmentation: Path, tmp_path: Path):
-    assert export_coco(segmentation, tmp_path / "coco.json") == 4
+    assert export(segmentation, tmp_path / "coco.json", "coco") == 4
     coco = COCO(str(tmp_path / "coco.json"))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == [
         "cluster 1", "cluster 2", "cluster 3"
@@ -111,7 +108,7 @@ def test_pycocotools_reads_the_masks_back(segmentation: Path, tmp_path: Path):
 
 
 def test_panoptic_segments_are_painted_by_their_ids(segmentation: Path, tmp_path: Path):
-    assert export_panoptic(segmentation, tmp_path / "panoptic") == 4
+    assert export(segmentation, tmp_path / "panoptic", "panoptic") == 4
     content = json.loads((tmp_path / "panoptic" / "panoptic.json").read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
     assert all(category["isthing"] == 1 for category in content["categories"])
@@ -135,21 +132,21 @@ def test_more_segments_than_a_byte_holds():
 def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
     (segmentation / "classes.csv").rename(tmp_path / "kept.csv")
     with pytest.raises(StoreError, match=r"no folder of segmentations .* name `segmentation/seed"):
-        export_coco(segmentation, tmp_path / "coco.json")
+        export(segmentation, tmp_path / "coco.json", "coco")
     (segmentation / "classes.csv").write_text("id,name\n0,background\n")
     with pytest.raises(StoreError, match=r"classes\.csv: cannot be read"):
-        export_coco(segmentation, tmp_path / "coco.json")
+        export(segmentation, tmp_path / "coco.json", "coco")
     with pytest.raises(StoreError, match=rf"did you mean {re.escape(str(segmentation))}\?"):
-        export_coco(segmentation.parent, tmp_path / "coco.json")
+        export(segmentation.parent, tmp_path / "coco.json", "coco")
     (tmp_path / "kept.csv").rename(segmentation / "classes.csv")
     png = next(segmentation.rglob("c.png"))
     png.write_bytes(png.read_bytes()[:40])
     with pytest.raises(StoreError, match=r"c\.png: cannot be read"):
-        export_panoptic(segmentation, tmp_path / "panoptic")
+        export(segmentation, tmp_path / "panoptic", "panoptic")
     assert not (tmp_path / "panoptic").exists()
     (tmp_path / "out" / "manifest.csv").unlink()
     with pytest.raises(StoreError, match=r"no manifest\.csv in the folders above"):
-        export_coco(segmentation, tmp_path / "coco.json")
+        export(segmentation, tmp_path / "coco.json", "coco")
 
 
 def test_the_snippet_for_label_studio_draws_the_objects(
@@ -168,7 +165,7 @@ def test_the_snippet_for_label_studio_draws_the_objects(
     for height, width in ((3, 4), (2, 3), (2, 2)):
         text = text.replace(f",255,1,{height},{width},", f",255,1,{20 * height},{20 * width},")
     manifest.write_text(text)
-    export_coco(segmentation, tmp_path / "objects.json")
+    export(segmentation, tmp_path / "objects.json", "coco")
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, page.name, "exec"), {})
     tasks = json.loads((tmp_path / "tasks.json").read_text())
@@ -185,8 +182,26 @@ def test_the_snippet_for_label_studio_draws_the_objects(
         assert (painted == classes).mean() > 0.97
 
 
+def test_a_class_that_the_table_lacks_is_named(segmentation: Path, tmp_path: Path):
+    table = segmentation / "classes.csv"
+    table.write_text(table.read_text().replace("3,cluster 3,#808000,0\n", ""))
+    with pytest.raises(StoreError, match=r"c\.png: holds the class 3, which .*classes\.csv lacks"):
+        export(segmentation, tmp_path / "coco.json", "coco")
+
+
+def test_the_regions_of_an_image_are_its_objects(segmentation: Path):
+    for picture in open_segmentation(segmentation).pictures():
+        painted = np.zeros((picture.row.height, picture.row.width), int)
+        for region in picture.regions:
+            left, top, width, height = region.box
+            assert region.area == region.mask.sum()
+            assert region.category.name == f"cluster {region.category.id}"
+            painted[top : top + height, left : left + width][region.mask] = region.category.id
+        np.testing.assert_array_equal(painted, CLASSES[picture.row.image_id])
+
+
 def test_a_segmentation_without_background_has_no_objects(segmentation: Path, tmp_path: Path):
     table = segmentation / "classes.csv"
     table.write_text(table.read_text().replace("0,background", "0,cluster 0"))
     with pytest.raises(StoreError, match="without background has no objects"):
-        export_coco(segmentation, tmp_path / "coco.json")
+        export(segmentation, tmp_path / "coco.json", "coco")

@@ -26,6 +26,7 @@ from lightcluster.datasets.manifest import (
     gather_rejected,
     index_dataset,
     index_entries,
+    iter_manifest,
     read_manifest,
     write_rows,
 )
@@ -33,7 +34,6 @@ from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.digests import digest_of
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.features.images import open_row
-from lightcluster.reporting.contact_sheet import iter_manifest
 from lightcluster.shards import Shards
 
 CLASSES = Classes((0, 1, 2), ("ground", "cat", "dog"))

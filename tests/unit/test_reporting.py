@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from lightcluster.datasets.entries import LabelFile
-from lightcluster.datasets.manifest import Row, gather_csv
+from lightcluster.datasets.manifest import Row, Sample, gather_csv
 from lightcluster.digests import digest_file
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import Figure, main_rows, make_comparison
@@ -25,14 +25,7 @@ from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.regions.painting import save_indexed
 from lightcluster.reporting.comparison import plot_comparison
-from lightcluster.reporting.contact_sheet import (
-    CELL,
-    GAP,
-    MARGIN,
-    Sample,
-    choose_images,
-    overlay_classes,
-)
+from lightcluster.reporting.contact_sheet import CELL, GAP, MARGIN, choose_images, overlay_classes
 from lightcluster.reporting.dataset_page import write_dataset_page
 from lightcluster.reporting.figures import read_table, save_figure
 from lightcluster.reporting.page import body_of

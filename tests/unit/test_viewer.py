@@ -7,12 +7,11 @@ import pytest
 from builders import write_patch_masks
 
 from lightcluster.datasets.entries import LabelFile
-from lightcluster.datasets.manifest import Row
+from lightcluster.datasets.manifest import Row, Sample
 from lightcluster.evaluation.counting import LabelledImage
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import write_arrays
-from lightcluster.reporting.contact_sheet import Sample
 from lightcluster.reporting.provenance import PACKAGES, Cost, read_cost, read_costs, versions
 from lightcluster.reporting.viewer import (
     least_agreement,

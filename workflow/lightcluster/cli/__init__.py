@@ -54,9 +54,9 @@ app.command(cls=TakesConfigfiles, epilog="Example: lightcluster plan --configfil
 app.command(
     epilog="Example: lightcluster segment new/ --model results/photos/lightcluster/model --out out"
 )(segment)
-app.command(
-    epilog="Example: lightcluster export out/segmentation --format coco --out objects.json"
-)(export)
+app.command(epilog="Example: lightcluster export out/segmentation --to coco --out objects.json")(
+    export
+)
 app.command(epilog="Example: lightcluster pretrain pretrained --threads 4")(pretrain)
 
 

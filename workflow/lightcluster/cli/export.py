@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from lightcluster.exports.protocol import Options
+from lightcluster.exports.registry import DEFAULT, EXPORTERS
+from lightcluster.exports.registry import export as write
+
+if TYPE_CHECKING:
+    Target = str
+else:
+    Target = Literal[tuple(EXPORTERS)]
+
+_TARGETS = "; ".join(f"{name}: {exporter.summary}" for name, exporter in EXPORTERS.items())
 
 
 def export(
     segmentation: Annotated[
         Path, typer.Argument(help="`segmentation/seed-N` of a run, or `OUT/segmentation`.")
     ],
-    out: Annotated[Path, typer.Option(help="coco: a JSON file; panoptic: a folder.")],
-    form: Annotated[
-        Literal["coco", "panoptic"],
-        typer.Option("--format", help="COCO objects or COCO panoptic."),
-    ] = "coco",
+    out: Annotated[Path, typer.Option(help="File or folder to write; see --to.")],
+    to: Annotated[Target, typer.Option("--to", "--format", help=f"{_TARGETS}.")] = DEFAULT,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Pixels that polygons may be off; 0: none.")
+    ] = 1.0,
 ) -> None:
     """Write segmentations in a format that other tools read."""
-    from lightcluster.reporting import exports
-
-    step = {"coco": exports.export_coco, "panoptic": exports.export_panoptic}[form]
-    typer.echo(f"{step(segmentation, out)} objects: {out}")
+    typer.echo(f"{write(segmentation, out, to, Options(tolerance=tolerance))} objects: {out}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -278,6 +278,30 @@ def read_manifest(path: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             return [parse_row(line) for line in csv.DictReader(file)]
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image of the dataset and the shard whose files hold its masks."""
+
+    shard: str
+    row: Row
+
+
+def iter_manifest(path: Path) -> Iterator[Sample]:
+    """Yield the images of the manifest of a whole dataset, one line at a time.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                yield Sample(line["shard"], parse_row(line))
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 
 

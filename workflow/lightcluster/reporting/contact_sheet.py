@@ -7,7 +7,6 @@ side.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,8 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lightcluster.datasets.labels import IGNORED
-from lightcluster.datasets.manifest import Row, parse_row
-from lightcluster.errors import StoreError
+from lightcluster.datasets.manifest import Row, Sample
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.masks.consistency import LEVELS
 from lightcluster.regions.palette import VOC_PALETTE
@@ -54,30 +52,6 @@ CLASS_ALPHA = 0.65
 
 
 # ---- choosing ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image of the dataset and the shard whose files hold its masks."""
-
-    shard: str
-    row: Row
-
-
-def iter_manifest(path: Path) -> Iterator[Sample]:
-    """Yield the images of the manifest of a whole dataset, one line at a time.
-
-    Raises
-    ------
-    StoreError
-        If it is missing or damaged.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                yield Sample(line["shard"], parse_row(line))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 
 
 def choose_images(

@@ -11,17 +11,16 @@ import numpy as np
 import pandas as pd
 
 from lightcluster.datasets.labels import Classes, read_classes
+from lightcluster.datasets.manifest import Sample, iter_manifest
 from lightcluster.evaluation.comparison import PUBLISHED
 from lightcluster.files import replacing
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import (
     CELL,
     ColourKey,
-    Sample,
     Strip,
     choose_images,
     draw_contact_sheets,
-    iter_manifest,
     make_strip,
 )
 from lightcluster.reporting.figures import Score

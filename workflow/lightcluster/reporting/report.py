@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from lightcluster.datasets.labels import Classes, open_label, read_classes, to_indices
-from lightcluster.datasets.manifest import Row
+from lightcluster.datasets.manifest import Row, Sample, iter_manifest
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.counting import iter_images, read_class_counts
 from lightcluster.evaluation.mask_counts import STAGES
@@ -35,11 +35,9 @@ from lightcluster.reporting.contact_sheet import (
     MASKS,
     SEGMENTATION,
     ColourKey,
-    Sample,
     Strip,
     choose_images,
     draw_contact_sheets,
-    iter_manifest,
     make_strip,
 )
 from lightcluster.reporting.figures import (

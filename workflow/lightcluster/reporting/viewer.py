@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightcluster.datasets.manifest import Sample
 from lightcluster.evaluation.counting import LabelledImage
 from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
-from lightcluster.reporting.contact_sheet import COLUMNS, Sample, Strip
+from lightcluster.reporting.contact_sheet import COLUMNS, Strip
 from lightcluster.reporting.page import embed_jpeg, fill_template
 
 TEMPLATE = Path(__file__).with_name("viewer.html.j2")

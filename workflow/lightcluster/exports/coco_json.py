@@ -1,0 +1,46 @@
+"""What all files of COCO's have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightcluster import __version__
+from lightcluster.files import replacing
+
+if TYPE_CHECKING:
+    from lightcluster.exports.segmentation import Segmentation
+
+
+def head_of(segmentation: Segmentation) -> dict[str, Any]:
+    """Return all but the annotations; category ids are those of the segmentations."""
+    return {
+        "info": {"description": "unsupervised segmentation", "version": __version__},
+        "images": [
+            {
+                "id": number,
+                "file_name": sample.row.image_id,
+                "height": sample.row.height,
+                "width": sample.row.width,
+            }
+            for number, sample in enumerate(segmentation.samples, start=1)
+        ],
+        "categories": [
+            {
+                "id": category.id,
+                "name": category.name,
+                "supercategory": "cluster",
+                "isthing": 1,
+                "color": list(category.color),
+            }
+            for category in segmentation.categories
+        ],
+    }
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write a JSON file of one line."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.write("\n")

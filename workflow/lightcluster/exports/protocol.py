@@ -1,0 +1,44 @@
+"""What an export is to the command line and to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightcluster.exports.segmentation import Segmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a person may choose; an exporter that has no use for an option does without.
+
+    Attributes
+    ----------
+    tolerance : float
+        Pixels that polygons may be off the outlines of objects; 0: none.
+    """
+
+    tolerance: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporter:
+    """A target of `lightcluster export`.
+
+    Attributes
+    ----------
+    name : str
+        Value of ``--to``.
+    summary : str
+        What it is and what it writes, for the help.
+    write : callable
+        Takes the segmentations, the file or folder to write, and the options; returns the number
+        of objects. What it writes appears only when complete (see `files.replacing`).
+    """
+
+    name: str
+    summary: str
+    write: Callable[[Segmentation, Path, Options], int]
