@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import normalize, set_threads
 from lightcluster.features.store import FeatureStore
+from lightcluster.shards import Shards
 
 SIMILAR, UNRELATED = 0.2, 1e-5
 """TokenCut's threshold of the cosine similarity, and its weight of the edges below."""
@@ -86,9 +87,9 @@ class Levels:
 
 def repeat_store(folder: Path, repeat: int) -> None:
     """Let the first store stand for `repeat` shards."""
-    for shard in range(1, repeat):
-        link = folder / "features" / f"{shard:04d}.zarr"
-        link.symlink_to("0000.zarr", target_is_directory=True)
+    first, *others = Shards(repeat).paths(folder / "features", ".zarr")
+    for link in others:
+        link.symlink_to(first.name, target_is_directory=True)
 
 
 def main(

@@ -171,37 +171,38 @@ class Simulation:
 
     def jobs(self) -> dict[str, list[str]]:
         """Return the command line of every gather job, in an order in which they can run."""
-        step, shards, here = self.step, str(len(self.shards)), str(self.folder)
+        step, here = self.step, str(self.folder)
+        shards = ("--shards", str(len(self.shards)))
         return {
             "gather_manifest": step(
-                "gather_manifest", "@/manifest", shards,
+                "gather_manifest", "--manifests", "@/manifest", *shards,
                 "--manifest", "@/manifest.csv", "--census", "@/census.csv",
             ),
             "cluster_dataset": step(
-                "cluster_dataset", shards, "--sample", "@/sample", "--output", "@/dataset.npz",
+                "cluster_dataset", *shards, "--sample", "@/sample", "--output", "@/dataset.npz",
             ),
             "group_images": step(
-                "group_images", shards, "--features", "@/features",
+                "group_images", *shards, "--features", "@/features",
                 "--output", "@/superclasses.npz",
             ),
             "cluster_category": step(
-                "cluster_category", shards, "--sample", "@/sample",
+                "cluster_category", *shards, "--sample", "@/sample",
                 "--superclasses", "@/superclasses.npz", "--output", "@/category.npz",
             ),
             "decide_foreground": step(
-                "decide_foreground", shards, "--sample", "@/sample", "--image-level", "@/image",
+                "decide_foreground", *shards, "--sample", "@/sample", "--image-level", "@/image",
                 "--dataset-level", "@/dataset.npz", "--superclasses", "@/superclasses.npz",
                 "--category-level", "@/category.npz", "--output", "@/foreground.npz",
             ),
             "label_regions": step(
-                "label_regions", shards, "--seed", "0", "--regions", "@/regions",
+                "label_regions", *shards, "--seed", "0", "--regions", "@/regions",
                 "--output", "@/labelling.npz", "--palette", "@/palette.csv",
                 "--classes", "@/classes.csv",
             ),
             "evaluate": step(
-                "evaluate", shards, "--counts", "@/counts", "--classes", "@/classes.csv",
+                "evaluate", *shards, "--counts", "@/counts", "--classes", "@/classes.csv",
                 "--dataset", "simulated", "--run", "memory", "--fitted-on", "itself",
-                "--output", "@/tables",
+                "--tables", "@/tables",
             ),
             "report: choose_images": ["-c", CHOOSE, f"{here}/manifest.csv"],
         }  # fmt: skip
@@ -244,7 +245,7 @@ class Patches(Simulation):
         """Return the command line of the job."""
         return {
             "fit_trees": self.step(
-                "fit_trees", str(len(self.shards)), "--features", "@/features",
+                "fit_trees", "--shards", str(len(self.shards)), "--features", "@/features",
                 "--merged", "@/merged", "--sample", "@/sample", "--output", "@/trees.npz",
             )
         }  # fmt: skip

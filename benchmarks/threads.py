@@ -40,6 +40,7 @@ from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.masks.pixels import refine_masks
 from lightcluster.regions.embedding import embed_regions
 from lightcluster.regions.maps import find_regions
+from lightcluster.shards import Shards
 
 SHARDS = 2
 CORES = sorted(os.sched_getaffinity(0))[:SHARDS]
@@ -89,7 +90,7 @@ def embed_shard(source: Input, folder: Path, name: str) -> None:
 
 def write_shards(source: Input, folder: Path) -> list[str]:
     """Run all steps up to the refined masks on two halves of the images; their names."""
-    names = [f"{shard:04d}" for shard in range(SHARDS)]
+    names = list(Shards(SHARDS))
     (folder / "features").mkdir()
     for shard, name in enumerate(names):
         rows = source.rows[shard::SHARDS]

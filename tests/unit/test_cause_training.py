@@ -167,8 +167,9 @@ def test_a_training_that_is_killed_goes_on_from_its_last_epoch(crops, tmp_path):
 
     def start(name: str) -> subprocess.Popen[str]:
         command = [
-            sys.executable, "-m", "lightcluster.step", "fit-clusterbook", json.dumps(settings), "2",
-            "--seed", "0", "--crops", crops[0].parent, "--output", tmp_path / f"{name}.safetensors",
+            sys.executable, "-m", "lightcluster.step", "fit-clusterbook", json.dumps(settings),
+            "--shards", "2", "--seed", "0", "--crops", crops[0].parent,
+            "--output", tmp_path / f"{name}.safetensors",
             "--losses", tmp_path / f"{name}.csv", "--device", "cpu", "--threads", "1",
         ]  # fmt: skip
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

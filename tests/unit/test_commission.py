@@ -147,7 +147,7 @@ def test_a_step_ends_soon_after_its_run_and_leaves_nothing(run):
 def test_a_step_of_a_dead_run_does_not_even_begin(run):
     run.release()
     done = subprocess.run(
-        [sys.executable, "-m", "lightcluster.step", "gather-manifest", "nowhere", "1"],
+        [sys.executable, "-m", "lightcluster.step", "gather-manifest"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1

@@ -68,9 +68,8 @@ def run(environment, folder: Path, *words: object, **options) -> subprocess.Comp
 
 def read_classes(environment, folder: Path, name: str = "out.csv", **options):
     (folder / "classes.csv").write_text(CLASSES)
-    return run(
-        environment, folder, "read-classes", SETTINGS, name, "--source", "classes.csv", **options
-    )
+    words = ("read-classes", SETTINGS, "--output", name, "--source", "classes.csv")
+    return run(environment, folder, *words, **options)
 
 
 def was_forked(environment) -> bool:
@@ -101,7 +100,8 @@ def test_a_step_is_done_in_the_folder_of_its_command(server, tmp_path):
 
 def test_streams_and_status_are_those_of_the_step(server, tmp_path):
     environment, _ = server
-    bad = run(environment, tmp_path, "read-classes", SETTINGS, "out.csv", "--source", "none.csv")
+    words = ("--output", "out.csv", "--source", "none.csv")
+    bad = run(environment, tmp_path, "read-classes", SETTINGS, *words)
     assert bad.returncode == 1
     assert bad.stderr.startswith("Error: dataset.classes = 'none.csv': cannot be read")
     assert was_forked(environment)
@@ -195,7 +195,7 @@ def test_steps_with_torch_have_a_server_that_starts_with_the_first(server, tmp_p
                 "backbone.seed": 0}  # fmt: skip
     for number in range(2):
         name = tmp_path / f"{number}.safetensors"
-        done = run(environment, tmp_path, "fetch-weights", json.dumps(settings), name)
+        done = run(environment, tmp_path, "fetch-weights", json.dumps(settings), "--output", name)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
     first, second = (
@@ -220,7 +220,9 @@ def test_many_steps_at_once(server, tmp_path):
     (tmp_path / "classes.csv").write_text(CLASSES)
     steps = [
         subprocess.Popen(
-            command("read-classes", SETTINGS, f"{number}.csv", "--source", "classes.csv"),
+            command(
+                "read-classes", SETTINGS, "--output", f"{number}.csv", "--source", "classes.csv"
+            ),
             cwd=tmp_path,
             env=environment,
         )
@@ -239,7 +241,7 @@ def long_step(server, tmp_path):
     environment, owner = server
     settings = json.dumps({"dataset.demo": {"scenes": 5000, "seed": 0}})
     step = subprocess.Popen(
-        command("generate-demo", settings, "scenes"),
+        command("generate-demo", settings, "--output", "scenes"),
         cwd=tmp_path,
         env=environment,
         stderr=subprocess.PIPE,
@@ -332,7 +334,7 @@ def test_what_a_step_took_is_told_once(server, tmp_path):
     settings = json.dumps({"dataset.demo": {"scenes": 20, "seed": 0}})
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     step = subprocess.Popen(
-        command("generate-demo", settings, "scenes"), cwd=tmp_path, env=environment
+        command("generate-demo", settings, "--output", "scenes"), cwd=tmp_path, env=environment
     )
     assert step.wait() == 0
     assert usage_of(os.getpid() + 10**7, environment) is None

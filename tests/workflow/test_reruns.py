@@ -22,13 +22,11 @@ from lightcluster.features.weights import fetch_weights
 from lightcluster.kinds import KINDS
 from lightcluster.layout import read_choice
 from lightcluster.places import record_of
+from lightcluster.step.declaration import OF_A_RUN
 from lightcluster.steps import STEPS, rerun_by
 
 ROOT = Path(__file__).resolve().parents[2]
-OF_A_RUN = {"run", "shard", "seed", "shard and seed"}
-"""Units of the steps that each run has for itself."""
-
-OF_RUNS = OF_A_RUN | {"all runs"}
+OF_RUNS = {*OF_A_RUN, "all runs"}
 """Units of the steps that have a job where there is another run."""
 
 DEMO = {

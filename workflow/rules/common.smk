@@ -6,6 +6,7 @@ WORKFLOW = Path(workflow.snakefile).resolve().parents[1]  # this file is in rule
 sys.path.insert(0, str(WORKFLOW))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import apply_wildcards
 from snakemake.logging import logger
 
 from lightcluster import forkserver
@@ -20,8 +21,10 @@ from lightcluster.layout import RESULTS, Layout, prepare_environment
 from lightcluster.measuring import measure_forked_steps
 from lightcluster.places import WEIGHTS, no_folder
 from lightcluster.records import keep_beside_results
+from lightcluster.rules import StepRule, any_of
+from lightcluster.rules import options as command_options
 from lightcluster.runlock import Notes, RunLock
-from lightcluster.kinds import FITTED, OURS, TRAINED
+from lightcluster.kinds import OURS, TRAINED
 from lightcluster.steps import STEPS
 
 prepare_environment(WORKFLOW)
@@ -62,38 +65,29 @@ if workflow.is_main_process:
         logger.warning(made_elsewhere)
 
 
-def any_of(runs):
-    """Return a regular expression for the names of runs, which may be none."""
-    return "|".join(name.replace(".", r"\.") for name in runs) or "(?!)"
+# The rules of all steps, of which each is used with inputs, outputs and resources of its own. A module
+# sees nothing of this file but its configuration.
+module step:
+    snakefile:
+        "step.smk"
+    config:
+        {"steps": [StepRule(name, LAYOUT) for name in STEPS], "runs": any_of(CONFIGS)}
 
 
-wildcard_constraints:
-    run=any_of(CONFIGS),
-    shard=r"\d+",
-    seed=r"\d+",
-    weights=r"[^/]+",
-    features=r"[^/]+",
-    crops=r"[^/]+",
-    views=r"[^/]+",
-    clusterbook=r"[^/]+",
-    head=r"[^/]+",
+def options(**given):
+    """Return a params function: options of a step that are none of its files.
 
+    A text is a pattern with wildcards; a function is called with them.
+    """
 
-def runs_with(step):
-    """Return a regular expression for the runs that have a step."""
-    return any_of(LAYOUT.runs_of(*STEPS[step].kinds))
+    def value_of(value, wildcards):
+        if callable(value):
+            return value(wildcards)
+        return apply_wildcards(value, wildcards) if isinstance(value, str) else value
 
-
-def option(name, of=None):
-    """Return a params function: the option `name` for the files of an input, if there are any."""
-    return lambda wildcards, input: "".join(
-        f"--{name} {path}" for path in input.get(of or name)
+    return lambda wildcards: command_options(
+        {name: value_of(value, wildcards) for name, value in given.items()}
     )
-
-
-def settings(step):
-    """Return a params function: what `step` reads of the configuration, as JSON."""
-    return lambda wildcards: LAYOUT.settings(step, wildcards)
 
 
 def store_of(wildcards):
@@ -110,22 +104,19 @@ def stores_of(wildcards):
 
 def crops_of(wildcards):
     """Return the tokens of the training crops of all shards."""
-    return expand(f"{crops_folder(wildcards)}/{{shard}}.zarr", shard=SHARDS)
-
-
-def crops_folder(wildcards):
-    """Return the folder of the tokens of the training crops."""
-    return LAYOUT.crops_folder(LAYOUT.run_of(wildcards))
-
-
-def clusterbook_crops_folder(wildcards):
-    """Return the folder of the tokens that the clusterbook is trained on."""
-    return LAYOUT.clusterbook_crops_folder(LAYOUT.run_of(wildcards))
+    folder = LAYOUT.crops_folder(LAYOUT.run_of(wildcards))
+    return expand(f"{folder}/{{shard}}.zarr", shard=SHARDS)
 
 
 def clusterbook_crops_of(wildcards):
     """Return the tokens that the clusterbook is trained on, of all shards."""
-    return expand(f"{clusterbook_crops_folder(wildcards)}/{{shard}}.zarr", shard=SHARDS)
+    folder = LAYOUT.clusterbook_crops_folder(LAYOUT.run_of(wildcards))
+    return expand(f"{folder}/{{shard}}.zarr", shard=SHARDS)
+
+
+def views_of(wildcards):
+    """Return the tokens of the windows of a shard."""
+    return f"{LAYOUT.views_folder(wildcards.run)}/{wildcards.shard}.zarr"
 
 
 def clusterbook_of(wildcards):
@@ -153,25 +144,39 @@ def training_files(wildcards):
     )(wildcards)
 
 
+def manifests_if(asked):
+    """Return the manifests of all shards, if they are asked for."""
+    return expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS if asked else [])
+
+
+def has_labels_of_head(wildcards):
+    """Tell whether labels have a part in the training of a head."""
+    return LAYOUT.learns_from_labels(LAYOUT.run_of(wildcards))
+
+
+def manifests_of_head(wildcards):
+    """Return the manifests of all shards, where a head is trained on their labels, too."""
+    return manifests_if(has_labels_of_head(wildcards))
+
+
+def classes_of_head(wildcards):
+    """Return the classes of these labels."""
+    return CLASSES if has_labels_of_head(wildcards) else []
+
+
+def labels_of_head(wildcards):
+    """Return the folder of these labels, where a step makes it."""
+    return LAYOUT.labels_input if has_labels_of_head(wildcards) else []
+
+
 def is_supervised(wildcards):
     """Tell whether a probe is trained on labels, too."""
     return CONFIGS[wildcards.run].cause.linear_probe != "none"
 
 
-def manifests_of_labels(wildcards):
+def manifests_of_probe(wildcards):
     """Return the manifests of all shards, where a probe is trained on their labels."""
-    return expand(
-        f"{DATASET}/manifest/{{shard}}.csv",
-        shard=SHARDS if is_supervised(wildcards) else [],
-    )
-
-
-def labels_of_head(wildcards):
-    """Return all that is read of labels, where they have a part in the training of a head."""
-    if not LAYOUT.learns_from_labels(LAYOUT.run_of(wildcards)):
-        return []
-    manifests = expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS)
-    return [*CLASSES, *LAYOUT.labels_input, *manifests]
+    return manifests_if(is_supervised(wildcards))
 
 
 def labels_of_probe(wildcards):
@@ -207,21 +212,20 @@ def weights_record_of(wildcards):
     return str(Path(weights_of(wildcards)).with_suffix(".json"))
 
 
-def classes_source(wildcards):
-    """Return the option that names the classes.csv that is copied, if there is one."""
-    source = LAYOUT.classes_source
-    return [] if source is None else ["--source", str(source)]
+def first_seed(pattern):
+    """Return an input function: `pattern` of all shards for the first labelling seed of the run."""
+    return lambda wildcards: expand(
+        pattern,
+        run=wildcards.run,
+        seed=CONFIGS[wildcards.run].labelling.seeds[0],
+        shard=SHARDS,
+    )
 
 
-def classes_option(wildcards):
-    """Return the option that names classes.csv, if there is one."""
-    return "".join(f"--classes {path}" for path in CLASSES)
-
-
-def first_seed(pattern, wildcards):
-    """Return `pattern` of a run for the first of its labelling seeds."""
-    seed = CONFIGS[wildcards.run].labelling.seeds[0]
-    return expand(pattern, run=wildcards.run, seed=seed)
+def first_segmentation(run):
+    """Return the folder of the segmentation of a run with its first labelling seed."""
+    seed = CONFIGS[run].labelling.seeds[0]
+    return f"{DATASET}/{run}/segmentation/seed-{seed}"
 
 
 def each_seed(pattern):
@@ -267,10 +271,10 @@ def has_masks(run):
     return LAYOUT.kind(run) in OURS
 
 
-def if_masks(*patterns):
-    """Return an input function: `patterns` of all shards, for runs that have masks."""
+def if_masks(pattern):
+    """Return an input function: `pattern` of all shards, for runs that have masks."""
     return lambda wildcards: expand(
-        patterns if has_masks(wildcards.run) else [], run=wildcards.run, shard=SHARDS
+        pattern if has_masks(wildcards.run) else [], run=wildcards.run, shard=SHARDS
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightcluster.config.configuration import Config, lookup, nest, walk_keys
+from lightcluster.config.configuration import Config, lookup, walk_keys
 from lightcluster.errors import LightClusterError
 from lightcluster.kinds import METHOD
 
@@ -38,7 +38,7 @@ def adopt_fit(config: Config, raw: Mapping[str, Any], prefix: str) -> tuple[Conf
                     f"{prefix}{name} = {own!r}: its model was fitted with {fitted!r}; leave the "
                     "key out, or fit another model"
                 )
-    method = nest(model.method_settings(config.fit.model))
+    method = model.method_settings(config.fit.model)
     if "weights" in raw.get("backbone", {}):
         method["backbone"]["weights"] = config.backbone.weights
     return Config.model_validate({**config.model_dump(), **method}), problems

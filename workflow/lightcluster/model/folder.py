@@ -128,21 +128,16 @@ class Model(Section):
         return with_split(self.dataset, self.split)
 
     def method_settings(self, folder: Path) -> dict[str, Any]:
-        """Return what a run must set to apply this model, by dotted key.
+        """Return what a run must set to apply this model, by section.
 
         Weights that were a file are taken from the folder; others come from where they came from.
         """
         sections = self.config.model_dump(mode="json", include=set(METHOD))
-        settings = {f"{name}.{key}": v for name, of in sections.items() for key, v in of.items()}
-        settings |= {
-            "features.facet": self.facet,
-            "features.layer": self.layer,
-            "labelling.classes": self.classes,
-            "labelling.seeds": self.seeds,
-        }
+        sections["features"] |= {"facet": self.facet, "layer": self.layer}
+        sections["labelling"] |= {"classes": self.classes, "seeds": self.seeds}
         if weights_source(self.config.backbone) == "file":
-            settings["backbone.weights"] = str(folder / WEIGHTS)
-        return settings
+            sections["backbone"]["weights"] = str(folder / WEIGHTS)
+        return sections
 
     @property
     def settings(self) -> Config:

@@ -1,4 +1,8 @@
-"""What the commands of steps have in common: their arguments."""
+"""What the functions of steps are given, and as which options of their commands.
+
+All but the settings are options, and each has the name of its parameter. So a rule need not say how
+its step is called: the command follows from the names of its inputs and outputs (`rules`).
+"""
 
 from __future__ import annotations
 
@@ -22,10 +26,21 @@ def _count(text: str) -> shards.Shards:
 
 
 Shards = Annotated[
-    shards.Shards, typer.Argument(parser=_count, metavar="INTEGER", help="Number of shards.")
+    shards.Shards, typer.Option(parser=_count, metavar="INTEGER", help="Number of shards.")
 ]
-Shard = Annotated[int, typer.Argument(min=0, help="Number of this shard.")]
-OptionalPath = Annotated[Path | None, typer.Option()]
+Shard = Annotated[int, typer.Option(min=0, help="Number of this shard.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the labelling.")]
+BatchSize = Annotated[int, typer.Option(min=1)]
+Text = Annotated[str, typer.Option()]
+File = Annotated[Path, typer.Option()]
+"""Or a folder."""
+
+OptionalFile = Annotated[Path | None, typer.Option()]
+Files = Annotated[list[Path], typer.Option(help="Given once for each.")]
+FilesOfShards = Annotated[Path, typer.Option(help="Folder of a file of each shard.")]
+"""As a folder, for there may be more shards than a command line has room for."""
+
+OptionalFilesOfShards = Annotated[Path | None, typer.Option(help="Folder of a file of each shard.")]
 
 
 def chosen(facet: str, layer: Any, choice: Path | None) -> tuple[Any, Any]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import CAUSE, TRAINED
-from lightcluster.step.arguments import OptionalPath, Settings, Shards
+from lightcluster.step.arguments import (
+    BatchSize,
+    File,
+    FilesOfShards,
+    OptionalFile,
+    OptionalFilesOfShards,
+    Seed,
+    Settings,
+    Shards,
+)
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
@@ -33,12 +41,9 @@ from lightcluster.threads import device_of, use_threads
     torch=True,
 )
 def cache_crops(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
+    settings: Settings, manifest: File, weights: File, output: File,
     size: Annotated[int, typer.Option(min=1, help="Side of a crop in pixels.")],
-    device: Device = "auto", batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    threads: Threads = 1,
+    device: Device = "auto", batch_size: BatchSize = 8, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Run the backbone over the training crops of a shard and store their tokens."""
     use_threads(threads)
@@ -73,11 +78,8 @@ def cache_crops(
     torch=True,
 )
 def cache_views(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-    device: Device = "auto", batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    threads: Threads = 1,
+    settings: Settings, manifest: File, weights: File, output: File, device: Device = "auto",
+    batch_size: BatchSize = 8, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Run the backbone over the windows of a shard and store their tokens."""
     use_threads(threads)
@@ -107,10 +109,8 @@ def cache_views(
     torch=True,
 )
 def fit_clusterbook(
-    settings: Settings, shards: Shards,
-    seed: Annotated[int, typer.Option(min=0)],
-    crops: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    losses: Annotated[Path, typer.Option()], device: Device = "auto", threads: Threads = 1,
+    settings: Settings, shards: Shards, seed: Seed, crops: FilesOfShards, output: File,
+    losses: File, device: Device = "auto", threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Train the concepts of CAUSE."""
     use_threads(threads)
@@ -147,12 +147,9 @@ def fit_clusterbook(
     torch=True,
 )
 def train_head(
-    settings: Settings, shards: Shards,
-    seed: Annotated[int, typer.Option(min=0)],
-    crops: Annotated[Path, typer.Option()], clusterbook: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()], losses: Annotated[Path, typer.Option()],
-    manifests: OptionalPath = None, classes: OptionalPath = None,
-    device: Device = "auto", threads: Threads = 1,
+    settings: Settings, shards: Shards, seed: Seed, crops: FilesOfShards, clusterbook: File,
+    output: File, losses: File, manifests: OptionalFilesOfShards = None,
+    classes: OptionalFile = None, device: Device = "auto", threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Train the head of CAUSE; manifests and classes are for `linear_probe: as_released` alone."""
     use_threads(threads)
@@ -205,13 +202,11 @@ def train_head(
     torch=True,
 )
 def fit_probe(
-    settings: Settings, shards: Shards,
-    seed: Annotated[int, typer.Option(min=0)],
-    crops: Annotated[Path, typer.Option()], head: Annotated[Path, typer.Option()],
-    manifests: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    losses: Annotated[Path, typer.Option()], palette: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, seed: Seed, crops: FilesOfShards, head: File, output: File,
+    losses: File, palette: File,
     images: Annotated[str, typer.Option(help="In words, what is trained on.")],
-    classes: OptionalPath = None, device: Device = "auto", threads: Threads = 1,
+    manifests: OptionalFilesOfShards = None, classes: OptionalFile = None, device: Device = "auto",
+    threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Train the cluster probe of CAUSE, and a linear probe if one is asked for."""
     use_threads(threads)
@@ -220,7 +215,7 @@ def fit_probe(
     from lightcluster.cause.supervision import read_supervision
 
     labels, cause = None, settings.cause
-    if classes is not None and cause.linear_probe != "none":
+    if manifests is not None and classes is not None:
         labels = read_supervision(
             cause, shards.paths(manifests, ".csv"), classes, ignore=settings.dataset.ignore,
             leaks=cause.linear_probe == "as_released",
@@ -247,12 +242,7 @@ def fit_probe(
     after=("fetch_weights",),
     torch=True,
 )
-def adopt_probe(
-    settings: Settings,
-    seed: Annotated[int, typer.Option(min=0)],
-    weights: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    palette: Annotated[Path, typer.Option()],
-) -> None:  # fmt: skip
+def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, palette: File) -> None:
     """Take a head and a probe that another run has trained."""
     from lightcluster.cause.adoption import adopt_probe as do
 
@@ -276,11 +266,7 @@ def adopt_probe(
     after=("index_dataset", "cache_views", "fit_probe", "adopt_probe"),
     torch=True,
 )
-def paint_probe(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()], views: Annotated[Path, typer.Option()],
-    probe: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-) -> None:  # fmt: skip
+def paint_probe(settings: Settings, manifest: File, views: File, probe: File, output: File) -> None:
     """Write the segmentations of a shard that the probe makes."""
     use_threads(1)
     from lightcluster.cause.segmentation import paint_probe as do

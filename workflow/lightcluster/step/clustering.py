@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from lightcluster.entry import Threads
 from lightcluster.kinds import FITTED, OURS
-from lightcluster.step.arguments import OptionalPath, Settings, Shards
+from lightcluster.step.arguments import (
+    File,
+    FilesOfShards,
+    OptionalFile,
+    Seed,
+    Settings,
+    Shards,
+)
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
@@ -28,9 +30,7 @@ from lightcluster.threads import use_threads
     version=2,
 )
 def cluster_dataset(
-    settings: Settings, shards: Shards,
-    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    threads: Threads = 1,
+    settings: Settings, shards: Shards, sample: FilesOfShards, output: File, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Fit the centroids of the dataset level."""
     use_threads(threads)
@@ -55,9 +55,7 @@ def cluster_dataset(
     after=("gather_manifest", "extract_features"),
 )
 def group_images(
-    settings: Settings, shards: Shards,
-    features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    threads: Threads = 1,
+    settings: Settings, shards: Shards, features: FilesOfShards, output: File, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Group the images into superclasses by their CLS tokens."""
     use_threads(threads)
@@ -83,9 +81,8 @@ def group_images(
     after=("sample_features", "group_images"),
 )
 def cluster_category(
-    settings: Settings, shards: Shards,
-    sample: Annotated[Path, typer.Option()], superclasses: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()], threads: Threads = 1,
+    settings: Settings, shards: Shards, sample: FilesOfShards, superclasses: File, output: File,
+    threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Fit the centroids of each superclass."""
     use_threads(threads)
@@ -114,11 +111,7 @@ def cluster_category(
     places=("method",),
     after=("extract_features",),
 )
-def cluster_image(
-    settings: Settings,
-    store: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+def cluster_image(settings: Settings, store: File, output: File) -> None:
     """Cluster each image of a shard and decide its foreground."""
     use_threads(1)
     from lightcluster.clustering.image_level import cluster_image as do
@@ -146,10 +139,8 @@ def cluster_image(
     after=("gather_manifest", "read_classes", "sample_features"),
 )
 def fit_clusters(
-    settings: Settings, shards: Shards,
-    seed: Annotated[int, typer.Option(min=0)],
-    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    palette: Annotated[Path, typer.Option()], classes: OptionalPath = None, threads: Threads = 1,
+    settings: Settings, shards: Shards, seed: Seed, sample: FilesOfShards, output: File,
+    palette: File, classes: OptionalFile = None, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Cluster patches into classes: the baseline."""
     use_threads(threads)
@@ -171,9 +162,7 @@ def fit_clusters(
     after=("index_dataset", "extract_features", "fit_clusters"),
 )
 def paint_clusters(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()], store: Annotated[Path, typer.Option()],
-    clusters: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    settings: Settings, manifest: File, store: File, clusters: File, output: File,
 ) -> None:  # fmt: skip
     """Write the segmentations of a shard that the clusters of patches make."""
     use_threads(1)

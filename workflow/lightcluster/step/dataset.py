@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards
+from lightcluster.step.arguments import (
+    File,
+    FilesOfShards,
+    OptionalFile,
+    Settings,
+    Shard,
+    Shards,
+)
 from lightcluster.step.declaration import Step
 
 LISTED = (
@@ -23,7 +25,7 @@ LISTED = (
 
 
 @Step(unit="dataset", reads=("dataset.demo",), places=("dataset.name", "dataset.format"), version=4)
-def generate_demo(settings: Settings, output: Path) -> None:
+def generate_demo(settings: Settings, output: File) -> None:
     """Draw the demo scenes."""
     from lightcluster.datasets.scenes import write_scenes
     from lightcluster.files import replacing
@@ -39,7 +41,7 @@ def generate_demo(settings: Settings, output: Path) -> None:
     places=("dataset.name",),
     after=("generate_demo",),
 )
-def read_classes(settings: Settings, output: Path, source: OptionalPath = None) -> None:
+def read_classes(settings: Settings, output: File, source: OptionalFile = None) -> None:
     """Check classes.csv and copy it, or write the classes of a dataset of the field."""
     from lightcluster.datasets.labels import built_in_classes, write_classes
     from lightcluster.datasets.labels import read_classes as read
@@ -55,7 +57,7 @@ def read_classes(settings: Settings, output: Path, source: OptionalPath = None) 
     places=("dataset.name", "dataset.format"),
     version=2,
 )
-def paint_labels(settings: Settings, output: Path) -> None:
+def paint_labels(settings: Settings, output: File) -> None:
     """Paint label maps from the instance annotations of COCO."""
     from lightcluster.datasets.painting import paint_labels as do
     from lightcluster.datasets.settings import DatasetSettings
@@ -83,15 +85,9 @@ def paint_labels(settings: Settings, output: Path) -> None:
     version=5,
 )
 def index_dataset(
-    settings: Settings,
-    shard: Shard,
-    shards: Shards,
-    generated: Annotated[Path, typer.Option()],
-    manifest: Annotated[Path, typer.Option()],
-    rejected: Annotated[Path, typer.Option()],
-    census: Annotated[Path, typer.Option()],
-    classes: OptionalPath = None,
-) -> None:
+    settings: Settings, shard: Shard, shards: Shards, generated: File, manifest: File,
+    rejected: File, census: File, classes: OptionalFile = None,
+) -> None:  # fmt: skip
     """Decode the images and labels of a shard once and write its manifest."""
     from lightcluster.datasets.manifest import index_dataset as do
 
@@ -101,18 +97,13 @@ def index_dataset(
 
 
 @Step(unit="dataset", after=("index_dataset",), version=2)
-def gather_manifest(
-    folder: Path,
-    shards: Shards,
-    manifest: Annotated[Path, typer.Option()],
-    census: Annotated[Path, typer.Option()],
-) -> None:
-    """Join the manifests of all shards."""
+def gather_manifest(manifests: FilesOfShards, shards: Shards, manifest: File, census: File) -> None:
+    """Join the manifests of all shards, and what was counted beside them."""
     from lightcluster.datasets.manifest import gather_census
     from lightcluster.datasets.manifest import gather_manifest as do
 
-    do(shards.paths(folder, ".csv"), manifest)
-    gather_census(shards.paths(folder, ".census.csv"), census)
+    do(shards.paths(manifests, ".csv"), manifest)
+    gather_census(shards.paths(manifests, ".census.csv"), census)
 
 
 @Step(
@@ -124,13 +115,9 @@ def gather_manifest(
     after=("index_dataset",),
 )
 def gather_rejected(
-    settings: Settings,
-    folder: Path,
-    shards: Shards,
-    output: Path,
-    generated: Annotated[Path, typer.Option()],
-) -> None:
+    settings: Settings, rejections: FilesOfShards, shards: Shards, output: File, generated: File,
+) -> None:  # fmt: skip
     """Join the rejections of all shards, and count the files that are no images."""
     from lightcluster.datasets.manifest import list_rejected as do
 
-    do(settings.dataset, generated, shards.paths(folder, ".rejected.csv"), output)
+    do(settings.dataset, generated, shards.paths(rejections, ".rejected.csv"), output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import typer
@@ -15,6 +15,28 @@ from lightcluster.step.settings import check_keys, view
 Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "crops shard",
                "views shard", "clusterbook and seed", "head and seed", "run", "shard", "seed",
                "shard and seed", "all runs"]  # fmt: skip
+
+JOBS_OF: dict[Unit, str] = {
+    "dataset": "",
+    "dataset shard": "/{shard}",
+    "weights": "/{weights}",
+    "features": "/{features}",
+    "features shard": "/{features}/{shard}",
+    "crops shard": "/{crops}/{shard}",
+    "views shard": "/{views}/{shard}",
+    "clusterbook and seed": "/{clusterbook}/seed-{seed}",
+    "head and seed": "/{head}/seed-{seed}",
+    "run": "",
+    "shard": "/{shard}",
+    "seed": "/seed-{seed}",
+    "shard and seed": "/seed-{seed}/{shard}",
+    "all runs": "",
+}
+"""What distinguishes the jobs of a step, and so stands behind its name in the names of logs."""
+
+OF_A_RUN: tuple[Unit, ...] = ("run", "shard", "seed", "shard and seed")
+"""Units of the steps whose files are in the folder of a run."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 app = typer.Typer(
@@ -48,6 +70,8 @@ class Step:
         step and all that follows run again.
     torch : bool
         Whether its command imports torch; see `forkserver`.
+    function : callable
+        What does it; set when it is declared.
     """
 
     unit: Unit = "run"
@@ -57,6 +81,7 @@ class Step:
     after: tuple[str, ...] = ()
     version: int = 1
     torch: bool = False
+    function: Callable[..., None] | None = None
 
     def __call__(self, command: Command) -> Command:
         """Declare a function to be the step of its name, and its command.
@@ -68,7 +93,7 @@ class Step:
         """
         name = command.__name__
         check_keys(name, self.reads + self.places)
-        DECLARED[name] = self
+        DECLARED[name] = replace(self, function=command)
 
         @functools.wraps(command)
         def with_settings(**arguments: Any) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from lightcluster.config import Config
 from lightcluster.kinds import CAUSE, OURS
-from lightcluster.step.arguments import Settings, Shards
+from lightcluster.step.arguments import File, FilesOfShards, Seed, Settings, Shards, Text
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
@@ -22,13 +17,9 @@ from lightcluster.threads import use_threads
     version=5,
 )
 def count_masks(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()],
-    classes: Annotated[Path, typer.Option()],
-    patch_masks: Annotated[Path, typer.Option()],
-    pixel_masks: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+    settings: Settings, manifest: File, classes: File, patch_masks: File, pixel_masks: File,
+    output: File,
+) -> None:  # fmt: skip
     """Count what the mask of each stage takes of each class, and score its outline."""
     use_threads(1)
     from lightcluster.evaluation.mask_counts import count_masks as do
@@ -47,12 +38,8 @@ def count_masks(
     after=("index_dataset", "read_classes", "find_regions"),
 )
 def count_regions(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()],
-    classes: Annotated[Path, typer.Option()],
-    region_maps: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+    settings: Settings, manifest: File, classes: File, region_maps: File, output: File,
+) -> None:  # fmt: skip
     """Count the pixels of each region of a shard against true classes."""
     use_threads(1)
     from lightcluster.evaluation.region_counts import count_regions as do
@@ -71,12 +58,8 @@ def count_regions(
     after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
 )
 def count_labels(
-    seed: Annotated[int, typer.Option(min=0)],
-    region_counts: Annotated[Path, typer.Option()],
-    regions: Annotated[Path, typer.Option()],
-    labelling: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+    seed: Seed, region_counts: File, regions: File, labelling: File, output: File,
+) -> None:  # fmt: skip
     """Count the classes that a labelling gives the regions of a shard against true classes."""
     use_threads(1)
     from lightcluster.evaluation.counting import count_labels as do
@@ -90,11 +73,8 @@ def count_labels(
     after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
 )
 def vote_neighbors(
-    settings: Settings, shards: Shards,
-    region_counts: Annotated[Path, typer.Option()],
-    regions: Annotated[Path, typer.Option()],
-    labelling: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, region_counts: FilesOfShards, regions: FilesOfShards,
+    labelling: File, output: File,
 ) -> None:  # fmt: skip
     """Label each region by a vote of its neighbours in other images, which know the truth."""
     use_threads(1)
@@ -117,13 +97,8 @@ def vote_neighbors(
     version=4,
 )
 def count_confusion(
-    settings: Settings,
-    seed: Annotated[int, typer.Option(min=0)],
-    manifest: Annotated[Path, typer.Option()],
-    classes: Annotated[Path, typer.Option()],
-    segmentation: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+    settings: Settings, seed: Seed, manifest: File, classes: File, segmentation: File, output: File,
+) -> None:  # fmt: skip
     """Count predicted clusters against true classes."""
     use_threads(1)
     from lightcluster.evaluation.counting import count_confusion as do
@@ -151,10 +126,8 @@ def count_confusion(
     version=7,
 )
 def evaluate(
-    settings: Settings, shards: Shards,
-    counts: Annotated[Path, typer.Option()], classes: Annotated[Path, typer.Option()],
-    dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
-    fitted_on: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, counts: File, classes: File, dataset: Text, run: Text,
+    fitted_on: Text, tables: File,
 ) -> None:  # fmt: skip
     """Compute all scores of a run from its counts."""
     from lightcluster.evaluation.tables import Conditions
@@ -162,7 +135,7 @@ def evaluate(
 
     evaluation = settings.evaluation
     do(
-        counts, shards, settings.labelling.seeds, classes, output,
+        counts, shards, settings.labelling.seeds, classes, tables,
         masks=settings.method == "lightcluster", background=settings.dataset.background,
         conditions=Conditions(
             dataset, run, evaluation.protocols, evaluation.stego_squash,
@@ -192,11 +165,8 @@ def _refinement(settings: Config) -> str:
     after=("count_labels", "count_confusion"),
 )
 def score_images(
-    settings: Settings, shards: Shards,
-    counts: Annotated[Path, typer.Option()],
-    dataset: Annotated[str, typer.Option()], run: Annotated[str, typer.Option()],
-    fitted_on: Annotated[str, typer.Option()],
-    output: Annotated[Path, typer.Option()], summary: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, counts: File, dataset: Text, run: Text, fitted_on: Text,
+    output: File, summary: File,
 ) -> None:  # fmt: skip
     """Score each image by itself (protocol `per_image`)."""
     from lightcluster.evaluation.per_image import score_images as do

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import WITHOUT_TRAINING
-from lightcluster.step.arguments import OptionalPath, Settings, Shard, Shards, chosen
+from lightcluster.step.arguments import (
+    BatchSize,
+    File,
+    FilesOfShards,
+    OptionalFile,
+    Settings,
+    Shard,
+    Shards,
+    chosen,
+)
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
@@ -20,7 +24,7 @@ from lightcluster.threads import device_of, use_threads
     version=2,
     torch=True,
 )
-def fetch_weights(settings: Settings, output: Path) -> None:
+def fetch_weights(settings: Settings, output: File) -> None:
     """Fetch, verify and store the weights of the backbone."""
     from lightcluster.features.settings import BackboneSettings
     from lightcluster.features.weights import fetch_weights as do
@@ -50,9 +54,7 @@ def fetch_weights(settings: Settings, output: Path) -> None:
     torch=True,
 )
 def choose_features(
-    settings: Settings, shards: Shards,
-    manifests: Annotated[Path, typer.Option()], weights: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, manifests: FilesOfShards, weights: File, output: File,
     device: Device = "auto", threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Choose the facet and the layer whose levels agree best."""
@@ -90,15 +92,9 @@ def choose_features(
     torch=True,
 )
 def extract_features(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()],
-    weights: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-    choice: OptionalPath = None,
-    device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    threads: Threads = 1,
-) -> None:
+    settings: Settings, manifest: File, weights: File, output: File, choice: OptionalFile = None,
+    device: Device = "auto", batch_size: BatchSize = 8, threads: Threads = 1,
+) -> None:  # fmt: skip
     """Run the backbone over a shard and store its features."""
     use_threads(threads)
     from lightcluster.features.step import extract_features as do
@@ -123,8 +119,7 @@ def extract_features(
     after=("extract_features",),
 )
 def sample_features(
-    settings: Settings, shard: Shard, shards: Shards,
-    store: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    settings: Settings, shard: Shard, shards: Shards, store: File, output: File,
 ) -> None:  # fmt: skip
     """Draw a shard's part of the sample that the upper levels are fitted on."""
     use_threads(1)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from lightcluster.entry import Threads
 from lightcluster.kinds import FITTED, OURS
-from lightcluster.step.arguments import Settings, Shard, Shards
+from lightcluster.step.arguments import File, FilesOfShards, Settings, Shard, Shards
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
@@ -20,10 +15,8 @@ from lightcluster.threads import use_threads
     after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
 )
 def decide_foreground(
-    settings: Settings, shards: Shards,
-    sample: Annotated[Path, typer.Option()], image_level: Annotated[Path, typer.Option()],
-    dataset_level: Annotated[Path, typer.Option()], superclasses: Annotated[Path, typer.Option()],
-    category_level: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, sample: FilesOfShards, image_level: FilesOfShards,
+    dataset_level: File, superclasses: File, category_level: File, output: File,
 ) -> None:  # fmt: skip
     """Decide which clusters of the dataset and category levels are foreground."""
     use_threads(1)
@@ -48,11 +41,8 @@ def decide_foreground(
     ),
 )
 def merge_levels(
-    settings: Settings, shard: Shard,
-    store: Annotated[Path, typer.Option()], image_level: Annotated[Path, typer.Option()],
-    superclasses: Annotated[Path, typer.Option()], dataset_level: Annotated[Path, typer.Option()],
-    category_level: Annotated[Path, typer.Option()], decision: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
+    settings: Settings, shard: Shard, store: File, image_level: File, superclasses: File,
+    dataset_level: File, category_level: File, decision: File, output: File,
 ) -> None:  # fmt: skip
     """Merge the masks of the three levels of a shard."""
     use_threads(1)
@@ -81,10 +71,8 @@ def merge_levels(
     after=("extract_features", "sample_features", "merge_levels"),
 )
 def fit_trees(
-    settings: Settings, shards: Shards,
-    features: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
-    sample: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    threads: Threads = 1,
+    settings: Settings, shards: Shards, features: FilesOfShards, merged: FilesOfShards,
+    sample: FilesOfShards, output: File, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Re-estimate the foreground of the whole dataset by trees of clusters of patches."""
     use_threads(threads)
@@ -107,11 +95,7 @@ def fit_trees(
     after=("extract_features", "merge_levels", "fit_trees", "adopt_fit"),
     version=4,
 )
-def score_patches(
-    settings: Settings,
-    store: Annotated[Path, typer.Option()], merged: Annotated[Path, typer.Option()],
-    trees: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-) -> None:  # fmt: skip
+def score_patches(settings: Settings, store: File, merged: File, trees: File, output: File) -> None:
     """Score the patches of a shard by the trees."""
     use_threads(1)
     from lightcluster.masks.reestimation import score_patches as do
@@ -130,12 +114,7 @@ def score_patches(
     after=("index_dataset", "score_patches"),
     version=2,
 )
-def refine_masks(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()],
-    patch_masks: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+def refine_masks(settings: Settings, manifest: File, patch_masks: File, output: File) -> None:
     """Upsample and refine the masks of a shard."""
     use_threads(1)
     from lightcluster.masks.pixels import refine_masks as do
@@ -148,11 +127,7 @@ def refine_masks(
 
 
 @Step(unit="shard", kinds=OURS, after=("refine_masks",))
-def paint_masks(
-    manifest: Annotated[Path, typer.Option()],
-    pixel_masks: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+def paint_masks(manifest: File, pixel_masks: File, output: File) -> None:
     """Write the binary masks of a shard as PNG."""
     from lightcluster.regions.painting import paint_masks as do
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from lightcluster.config import Config
 from lightcluster.kinds import APPLIED, FITTED, METHOD
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, chosen
+from lightcluster.step.arguments import (
+    File,
+    Files,
+    FilesOfShards,
+    OptionalFile,
+    Seed,
+    Settings,
+    Shards,
+    Text,
+    chosen,
+)
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
@@ -21,11 +28,7 @@ def _model(settings: Config) -> Path:
 
 
 @Step(kinds=APPLIED, reads=("fit",), places=("dataset.name",), after=("fetch_weights",))
-def adopt_fit(
-    settings: Settings,
-    weights: Annotated[Path, typer.Option()],
-    output: Annotated[list[Path], typer.Option()],
-) -> None:
+def adopt_fit(settings: Settings, weights: File, output: Files) -> None:
     """Take levels and foreground of a model."""
     from lightcluster.model.adoption import adopt_fit as do
 
@@ -34,8 +37,7 @@ def adopt_fit(
 
 @Step(kinds=APPLIED, reads=("fit",), after=("gather_manifest", "extract_features"))
 def adopt_superclasses(
-    settings: Settings, shards: Shards,
-    features: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, features: FilesOfShards, output: File,
 ) -> None:  # fmt: skip
     """Assign the images to the superclasses of a model."""
     use_threads(1)
@@ -45,11 +47,7 @@ def adopt_superclasses(
 
 
 @Step(unit="seed", kinds=APPLIED, reads=("fit",), places=("dataset.name", "labelling.seeds"))
-def adopt_labelling(
-    settings: Settings,
-    seed: Annotated[int, typer.Option(min=0)], output: Annotated[Path, typer.Option()],
-    palette: Annotated[Path, typer.Option()],
-) -> None:  # fmt: skip
+def adopt_labelling(settings: Settings, seed: Seed, output: File, palette: File) -> None:
     """Take the classes of a model."""
     from lightcluster.model.adoption import adopt_labelling as do
 
@@ -71,12 +69,9 @@ def adopt_labelling(
     ),
 )
 def export_model(
-    settings: Settings,
-    weights: Annotated[Path, typer.Option()], clusters: Annotated[Path, typer.Option()],
-    masks: Annotated[Path, typer.Option()], labelling: Annotated[Path, typer.Option()],
-    palettes: Annotated[Path, typer.Option()], dataset: Annotated[str, typer.Option()],
-    run: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()],
-    choice: OptionalPath = None,
+    settings: Settings, weights: File, dataset_level: File, superclasses: File,
+    category_level: File, foreground: File, trees: File, labelling: File, palettes: File,
+    dataset: Text, run: Text, output: File, choice: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Write the folder with which `segment` segments new images."""
     from lightcluster.model.folder import export_model as do
@@ -85,8 +80,10 @@ def export_model(
     facet, layer = chosen(features.facet, features.layer, choice)
     sections = {name: getattr(settings, name).model_dump() for name in METHOD}
     sections["dataset"] = {"max_pixels": dataset_keys.max_pixels, "depth": dataset_keys.depth}
-    arrays = {name: clusters / f"{name}.npz" for name in ("dataset", "superclasses", "category")}
-    arrays |= {name: masks / f"{name}.npz" for name in ("foreground", "trees")}
+    arrays = {
+        "dataset": dataset_level, "superclasses": superclasses, "category": category_level,
+        "foreground": foreground, "trees": trees,
+    }  # fmt: skip
     do(
         arrays, weights, labelling, palettes, output,
         config=Config.model_validate(sections), dataset=dataset, run=run,

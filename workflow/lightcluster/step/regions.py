@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import FITTED, OURS
-from lightcluster.step.arguments import OptionalPath, Settings, Shards
+from lightcluster.step.arguments import (
+    BatchSize,
+    File,
+    FilesOfShards,
+    OptionalFile,
+    Seed,
+    Settings,
+    Shards,
+)
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
@@ -21,12 +24,8 @@ from lightcluster.threads import device_of, use_threads
     after=("extract_features", "refine_masks", "cluster_dataset", "adopt_fit"),
 )
 def find_regions(
-    settings: Settings,
-    store: Annotated[Path, typer.Option()],
-    pixel_masks: Annotated[Path, typer.Option()],
-    dataset_level: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+    settings: Settings, store: File, pixel_masks: File, dataset_level: File, output: File,
+) -> None:  # fmt: skip
     """Find the regions of a shard."""
     use_threads(1)
     from lightcluster.regions.maps import find_regions as do
@@ -55,15 +54,9 @@ def find_regions(
     torch=True,
 )
 def embed_regions(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()],
-    region_maps: Annotated[Path, typer.Option()],
-    weights: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-    device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    threads: Threads = 1,
-) -> None:
+    settings: Settings, manifest: File, region_maps: File, weights: File, output: File,
+    device: Device = "auto", batch_size: BatchSize = 8, threads: Threads = 1,
+) -> None:  # fmt: skip
     """Embed the object regions of a shard."""
     use_threads(threads)
     from lightcluster.regions.embedding import embed_regions as do
@@ -96,10 +89,8 @@ def embed_regions(
     version=2,
 )
 def label_regions(
-    settings: Settings, shards: Shards,
-    seed: Annotated[int, typer.Option(min=0)],
-    regions: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    palette: Annotated[Path, typer.Option()], classes: OptionalPath = None, threads: Threads = 1,
+    settings: Settings, shards: Shards, seed: Seed, regions: FilesOfShards, output: File,
+    palette: File, classes: OptionalFile = None, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Cluster the regions of all shards into classes."""
     use_threads(threads)
@@ -122,12 +113,8 @@ def label_regions(
     version=2,
 )
 def paint_segmentation(
-    manifest: Annotated[Path, typer.Option()],
-    region_maps: Annotated[Path, typer.Option()],
-    regions: Annotated[Path, typer.Option()],
-    labelling: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+    manifest: File, region_maps: File, regions: File, labelling: File, output: File,
+) -> None:  # fmt: skip
     """Write the segmentations of a shard as indexed PNG."""
     use_threads(1)
     from lightcluster.regions.painting import paint_segmentation as do

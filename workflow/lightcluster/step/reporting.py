@@ -9,7 +9,15 @@ import typer
 
 from lightcluster.entry import Device, Threads
 from lightcluster.kinds import METHOD, OURS, TRAINED
-from lightcluster.step.arguments import OptionalPath, Settings, Shards, chosen
+from lightcluster.step.arguments import (
+    File,
+    FilesOfShards,
+    OptionalFile,
+    OptionalFilesOfShards,
+    Settings,
+    Shards,
+    chosen,
+)
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
 
@@ -36,11 +44,8 @@ from lightcluster.threads import device_of, use_threads
     ),
 )
 def analyse(
-    settings: Settings, shards: Shards,
-    manifests: Annotated[Path, typer.Option()], features: Annotated[Path, typer.Option()],
-    run: Annotated[Path, typer.Option(help="Folder of the run.")],
-    labelling: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    classes: OptionalPath = None,
+    settings: Settings, shards: Shards, manifests: FilesOfShards, features: FilesOfShards,
+    run_folder: File, labelling: File, output: File, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Draw patches, superclasses and the regions of each class."""
     use_threads(1)
@@ -49,10 +54,10 @@ def analyse(
     do(
         shards,
         {
-            "manifest": manifests, "features": features, "sample": run / "sample",
-            "patch": run / "masks" / "patch", "regions": run / "regions",
+            "manifest": manifests, "features": features, "sample": run_folder / "sample",
+            "patch": run_folder / "masks" / "patch", "regions": run_folder / "regions",
         },
-        run / "clusters" / "superclasses.npz", labelling, classes, output,
+        run_folder / "clusters" / "superclasses.npz", labelling, classes, output,
         metric=settings.clustering.metric, seed=settings.clustering.seed,
         ignore=settings.dataset.ignore, margin=settings.regions.margin,
         max_pixels=settings.dataset.max_pixels,
@@ -77,10 +82,9 @@ def analyse(
     torch=True,
 )
 def discover_parts(
-    settings: Settings, shards: Shards,
-    manifests: Annotated[Path, typer.Option()], patch_masks: Annotated[Path, typer.Option()],
-    weights: Annotated[Path, typer.Option()], output: Annotated[Path, typer.Option()],
-    choice: OptionalPath = None, device: Device = "auto", threads: Threads = 1,
+    settings: Settings, shards: Shards, manifests: FilesOfShards, patch_masks: FilesOfShards,
+    weights: File, output: File, choice: OptionalFile = None, device: Device = "auto",
+    threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Draw the parts of objects, by tokens and by keys."""
     use_threads(threads)
@@ -105,16 +109,12 @@ def discover_parts(
     torch=True,
 )
 def plot_training(
-    settings: Settings,
-    run: Annotated[Path, typer.Option(help="Folder of the run.")],
-    clusterbooks: Annotated[Path, typer.Option()],
-    heads: Annotated[Path, typer.Option()],
-    output: Annotated[Path, typer.Option()],
-) -> None:
+    settings: Settings, run_folder: File, clusterbooks: File, heads: File, output: File,
+) -> None:  # fmt: skip
     """Draw the losses of a training, and how many tokens each cluster has."""
     from lightcluster.reporting.training import plot_training as do
 
-    do(run, clusterbooks, heads, settings.labelling.seeds, output)
+    do(run_folder, clusterbooks, heads, settings.labelling.seeds, output)
 
 
 @Step(
@@ -124,9 +124,8 @@ def plot_training(
     version=5,
 )
 def compare(
-    settings: Settings, shards: Shards,
-    folder: Annotated[Path, typer.Option()], run: Annotated[list[str], typer.Option()],
-    table: Annotated[Path, typer.Option()], figure: Annotated[Path, typer.Option()],
+    settings: Settings, shards: Shards, folder: File, run: Annotated[list[str], typer.Option()],
+    table: File, figure: File,
 ) -> None:  # fmt: skip
     """Compare all runs, and published figures."""
     use_threads(1)
@@ -145,11 +144,9 @@ def compare(
     after=("gather_manifest", "compare", "report"),
 )
 def write_dataset_page(
-    settings: Settings,
-    folder: Annotated[Path, typer.Option()],
+    settings: Settings, folder: File,
     segmentation: Annotated[list[Path], typer.Option(help="Of each run, below its folder.")],
-    output: Annotated[Path, typer.Option()],
-    comparison: OptionalPath = None, classes: OptionalPath = None,
+    output: File, comparison: OptionalFile = None, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Write the page that holds all runs."""
     use_threads(1)
@@ -181,22 +178,13 @@ def write_dataset_page(
     version=6,
 )
 def report(
-    settings: Settings,
-    manifest: Annotated[Path, typer.Option()],
-    segmentation: Annotated[Path, typer.Option()],
-    benchmarks: Annotated[Path, typer.Option()],
-    features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
-    output: Annotated[Path, typer.Option()],
-    patch_masks: OptionalPath = None,
-    pixel_masks: OptionalPath = None,
-    analysis: OptionalPath = None,
-    parts: OptionalPath = None,
-    training: OptionalPath = None,
-    tables: OptionalPath = None,
-    per_image: OptionalPath = None,
-    counts: OptionalPath = None,
-    classes: OptionalPath = None,
-) -> None:
+    settings: Settings, manifest: File, segmentation: File, benchmarks: File,
+    features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")], output: File,
+    patch_masks: OptionalFilesOfShards = None, pixel_masks: OptionalFilesOfShards = None,
+    analysis: OptionalFile = None, parts: OptionalFile = None, training: OptionalFile = None,
+    tables: OptionalFile = None, per_image: OptionalFile = None, counts: OptionalFile = None,
+    classes: OptionalFile = None,
+) -> None:  # fmt: skip
     """Draw contact sheets and figures, and write the page that holds them."""
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as do

@@ -1,0 +1,37 @@
+# What the rules of all steps have in common: each is used from here, with inputs, outputs and
+# resources of its own. What is below follows from the declaration of the step.
+
+
+wildcard_constraints:
+    run=config["runs"],
+    shard=r"\d+",
+    seed=r"\d+",
+    weights=r"[^/]+",
+    features=r"[^/]+",
+    crops=r"[^/]+",
+    views=r"[^/]+",
+    clusterbook=r"[^/]+",
+    head=r"[^/]+",
+
+
+for step in config["steps"]:
+
+    rule:
+        name:
+            step.name
+        log:
+            step.log,
+        benchmark:
+            step.benchmark
+        wildcard_constraints:
+            run=step.runs,
+        conda:
+            f"../../envs/{step.environment}"
+        threads: 1
+        params:
+            settings=step.settings,
+            shards=step.shards,
+            options="",
+            command=step.command,
+        shell:
+            "python -m lightcluster.step {params.command} {params.options} > {log} 2>&1"
