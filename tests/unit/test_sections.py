@@ -16,6 +16,9 @@ import pytest
 from lightcluster import places
 from lightcluster.config import Config, lookup, nest, parse_config, walk_keys
 from lightcluster.errors import ConfigError
+from lightcluster.layout import Layout
+from lightcluster.rules import StepRule
+from lightcluster.steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 JARGON = re.compile(
@@ -214,11 +217,15 @@ def test_datasets_cannot_be_called_like_a_place_of_the_layout():
 
 
 def test_every_place_of_the_layout_is_declared():
-    """Whatever a rule or the layout names below results, or below a dataset, is in `places`."""
+    """Whatever rules, their logs or the layout name below results or a dataset is in `places`."""
     rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     layout = (ROOT / "workflow/lightcluster/layout.py").read_text()
     text = rules + layout
     below_dataset = set(re.findall(r"\{(?:DATASET|self\.dataset_folder)\}/([a-z][\w.]*)", text))
+    demo = Layout(parse_config({}))
+    for rule in (StepRule(name, demo) for name in STEPS):
+        for path in (rule.log, rule.benchmark):  # which no rule names
+            below_dataset |= {*re.findall(rf"^{demo.dataset_folder}/([a-z][\w.]*)", path)}
     below_results = set(re.findall(r"\{RESULTS\}/([a-z][\w.]*)", text))
     assert below_dataset == {*places.OF_DATASET} - {places.ASIDE}
     assert below_results == set(places.OF_RESULTS)
