@@ -19,7 +19,6 @@ from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.features.store import FeatureStore
 from lightcluster.features.weights import fetch_weights
-from lightcluster.kinds import KINDS
 from lightcluster.layout import read_choice
 from lightcluster.places import record_of
 from lightcluster.step.declaration import OF_A_RUN
@@ -208,21 +207,22 @@ def selected(request: pytest.FixtureRequest, test: str, parameter: str) -> set[s
 
 def without_a_job(key: str) -> set[str]:
     """Return the steps that have no job in the configuration that a key is changed in."""
-    only = {kind: {name for name, step in STEPS.items() if step.kinds == (kind,)} for kind in KINDS}
-    alone = {"choose_features", "score_images", "compare", "write_dataset_page"}
-    alone |= {"discover_parts", "cache_views", "paint_probe"} | only["kmeans"] | only["cause"]
-    applied = only["applied"] | only["cause-applied"]
-    if key in THINGS_CHANGES:
-        return alone | applied
+
+    def of_no_run(*kinds: str) -> set[str]:
+        return {name for name, step in STEPS.items() if not {*kinds} & {*step.kinds}}
+
     painted = {"paint_labels"}
+    alone = {"choose_features", "score_images", "compare", "write_dataset_page", "discover_parts"}
+    if key in THINGS_CHANGES:
+        return alone | of_no_run("lightcluster")
     if key in FOLDER_CHANGES:
-        return alone | painted | applied
+        return alone | painted | of_no_run("lightcluster")
     if key in FIT_CHANGES:
-        return alone | painted | only["lightcluster"] | only["cause-applied"]
+        return alone | painted | of_no_run("applied")
     if key == "method":  # the other run of this method has made what is shared
-        other = {name for name, step in STEPS.items() if CHANGES[key] not in step.kinds}
-        return painted | other | {"cache_crops", "cache_views", "fit_clusterbook", "train_head"}
-    return painted | applied
+        shared = {"cache_crops", "cache_views", "fit_clusterbook", "train_head"}
+        return painted | shared | of_no_run(CHANGES[key])
+    return painted | of_no_run("lightcluster", "kmeans", "cause")
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
