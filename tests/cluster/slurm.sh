@@ -49,7 +49,7 @@ SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0,sched_interval=5
-MinJobAge=600
+MinJobAge=7200
 KillWait=5
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool-%n
