@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightcluster.exports.coco_json import head_of, write_json
+from lightcluster.exports.coco_json import write_objects
 from lightcluster.exports.protocol import Exporter, Options
 
 if TYPE_CHECKING:
@@ -26,22 +26,11 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     """Write all objects as a COCO detection dataset, a JSON file."""
-    annotations: list[dict[str, Any]] = []
-    for picture in segmentation.pictures():
-        for index, region in enumerate(picture.regions):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": picture.number,
-                    "category_id": region.category.id,
-                    "segmentation": encode_mask(picture.objects.label == index + 1),
-                    "area": region.area,
-                    "bbox": list(region.box),
-                    "iscrowd": 0,
-                }
-            )
-    write_json(head_of(segmentation) | {"annotations": annotations}, output)
-    return len(annotations)
+    return write_objects(
+        segmentation,
+        output,
+        lambda picture, index, _: encode_mask(picture.objects.label == index + 1),
+    )
 
 
 COCO = Exporter(

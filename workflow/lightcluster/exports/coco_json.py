@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from lightcluster import __version__
 from lightcluster.files import replacing
 
 if TYPE_CHECKING:
-    from lightcluster.exports.segmentation import Segmentation
+    from lightcluster.exports.segmentation import Picture, Region, Segmentation
 
 
 def head_of(segmentation: Segmentation) -> dict[str, Any]:
@@ -37,6 +38,36 @@ def head_of(segmentation: Segmentation) -> dict[str, Any]:
             for category in segmentation.categories
         ],
     }
+
+
+def write_objects(
+    segmentation: Segmentation, output: Path, outline_of: Callable[[Picture, int, Region], Any]
+) -> int:
+    """Write all objects as a COCO detection dataset, a JSON file; return how many there are.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    output : Path
+    outline_of : callable
+        The ``segmentation`` of an object, of its picture, its place there and its region.
+    """
+    annotations: list[dict[str, Any]] = []
+    for picture in segmentation.pictures():
+        for index, region in enumerate(picture.regions):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": picture.number,
+                    "category_id": region.category.id,
+                    "segmentation": outline_of(picture, index, region),
+                    "area": region.area,
+                    "bbox": list(region.box),
+                    "iscrowd": 0,
+                }
+            )
+    write_json(head_of(segmentation) | {"annotations": annotations}, output)
+    return len(annotations)
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lightcluster.exports.coco_json import head_of, write_json
+from lightcluster.exports.coco_json import write_objects
 from lightcluster.exports.protocol import Exporter, Options
 
 if TYPE_CHECKING:
-    from lightcluster.exports.segmentation import Segmentation
+    from lightcluster.exports.segmentation import Picture, Region, Segmentation
 
 
 def write(segmentation: Segmentation, output: Path, options: Options) -> int:
@@ -19,23 +19,11 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     """
     from lightcluster.exports.outlines import outline, single_rings
 
-    annotations: list[dict[str, Any]] = []
-    for picture in segmentation.pictures():
-        for region in picture.regions:
-            rings = single_rings(outline(region, options.tolerance))
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": picture.number,
-                    "category_id": region.category.id,
-                    "segmentation": [ring.round(2).ravel().tolist() for ring in rings],
-                    "area": region.area,
-                    "bbox": list(region.box),
-                    "iscrowd": 0,
-                }
-            )
-    write_json(head_of(segmentation) | {"annotations": annotations}, output)
-    return len(annotations)
+    def rings_of(picture: Picture, index: int, region: Region) -> list[list[float]]:
+        rings = single_rings(outline(region, options.tolerance))
+        return [ring.round(2).ravel().tolist() for ring in rings]
+
+    return write_objects(segmentation, output, rings_of)
 
 
 COCO_POLYGONS = Exporter(
