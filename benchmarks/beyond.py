@@ -33,7 +33,7 @@ from inputs import (
 )
 
 from lightcluster.clustering.kmeans import set_threads
-from lightcluster.features.choice import choose_features
+from lightcluster.extraction.choice import choose_features
 from lightcluster.regions.labelling import fit_labelling
 
 CLASSES, DIM = 20, 384

@@ -66,8 +66,8 @@ from lightcluster.datasets.labels import IGNORED, read_classes, read_label, to_i
 from lightcluster.evaluation.confusion import count_confusion
 from lightcluster.evaluation.protocols import to_frame
 from lightcluster.evaluation.scores import score_classes
-from lightcluster.features.backbone import Backbone, resolve_precision
-from lightcluster.features.images import open_image, prepare_image
+from lightcluster.extraction.backbone import Backbone, resolve_precision
+from lightcluster.extraction.images import open_image, prepare_image
 from lightcluster.identity import training_size
 
 FRACTIONS = (0.5,)

@@ -38,8 +38,8 @@ from inputs import (
     prepare_input,
 )
 
-from lightcluster.features.backbone import Backbone, autocast
-from lightcluster.features.images import open_image, prepare_image, target_size
+from lightcluster.extraction.backbone import Backbone, autocast
+from lightcluster.extraction.images import open_image, prepare_image, target_size
 
 BATCH_SIZE = 8
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -33,7 +33,7 @@ from inputs import (
 from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import normalize, set_threads
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.shards import Shards
 
 SIMILAR, UNRELATED = 0.2, 1e-5

@@ -36,7 +36,7 @@ from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.listing import count_shards
 from lightcluster.datasets.manifest import Rejection, Row, write_rows
 from lightcluster.evaluation.mask_counts import STAGES
-from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.shards import Shards
 from lightcluster.steps import settings_of

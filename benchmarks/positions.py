@@ -28,11 +28,11 @@ from inputs import (
 )
 from numpy.typing import NDArray
 
-from lightcluster.features.backbone import Backbone
-from lightcluster.features.extraction import prepare_row
-from lightcluster.features.images import target_size
-from lightcluster.features.positions import embed_positions
-from lightcluster.features.step import open_backbone
+from lightcluster.extraction.backbone import Backbone
+from lightcluster.extraction.images import target_size
+from lightcluster.extraction.positions import embed_positions
+from lightcluster.extraction.shard import prepare_row
+from lightcluster.extraction.step import open_backbone
 
 SIDES = (7, 20, 28, 40)
 """Square grids that embeddings are compared at, beside those of the images."""

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from pydensecrf import densecrf
 
 from lightcluster.clustering.kmeans import set_threads
-from lightcluster.features.images import open_image
+from lightcluster.extraction.images import open_image
 from lightcluster.masks.pixels import refine_mask, refine_masks
 from lightcluster.masks.refinement.registry import RefinementSettings
 from lightcluster.masks.upsampling import upsample

@@ -15,7 +15,7 @@ from PIL import Image
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.digests import digest_file
-from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.regions import maps
 from lightcluster.regions.components import find_components

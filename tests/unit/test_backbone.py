@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lightcluster.errors import WeightsError
-from lightcluster.features import backbone as module
-from lightcluster.features.backbone import (
+from lightcluster.extraction import backbone as module
+from lightcluster.extraction.backbone import (
     FACETS,
     Backbone,
     Facet,

@@ -41,7 +41,7 @@ from lightcluster.cause.views import training_views
 from lightcluster.checkpoints import read_tensors, write_tensors
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import LightClusterError, StoreError
-from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.reporting.training import plot_training, smooth
 
 torch.set_num_threads(1)  # threads that wait for each other on a busy machine are slow

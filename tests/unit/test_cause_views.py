@@ -28,9 +28,9 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import Resampling, View, evaluation_views, training_views
 from lightcluster.checkpoints import write_tensors
 from lightcluster.errors import ConfigError, ImageError
-from lightcluster.features.backbone import load_backbone
-from lightcluster.features.images import prepare_image
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.backbone import load_backbone
+from lightcluster.extraction.images import prepare_image
+from lightcluster.extraction.weights import fetch_weights
 
 SIZES = {"wide.png": (70, 100), "a/tall.png": (96, 64)}
 CACHE = {

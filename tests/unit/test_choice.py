@@ -19,7 +19,7 @@ from lightcluster.clustering.kmeans import normalize
 from lightcluster.config import Config
 from lightcluster.datasets.scenes import SceneStyle, render_scene
 from lightcluster.errors import ImageError
-from lightcluster.features.choice import (
+from lightcluster.extraction.choice import (
     Agreement,
     Sampled,
     choose_features,
@@ -28,8 +28,8 @@ from lightcluster.features.choice import (
     measure_agreement,
     sample_candidates,
 )
-from lightcluster.features.step import open_backbone
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import read_arrays
 from lightcluster.layout import read_choice
 

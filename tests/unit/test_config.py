@@ -17,7 +17,7 @@ from lightcluster.config import (
     walk_keys,
 )
 from lightcluster.errors import ConfigError
-from lightcluster.features.settings import EMBEDDED_SIZES
+from lightcluster.extraction.settings import EMBEDDED_SIZES
 
 
 def mistakes(raw: dict) -> list[str]:

@@ -28,8 +28,8 @@ from lightcluster.cause.stages import (
 )
 from lightcluster.cause.tokens import Tokens
 from lightcluster.checkpoints import read_tensors
-from lightcluster.features.backbone import load_backbone
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.backbone import load_backbone
+from lightcluster.extraction.weights import fetch_weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -15,7 +15,7 @@ from PIL import Image
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.labels import read_label
 from lightcluster.errors import ImageError
-from lightcluster.features.images import examine_image, image_size, open_image
+from lightcluster.extraction.images import examine_image, image_size, open_image
 from lightcluster.images.depth import Levels, Samples, choose_levels, span_of, to_rgb
 from lightcluster.images.tiff_parts import jpeg_size
 

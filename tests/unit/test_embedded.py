@@ -8,9 +8,9 @@ import re
 import torch
 from safetensors.torch import load_file
 
-from lightcluster.features.backbone import build_architecture
-from lightcluster.features.settings import EMBEDDED
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.backbone import build_architecture
+from lightcluster.extraction.settings import EMBEDDED
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.identity import EMBEDDED_WEIGHTS
 
 CARD = EMBEDDED_WEIGHTS.with_name("README.md").read_text(encoding="utf-8")

@@ -11,10 +11,10 @@ import torch
 from builders import write_manifest, write_png, write_region_maps
 from numpy.typing import NDArray
 
-from lightcluster.features.backbone import Backbone
-from lightcluster.features.images import prepare_image
-from lightcluster.features.step import open_backbone
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.backbone import Backbone
+from lightcluster.extraction.images import prepare_image
+from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import read_arrays
 from lightcluster.regions.components import find_components, grow_box
 from lightcluster.regions.embedding import GREY, crop_regions, embed_regions

@@ -12,9 +12,8 @@ from PIL import Image
 
 from lightcluster.digests import digest_file
 from lightcluster.errors import ImageError, LightClusterError
-from lightcluster.features.backbone import Backbone, build_architecture
-from lightcluster.features.extraction import extract_shard
-from lightcluster.features.images import (
+from lightcluster.extraction.backbone import Backbone, build_architecture
+from lightcluster.extraction.images import (
     ImageRow,
     open_image,
     patch_colors,
@@ -22,7 +21,8 @@ from lightcluster.features.images import (
     resize_image,
     target_size,
 )
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.shard import extract_shard
+from lightcluster.extraction.store import FeatureStore
 
 POLICY: dict[str, Any] = {"short_side": 48, "max_tokens": 30, "max_pixels": 10**6}
 SETTINGS: dict[str, Any] = {

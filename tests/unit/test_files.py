@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcluster.errors import StoreError
-from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import (
     copy_file,
     decode_names,

@@ -55,7 +55,7 @@ from lightcluster.datasets.manifest import index_dataset, index_entries, read_ma
 from lightcluster.datasets.painting import paint_labels
 from lightcluster.digests import Digests
 from lightcluster.errors import ConfigError, DatasetError, ImageError
-from lightcluster.features.backbone import build_architecture
+from lightcluster.extraction.backbone import build_architecture
 from lightcluster.layout import Layout
 from lightcluster.preview import check_all
 

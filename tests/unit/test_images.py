@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lightcluster.errors import ImageError
-from lightcluster.features.images import (
+from lightcluster.extraction.images import (
     color_map,
     image_size,
     open_image,

@@ -12,7 +12,7 @@ import pytest
 from lightcluster import digests
 from lightcluster.config import FitSettings, parse_config
 from lightcluster.errors import DatasetError
-from lightcluster.features.settings import BackboneSettings
+from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.identity import features_id, weights_id
 from lightcluster.layout import Layout
 

@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 
 from lightcluster.errors import WeightsError
-from lightcluster.features.backbone import build_architecture
-from lightcluster.features.layouts import name_as_timm, pick_network
-from lightcluster.features.torchvision_shim import ensure_torchvision_operators
-from lightcluster.features.weights import convert_checkpoint, fetch_weights, read_checkpoint
+from lightcluster.extraction.backbone import build_architecture
+from lightcluster.extraction.layouts import name_as_timm, pick_network
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
+from lightcluster.extraction.weights import convert_checkpoint, fetch_weights, read_checkpoint
 
 ensure_torchvision_operators()
 

@@ -33,7 +33,7 @@ from lightcluster.datasets.manifest import (
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.digests import digest_of
 from lightcluster.errors import DatasetError, ImageError, StoreError
-from lightcluster.features.images import open_row
+from lightcluster.extraction.images import open_row
 from lightcluster.shards import Shards
 
 CLASSES = Classes((0, 1, 2), ("ground", "cat", "dog"))

@@ -8,10 +8,10 @@ import torch
 
 from lightcluster.config import Config
 from lightcluster.errors import ConfigError
-from lightcluster.features.mean_color import MeanColor
-from lightcluster.features.settings import MEAN_COLOR, BackboneSettings
-from lightcluster.features.step import open_backbone
-from lightcluster.features.weights import fetch_weights, read_record
+from lightcluster.extraction.mean_color import MeanColor
+from lightcluster.extraction.settings import MEAN_COLOR, BackboneSettings
+from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.weights import fetch_weights, read_record
 from lightcluster.identity import features_id, weights_id, weights_source
 
 

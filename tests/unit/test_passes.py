@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightcluster.features.backbone import Backbone, build_architecture
-from lightcluster.features.passes import compute_features, images_in_pass
+from lightcluster.extraction.backbone import Backbone, build_architecture
+from lightcluster.extraction.passes import compute_features, images_in_pass
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@ from lightcluster.cause.caching import cache_views
 from lightcluster.checkpoints import write_tensors
 from lightcluster.config import parse_config
 from lightcluster.errors import ConfigError
-from lightcluster.features.backbone import FACETS, Backbone, VisionTransformer
-from lightcluster.features.choice import choose_features
-from lightcluster.features.positions import embed_positions, resize_as_released
-from lightcluster.features.settings import Positions
-from lightcluster.features.step import extract_features
-from lightcluster.features.store import FeatureStore
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.backbone import FACETS, Backbone, VisionTransformer
+from lightcluster.extraction.choice import choose_features
+from lightcluster.extraction.positions import embed_positions, resize_as_released
+from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.step import extract_features
+from lightcluster.extraction.store import FeatureStore
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import read_arrays
 from lightcluster.regions.embedding import embed_regions
 from lightcluster.reporting.parts import discover_parts

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from lightcluster.datasets.scenes import SceneStyle, draw_object, render_scene
 from lightcluster.errors import ConfigError, LightClusterError, StoreError
-from lightcluster.features.backbone import build_architecture
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.backbone import build_architecture
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.pretraining import training
 from lightcluster.pretraining.corpus import PICTURES, load_corpus
 from lightcluster.pretraining.initialization import (

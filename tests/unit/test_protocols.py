@@ -19,7 +19,7 @@ from lightcluster.evaluation.confusion import count_confusion
 from lightcluster.evaluation.per_image import score_image
 from lightcluster.evaluation.protocols import PROTOCOLS, FrameName, frame_of, frames_of, to_frame
 from lightcluster.evaluation.scores import ClassScores, score_classes
-from lightcluster.features.torchvision_shim import ensure_torchvision_operators
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
 
 ensure_torchvision_operators()
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize  # noqa: E402

@@ -10,8 +10,8 @@ from builders import write_patch_masks
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from lightcluster.features.images import patch_colors
-from lightcluster.features.store import FeatureStore, FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction.images import patch_colors
+from lightcluster.extraction.store import FeatureStore, FeatureStoreWriter, ImageFeatures
 from lightcluster.files import read_arrays, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.masks.guided import Guided

@@ -10,7 +10,7 @@ from builders import write_pixel_masks, write_region_maps, write_store
 from numpy.typing import NDArray
 
 from lightcluster.errors import LightClusterError
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import write_arrays
 from lightcluster.regions.components import Regions, find_components
 from lightcluster.regions.maps import deflate, find_regions, read_region_maps

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightcluster.errors import StoreError
-from lightcluster.features import store as module
-from lightcluster.features.store import FeatureStore, FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction import store as module
+from lightcluster.extraction.store import FeatureStore, FeatureStoreWriter, ImageFeatures
 
 DIM = 6
 

@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 
 from lightcluster.errors import WeightsError
-from lightcluster.features.backbone import build_architecture, load_backbone
-from lightcluster.features.weights import fetch_weights, read_record
+from lightcluster.extraction.backbone import build_architecture, load_backbone
+from lightcluster.extraction.weights import fetch_weights, read_record
 
 State = dict[str, torch.Tensor]
 MODEL = "test_vit"  # patch 16, 6 blocks of 64 features

@@ -20,7 +20,7 @@ from layouts import (
     write_voc,
 )
 from lightcluster.evaluation.counting import read_class_counts
-from lightcluster.features.settings import EMBEDDED
+from lightcluster.extraction.settings import EMBEDDED
 
 pytestmark = pytest.mark.thorough
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lightcluster.features.settings import BackboneSettings
+from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.forkserver import VARIABLE
 from lightcluster.identity import weights_id
 from lightcluster.places import RECORDS, record_of

@@ -17,8 +17,8 @@ from lightcluster.cause.recipe import released
 from lightcluster.config import parse_config, walk_keys
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
-from lightcluster.features.store import FeatureStore
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.store import FeatureStore
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.layout import read_choice
 from lightcluster.places import record_of
 from lightcluster.step.declaration import OF_A_RUN

@@ -60,7 +60,7 @@ PRELOADED = {
     ),
     "torch": (
         "lightcluster.step.commands",
-        "lightcluster.features.step",
+        "lightcluster.extraction.step",
         "lightcluster.cause.stages",
     ),
 }

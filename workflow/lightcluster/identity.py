@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcluster.config import Config, lookup
-from lightcluster.features.settings import EMBEDDED, MEAN_COLOR, BackboneSettings
+from lightcluster.extraction.settings import EMBEDDED, MEAN_COLOR, BackboneSettings
 from lightcluster.steps import STEPS
 
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / f"{EMBEDDED}.safetensors"

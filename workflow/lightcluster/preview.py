@@ -30,11 +30,11 @@ from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others,
 from lightcluster.datasets.remarks import remarks
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
-from lightcluster.features.backbone import build_architecture, check_weights, resolve_layer
-from lightcluster.features.images import COLORS_PER_SIDE, image_size, target_size
-from lightcluster.features.mean_color import MeanColor
-from lightcluster.features.settings import MEAN_COLOR
-from lightcluster.features.weights import fetch_weights
+from lightcluster.extraction.backbone import build_architecture, check_weights, resolve_layer
+from lightcluster.extraction.images import COLORS_PER_SIDE, image_size, target_size
+from lightcluster.extraction.mean_color import MeanColor
+from lightcluster.extraction.settings import MEAN_COLOR
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.identity import local_weights, training_size, weights_source
 from lightcluster.kinds import FITTED
 from lightcluster.layout import RESULTS, Layout

@@ -12,7 +12,7 @@ import safetensors
 from pydantic import Field
 
 from lightcluster.errors import ModelError
-from lightcluster.features.settings import Positions
+from lightcluster.extraction.settings import Positions
 from lightcluster.files import copy_file
 from lightcluster.paths import require_file
 from lightcluster.sections import Section, Share, Spread, find_mistakes
@@ -162,7 +162,7 @@ def adopt_probe(
         If the probe cannot be used, or was trained on tokens of other weights, or of images that
         were normalised otherwise.
     """
-    from lightcluster.features.weights import read_record  # torch with it
+    from lightcluster.extraction.weights import read_record  # torch with it
 
     source, record = probe_of(folder, seed), read_record(weights)
     check_probe(source)

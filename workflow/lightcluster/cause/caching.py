@@ -22,14 +22,14 @@ from lightcluster.cause.views import (
 )
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import ConfigError
-from lightcluster.features.backbone import Backbone, Precision, resolve_precision
-from lightcluster.features.extraction import PreparedImage, compute_images
-from lightcluster.features.images import ImageRow, open_row, patch_colors, prepare_image
-from lightcluster.features.passes import images_in_pass
-from lightcluster.features.settings import Positions
-from lightcluster.features.step import open_backbone
-from lightcluster.features.store import FeatureStoreWriter
-from lightcluster.features.weights import read_record
+from lightcluster.extraction.backbone import Backbone, Precision, resolve_precision
+from lightcluster.extraction.images import ImageRow, open_row, patch_colors, prepare_image
+from lightcluster.extraction.passes import images_in_pass
+from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.shard import PreparedImage, compute_images
+from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.store import FeatureStoreWriter
+from lightcluster.extraction.weights import read_record
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def cache_views(
     mean, std : sequence of float or None
         Of the RGB channels; None: those of the weights.
     positions : {"timm", "as_released"}
-        See `features.positions`.
+        See `extraction.positions`.
     max_pixels : int
         Larger images are refused.
     precision : {"auto", "float32", "bfloat16", "float16"}

@@ -18,7 +18,7 @@ from lightcluster.cause.tokens import Tokens
 from lightcluster.cause.views import Framing, Resampling, View, evaluation_views
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import StoreError
-from lightcluster.features.images import open_row
+from lightcluster.extraction.images import open_row
 from lightcluster.files import replacing
 from lightcluster.masks.crf import Crf, infer_crf
 from lightcluster.progress import progress

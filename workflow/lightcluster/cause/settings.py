@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lightcluster.cause.recipe import TRAINING, released
-from lightcluster.features.settings import EMBEDDED_SIZES
+from lightcluster.extraction.settings import EMBEDDED_SIZES
 from lightcluster.sections import (
     Section,
 )

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightcluster.errors import StoreError
-from lightcluster.features.settings import Positions
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.store import FeatureStore
 
 
 class Tokens:

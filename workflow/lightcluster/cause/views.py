@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcluster.features.images import resize_image
+from lightcluster.extraction.images import resize_image
 
 Framing = Literal["crop", "squash"]
 Resampling = Literal["antialiased", "nearest"]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from lightcluster.clustering.kmeans import Metric, fit_kmeans, normalize
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import write_arrays
 from lightcluster.masks.foreground import Rule, image_foreground
 from lightcluster.progress import progress

@@ -20,7 +20,7 @@ from lightcluster.clustering.kmeans import Metric, closeness, fit_kmeans, normal
 from lightcluster.clustering.sample import read_sample
 from lightcluster.datasets.labels import read_classes
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import normalize
 from lightcluster.datasets.manifest import Row, read_manifest
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import read_arrays, write_arrays
 from lightcluster.progress import progress
 

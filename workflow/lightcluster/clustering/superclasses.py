@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_rows, quota_of_shard
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import read_arrays, write_arrays
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from lightcluster.cause.settings import CauseSettings, recipe_defaults
 from lightcluster.clustering.settings import ClusteringSettings, SuperclassSettings
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.evaluation.settings import ComparisonSettings, EvaluationSettings
-from lightcluster.features.settings import (
+from lightcluster.extraction.settings import (
     EMBEDDED,
     EMBEDDED_SIZES,
     BackboneSettings,

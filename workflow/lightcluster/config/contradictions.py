@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lightcluster.config.configuration import Config
 from lightcluster.datasets.formats.registry import FORMATS
-from lightcluster.features.settings import (
+from lightcluster.extraction.settings import (
     EMBEDDED,
     MEAN_COLOR,
 )

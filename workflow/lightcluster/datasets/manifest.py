@@ -26,7 +26,7 @@ from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, count_ot
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.digests import digest_file
 from lightcluster.errors import DatasetError, ImageError, StoreError
-from lightcluster.features.images import ImageRow, examine_image
+from lightcluster.extraction.images import ImageRow, examine_image
 from lightcluster.files import replacing
 from lightcluster.images.depth import Depth, Levels
 from lightcluster.progress import progress
@@ -55,7 +55,7 @@ class Row:
     levels : Levels or None
         The samples that become black and white; None of eight bits.
     span, frames : int
-        See `features.images.Picture`.
+        See `extraction.images.Picture`.
     """
 
     image_id: str

@@ -15,7 +15,7 @@ from lightcluster.datasets.listing import list_dataset
 from lightcluster.datasets.manifest import REFUSED, Rejection, write_rows
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ImageError
-from lightcluster.features.images import image_size
+from lightcluster.extraction.images import image_size
 from lightcluster.files import replacing
 from lightcluster.progress import progress
 

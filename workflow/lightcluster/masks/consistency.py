@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import Metric, assign, normalize
 from lightcluster.clustering.superclasses import superclasses_of_shard
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.progress import progress
 

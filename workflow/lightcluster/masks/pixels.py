@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.features.images import open_row
+from lightcluster.extraction.images import open_row
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.masks.refinement.registry import REFINEMENTS, RefinementSettings

@@ -25,8 +25,8 @@ from scipy.special import expit, logit
 
 from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_rows, read_sample
-from lightcluster.features.images import COLORS_PER_SIDE, color_map
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.images import COLORS_PER_SIDE, color_map
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import encode_names, read_arrays, write_arrays
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
 from lightcluster.masks.guided import Guided, guided_filter, prepare_guide, scale_colors

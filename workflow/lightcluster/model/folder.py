@@ -4,7 +4,7 @@
 file                  what it holds
 ===================== ==========================================================================
 model.json            version, configuration, steps and their versions, SHA-256 of all files
-weights.safetensors   the backbone, as `features.weights` verified it; weights.json describes it
+weights.safetensors   the backbone, as `extraction.weights` verified it; weights.json describes it
 dataset.npz           ``centroids`` float32 [k, dim] of the dataset level, ``distance`` float64 [1]
 superclasses.npz      ``centroids`` float32 [groups, dim] of the images' CLS tokens
 category.npz          ``centroids`` float32 [groups, k, dim] of the category level
@@ -35,7 +35,7 @@ from lightcluster import __version__
 from lightcluster.config import Config, lookup, walk_keys
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ModelError
-from lightcluster.features.settings import MEAN_COLOR
+from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
 from lightcluster.kinds import METHOD

@@ -34,8 +34,8 @@ from lightcluster.datasets.manifest import (
 from lightcluster.datasets.others import count_others
 from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import DatasetError
-from lightcluster.features.backbone import check_weights
-from lightcluster.features.settings import MEAN_COLOR
+from lightcluster.extraction.backbone import check_weights
+from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.files import explaining, replacing
 from lightcluster.kinds import METHOD
 from lightcluster.locks import Lock

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lightcluster.configfiles import read_file
 from lightcluster.errors import ConfigError
-from lightcluster.features.settings import EMBEDDED
+from lightcluster.extraction.settings import EMBEDDED
 from lightcluster.sections import Section, find_mistakes
 
 

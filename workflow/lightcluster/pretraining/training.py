@@ -32,7 +32,7 @@ from lightcluster.checkpoints import (
     write_tensors,
 )
 from lightcluster.errors import ConfigError, LightClusterError, StoreError
-from lightcluster.features.backbone import (
+from lightcluster.extraction.backbone import (
     autocast,
     build_architecture,
     published_configuration,

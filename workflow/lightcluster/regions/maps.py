@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lightcluster.clustering.kmeans import normalize
 from lightcluster.errors import LightClusterError
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress

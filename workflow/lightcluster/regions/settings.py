@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lightcluster.features.settings import EMBEDDED_SIZES
+from lightcluster.extraction.settings import EMBEDDED_SIZES
 from lightcluster.sections import (
     Section,
     Seed,

@@ -18,8 +18,8 @@ from lightcluster.clustering.superclasses import superclasses_of_shard
 from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.errors import ImageError
-from lightcluster.features.images import open_row
-from lightcluster.features.store import FeatureStore
+from lightcluster.extraction.images import open_row
+from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import decode_names, read_arrays, replacing
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
 from lightcluster.regions.components import grow_box

@@ -24,7 +24,7 @@ from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.protocols import FrameName, frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of
-from lightcluster.features.images import open_row
+from lightcluster.extraction.images import open_row
 from lightcluster.files import replacing
 from lightcluster.images.recognition import open_plain
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks

@@ -26,8 +26,8 @@ from lightcluster.threads import device_of, use_threads
 )
 def fetch_weights(settings: Settings, output: File) -> None:
     """Fetch, verify and store the weights of the backbone."""
-    from lightcluster.features.settings import BackboneSettings
-    from lightcluster.features.weights import fetch_weights as do
+    from lightcluster.extraction.settings import BackboneSettings
+    from lightcluster.extraction.weights import fetch_weights as do
     from lightcluster.identity import local_weights, weights_source
 
     backbone = BackboneSettings(
@@ -59,7 +59,7 @@ def choose_features(
 ) -> None:  # fmt: skip
     """Choose the facet and the layer whose levels agree best."""
     use_threads(threads)
-    from lightcluster.features.choice import choose_features as do
+    from lightcluster.extraction.choice import choose_features as do
 
     backbone, features = settings.backbone, settings.features
     do(
@@ -97,7 +97,7 @@ def extract_features(
 ) -> None:  # fmt: skip
     """Run the backbone over a shard and store its features."""
     use_threads(threads)
-    from lightcluster.features.step import extract_features as do
+    from lightcluster.extraction.step import extract_features as do
 
     backbone, features = settings.backbone, settings.features
     facet, layer = chosen(features.facet, features.layer, choice)

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.features.backbone import (
+from lightcluster.extraction.backbone import (
     Backbone,
     Facet,
     Precision,
     load_backbone,
     resolve_precision,
 )
-from lightcluster.features.extraction import extract_shard
-from lightcluster.features.mean_color import MeanColor
-from lightcluster.features.settings import Positions
-from lightcluster.features.weights import read_record
+from lightcluster.extraction.mean_color import MeanColor
+from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.shard import extract_shard
+from lightcluster.extraction.weights import read_record
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def open_backbone(
     """Load the backbone that a weights file and its record describe.
 
     `mean` and `std` of the RGB channels, in [0, 1], replace those of the record if they are given;
-    the mean colour knows none, nor `positions` (see `features.positions`).
+    the mean colour knows none, nor `positions` (see `extraction.positions`).
     """
     record = read_record(weights)
     if record.source == "none":

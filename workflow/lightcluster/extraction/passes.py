@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.features.backbone import Backbone, Facet, Features
+from lightcluster.extraction.backbone import Backbone, Facet, Features
 
 _ENOUGH_FOR_CPU = 4
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.errors import LightClusterError
-from lightcluster.features.backbone import Backbone, Facet
-from lightcluster.features.images import (
+from lightcluster.extraction.backbone import Backbone, Facet
+from lightcluster.extraction.images import (
     ImageRow,
     open_row,
     patch_colors,
@@ -33,8 +33,8 @@ from lightcluster.features.images import (
     resize_image,
     target_size,
 )
-from lightcluster.features.passes import compute_features, images_in_pass
-from lightcluster.features.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction.passes import compute_features, images_in_pass
+from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.progress import progress
 
 

@@ -4,7 +4,7 @@ The file holds exactly the parameters of the timm model without its classifier, 
 JSON file beside it records what it is, so that later steps can name the weights by their
 SHA-256 without opening them.
 
-Published layouts are translated by `features.layouts`; position embeddings of other grids are
+Published layouts are translated by `extraction.layouts`; position embeddings of other grids are
 fitted by timm's own filter. Every disagreement is an error, because weights that load only partly
 still produce plausible features.
 """
@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from lightcluster.errors import WeightsError
-from lightcluster.features.backbone import Backbone, build_architecture, published_configuration
-from lightcluster.features.layouts import Picked, name_as_timm, pick_network
-from lightcluster.features.mean_color import MeanColor
-from lightcluster.features.torchvision_shim import ensure_torchvision_operators
+from lightcluster.extraction.backbone import Backbone, build_architecture, published_configuration
+from lightcluster.extraction.layouts import Picked, name_as_timm, pick_network
+from lightcluster.extraction.mean_color import MeanColor
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
 from lightcluster.files import replacing
 from lightcluster.sections import shorten
 

@@ -26,7 +26,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from lightcluster.errors import ConfigError, ModelError, WeightsError
-from lightcluster.features.torchvision_shim import ensure_torchvision_operators
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
 
 ensure_torchvision_operators()
 
@@ -36,9 +36,9 @@ from timm.layers.patch_embed import PatchEmbed  # noqa: E402
 from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E402
 
-import lightcluster.features.embedded  # noqa: E402, F401  (registers its architecture with timm)
-from lightcluster.features.positions import embed_positions  # noqa: E402
-from lightcluster.features.settings import Positions  # noqa: E402
+import lightcluster.extraction.embedded  # noqa: E402, F401  (registers its architecture with timm)
+from lightcluster.extraction.positions import embed_positions  # noqa: E402
+from lightcluster.extraction.settings import Positions  # noqa: E402
 from lightcluster.soundness import check_tensors  # noqa: E402
 
 Facet = Literal["key", "query", "value", "token"]
@@ -101,7 +101,7 @@ class Backbone:
     mean, std : sequence of float [3]
         Normalisation of the RGB channels on the scale 0 to 1.
     positions : {"timm", "as_released"}
-        How the position embedding is resized to the grid of an image; see `features.positions`.
+        How the position embedding is resized to the grid of an image; see `extraction.positions`.
 
     Attributes
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightcluster.features.torchvision_shim import ensure_torchvision_operators
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
 
 ensure_torchvision_operators()
 

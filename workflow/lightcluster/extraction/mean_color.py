@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from lightcluster.features.backbone import Backbone, Facet, Features
+from lightcluster.extraction.backbone import Backbone, Facet, Features
 
 
 class MeanColor(Backbone):

@@ -15,7 +15,7 @@ from lightcluster.sections import (
 )
 
 Positions = Literal["timm", "as_released"]
-"""How position embeddings are resized; see `features.positions`."""
+"""How position embeddings are resized; see `extraction.positions`."""
 
 
 EMBEDDED = "vit_mini_patch8_80"
