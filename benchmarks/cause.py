@@ -45,20 +45,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.cause.caching import cache_crops, cache_views
-from lightcluster.cause.course import READERS, course_of, views_of_step
-from lightcluster.cause.segmentation import paint_view, view_features
-from lightcluster.cause.settings import CauseSettings
-from lightcluster.cause.stages import (
-    USED,
-    HeadStage,
-    fit_clusterbook,
-    fit_probe,
-    read_head,
-    train_head,
-)
-from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import View, training_views
 from lightcluster.checkpoints import read_tensors
 from lightcluster.clustering.kmeans import fit_kmeans
 from lightcluster.datasets.entries import LabelFile
@@ -68,7 +54,21 @@ from lightcluster.evaluation.protocols import to_frame
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.extraction.backbone import Backbone, resolve_precision
 from lightcluster.extraction.images import open_image, prepare_image
-from lightcluster.identity import training_size
+from lightcluster.methods.cause.caching import cache_crops, cache_views
+from lightcluster.methods.cause.course import READERS, course_of, views_of_step
+from lightcluster.methods.cause.segmentation import paint_view, view_features
+from lightcluster.methods.cause.settings import CauseSettings
+from lightcluster.methods.cause.sharing import training_size
+from lightcluster.methods.cause.stages import (
+    USED,
+    HeadStage,
+    fit_clusterbook,
+    fit_probe,
+    read_head,
+    train_head,
+)
+from lightcluster.methods.cause.tokens import Tokens
+from lightcluster.methods.cause.views import View, training_views
 
 FRACTIONS = (0.5,)
 SAMPLED = 16_384
@@ -310,7 +310,7 @@ def part_of_epoch(training: Training, codes: Tensor, steps: int, backbone: Backb
 
 MEMORY = """
 import pathlib, sys, torch
-from lightcluster.cause import modularity
+from lightcluster.methods.cause import modularity
 def peak():
     return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 images, count, codes, dim = map(int, sys.argv[2:])

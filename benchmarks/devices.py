@@ -23,12 +23,12 @@ from inputs import CountOption, ImagesOption, WeightsOption, prepare_input
 from numpy.typing import NDArray
 from torch import nn
 
-from lightcluster.cause import stages
-from lightcluster.cause.caching import cache_crops
-from lightcluster.cause.course import Course, Stage, train
-from lightcluster.cause.heads import build_head
-from lightcluster.cause.stages import ClusterbookStage, HeadStage, ProbeStage, arithmetic
-from lightcluster.cause.tokens import Tokens
+from lightcluster.methods.cause import stages
+from lightcluster.methods.cause.caching import cache_crops
+from lightcluster.methods.cause.course import Course, Stage, train
+from lightcluster.methods.cause.heads import build_head
+from lightcluster.methods.cause.stages import ClusterbookStage, HeadStage, ProbeStage, arithmetic
+from lightcluster.methods.cause.tokens import Tokens
 
 FRACTIONS = (0.5,)
 CODES, BANK, CLUSTERS = 2048, 100, 27

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lightcluster.cause import contrastive, modularity
-from lightcluster.cause.contrastive import (
+from lightcluster.methods.cause import contrastive, modularity
+from lightcluster.methods.cause.contrastive import (
     Bank,
     Others,
     concept_relations,
     contrast,
     contrastive_loss,
 )
-from lightcluster.cause.heads import (
+from lightcluster.methods.cause.heads import (
     FEATURES,
     PROJECTED,
     Learner,
@@ -31,7 +31,7 @@ from lightcluster.cause.heads import (
     move_teacher,
     nearest_codes,
 )
-from lightcluster.cause.modularity import (
+from lightcluster.methods.cause.modularity import (
     max_product,
     modularity_loss,
     modularity_matrix,

@@ -19,13 +19,18 @@ from builders import groups_of_tokens, write_classes, write_manifest, write_png,
 from PIL import Image
 from trainings import ABOUT, COURSE, fit_all
 
-from lightcluster.cause import course as course_module
-from lightcluster.cause import stages
-from lightcluster.cause.adoption import read_trained
-from lightcluster.cause.course import Course, course_of, train, views_of_step
-from lightcluster.cause.heads import build_head
-from lightcluster.cause.settings import CauseSettings
-from lightcluster.cause.stages import (
+from lightcluster.checkpoints import read_tensors, write_tensors
+from lightcluster.datasets.manifest import read_manifest
+from lightcluster.errors import LightClusterError, StoreError
+from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.methods.cause import course as course_module
+from lightcluster.methods.cause import stages
+from lightcluster.methods.cause.adoption import read_trained
+from lightcluster.methods.cause.course import Course, course_of, train, views_of_step
+from lightcluster.methods.cause.figure import plot_training, smooth
+from lightcluster.methods.cause.heads import build_head
+from lightcluster.methods.cause.settings import CauseSettings
+from lightcluster.methods.cause.stages import (
     USED,
     ClusterbookStage,
     HeadStage,
@@ -35,14 +40,9 @@ from lightcluster.cause.stages import (
     read_head,
     train_head,
 )
-from lightcluster.cause.supervision import read_supervision, supervised_loss
-from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import training_views
-from lightcluster.checkpoints import read_tensors, write_tensors
-from lightcluster.datasets.manifest import read_manifest
-from lightcluster.errors import LightClusterError, StoreError
-from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
-from lightcluster.reporting.training import plot_training, smooth
+from lightcluster.methods.cause.supervision import read_supervision, supervised_loss
+from lightcluster.methods.cause.tokens import Tokens
+from lightcluster.methods.cause.views import training_views
 
 torch.set_num_threads(1)  # threads that wait for each other on a busy machine are slow
 

@@ -15,22 +15,22 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydensecrf import densecrf
 
-from lightcluster.cause.caching import cache_crops, cache_views
-from lightcluster.cause.heads import FEATURES, build_head, nearest_codes
-from lightcluster.cause.segmentation import (
+from lightcluster.checkpoints import write_tensors
+from lightcluster.errors import ConfigError, ImageError
+from lightcluster.extraction.backbone import load_backbone
+from lightcluster.extraction.images import prepare_image
+from lightcluster.extraction.weights import fetch_weights
+from lightcluster.methods.cause.caching import cache_crops, cache_views
+from lightcluster.methods.cause.heads import FEATURES, build_head, nearest_codes
+from lightcluster.methods.cause.segmentation import (
     denormalized,
     paint_probe,
     paint_view,
     stitch,
     view_features,
 )
-from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import Resampling, View, evaluation_views, training_views
-from lightcluster.checkpoints import write_tensors
-from lightcluster.errors import ConfigError, ImageError
-from lightcluster.extraction.backbone import load_backbone
-from lightcluster.extraction.images import prepare_image
-from lightcluster.extraction.weights import fetch_weights
+from lightcluster.methods.cause.tokens import Tokens
+from lightcluster.methods.cause.views import Resampling, View, evaluation_views, training_views
 
 SIZES = {"wide.png": (70, 100), "a/tall.png": (96, 64)}
 CACHE = {

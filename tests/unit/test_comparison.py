@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.cause.adoption import WITH_LABELS
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import (
     COLUMNS,
@@ -25,6 +24,7 @@ from lightcluster.evaluation.protocols import FRAMES, frame_called
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, evaluate
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.methods.cause.method import LABELS
 from lightcluster.reporting import comparison as drawing
 from lightcluster.reporting.comparison import compare, describe, plot_comparison
 from lightcluster.reporting.figures import describe_run, read_table
@@ -268,13 +268,13 @@ def test_figures_that_labels_had_a_part_in_say_so(runs: Path, monkeypatch) -> No
         return figures[-1]
 
     monkeypatch.setattr(drawing, "plot_comparison", keep)
-    fitted = f"the evaluated images, {WITH_LABELS}"
+    fitted = f"the evaluated images, {LABELS}"
     write_run(runs / "leaky", 0.8, ["maskcontrast"], fitted_on=fitted)
     for names in (("leaky",), ("good",), ("good", "leaky")):
         comparison(runs, *names, published="voc2012")
         for axes in figures[-1].axes:  # classes, and masks
             said = [text.get_text() for text in axes.texts]
-            assert sum(WITH_LABELS in text for text in said) == ("leaky" in names)
+            assert sum(LABELS in text for text in said) == ("leaky" in names)
     own = {name: read_table(runs / name / "tables/metrics.csv") for name in ("good", "leaky")}
-    assert describe_run(own["leaky"]).endswith(WITH_LABELS)
-    assert WITH_LABELS not in describe_run(own["good"])
+    assert describe_run(own["leaky"]).endswith(LABELS)
+    assert LABELS not in describe_run(own["good"])

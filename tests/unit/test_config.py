@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lightcluster.cause.recipe import TRAINING, released
 from lightcluster.config import (
     DEFAULT_RUN,
     Config,
@@ -18,6 +17,7 @@ from lightcluster.config import (
 )
 from lightcluster.errors import ConfigError
 from lightcluster.extraction.settings import EMBEDDED_SIZES
+from lightcluster.methods.cause.recipe import TRAINING, released
 
 
 def mistakes(raw: dict) -> list[str]:

@@ -47,6 +47,7 @@ from lightcluster.evaluation.region_counts import (
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
 from lightcluster.masks.upsampling import upsample
 from lightcluster.regions.components import find_components
+from lightcluster.regions.number import number_of_clusters
 from lightcluster.regions.painting import paint_regions, save_indexed
 
 IDS = (0, 3, 7, 200)
@@ -142,7 +143,7 @@ class Shard:
         """Count the segmentation, as of a method without masks."""
         settings = {
             "classes": K, "background": 0, "ignore": IGNORE, "seed": 0,
-            "protocols": ["maskcontrast"], "stego_squash": False, "method": "kmeans",
+            "protocols": ["maskcontrast"], "stego_squash": False, "clusters": number_of_clusters,
         }  # fmt: skip
         output = self.folder / "class-counts.npz"
         count_confusion(

@@ -13,23 +13,23 @@ from builders import groups_of_tokens, write_tokens
 from torch import nn
 from trainings import COURSE, fit_all
 
-from lightcluster.cause import course as course_module
-from lightcluster.cause import modularity, stages
-from lightcluster.cause.contrastive import Bank, concept_relations, contrastive_loss
-from lightcluster.cause.course import Stage, train
-from lightcluster.cause.heads import build_head
-from lightcluster.cause.modularity import modularity_loss
-from lightcluster.cause.segmentation import paint_view, view_features
-from lightcluster.cause.stages import (
+from lightcluster.checkpoints import read_tensors
+from lightcluster.extraction.backbone import load_backbone
+from lightcluster.extraction.weights import fetch_weights
+from lightcluster.methods.cause import course as course_module
+from lightcluster.methods.cause import modularity, stages
+from lightcluster.methods.cause.contrastive import Bank, concept_relations, contrastive_loss
+from lightcluster.methods.cause.course import Stage, train
+from lightcluster.methods.cause.heads import build_head
+from lightcluster.methods.cause.modularity import modularity_loss
+from lightcluster.methods.cause.segmentation import paint_view, view_features
+from lightcluster.methods.cause.stages import (
     ClusterbookStage,
     HeadStage,
     ProbeStage,
     read_head,
 )
-from lightcluster.cause.tokens import Tokens
-from lightcluster.checkpoints import read_tensors
-from lightcluster.extraction.backbone import load_backbone
-from lightcluster.extraction.weights import fetch_weights
+from lightcluster.methods.cause.tokens import Tokens
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -15,7 +15,8 @@ from lightcluster.cli import app
 from lightcluster.config import Config, parse_config
 from lightcluster.configfiles import merge_files
 from lightcluster.errors import ConfigError
-from lightcluster.places import OF_DATASET, WEIGHTS
+from lightcluster.methods.registry import OF_DATASET
+from lightcluster.places import WEIGHTS
 from lightcluster.steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,6 +143,6 @@ def test_the_tree_of_results_has_every_place():
     (tree,) = fenced(ROOT / "docs" / "reference" / "results.md", "text")
     named = set(re.findall(r"[\w.-]+", tree))
     assert {*OF_DATASET, WEIGHTS} <= named
-    rules = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").rglob("*.smk"))
     of_runs = set(re.findall(r"\{RUN\}/([\w.-]+)", rules))
     assert {"tables", "segmentation"} <= of_runs <= named

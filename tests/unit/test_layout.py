@@ -15,6 +15,7 @@ from lightcluster.errors import DatasetError
 from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.identity import features_id, weights_id
 from lightcluster.layout import Layout
+from lightcluster.methods.cause.sharing import clusterbook_crops_id, crop_size, crops_id
 
 
 def configs(**runs):
@@ -80,14 +81,13 @@ def test_how_many_images_auto_looks_at_matters_to_auto_alone():
 def test_runs_share_as_much_of_a_training_as_their_settings_have_in_common(changes, shared):
     layout = Layout(parse_config({"method": "cause", "runs": {"a": {}, "b": changes}}))
     folders = {
-        "crops": layout.crops_folder,
-        "clusterbook": layout.clusterbooks_folder,
-        "head": layout.heads_folder,
+        wildcard: [layout.shared_folder(run, wildcard) for run in "ab"]
+        for wildcard in ("crops", "clusterbook", "head")
     }
-    assert sum(folder("a") == folder("b") for folder in folders.values()) == shared
-    for wildcard, folder in folders.items():
-        of_b = SimpleNamespace(**{wildcard: folder("b").rpartition("/")[2]})
-        assert folder(layout.run_of(of_b)) == folder("b")
+    assert sum(of_a == of_b for of_a, of_b in folders.values()) == shared
+    for wildcard, (_, folder) in folders.items():
+        of_b = SimpleNamespace(**{wildcard: folder.rpartition("/")[2]})
+        assert layout.shared_folder(layout.run_of(of_b), wildcard) == folder
     jobs = {step: count // 5 for step, count in layout.count_jobs().items()}  # of five seeds
     assert (jobs["fit_clusterbook"], jobs["train_head"]) == (2 - (shared > 1), 2 - (shared > 2))
 
@@ -97,10 +97,11 @@ def test_as_released_both_heads_have_one_clusterbook_of_crops_at_the_full_size()
     layout = Layout(
         parse_config({"method": "cause", "cause": {"recipe": "released"}, "runs": runs})
     )
-    assert layout.clusterbooks_folder("mlp") == layout.clusterbooks_folder("tr")
-    assert layout.clusterbook_crops_folder("mlp") == layout.crops_folder("tr")
-    assert layout.crops_folder("mlp") != layout.crops_folder("tr")
-    sizes = {run: layout.crop_size(Path(layout.crops_folder(run)).name) for run in runs}
+    assert len({layout.shared_folder(run, "clusterbook") for run in runs}) == 1
+    crops = {run: crops_id(config) for run, config in layout.configs.items()}
+    assert {clusterbook_crops_id(config) for config in layout.configs.values()} == {crops["tr"]}
+    assert crops["mlp"] != crops["tr"]
+    sizes = {run: crop_size(config, crops[run]) for run, config in layout.configs.items()}
     assert sizes == {"mlp": 224, "tr": 320}
     jobs = {step: count // 5 for step, count in layout.count_jobs().items()}  # of five seeds
     assert (jobs["fit_clusterbook"], jobs["train_head"], jobs["fit_probe"]) == (1, 2, 2)
@@ -156,7 +157,7 @@ def stamps(**options) -> dict[str, str]:
                "classes": "classes.csv"}  # fmt: skip
     configs = parse_config({"dataset": dataset, "backbone": {"weights": "weights.pth"}})
     (run, config), *_ = configs.items()
-    adopting = config.model_copy(update={"fit": FitSettings(model="cause")})
+    adopting = config.model_copy(update={"method": "cause", "fit": FitSettings(model="cause")})
     layout = Layout({run: adopting}, **options)
     shard_of = {entry.image_id: shard for shard in layout.shards
                 for entry in layout.entries(shard)}  # fmt: skip
@@ -165,8 +166,8 @@ def stamps(**options) -> dict[str, str]:
         "labels/a.png": layout.files_stamp(shard_of["a.jpg"]),
         "classes.csv": layout.classes_stamp,
         "weights.pth": layout.weights_stamp(weights_id(config.backbone)),
-        "cause/seed-0/probe.safetensors": layout.probe_stamp(run, "0"),
-        "cause/seed-0/classes.csv": layout.probe_stamp(run, "0"),
+        "cause/seed-0/probe.safetensors": layout.fit_stamp(run, "0"),
+        "cause/seed-0/classes.csv": layout.fit_stamp(run, "0"),
     }
 
 

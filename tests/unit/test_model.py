@@ -286,14 +286,14 @@ def test_the_images_of_the_fit_are_named(tmp_path: Path):
 
 def test_whatever_is_changed_in_a_model_the_steps_that_adopt_it_run_again(folder: Path):
     layout = Layout(parse_config({"fit": {"model": str(folder)}}))
-    seen = [layout.model_stamp("lightcluster")]
+    seen = [layout.fit_stamp("lightcluster")]
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json")
     assert len(files) == 10
     for path in files:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-        seen.append(layout.model_stamp("lightcluster"))
+        seen.append(layout.fit_stamp("lightcluster"))
     edit(folder, run="another")
-    seen.append(layout.model_stamp("lightcluster"))
+    seen.append(layout.fit_stamp("lightcluster"))
     assert len(set(seen)) == 12

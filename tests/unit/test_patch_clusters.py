@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lightcluster.clustering.kmeans import assign, closeness, normalize
-from lightcluster.clustering.patch_clusters import fit_clusters, paint_clusters, paint_nearest
 from lightcluster.clustering.sample import sample_features
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.files import read_arrays
 from lightcluster.masks.upsampling import upsample
+from lightcluster.methods.kmeans.patch_clusters import fit_clusters, paint_clusters, paint_nearest
 from lightcluster.regions.number import number_of_clusters
 
 SIZES = {"a.png": (30, 41), "b/c.png": (17, 8)}
@@ -55,20 +55,19 @@ KNOWN = Classes((0, 3, 9), ("ground", "cat", "dog"))
 
 
 @pytest.mark.parametrize(
-    ("setting", "classes", "background", "kmeans", "ours"),
+    ("setting", "classes", "background", "clusters"),
     [
-        ("auto", KNOWN, 0, 3, 3),  # a cluster for each class
-        ("auto", KNOWN, None, 3, 4),  # no class is background, and masks always have one
-        ("auto", None, 0, 11, 11),
-        (5, KNOWN, 0, 6, 6),
-        (5, KNOWN, None, 5, 6),
+        ("auto", KNOWN, 0, 3),  # a cluster for each class
+        ("auto", KNOWN, None, 3),
+        ("auto", None, 0, 11),
+        (5, KNOWN, 0, 6),
+        (5, KNOWN, None, 5),
     ],
 )
 def test_there_is_a_cluster_for_the_background_where_there_may_be_one(
-    setting, classes, background, kmeans, ours
+    setting, classes, background, clusters
 ):
-    assert number_of_clusters("kmeans", setting, classes, background) == kmeans
-    assert number_of_clusters("lightcluster", setting, classes, background) == ours
+    assert number_of_clusters(setting, classes, background) == clusters
 
 
 def test_separate_groups_of_patches_become_the_clusters(tmp_path: Path, read_rows):

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lightcluster.cause.adoption import read_trained
 from lightcluster.checkpoints import read_tensors
 from lightcluster.datasets.annotations import read_annotations
 from lightcluster.datasets.formats.field import read_ids
@@ -23,6 +22,7 @@ from lightcluster.errors import LightClusterError
 from lightcluster.evaluation.published import read_published
 from lightcluster.extraction.weights import read_checkpoint
 from lightcluster.files import read_arrays
+from lightcluster.methods.cause.adoption import read_trained
 from lightcluster.model.folder import open_model
 
 READERS: dict[str, Callable[[Path], Any]] = {

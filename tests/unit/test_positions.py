@@ -15,8 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightcluster.cause.adoption import ABOUT, Trained, probe_of
-from lightcluster.cause.caching import cache_views
 from lightcluster.checkpoints import write_tensors
 from lightcluster.config import parse_config
 from lightcluster.errors import ConfigError
@@ -28,6 +26,8 @@ from lightcluster.extraction.step import extract_features
 from lightcluster.extraction.store import FeatureStore
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import read_arrays
+from lightcluster.methods.cause.adoption import ABOUT, Trained, probe_of
+from lightcluster.methods.cause.caching import cache_views
 from lightcluster.regions.embedding import embed_regions
 from lightcluster.reporting.parts import discover_parts
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import yaml
 
-from lightcluster.cause.stages import HeadKind
-from lightcluster.cause.views import training_views
 from lightcluster.config import Config, parse_config, put_over
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.published import PUBLISHED, read_published
 from lightcluster.evaluation.settings import BenchmarkName
-from lightcluster.identity import clusterbook_crops_id, crops_id, training_size
+from lightcluster.methods.cause.sharing import clusterbook_crops_id, crops_id, training_size
+from lightcluster.methods.cause.stages import HeadKind
+from lightcluster.methods.cause.views import training_views
 
 HEADER = "system,variant,backbone,dataset,images,protocol,metric,value,sd,source,hygiene"
 

@@ -17,6 +17,7 @@ from lightcluster import places
 from lightcluster.config import Config, lookup, nest, parse_config, walk_keys
 from lightcluster.errors import ConfigError
 from lightcluster.layout import Layout
+from lightcluster.methods.registry import OF_DATASET
 from lightcluster.rules import StepRule
 from lightcluster.steps import STEPS
 
@@ -202,7 +203,7 @@ def test_the_background_is_not_ignored():
     assert "dataset.ignore = 7: is also dataset.background" in line
 
 
-@pytest.mark.parametrize("place", [*places.OF_DATASET, "Scenes", "MANIFEST.CSV", "Benchmarks"])
+@pytest.mark.parametrize("place", [*OF_DATASET, "Scenes", "MANIFEST.CSV", "Benchmarks"])
 def test_runs_cannot_be_called_like_a_place_of_the_layout(place):
     (line,) = mistakes({"runs": {place: {}}})
     assert line.startswith(f"  - runs.{place}: ")
@@ -218,7 +219,7 @@ def test_datasets_cannot_be_called_like_a_place_of_the_layout():
 
 def test_every_place_of_the_layout_is_declared():
     """Whatever rules, their logs or the layout name below results or a dataset is in `places`."""
-    rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").rglob("*.smk"))
     layout = (ROOT / "workflow/lightcluster/layout.py").read_text()
     text = rules + layout
     below_dataset = set(re.findall(r"\{(?:DATASET|self\.dataset_folder)\}/([a-z][\w.]*)", text))
@@ -227,7 +228,7 @@ def test_every_place_of_the_layout_is_declared():
         for path in (rule.log, rule.benchmark):  # which no rule names
             below_dataset |= {*re.findall(rf"^{demo.dataset_folder}/([a-z][\w.]*)", path)}
     below_results = set(re.findall(r"\{RESULTS\}/([a-z][\w.]*)", text))
-    assert below_dataset == {*places.OF_DATASET} - {places.ASIDE}
+    assert below_dataset == {*OF_DATASET} - {places.ASIDE}
     assert below_results == set(places.OF_RESULTS)
 
 

@@ -19,11 +19,11 @@ import safetensors.torch
 import torch
 from test_model import CONFIG, export
 
-from lightcluster.cause.adoption import ABOUT, PALETTE, adopt_probe, check_probe, probe_of
-from lightcluster.cause.heads import FEATURES, build_head
 from lightcluster.errors import LightClusterError, ModelError, WeightsError
 from lightcluster.extraction.backbone import load_backbone
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.methods.cause.adoption import ABOUT, PALETTE, adopt_probe, check_probe, probe_of
+from lightcluster.methods.cause.heads import FEATURES, build_head
 from lightcluster.model.adoption import adopt_fit
 from lightcluster.model.folder import file_digest, open_model
 from lightcluster.model.segmentation import segment

@@ -62,7 +62,7 @@ def test_settings_change_with_exactly_the_keys_that_are_read():
 
 
 def test_every_step_is_a_rule_and_every_rule_a_step():
-    text = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    text = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").rglob("*.smk"))
     used = re.findall(r"^\s*use rule (\w+) from step with:", text, flags=re.M)
     assert sorted(used) == sorted(STEPS)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from lightcluster.cause.course import Course
-from lightcluster.cause.stages import HeadKind, fit_clusterbook, fit_probe, train_head
+from lightcluster.methods.cause.course import Course
+from lightcluster.methods.cause.stages import HeadKind, fit_clusterbook, fit_probe, train_head
 
 COURSE = Course(epochs=1, least_steps=12, batch_size=4, learning_rate=1e-3, clip=1.0, seed=3)
 ABOUT = {"framing": "squash", "size": 32, "images": "train"}

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from layouts import COCO_IDS, scene_annotations, write_instances, write_lines
-from lightcluster.cause.recipe import released
 from lightcluster.config import parse_config, walk_keys
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.extraction.store import FeatureStore
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.layout import read_choice
+from lightcluster.methods.cause.recipe import released
 from lightcluster.places import record_of
 from lightcluster.step.declaration import OF_A_RUN
 from lightcluster.steps import STEPS, rerun_by

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightcluster.cause.recipe import released
 from lightcluster.config import DEFAULT_RUN, Config, describe_type
 from lightcluster.diagram import draw, reduce_graph
-from lightcluster.kinds import Kind
+from lightcluster.methods.registry import METHODS
 from lightcluster.sections import Section
 from lightcluster.step.declaration import app
 from lightcluster.steps import STEPS, rerun_by
@@ -96,36 +95,9 @@ def _describe_section(section: type[Section], name: str) -> Iterator[str]:
     for key, field, default in _rows(section, ""):
         yield _row(key, f"{name}.{key}", field, default)
     yield ""
-    if name == "cause":
-        yield from _describe_recipe()
-
-
-def _describe_recipe() -> Iterator[str]:
-    """Yield the table of the defaults of `recipe: released`."""
-    columns = {
-        "`coco_stuff27`": "coco_stuff27",
-        "`coco_stuff81`, `coco_stuff171`": "coco_stuff81",
-        "`voc`": "voc",
-        "`cityscapes`": "cityscapes",
-        "others": "folder",
-    }
-    yield (
-        "The defaults with `recipe: released`, by `dataset.format`; where two values stand there, "
-        "of the heads `mlp` and `tr`:\n"
-    )
-    yield f"| key | {' | '.join(columns)} |"
-    yield "|---" * (1 + len(columns)) + "|"
-    for key in released("voc", "mlp"):
-        cells = [_of_heads(*(released(name, head)[key] for head in ("mlp", "tr")))
-                 for name in columns.values()]  # fmt: skip
-        yield f"| `{key}` | {' | '.join(cells)} |"
-    yield ""
-
-
-def _of_heads(mlp: Any, tr: Any) -> str:
-    """Return the values of both heads; one if they are the same."""
-    values = [mlp] if mlp == tr else [mlp, tr]
-    return ", ".join("none" if value is None else f"`{json.dumps(value)}`" for value in values)
+    for method in METHODS.values():
+        if name in method.notes:
+            yield from method.notes[name]()
 
 
 def _describe_key(name: str, field: Any) -> Iterator[str]:
@@ -234,23 +206,7 @@ where layer or facet is `auto`, scores where there are labels, and `compare` and
 `write_dataset_page` with several runs.
 """
 
-_KINDS: dict[Kind, tuple[str, str]] = {
-    "lightcluster": (
-        "LightCluster",
-        "`method: lightcluster`, the default. [The method](method.md) explains it.",
-    ),
-    "applied": (
-        "A fitted model",
-        "`fit.model`: the model of another run is adopted, and nothing is fitted. "
-        "`lightcluster segment` does the same without the workflow.",
-    ),
-    "kmeans": (
-        "k-means",
-        "`method: kmeans`, [a baseline](../howto/compare.md#baselines): the patches of the dataset "
-        "are clustered, and each cluster is a class.",
-    ),
-    "cause": ("CAUSE", "`method: cause`, [a second published system](cause.md)."),
-}
+_KINDS = {kind: text for method in METHODS.values() for kind, text in method.drawings.items()}
 _COLORS = {
     "#b2dfdb": "one job for each shard",
     "#ffe0b2": "one for each seed",
@@ -283,11 +239,11 @@ def _list_steps() -> Iterator[str]:
     yield ""
 
 
-def _drawing(kind: Kind) -> Path:
+def _drawing(kind: str) -> Path:
     return DRAWINGS / f"workflow-{kind}.svg"
 
 
-def draw_workflow(kind: Kind) -> str:
+def draw_workflow(kind: str) -> str:
     """Return a drawing of the steps of a kind of run, SVG."""
     steps = {name: step for name, step in STEPS.items() if kind in step.kinds}
     after = {

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lightcluster.datasets.others import describe_others
-from lightcluster.kinds import CAUSE, FITTED, OURS, WITHOUT_TRAINING
 from lightcluster.layout import Layout, read_choice
+from lightcluster.methods.features import FEATURES
+from lightcluster.methods.protocol import seen_labels
+from lightcluster.methods.registry import method_of
 
 
 def unfinished(layout: Layout) -> Iterator[str]:
@@ -17,21 +19,12 @@ def unfinished(layout: Layout) -> Iterator[str]:
     yield f"LightCluster is not finished with dataset {layout.dataset.name!r}. What is missing:"
     for run, config in layout.configs.items():
         seed = config.labelling.seeds[-1]
-        trained = layout.kind(run) in CAUSE
-        made = {  # by a shard, from first to last
-            "manifest": (folder / "manifest", ".csv"),
-            "features": (
-                Path((layout.views_folder if trained else layout.features_folder)(run)), ".zarr",
-            ),
-        }  # fmt: skip
-        if layout.kind(run) in OURS:
-            made |= {
-                "image level": (folder / run / "clusters" / "image", ".npz"),
-                "merged masks": (folder / run / "masks" / "merged", ".npz"),
-                "patch masks": (folder / run / "masks" / "patch", ".npz"),
-                "refined masks": (folder / run / "masks" / "pixel", ".npz"),
-                "regions": (folder / run / "regions", ".npz"),
-            }
+        made = {"manifest": (folder / "manifest", ".csv")}  # by a shard, from first to last
+        for what, (place, suffix) in method_of(config).progress.items():
+            if isinstance(place, str):
+                made[what] = (folder / run / place, suffix)
+            else:
+                made[what] = (Path(layout.shared_folder(run, place.wildcard)), suffix)
         made["segmentations"] = (folder / run / "segmentation" / f"seed-{seed}", "")
         lacking: dict[str, list[str]] = {what: [] for what in made}
         for shard in layout.shards:
@@ -92,14 +85,15 @@ def summary(layout: Layout) -> Iterator[str]:
     for run, config in layout.configs.items():
         here = folder / run
         yield f"Run {run!r}:"
-        if config.features.automatic and layout.kind(run) in WITHOUT_TRAINING:
+        if config.features.automatic and FEATURES in method_of(config).shared:
             choice = Path(layout.features_folder(run)) / "choice.csv"
             facet, layer = read_choice(choice)
             yield f"  {facet} of layer {layer}, chosen without labels: {choice}"
-        if layout.learns_from_labels(run):
-            yield f"  fitted on {layout.fitted_on(run)}"
+        fitted_on = layout.fitted_on(run)
         if config.fit.model is not None:
-            yield f"  fitted on {layout.fitted_on(run)}: {config.fit.model}"
+            yield f"  fitted on {fitted_on}: {config.fit.model}"
+        elif seen_labels(fitted_on):
+            yield f"  fitted on {fitted_on}"
         if layout.labelled:
             import pandas as pd
 
@@ -111,10 +105,8 @@ def summary(layout: Layout) -> Iterator[str]:
         yield f"  report         {here / 'report' / 'index.html'}"
         seed = config.labelling.seeds[0]
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
-        if layout.kind(run) in OURS:
-            yield f"  binary masks   {here / 'masks' / 'png'}/"
-        if layout.kind(run) in FITTED:
-            yield f"  new images     lightcluster segment FOLDER --model {here / 'model'} --out OUT"
+        lines = method_of(config).results(here, config.fit.model is None)
+        yield from (f"  {line}" for line in lines)
     if layout.compared:
         yield f"Comparison: {folder / 'comparison' / 'comparison.csv'}, and .png"
     if layout.paged:

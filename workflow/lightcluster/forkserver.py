@@ -43,16 +43,12 @@ VARIABLE = "LIGHTCLUSTER_FORKSERVER"
 """Of the environment: what Python the server is of and, after a space, its folder. Where it is set,
 if only to nothing, runs start no server."""
 
+METHODS = "lightcluster.methods.registry"
 PRELOADED = {
     "plain": (
         "lightcluster.step.commands",
         "lightcluster.datasets.manifest",
-        "lightcluster.clustering.image_level",
-        "lightcluster.clustering.superclasses",
-        "lightcluster.masks.reestimation",
-        "lightcluster.masks.pixels",
-        "lightcluster.regions.labelling",
-        "lightcluster.regions.painting",
+        METHODS,
         "lightcluster.evaluation.tables",
         "lightcluster.reporting.report",
         "lightcluster.reporting.analysis",
@@ -61,10 +57,11 @@ PRELOADED = {
     "torch": (
         "lightcluster.step.commands",
         "lightcluster.extraction.step",
-        "lightcluster.cause.stages",
+        METHODS,
     ),
 }
-"""What each server imports, in this order; steps are done in between."""
+"""What each server imports, in this order; steps are done in between. Behind `METHODS` come the
+modules that methods name."""
 
 _ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
             "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_",
@@ -294,7 +291,7 @@ class ForkServer:
 
     def preload(self) -> bool:
         """Import what this server is for, and serve in between; see `serve`."""
-        for module in PRELOADED[self.name]:
+        for module in _preloaded(self.name):
             if self.ending:
                 break
             importlib.import_module(module)
@@ -421,6 +418,14 @@ class ForkServer:
         for pid in self.steps:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+
+
+def _preloaded(server: str) -> Iterator[str]:
+    """Yield the modules that a server imports, each when those before it are there."""
+    for module in PRELOADED[server]:
+        yield module
+        if module == METHODS:
+            yield from sys.modules[METHODS].PRELOADED[server]
 
 
 def _server_of(arguments: Sequence[str]) -> str:

@@ -6,13 +6,14 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lightcluster.config import Config
+from lightcluster.config.fit import adoption_of
 from lightcluster.datasets.entries import Entry
 from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.listing import (
@@ -26,22 +27,23 @@ from lightcluster.digests import Digests, combine
 from lightcluster.evaluation.settings import PER_IMAGE
 from lightcluster.identity import (
     as_shared,
-    clusterbook_crops_id,
-    clusterbook_id,
-    crops_id,
     features_id,
-    head_id,
     local_weights,
-    training_size,
-    views_id,
     weights_id,
     weights_source,
     with_split,
 )
-from lightcluster.kinds import CAUSE, KINDS, OURS, TRAINED, WITHOUT_TRAINING, Kind
-from lightcluster.places import OF_ALL_RUNS, SHARED, record_of
+from lightcluster.methods.registry import (
+    SHARED,
+    SHARED_FOLDERS,
+    WITH_MASKS,
+    kind_of,
+    kinds_sharing,
+    method_of,
+)
+from lightcluster.places import OF_ALL_RUNS, record_of
 from lightcluster.shards import Shards, number_of
-from lightcluster.step.declaration import Step, Unit
+from lightcluster.step.declaration import Step
 from lightcluster.steps import STEPS, settings_of
 
 RESULTS = "results"
@@ -119,12 +121,12 @@ class Layout:
         """Digest of the user's classes.csv: changes with its content, not with its time."""
         if self.drawn or self.classes_source is None:
             return "generated"
-        return self._digest(self.classes_source)
+        return self.digest(self.classes_source)
 
     @property
     def annotations_stamp(self) -> str:
         """Digest of the instance annotations that label maps are painted from."""
-        return self._digest(*self.format.step_reads(self.dataset))
+        return self.digest(*self.format.step_reads(self.dataset))
 
     @property
     def images_stamp(self) -> str:
@@ -147,7 +149,7 @@ class Layout:
         """Return the files of images that the workflow does not make itself."""
         return [place for entry in entries for place in self.format.sources(entry)]
 
-    def _digest(self, *files: Path) -> str:
+    def digest(self, *files: Path) -> str:
         """Return a digest of the contents of files."""
         return combine(self._digests.of(files))
 
@@ -163,45 +165,31 @@ class Layout:
         """Return the folder of the feature stores of a run."""
         return f"{self.dataset_folder}/features/{features_id(self.configs[run])}"
 
-    def crops_folder(self, run: str) -> str:
-        """Return the folder of the tokens that a run is trained on."""
-        return f"{self.dataset_folder}/crops/{crops_id(self.configs[run])}"
+    def shared_folder(self, run: str, wildcard: str) -> str:
+        """Return the folder of something of a run that others may share, by its wildcard.
 
-    def clusterbook_crops_folder(self, run: str) -> str:
-        """Return the folder of the tokens that the clusterbook of a run is trained on."""
-        return f"{self.dataset_folder}/crops/{clusterbook_crops_id(self.configs[run])}"
+        Where a run has several, it is the one that comes first; see `methods.protocol.Shared`.
+        """
+        shared = SHARED[wildcard]
+        return f"{self.dataset_folder}/{shared.folder}/{shared.ids(self.configs[run])[0]}"
 
-    def crop_size(self, crops: str) -> int:
-        """Return the side, in pixels, at which the training crops of this name are seen."""
-        config = self.configs[self._runs["crops"][crops]]
-        of_head = crops == crops_id(config)
-        return training_size(config.cause.head, config.cause.size) if of_head else config.cause.size
-
-    def views_folder(self, run: str) -> str:
-        """Return the folder of the tokens that a trained run segments by."""
-        return f"{self.dataset_folder}/views/{views_id(self.configs[run])}"
-
-    def clusterbooks_folder(self, run: str) -> str:
-        """Return the folder of the clusterbooks of a trained run, one of each seed."""
-        return f"{self.dataset_folder}/clusterbooks/{clusterbook_id(self.configs[run])}"
-
-    def heads_folder(self, run: str) -> str:
-        """Return the folder of the heads of a trained run, one of each seed."""
-        return f"{self.dataset_folder}/heads/{head_id(self.configs[run])}"
+    def _shared_ids(self, run: str, *, seeded: bool) -> list[str]:
+        """Return the names of what a run shares, either of each shard or of each seed."""
+        config = self.configs[run]
+        return [
+            name
+            for shared in method_of(config).shared
+            if shared.seeded == seeded and self.kind(run) in kinds_sharing(shared.wildcard)
+            for name in shared.ids(config)
+        ]
 
     def features_names(self, run: str) -> list[str]:
         """Return the names of what a run computes with its backbone, and may share with others."""
-        config = self.configs[run]
-        if self.kind(run) in CAUSE:
-            crops = _crops_ids(config) if self.kind(run) in TRAINED else []
-            return [*crops, views_id(config)]
-        return [features_id(config)]
+        return self._shared_ids(run, seeded=False)
 
     def shared_names(self, run: str) -> list[str]:
         """Return the names of all that a run may share with others, weights excepted."""
-        config, trained = self.configs[run], self.kind(run) in TRAINED
-        trainings = [clusterbook_id(config), head_id(config)] if trained else []
-        return self.features_names(run) + trainings
+        return self.features_names(run) + self._shared_ids(run, seeded=True)
 
     def weights_file(self, run: str) -> str:
         """Return the verified weights of a run."""
@@ -216,21 +204,16 @@ class Layout:
     @cached_property
     def _runs(self) -> dict[str, dict[str, str]]:
         """For each wildcard that names files, what it may be, and a run to which they belong."""
-        names: dict[str, tuple[Callable[[Config], list[str]], tuple[Kind, ...]]] = {
-            "features": (lambda config: [features_id(config)], WITHOUT_TRAINING),
-            "crops": (_crops_ids, TRAINED),
-            "views": (lambda config: [views_id(config)], CAUSE),
-            "clusterbook": (lambda config: [clusterbook_id(config)], TRAINED),
-            "head": (lambda config: [head_id(config)], TRAINED),
-            "weights": (lambda config: [weights_id(config.backbone)], KINDS),
-        }
         shared = {
             wildcard: {
-                name: run for run in self.runs_of(*kinds) for name in names_of(self.configs[run])
+                name: run
+                for run in self.runs_of(*kinds_sharing(wildcard))
+                for name in shared.ids(self.configs[run])
             }
-            for wildcard, (names_of, kinds) in names.items()
+            for wildcard, shared in SHARED.items()
         }
-        return {"run": {run: run for run in self.configs}, **shared}
+        weights = {weights_id(config.backbone): run for run, config in self.configs.items()}
+        return {"run": {run: run for run in self.configs}, **shared, "weights": weights}
 
     def is_chosen(self, features: str) -> bool:
         """Tell whether the facet or the layer of these features is chosen by a step."""
@@ -240,9 +223,21 @@ class Layout:
         """Tell whether a run is also scored image by image."""
         return self.labelled and PER_IMAGE in self.configs[run].evaluation.protocols
 
-    def shows_parts(self, run: str) -> bool:
+    def _shows_parts(self, run: str) -> bool:
         """Tell whether the parts of objects are to be found in a run."""
-        return self.kind(run) in OURS and self.configs[run].report.parts > 0
+        return self.configs[run].report.parts > 0
+
+    def has_masks(self, run: str) -> bool:
+        """Tell whether the method of a run makes masks, and so regions and a model."""
+        return self.kind(run) in WITH_MASKS
+
+    def figures(self, run: str) -> list[str]:
+        """Return the figures, in the folder of a run, that are of its method alone."""
+        return [
+            figure.file
+            for figure in method_of(self.configs[run]).figures
+            if run in self._runs_with(figure.step)
+        ]
 
     @property
     def compared(self) -> bool:
@@ -259,64 +254,41 @@ class Layout:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._runs["weights"][weights]].backbone
         file = local_weights(backbone)
-        return self._digest(file) if file else weights_source(backbone)
+        return self.digest(file) if file else weights_source(backbone)
 
-    def kind(self, run: str) -> Kind:
-        """Return what a run does."""
+    def kind(self, run: str) -> str:
+        """Return what a run does; see `methods.registry.kind_of`."""
+        return kind_of(self.configs[run])
+
+    def fit_stamp(self, run: str, seed: str | None = None) -> str:
+        """Return a digest of the files that a run applies in the place of fitting.
+
+        Parameters
+        ----------
+        run : str
+        seed : str, optional
+            For methods that fit anew with each seed.
+        """
         config = self.configs[run]
         if config.fit.model is None:
-            return config.method
-        return "applied" if config.method == "lightcluster" else "cause-applied"
-
-    def model_stamp(self, run: str) -> str:
-        """Return a digest of all files of the model that a run applies."""
-        folder = self.configs[run].fit.model
-        if folder is None:
             return "none"
-        from lightcluster.model.folder import files_of  # numpy with it, where it is needed
-
-        return self._digest(*files_of(folder))
-
-    def probe_stamp(self, run: str, seed: str) -> str:
-        """Return a digest of the probe of a seed that a run applies, and of its clusters' names."""
-        folder = self.configs[run].fit.model
-        if folder is None:
-            return "none"
-        from lightcluster.cause.adoption import PALETTE, probe_of
-
-        probe = probe_of(folder, int(seed))
-        return self._digest(probe, probe.with_name(PALETTE))
+        number = None if seed is None else int(seed)
+        return self.digest(*adoption_of(config).files(config.fit.model, number))
 
     def fitted_on(self, run: str) -> str:
-        """Return in words on which images a run is fitted."""
-        from lightcluster.cause.adoption import (
-            WITH_LABELS,
-            WITHOUT_LABELS,
-            probe_of,
-            read_trained,
-        )
-
+        """Return in words on which images a run is fitted, and whether labels have a part in it."""
         config = self.configs[run]
-        if config.fit.model is not None and config.method == "cause":
-            return read_trained(probe_of(config.fit.model, config.labelling.seeds[0])).fitted_on
         if config.fit.model is not None:
-            from lightcluster.model.folder import read_model
-
-            return f"{read_model(config.fit.model).images}, {WITHOUT_LABELS}"
-        labels = WITH_LABELS if self.learns_from_labels(run) else WITHOUT_LABELS
-        return f"{with_split('the evaluated images', self.dataset.split)}, {labels}"
+            return adoption_of(config).fitted_on(config.fit.model, config)
+        images = with_split("the evaluated images", self.dataset.split)
+        return f"{images}, {method_of(config).labels(config)}"
 
     @property
     def images_in_words(self) -> str:
         """The images of this dataset, as another run that applies what it fitted names them."""
         return with_split(self.dataset.name, self.dataset.split)
 
-    def learns_from_labels(self, run: str) -> bool:
-        """Tell whether labels change what a run is evaluated by; see `cause.linear_probe`."""
-        config = self.configs[run]
-        return self.kind(run) in TRAINED and config.cause.linear_probe == "as_released"
-
-    def runs_of(self, *kinds: Kind) -> list[str]:
+    def runs_of(self, *kinds: str) -> list[str]:
         """Return the runs of some kinds."""
         return [run for run in self.configs if self.kind(run) in kinds]
 
@@ -326,8 +298,8 @@ class Layout:
         Parameters
         ----------
         wildcards : object
-            With the attribute ``run``, ``features``, ``crops``, ``views``, ``clusterbook``,
-            ``head`` or ``weights``, or none of them: the files of the dataset, which belong to all.
+            With the attribute ``run``, ``weights``, or a wildcard of `methods.registry.SHARED`; or
+            none of them: the files of the dataset, which belong to all.
         """
         return self._run_and_wildcard(wildcards)[0]
 
@@ -368,7 +340,7 @@ class Layout:
     def places(self) -> list[Path]:
         """Return the files and folders in which results of this configuration are."""
         folder = Path(self.dataset_folder)
-        return [folder / name for name in (*OF_ALL_RUNS, *SHARED, *self.configs)]
+        return [folder / name for name in (*OF_ALL_RUNS, *SHARED_FOLDERS, *self.configs)]
 
     def is_result(self, path: Path, match: Mapping[str, str] | None) -> bool:
         """Tell whether the workflow has made a file, and for this configuration or its runs.
@@ -380,7 +352,7 @@ class Layout:
         match : mapping of str to str, optional
             The wildcards with which a rule would make it, if there is such a rule.
         """
-        if path.relative_to(self.dataset_folder).parts[0] not in SHARED:
+        if path.relative_to(self.dataset_folder).parts[0] not in SHARED_FOLDERS:
             return match is not None or record_of(path).exists()
         return match is not None and all(
             match[wildcard] in known for wildcard, known in self._runs.items() if wildcard in match
@@ -409,32 +381,29 @@ class Layout:
 
     def _jobs_of(self, name: str, step: Step) -> list[dict[str, str]]:
         """Return the wildcards of the jobs of a step that the dataset has."""
-        asked = {"discover_parts": self.shows_parts, "score_images": self.scores_images}
-        runs = [run for run in self.runs_of(*step.kinds) if name not in asked or asked[name](run)]
-        of_runs = [{"run": run} for run in runs]
+        of_runs = [{"run": run} for run in self._runs_with(name)]
         seeds = [
             {"run": run, "seed": str(seed)}
-            for run in runs
+            for run in self._runs_with(name)
             for seed in self.configs[run].labelling.seeds
         ]
 
         def shared(wildcard: str) -> list[dict[str, str]]:
-            return [{wildcard: name} for name in self._runs[wildcard]]
-
-        def trained(wildcard: str, id_of: Callable[[Config], str]) -> list[dict[str, str]]:
-            pairs = dict.fromkeys((id_of(self.configs[of["run"]]), of["seed"]) for of in seeds)
+            if wildcard not in SHARED or not SHARED[wildcard].seeded:
+                return [{wildcard: name} for name in self._runs[wildcard]]
+            pairs = dict.fromkeys(
+                (name, of["seed"])
+                for of in seeds
+                for name in SHARED[wildcard].ids(self.configs[of["run"]])
+            )
             return [{wildcard: name, "seed": seed} for name, seed in pairs]
 
-        jobs: dict[Unit, list[dict[str, str]]] = {
+        jobs: dict[str, list[dict[str, str]]] = {
             "dataset": [{}],
             "dataset shard": [{}],
             "weights": shared("weights"),
             "features": [of for of in shared("features") if self.is_chosen(of["features"])],
-            "features shard": shared("features"),
-            "crops shard": shared("crops"),
-            "views shard": shared("views"),
-            "clusterbook and seed": trained("clusterbook", clusterbook_id),
-            "head and seed": trained("head", head_id),
+            **{one.unit: shared(wildcard) for wildcard, one in SHARED.items()},
             "run": of_runs,
             "shard": of_runs,
             "seed": seeds,
@@ -445,10 +414,11 @@ class Layout:
             return jobs[step.unit]
         return [{**of, "shard": shard} for of in jobs[step.unit] for shard in self.shards]
 
-
-def _crops_ids(config: Config) -> list[str]:
-    """Return the names of the training crops of a run: of one size, or of two."""
-    return list(dict.fromkeys([crops_id(config), clusterbook_crops_id(config)]))
+    def _runs_with(self, name: str) -> list[str]:
+        """Return the runs that have a step."""
+        asked = {"discover_parts": self._shows_parts, "score_images": self.scores_images}
+        runs = self.runs_of(*STEPS[name].kinds)
+        return [run for run in runs if name not in asked or asked[name](run)]
 
 
 def read_choice(path: Path) -> tuple[str, int]:

@@ -22,15 +22,12 @@ OF_ALL_RUNS = (
 )  # fmt: skip
 """What all runs of a configuration have together, directly below the folder of their dataset."""
 
-SHARED = ("benchmarks", "clusterbooks", "crops", "features", "heads", "logs", "views")
-"""Folders there in which things of several runs, of other configurations too, lie side by side."""
+OF_SEVERAL_RUNS = ("benchmarks", "logs")
+"""Folders there in which things of several runs, of other configurations too, lie side by side;
+methods have more of them (`methods.registry.SHARED_FOLDERS`)."""
 
 ASIDE = "aside"
 """Folder there of what no longer belongs to the results, which is never deleted."""
-
-OF_DATASET = (*OF_ALL_RUNS, *SHARED, ASIDE)
-"""All that is there beside the folders of runs."""
-
 
 RECORDS = ".provenance"
 """Folder beside results, which holds the record of what made each; see `records`."""

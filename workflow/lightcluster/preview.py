@@ -14,11 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lightcluster import places
-from lightcluster.cause.adoption import check_probe, probe_of
-from lightcluster.cause.heads import FEATURES, PROJECTED
-from lightcluster.cause.modularity import BLOCK
-from lightcluster.cause.views import evaluation_views, side_in_patches, training_views
 from lightcluster.config import Config, parse_config
+from lightcluster.config.fit import adoption_of
 from lightcluster.configfiles import merge_files
 from lightcluster.datasets.census import Census, findings
 from lightcluster.datasets.entries import Entry
@@ -30,15 +27,15 @@ from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others,
 from lightcluster.datasets.remarks import remarks
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
-from lightcluster.extraction.backbone import build_architecture, check_weights, resolve_layer
-from lightcluster.extraction.images import COLORS_PER_SIDE, image_size, target_size
+from lightcluster.extraction.backbone import build_architecture, resolve_layer
+from lightcluster.extraction.images import COLORS_PER_SIDE, image_size
 from lightcluster.extraction.mean_color import MeanColor
 from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.extraction.weights import fetch_weights
-from lightcluster.identity import local_weights, training_size, weights_source
-from lightcluster.kinds import FITTED
+from lightcluster.identity import local_weights, weights_source
 from lightcluster.layout import RESULTS, Layout
-from lightcluster.model.folder import WEIGHTS, open_model
+from lightcluster.methods.features import FEATURES
+from lightcluster.methods.registry import method_of
 from lightcluster.progress import progress
 
 DEFAULT_CONFIG = Path("config/config.yaml")
@@ -194,7 +191,8 @@ def _two_levels_alike(layout: Layout, images: int) -> list[str]:
         "the dataset level; set superclasses.count, or leave reestimation.rounds and "
         "reestimation.start as they are by default"
         for run, config in layout.configs.items()
-        if layout.kind(run) in FITTED
+        if layout.has_masks(run)
+        and config.fit.model is None
         and config.superclasses.count == "auto"
         and number_of_superclasses("auto", images) == 1
         and config.clustering.k_category == config.clustering.k_dataset
@@ -231,19 +229,13 @@ def _painting(painter: Painter) -> Truth:
 
 
 def _check_models(layout: Layout) -> Iterator[str]:
-    """Yield what is wrong with the models and heads that runs apply."""
+    """Yield what is wrong with what runs apply in the place of fitting."""
     for config in layout.configs.values():
         folder = config.fit.model
         if folder is None:
             continue
         try:
-            if config.method == "cause":
-                for seed in config.labelling.seeds:
-                    check_probe(probe_of(folder, seed))
-            else:
-                model = open_model(folder).config.backbone.model
-                if model != MEAN_COLOR:
-                    check_weights(model, folder / WEIGHTS)
+            adoption_of(config).check(folder, config)
         except LightClusterError as error:
             yield str(error)
 
@@ -253,7 +245,7 @@ def _check_layers(layout: Layout) -> Iterator[str]:
     asked = dict.fromkeys(
         (config.backbone.model, config.features.layer)
         for config in layout.configs.values()
-        if config.method != "cause"
+        if FEATURES in method_of(config).shared
     )
     depths = {MEAN_COLOR: MeanColor().depth}
     for model, layer in asked:
@@ -307,7 +299,7 @@ class Size:
     Attributes
     ----------
     images, tokens : int
-        Images that can be read, of `method: cause` crops and windows of them; and their patches.
+        Images that can be read, or the parts of them that a method looks at; and their patches.
     dim : int
         Features of a patch.
     """
@@ -331,29 +323,10 @@ def measure(entries: Sequence[Entry], config: Config) -> Size:
             height, width = image_size(entry.path, config.dataset.max_pixels)
         except ImageError:
             continue
-        seen, of_image = _seen(height, width, config, patch)
+        seen, of_image = method_of(config).views(height, width, config, patch)
         images += seen
         tokens += of_image
     return Size(images, tokens, dim)
-
-
-def _seen(height: int, width: int, config: Config, patch: int) -> tuple[int, int]:
-    """Return how often the backbone sees an image, and how many patches are kept of it."""
-    if config.method != "cause":
-        rows, columns = target_size(
-            height, width, config.features.short_side, patch, config.features.max_tokens
-        )
-        return 1, rows * columns // patch**2
-    cause = config.cause
-    crops = len(training_views(height, width, cause.fractions, cause.mirrored, cause.framing))
-    windows = (1 + cause.crf) * len(evaluation_views(height, width, cause.framing))
-    of_head = training_size(cause.head, cause.size)
-    twice = cause.clusterbook_crops == "full" and of_head != cause.size
-    seen = [(crops, of_head), (crops * twice, cause.size), (windows, cause.size)]
-    return (
-        sum(count for count, _ in seen),
-        sum(count * side_in_patches(size, patch) ** 2 for count, size in seen),
-    )
 
 
 def _patch_and_dim(model: str) -> tuple[int, int]:
@@ -365,35 +338,9 @@ def _patch_and_dim(model: str) -> tuple[int, int]:
     return int(network.patch_embed.patch_size[0]), int(network.embed_dim)
 
 
-_CONTRASTS = 6
-"""Numbers that the contrast holds for an anchor and a projection of the bank."""
-
-_SCENE_BYTES = 3 * 4 + 3 * 4 + 4
-"""Of a patch: colours of 2 × 2 pixels, and the former score, the new one and the labels."""
-
-
 def peak_bytes(size: Size, config: Config) -> int:
-    """Return about how much memory the largest job that gathers all shards takes.
-
-    The levels hold a sample of patches in half and in single precision, and once more while faiss
-    works on it; the re-estimation holds that sample, and colours and clusters of the patches of a
-    larger one; the consensus of the classes holds all distances between a sample of regions, and
-    scipy a copy of them. None grows with the number of images. CAUSE's bank is full once every code
-    occurs, and is compared with the tokens of one image at a time.
-    """
-    if config.method == "cause":
-        bank = config.cause.codes * config.cause.bank
-        anchors = size.tokens // max(1, size.images) // BLOCK**2
-        return 700 * 2**20 + 4 * bank * (PROJECTED + 2 * FEATURES + _CONTRASTS * anchors)
-    clustering, reestimation = config.clustering, config.reestimation
-    distances = config.labelling.sample_regions**2 // 2 * 8
-    sampled = min(clustering.sample_tokens, size.tokens) * size.dim
-    scenes = min(reestimation.sample_tokens, size.tokens) * (2 * reestimation.trees + _SCENE_BYTES)
-    return 400 * 2**20 + max(
-        sampled * (2 + 4 + 4),
-        sampled * (2 + 4) + scenes if reestimation.rounds else 0,
-        2 * distances if config.labelling.method == "consensus" else 0,
-    )
+    """Return about how much memory the largest job that gathers all shards takes."""
+    return method_of(config).peak_bytes(size.images, size.tokens, size.dim, config)
 
 
 def print_plan(configfiles: Sequence[Path]) -> None:
@@ -430,7 +377,7 @@ def print_plan(configfiles: Sequence[Path]) -> None:
 def _assumed(layout: Layout, config: Config) -> Size:
     """Return the size of the features of demo scenes that are not drawn yet."""
     patch, dim = _patch_and_dim(config.backbone.model)
-    seen, tokens = _seen(240, 320, config, patch)
+    seen, tokens = method_of(config).views(240, 320, config, patch)
     return Size(layout.n_images * seen, layout.n_images * tokens, dim)
 
 

@@ -134,7 +134,8 @@ def _given(parameter: inspect.Parameter, value: Any) -> Any:
 
 
 def _is_list(parameter: inspect.Parameter) -> bool:
-    return get_origin(get_args(parameter.annotation)[0]) is list
+    annotation = get_args(parameter.annotation)[0]
+    return any(get_origin(part) is list for part in (annotation, *get_args(annotation)))
 
 
 def _words(name: str, value: Any) -> Iterator[str]:

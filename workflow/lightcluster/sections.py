@@ -135,6 +135,14 @@ def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", field
 
 
+def lookup(settings: BaseModel, key: str) -> Any:
+    """Return the value of a dotted key, in JSON types."""
+    value: Any = settings.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
 def tidy(raw: Mapping[Any, Any], model: type[BaseModel]) -> dict[Any, Any]:
     """Return settings with ``{}`` for each section that is empty, as if nothing were changed.
 

@@ -19,12 +19,12 @@ from lightcluster.errors import LightClusterError
 from lightcluster.ending import summary, unfinished
 from lightcluster.layout import RESULTS, Layout, prepare_environment
 from lightcluster.measuring import measure_forked_steps
+from lightcluster.methods.registry import METHODS, SHARED
 from lightcluster.places import WEIGHTS, no_folder
 from lightcluster.records import keep_beside_results
 from lightcluster.rules import StepRule, any_of
 from lightcluster.rules import options as command_options
 from lightcluster.runlock import Notes, RunLock
-from lightcluster.kinds import OURS, TRAINED
 from lightcluster.steps import STEPS
 
 prepare_environment(WORKFLOW)
@@ -50,6 +50,7 @@ DATASET = LAYOUT.dataset_folder
 LABELLED = LAYOUT.labelled
 CLASSES = [f"{DATASET}/classes.csv"] if LAYOUT.has_classes else []
 RUN = f"{DATASET}/{{run}}"
+MASKS = f"{RUN}/masks"
 LOCK = RunLock(Path(DATASET))
 NOTES = Notes(Path(".snakemake"))
 
@@ -69,9 +70,13 @@ if workflow.is_main_process:
 # sees nothing of this file but its configuration.
 module step:
     snakefile:
-        "step.smk"
+        workflow.current_basedir.join("step.smk")  # also for rules in folders below
     config:
-        {"steps": [StepRule(name, LAYOUT) for name in STEPS], "runs": any_of(CONFIGS)}
+        {
+            "steps": [StepRule(name, LAYOUT) for name in STEPS],
+            "runs": any_of(CONFIGS),
+            "shared": {wildcard: r"[^/]+" for wildcard in SHARED},
+        }
 
 
 def options(**given):
@@ -102,92 +107,9 @@ def stores_of(wildcards):
     )
 
 
-def crops_of(wildcards):
-    """Return the tokens of the training crops of all shards."""
-    folder = LAYOUT.crops_folder(LAYOUT.run_of(wildcards))
-    return expand(f"{folder}/{{shard}}.zarr", shard=SHARDS)
-
-
-def clusterbook_crops_of(wildcards):
-    """Return the tokens that the clusterbook is trained on, of all shards."""
-    folder = LAYOUT.clusterbook_crops_folder(LAYOUT.run_of(wildcards))
-    return expand(f"{folder}/{{shard}}.zarr", shard=SHARDS)
-
-
-def views_of(wildcards):
-    """Return the tokens of the windows of a shard."""
-    return f"{LAYOUT.views_folder(wildcards.run)}/{wildcards.shard}.zarr"
-
-
-def clusterbook_of(wildcards):
-    """Return the clusterbook that a head is trained with."""
-    folder = LAYOUT.clusterbooks_folder(LAYOUT.run_of(wildcards))
-    return f"{folder}/seed-{wildcards.seed}.safetensors"
-
-
-def head_of(wildcards):
-    """Return the head that a probe is trained on."""
-    return f"{LAYOUT.heads_folder(wildcards.run)}/seed-{wildcards.seed}.safetensors"
-
-
-def training_files(wildcards):
-    """Return the losses of what a run is trained by, and what else is drawn, for each seed."""
-    clusterbooks = LAYOUT.clusterbooks_folder(wildcards.run)
-    return each_seed(
-        [
-            f"{clusterbooks}/seed-{{seed}}.csv",
-            f"{clusterbooks}/seed-{{seed}}.safetensors",
-            f"{LAYOUT.heads_folder(wildcards.run)}/seed-{{seed}}.csv",
-            f"{RUN}/cause/seed-{{seed}}/probe.csv",
-            f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
-        ]
-    )(wildcards)
-
-
 def manifests_if(asked):
     """Return the manifests of all shards, if they are asked for."""
     return expand(f"{DATASET}/manifest/{{shard}}.csv", shard=SHARDS if asked else [])
-
-
-def has_labels_of_head(wildcards):
-    """Tell whether labels have a part in the training of a head."""
-    return LAYOUT.learns_from_labels(LAYOUT.run_of(wildcards))
-
-
-def manifests_of_head(wildcards):
-    """Return the manifests of all shards, where a head is trained on their labels, too."""
-    return manifests_if(has_labels_of_head(wildcards))
-
-
-def classes_of_head(wildcards):
-    """Return the classes of these labels."""
-    return CLASSES if has_labels_of_head(wildcards) else []
-
-
-def labels_of_head(wildcards):
-    """Return the folder of these labels, where a step makes it."""
-    return LAYOUT.labels_input if has_labels_of_head(wildcards) else []
-
-
-def is_supervised(wildcards):
-    """Tell whether a probe is trained on labels, too."""
-    return CONFIGS[wildcards.run].cause.linear_probe != "none"
-
-
-def manifests_of_probe(wildcards):
-    """Return the manifests of all shards, where a probe is trained on their labels."""
-    return manifests_if(is_supervised(wildcards))
-
-
-def labels_of_probe(wildcards):
-    """Return the folder of the labels that a probe is trained on, where a step makes it."""
-    return LAYOUT.labels_input if is_supervised(wildcards) else []
-
-
-def training_of(wildcards):
-    """Return the figure of the training, of a run that is trained."""
-    trained = LAYOUT.kind(wildcards.run) in TRAINED
-    return [f"{DATASET}/{wildcards.run}/training.png"] * trained
 
 
 def choice_of(wildcards):
@@ -259,28 +181,20 @@ def counts_of_all_runs():
         f"{DATASET}/{run}/counts/{place}"
         for run in seeds
         for place in [
-            *["masks"] * has_masks(run),
+            *["masks"] * LAYOUT.has_masks(run),
             *(f"seed-{seed}" for seed in seeds[run]),
         ]
     ]
     return expand("{place}/{shard}.npz", place=places, shard=SHARDS)
 
 
-def has_masks(run):
-    """Tell whether the method of a run makes masks, and so regions and a model."""
-    return LAYOUT.kind(run) in OURS
-
-
 def if_masks(pattern):
     """Return an input function: `pattern` of all shards, for runs that have masks."""
     return lambda wildcards: expand(
-        pattern if has_masks(wildcards.run) else [], run=wildcards.run, shard=SHARDS
+        pattern if LAYOUT.has_masks(wildcards.run) else [],
+        run=wildcards.run,
+        shard=SHARDS,
     )
-
-
-def parts_of(wildcards):
-    """Return the figure of the parts of objects, if the run has it."""
-    return [f"{DATASET}/{wildcards.run}/parts.png"] * LAYOUT.shows_parts(wildcards.run)
 
 
 def per_image_of(wildcards):

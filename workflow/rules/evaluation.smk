@@ -151,58 +151,6 @@ if LABELLED:
             options=options(folder=DATASET, run=list(CONFIGS)),
 
 
-use rule analyse from step with:
-    input:
-        per_shard(f"{RUN}/sample/{{shard}}.npz"),
-        per_shard(f"{MASKS}/patch/{{shard}}.npz"),
-        per_shard(f"{RUN}/regions/{{shard}}.npz"),
-        f"{RUN}/clusters/superclasses.npz",
-        LAYOUT.demo_input,
-        LAYOUT.labels_input,
-        features=stores_of,
-        manifests=per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
-        labelling=first_seed(f"{RUN}/classes/seed-{{seed}}.npz"),
-        classes=CLASSES,
-    output:
-        report(
-            directory(f"{RUN}/analysis"),
-            patterns=["{name}.png"],
-            caption="../report/analysis.rst",
-            category="Analysis",
-            subcategory="{run}",
-            labels={"figure": "{name}"},
-        ),
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=30,
-    params:
-        options=options(run_folder=RUN),
-
-
-use rule discover_parts from step with:
-    input:
-        weights_record_of,
-        LAYOUT.demo_input,
-        manifests=per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
-        patch_masks=per_shard(f"{MASKS}/patch/{{shard}}.npz"),
-        weights=weights_of,
-        choice=choice_of_run,
-    output:
-        report(
-            f"{RUN}/parts.png",
-            caption="../report/analysis.rst",
-            category="Analysis",
-            subcategory="{run}",
-            labels={"figure": "parts"},
-        ),
-    threads: 8
-    resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
-        gpu=1,
-        device="auto",
-
-
 use rule report from step with:
     input:
         first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
@@ -215,8 +163,10 @@ use rule report from step with:
         pixel_masks=if_masks(f"{MASKS}/pixel/{{shard}}.npz"),
         classes=CLASSES,
         analysis=if_masks(f"{RUN}/analysis"),
-        parts=parts_of,
-        training=training_of,
+        figures=lambda wildcards: [
+            f"{DATASET}/{wildcards.run}/{figure}"
+            for figure in LAYOUT.figures(wildcards.run)
+        ],
         per_image=per_image_of,
     output:
         report(

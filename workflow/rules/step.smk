@@ -3,15 +3,11 @@
 
 
 wildcard_constraints:
+    **config["shared"],
     run=config["runs"],
     shard=r"\d+",
     seed=r"\d+",
     weights=r"[^/]+",
-    features=r"[^/]+",
-    crops=r"[^/]+",
-    views=r"[^/]+",
-    clusterbook=r"[^/]+",
-    head=r"[^/]+",
 
 
 for step in config["steps"]:

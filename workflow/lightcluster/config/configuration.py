@@ -8,68 +8,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, model_validator
 
-from lightcluster.cause.settings import CauseSettings, recipe_defaults
-from lightcluster.clustering.settings import ClusteringSettings, SuperclassSettings
-from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.evaluation.settings import ComparisonSettings, EvaluationSettings
-from lightcluster.extraction.settings import (
-    EMBEDDED,
-    EMBEDDED_SIZES,
-    BackboneSettings,
-    FeatureSettings,
-)
-from lightcluster.masks.refinement.registry import RefinementSettings
-from lightcluster.masks.settings import (
-    ConsistencySettings,
-    ForegroundSettings,
-    ReestimationSettings,
-    UpsamplingSettings,
-)
-from lightcluster.regions.settings import LabellingSettings, RegionSettings
+from lightcluster.extraction.settings import EMBEDDED, EMBEDDED_SIZES
+from lightcluster.methods.registry import METHODS, FitSettings, MethodSections
 from lightcluster.reporting.settings import ReportSettings
-from lightcluster.sections import (
-    Section,
-    walk,
-)
+from lightcluster.sections import lookup, walk
+
+__all__ = [
+    "Config",
+    "FitSettings",
+    "describe_type",
+    "lookup",
+    "nest",
+    "put_over",
+    "walk_keys",
+]
 
 
-class FitSettings(Section):
-    """What a run is fitted on."""
-
-    model: Path | None = Field(
-        None,
-        description="Folder `model` of another run, say of the training split: it is applied as it "
-        "is, nothing is fitted on these images, and the tables say so. All settings of the method "
-        "are those of the model. With `method: cause`: the folder `cause` of another run, whose "
-        "trained heads are applied. None: the run is fitted on the images it segments.",
-    )
-
-
-class Config(Section):
+class Config(MethodSections):
     """One run: every setting of the workflow."""
 
-    dataset: DatasetSettings = DatasetSettings()
-    method: Literal["lightcluster", "kmeans", "cause"] = Field(
-        "lightcluster",
-        description="`lightcluster`: the method of this project; `kmeans`: a baseline, k-means of "
-        "the patch features of the whole dataset, each cluster a class; `cause`: a published "
-        "system that trains a head on the backbone's tokens.",
-    )
-    fit: FitSettings = FitSettings()
-    backbone: BackboneSettings = BackboneSettings()
-    features: FeatureSettings = FeatureSettings()
-    clustering: ClusteringSettings = ClusteringSettings()
-    superclasses: SuperclassSettings = SuperclassSettings()
-    foreground: ForegroundSettings = ForegroundSettings()
-    consistency: ConsistencySettings = ConsistencySettings()
-    reestimation: ReestimationSettings = ReestimationSettings()
-    upsampling: UpsamplingSettings = UpsamplingSettings()
-    refinement: RefinementSettings = RefinementSettings()
-    regions: RegionSettings = RegionSettings()
-    labelling: LabellingSettings = LabellingSettings()
-    cause: CauseSettings = CauseSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     comparison: ComparisonSettings = ComparisonSettings()
     report: ReportSettings = ReportSettings()
@@ -77,12 +37,13 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_follow_choices(cls, raw: Any) -> Any:
-        """Put below what is set the defaults of a recipe and the sizes of the embedded backbone."""
+        """Put below what is set the defaults of methods and the sizes of the embedded backbone."""
         if not isinstance(raw, Mapping):
             return raw
         backbone = raw.get("backbone", {})
         model = backbone.get("model", EMBEDDED) if isinstance(backbone, Mapping) else None
-        raw = put_over({"cause": recipe_defaults(raw)}, raw)
+        for method in METHODS.values():
+            raw = put_over(method.defaults(raw, model == EMBEDDED), raw)
         return put_over(EMBEDDED_SIZES, raw) if model == EMBEDDED else raw
 
 
@@ -134,11 +95,3 @@ def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(section, {})
         place[name] = value
     return nested
-
-
-def lookup(config: Config, key: str) -> Any:
-    """Return the value of a dotted key, in JSON types."""
-    value: Any = config.model_dump(mode="json")
-    for part in key.split("."):
-        value = value[part]
-    return value

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightcluster.config.configuration import Config
-from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.extraction.settings import (
     EMBEDDED,
     MEAN_COLOR,
 )
+from lightcluster.methods.registry import method_of
 
 
 def _foreign_weights(config: Config) -> Iterator[str]:
@@ -24,28 +24,14 @@ def _foreign_weights(config: Config) -> Iterator[str]:
 
 def _number_contradictions(config: Config) -> Iterator[str]:
     """Yield the mistake of a method without regions whose number of classes they are to tell."""
-    if config.labelling.classes == "silhouette" and config.method != "lightcluster":
+    if config.labelling.classes == "silhouette" and not method_of(config).masks:
         yield (
             f"labelling.classes = 'silhouette': is of regions, which `method: {config.method}` "
             "does not have; give a number, or `auto`"
         )
 
 
-def _cause_contradictions(config: Config) -> Iterator[str]:
-    """Yield what `method: cause` cannot be trained with."""
-    if config.method != "cause":
-        return
-    dataset, cause = config.dataset, config.cause
-    labelled = FORMATS[dataset.format].labelled(dataset)
-    if cause.linear_probe != "none" and not labelled:
-        yield (
-            f"cause.linear_probe = {cause.linear_probe!r}: needs labels, and dataset.labels is none"
-        )
-    if config.backbone.model == MEAN_COLOR:
-        yield f"method = 'cause': needs the tokens of a network, and {MEAN_COLOR} is none"
-
-
 def find_contradictions(config: Config) -> Iterator[str]:
     """Yield what is wrong with the settings of a run taken together."""
-    for find in (_foreign_weights, _number_contradictions, _cause_contradictions):
+    for find in (_foreign_weights, _number_contradictions, method_of(config).problems):
         yield from find(config)

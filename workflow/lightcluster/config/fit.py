@@ -1,64 +1,57 @@
-"""Runs that are fitted elsewhere: the settings of their model, and what contradicts them."""
+"""Runs that are fitted elsewhere: what a method does with `fit.model`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from lightcluster.config.configuration import Config, lookup, walk_keys
-from lightcluster.errors import LightClusterError
-from lightcluster.kinds import METHOD
+from lightcluster.config.configuration import Config
+from lightcluster.methods.registry import method_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """What a method does with the folder that `fit.model` names.
+
+    Attributes
+    ----------
+    adopt : callable
+        Of the folder, a run, its settings as they are given, and what stands before its keys in
+        messages: returns the run with the settings of what it applies, and what contradicts them.
+    fitted_on : callable
+        Of the folder and the run: returns in words which images and labels that was fitted on.
+    files : callable
+        Of the folder and a seed, or None: returns the files that are applied.
+    check : callable
+        Of the folder and the run: raises LightClusterError if they cannot be used.
+    """
+
+    adopt: Callable[[Path, Config, Mapping[str, Any], str], tuple[Config, list[str]]]
+    fitted_on: Callable[[Path, Config], str]
+    files: Callable[[Path, int | None], list[Path]]
+    check: Callable[[Path, Config], None]
+
+
+def adoption_of(config: Config) -> Adoption:
+    """Return what the method of a run does with `fit.model`.
+
+    It knows models, which hold configurations themselves: so it is imported where there is one.
+    """
+    adoption = import_module(method_of(config).adoption).ADOPTION
+    assert isinstance(adoption, Adoption)
+    return adoption
 
 
 def adopt_fit(config: Config, raw: Mapping[str, Any], prefix: str) -> tuple[Config, list[str]]:
-    """Return a run with the settings of its model, and what contradicts them.
-
-    Weights are not compared here: whether they are the model's is seen when they are there.
-    """
-    from lightcluster.model.folder import read_model  # which describes a configuration itself
-
-    assert config.fit.model is not None
-    key = f"{prefix}fit.model = {str(config.fit.model)!r}"
-    if config.method == "cause":
-        return config, list(_untrained(config, prefix))
-    if config.method != "lightcluster":
-        return config, [f"{key}: `method: {config.method}` is always fitted on its images"]
-    try:
-        model = read_model(config.fit.model)
-    except LightClusterError as error:
-        return config, [f"{key}: {error}"]
-    problems = []
-    for name, _ in walk_keys():
-        section, _, last = name.partition(".")
-        given = raw.get(section)
-        if section in METHOD and name != "backbone.weights" and given and last in given:
-            own, fitted = lookup(config, name), lookup(model.config, name)
-            if own != fitted:
-                problems.append(
-                    f"{prefix}{name} = {own!r}: its model was fitted with {fitted!r}; leave the "
-                    "key out, or fit another model"
-                )
-    method = model.method_settings(config.fit.model)
-    if "weights" in raw.get("backbone", {}):
-        method["backbone"]["weights"] = config.backbone.weights
-    return Config.model_validate({**config.model_dump(), **method}), problems
-
-
-def _untrained(config: Config, prefix: str) -> Iterator[str]:
-    """Yield what is wrong with the trained heads that a run applies, and what contradicts them."""
-    from lightcluster.cause.adoption import probe_of, read_trained  # safetensors, and numpy with it
-
-    assert config.fit.model is not None
-    for seed in config.labelling.seeds:
-        try:
-            trained = read_trained(probe_of(config.fit.model, seed))
-        except LightClusterError as error:
-            yield f"{prefix}fit.model = {str(config.fit.model)!r}: {error}"
-            continue
-        keys = ("head", "size", "framing", "resampling")
-        for key in (*(f"cause.{name}" for name in keys), "backbone.positions"):
-            own, fitted = lookup(config, key), getattr(trained, key.rpartition(".")[2])
-            if own != fitted:
-                yield (
-                    f"{prefix}{key} = {own!r}: the head of seed {seed} was trained with {fitted!r}"
-                )
+    """Return a run with the settings of what it applies, and what contradicts them."""
+    folder = config.fit.model
+    assert folder is not None
+    if not method_of(config).adoption:
+        return config, [
+            f"{prefix}fit.model = {str(folder)!r}: `method: {config.method}` is always fitted on "
+            "its images"
+        ]
+    return adoption_of(config).adopt(folder, config, raw, prefix)

@@ -12,6 +12,7 @@ from lightcluster.config.fit import adopt_fit
 from lightcluster.config.grid import ALL_SHARE, SHARED_SECTIONS, expand_grid, sound_grid
 from lightcluster.datasets.settings import contradictions
 from lightcluster.errors import ConfigError
+from lightcluster.methods.registry import OF_DATASET
 from lightcluster.sections import (
     A_NAME,
     QUOTED,
@@ -112,7 +113,7 @@ def _named_runs(runs: object, problems: list[str]) -> dict[str, Mapping[Any, Any
 def _name_problems(runs: Iterable[str]) -> Iterator[str]:
     """Yield the mistake of each name that no run can have here."""
     for name in runs:
-        if place := places.taken(name, places.OF_DATASET):
+        if place := places.taken(name, OF_DATASET):
             yield (
                 f"runs.{name}: {place!r} in the folder of a dataset is the workflow's own; choose "
                 "another name for the run"

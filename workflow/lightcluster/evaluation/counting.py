@@ -6,14 +6,14 @@ Every score of the classes comes from these int64 counts, summed over shards.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcluster.datasets.labels import background_index, read_classes
+from lightcluster.datasets.labels import Classes, background_index, read_classes
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import Confusion
@@ -27,7 +27,7 @@ from lightcluster.files import decode_names, encode_names, read_arrays, write_ar
 from lightcluster.images.recognition import open_plain
 from lightcluster.regions.components import find_segments
 from lightcluster.regions.labelling import read_labelling
-from lightcluster.regions.number import Setting, number_of_clusters
+from lightcluster.regions.number import Setting
 
 TOTALS = ("segmentation", "random", "oracle")
 """Counts of `ImageCounts` that are summed over the images of a shard."""
@@ -226,7 +226,7 @@ def count_confusion(
     segmentation: Path,
     output: Path,
     *,
-    method: str,
+    clusters: Callable[[Setting, Classes | None, int | None], int],
     classes: Setting,
     background: int | None,
     ignore: int,
@@ -237,11 +237,12 @@ def count_confusion(
     """Count the clusters of a segmentation without masks against true classes.
 
     Random and best possible labels are those of its connected segments. `output` is for
-    `ShardCounts.write`.
+    `ShardCounts.write`, `clusters` returns their number from `classes`, the dataset's classes and
+    `background`.
     """
     names = read_classes(classes_file)
     n_classes, ground = len(names.ids), background_index(names, background)
-    n_clusters = number_of_clusters(method, classes, names, background)
+    n_clusters = clusters(classes, names, background)
     frames = frames_of(protocols, stego_squash)
     total = ShardCounts(frames, n_clusters, n_classes)
     rows = read_manifest(manifest)
@@ -255,14 +256,14 @@ def count_confusion(
             )
         label = find_segments(predicted)
         _, places = np.unique(label, return_index=True)  # every pixel is in a segment, from 1
-        clusters = predicted.ravel()[places]
-        drawn = draw_clusters(row.image_id, len(clusters), 0, n_clusters, seed)
+        own = predicted.ravel()[places]
+        drawn = draw_clusters(row.image_id, len(own), 0, n_clusters, seed)
         total.add(
             row.image_id,
             {
                 frame: count_image(
-                    count_by_region(label, truth, frame, len(clusters), n_classes),
-                    clusters, drawn, n_clusters, ground,
+                    count_by_region(label, truth, frame, len(own), n_classes),
+                    own, drawn, n_clusters, ground,
                 )
                 for frame in frames
             },

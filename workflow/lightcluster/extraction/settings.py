@@ -29,7 +29,6 @@ MEAN_COLOR = "mean_color"
 EMBEDDED_SIZES = {
     "features": {"short_side": 192},
     "regions": {"crop_size": 96},
-    "cause": {"size": 192},
 }
 """Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
 

@@ -38,7 +38,8 @@ from lightcluster.errors import ModelError
 from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
-from lightcluster.kinds import METHOD
+from lightcluster.methods.registry import method_of
+from lightcluster.methods.sections import HOW
 from lightcluster.paths import require_file
 from lightcluster.sections import Name, Section, Seed, find_mistakes, shorten, show, tidy
 from lightcluster.soundness import (
@@ -132,7 +133,7 @@ class Model(Section):
 
         Weights that were a file are taken from the folder; others come from where they came from.
         """
-        sections = self.config.model_dump(mode="json", include=set(METHOD))
+        sections = self.config.model_dump(mode="json", include=set(HOW))
         sections["features"] |= {"facet": self.facet, "layer": self.layer}
         sections["labelling"] |= {"classes": self.classes, "seeds": self.seeds}
         if weights_source(self.config.backbone) == "file":
@@ -344,7 +345,7 @@ def _left_out(config: Mapping[str, Any]) -> str | None:
     """Return a key that new images are treated by and that is not there; None if all are."""
     for name, _ in walk_keys():
         section, _, key = name.partition(".")
-        needed = section in METHOD or (section == "dataset" and key in _OF_IMAGES)
+        needed = section in HOW or (section == "dataset" and key in _OF_IMAGES)
         if needed and key not in (config.get(section) or {}):
             return name
     return None if "method" in config else "method"
@@ -353,7 +354,7 @@ def _left_out(config: Mapping[str, Any]) -> str | None:
 def _contradiction(model: Model) -> str | None:
     """Return what contradicts itself in a description; None if nothing does."""
     config = model.config
-    if config.method != "lightcluster":
+    if not method_of(config).masks:
         return f"config.method = {config.method!r}: such runs have no model"
     if set(model.files) != set(_files(model.seeds)):
         other = min(set(model.files) ^ set(_files(model.seeds)))

@@ -37,8 +37,8 @@ from lightcluster.errors import DatasetError
 from lightcluster.extraction.backbone import check_weights
 from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.files import explaining, replacing
-from lightcluster.kinds import METHOD
 from lightcluster.locks import Lock
+from lightcluster.methods.sections import HOW
 from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
 from lightcluster.places import no_folder
@@ -250,7 +250,7 @@ def _draw_report(model: Model, work: Path) -> None:
         work / "report", tables=None, per_image=None, classes_file=None, ignore=255,
         samples=settings.samples, seed=settings.seed, failures=settings.failures,
         max_pixels=model.config.dataset.max_pixels,
-        config=model.config.model_dump(mode="json", include=set(METHOD)),
+        config=model.config.model_dump(mode="json", include=set(HOW)),
     )  # fmt: skip
 
 

@@ -41,16 +41,14 @@ def number_of_classes(setting: Setting, classes: Classes | None, background: int
     return max(1, len(classes.ids) - (background in classes.ids))
 
 
-def number_of_clusters(
-    method: str, setting: Setting, classes: Classes | None, background: int | None
-) -> int:
-    """Return the number of values in a segmentation, the background's 0 included.
+def number_of_clusters(setting: Setting, classes: Classes | None, background: int | None) -> int:
+    """Return the number of values in a segmentation without masks.
 
-    The method of this project always has a background; the other one has a cluster more for it if
-    a class is the background, or may be.
+    There is one more than object classes if a class is the background, or may be. (Masks always
+    have a background.)
     """
     may_be = classes is None or background in classes.ids
-    return number_of_classes(setting, classes, background) + (method == "lightcluster" or may_be)
+    return number_of_classes(setting, classes, background) + may_be
 
 
 def silhouette(points: NDArray[np.float32], labels: NDArray[np.integer]) -> float:

@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightcluster.cause.adoption import WITH_LABELS
 from lightcluster.evaluation.bootstrap import MASK_METRICS
 from lightcluster.evaluation.comparison import (
     MEASURED,
@@ -23,6 +22,7 @@ from lightcluster.evaluation.comparison import (
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import FOREGROUND, protocols_of
 from lightcluster.files import replacing
+from lightcluster.methods.protocol import seen_labels
 from lightcluster.reporting.contact_sheet import printable, shorten
 from lightcluster.reporting.figures import BLUE, GREY, INK, ORANGE, Score, read_table, save_figure
 from lightcluster.shards import Shards
@@ -162,8 +162,8 @@ def draw_rows(axes: Axes, rows: pd.DataFrame) -> None:
     several = rows.loc[~quoted, "fitted_on"].nunique() > 1
     for place, row in enumerate(rows.to_dict("records")):
         fitted = f"  fitted on {row['fitted_on']}" if several and not quoted[place] else ""
-        if WITH_LABELS in str(row["fitted_on"]):
-            fitted = f"  {WITH_LABELS}"
+        if seen := seen_labels(str(row["fitted_on"])):
+            fitted = f"  {seen}"
         axes.text(
             1.01, place, describe(row) + shorten(printable(fitted), 60),
             transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK,

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lightcluster.cause.adoption import WITH_LABELS
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.tables import seeds_of
 from lightcluster.masks.consistency import LEVELS
+from lightcluster.methods.protocol import seen_labels
 from lightcluster.reporting.contact_sheet import printable, shorten
 
 MATCHING_NAMES = {
@@ -121,12 +121,10 @@ def describe_run(metrics: pd.DataFrame) -> str:
     What labels have had a part in says so.
     """
     first = metrics.iloc[0]
-    images = int(first["images"])
+    images, labels = int(first["images"]), seen_labels(str(first["fitted_on"]))
     return (
         f"{first['dataset']} · run {first['run']} · protocol {first['protocol']} · "
-        f"{images:,} image{'s' * (images != 1)}"
-        + f" · {WITH_LABELS}"
-        * (WITH_LABELS in str(first["fitted_on"]))
+        f"{images:,} image{'s' * (images != 1)}" + f" · {labels}" * bool(labels)
     )
 
 

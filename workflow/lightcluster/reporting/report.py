@@ -29,6 +29,7 @@ from lightcluster.files import replacing
 from lightcluster.images.recognition import open_plain
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
 from lightcluster.masks.pixels import PixelMasks, read_pixel_masks
+from lightcluster.methods.registry import FIGURES
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import (
     CELL,
@@ -90,20 +91,9 @@ ANALYSES = {
         "Typical regions",
         "The regions of each cluster that are nearest to its centroid, first labelling seed.",
     ),
-    "parts": (
-        "Parts",
-        "Foreground patches of images drawn at random, clustered over all of them: by tokens, and "
-        "by keys of the same block.",
-    ),
-    "training": (
-        "Training",
-        "The loss of each stage, averaged over 2 % of its steps, and the share of the tokens that "
-        "each cluster of the probe has in the end, from the largest to the smallest; a line for "
-        "each seed.",
-    ),
+    **{figure.name: (figure.title, figure.caption) for figure in FIGURES},
 }
-"""Heading and caption of each figure of `analysis.analyse`, `parts.discover_parts` and
-`training.plot_training`."""
+"""Heading and caption of each figure of `analysis.analyse`, and of those of methods."""
 
 
 def report(
@@ -164,7 +154,7 @@ def report(
     analysis : Path or None
         Folder of figures to be shown as well, from `analysis.analyse`.
     figures : sequence of Path
-        Likewise, from `parts.discover_parts` and `training.plot_training`.
+        Likewise, those of `methods.registry.FIGURES`.
     counts : Path or None
         Folder of the counts of `counting`: failures by the truth and the confusion of the classes
         are shown, too.

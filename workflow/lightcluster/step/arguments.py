@@ -37,6 +37,7 @@ File = Annotated[Path, typer.Option()]
 
 OptionalFile = Annotated[Path | None, typer.Option()]
 Files = Annotated[list[Path], typer.Option(help="Given once for each.")]
+OptionalFiles = Annotated[list[Path] | None, typer.Option(help="Given once for each.")]
 FilesOfShards = Annotated[Path, typer.Option(help="Folder of a file of each shard.")]
 """As a folder, for there may be more shards than a command line has room for."""
 

@@ -6,11 +6,19 @@ from importlib import import_module
 
 from lightcluster.commission import end_with_the_run
 from lightcluster.entry import call
+from lightcluster.methods.registry import METHODS
 from lightcluster.step.declaration import app
 
-for module in ("dataset", "features", "clustering", "masks", "regions", "model", "cause",
-             "evaluation", "reporting"):  # fmt: skip
-    import_module(f"lightcluster.step.{module}")  # its steps declare themselves
+MODULES = (
+    "lightcluster.step.dataset",
+    "lightcluster.step.features",
+    *(module for method in METHODS.values() for module in method.steps),
+    "lightcluster.step.evaluation",
+    "lightcluster.step.reporting",
+)
+
+for module in MODULES:
+    import_module(module)  # its steps declare themselves
 
 
 def main() -> None:

@@ -5,36 +5,32 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import typer
 
-from lightcluster.kinds import KINDS, Kind
+from lightcluster.methods.registry import KINDS, SHARED
 from lightcluster.step.settings import check_keys, view
 
-Unit = Literal["dataset", "dataset shard", "weights", "features", "features shard", "crops shard",
-               "views shard", "clusterbook and seed", "head and seed", "run", "shard", "seed",
-               "shard and seed", "all runs"]  # fmt: skip
-
-JOBS_OF: dict[Unit, str] = {
+JOBS_OF = {
     "dataset": "",
     "dataset shard": "/{shard}",
     "weights": "/{weights}",
     "features": "/{features}",
-    "features shard": "/{features}/{shard}",
-    "crops shard": "/{crops}/{shard}",
-    "views shard": "/{views}/{shard}",
-    "clusterbook and seed": "/{clusterbook}/seed-{seed}",
-    "head and seed": "/{head}/seed-{seed}",
+    **{
+        shared.unit: f"/{{{wildcard}}}/" + ("seed-{seed}" if shared.seeded else "{shard}")
+        for wildcard, shared in SHARED.items()
+    },
     "run": "",
     "shard": "/{shard}",
     "seed": "/seed-{seed}",
     "shard and seed": "/seed-{seed}/{shard}",
     "all runs": "",
 }
-"""What distinguishes the jobs of a step, and so stands behind its name in the names of logs."""
+"""What there is one job of a step for, and what distinguishes these jobs: it stands behind the name
+of the step in the names of logs."""
 
-OF_A_RUN: tuple[Unit, ...] = ("run", "shard", "seed", "shard and seed")
+OF_A_RUN = ("run", "shard", "seed", "shard and seed")
 """Units of the steps whose files are in the folder of a run."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -55,9 +51,9 @@ class Step:
     Attributes
     ----------
     unit : str
-        What there is one job for: see `Unit`.
+        What there is one job for: a key of `JOBS_OF`.
     kinds : tuple of str
-        Runs that have it: see `kinds.Kind`.
+        Runs that have it: see `methods.registry.kind_of`.
     reads : tuple of str
         Configuration keys, or whole sections, on which the step's result depends.
     places : tuple of str
@@ -74,8 +70,8 @@ class Step:
         What does it; set when it is declared.
     """
 
-    unit: Unit = "run"
-    kinds: tuple[Kind, ...] = KINDS
+    unit: str = "run"
+    kinds: tuple[str, ...] = KINDS
     reads: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -89,9 +85,13 @@ class Step:
         Raises
         ------
         ValueError
-            If the step names what is no key of the configuration.
+            If the step names what is no key of the configuration, or no unit or kind of run.
         """
         name = command.__name__
+        if unknown := {self.unit, *self.kinds} - {*JOBS_OF, *KINDS}:
+            raise ValueError(
+                f"the step {name} declares {', '.join(sorted(unknown))}: there is none"
+            )
         check_keys(name, self.reads + self.places)
         DECLARED[name] = replace(self, function=command)
 

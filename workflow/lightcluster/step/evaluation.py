@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from lightcluster.config import Config
-from lightcluster.kinds import CAUSE, OURS
+from lightcluster.methods.registry import (
+    CONDITIONS,
+    COUNTED,
+    WITH_MASKS,
+    WITHOUT_MASKS,
+    method_of,
+)
 from lightcluster.step.arguments import File, FilesOfShards, Seed, Settings, Shards, Text
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
@@ -11,7 +16,7 @@ from lightcluster.threads import use_threads
 
 @Step(
     unit="shard",
-    kinds=OURS,
+    kinds=WITH_MASKS,
     reads=("dataset.background", "dataset.ignore", "upsampling"),
     after=("index_dataset", "read_classes", "score_patches", "refine_masks"),
     version=5,
@@ -33,7 +38,7 @@ def count_masks(
 
 @Step(
     unit="shard",
-    kinds=OURS,
+    kinds=WITH_MASKS,
     reads=("dataset.background", "dataset.ignore", "evaluation"),
     after=("index_dataset", "read_classes", "find_regions"),
 )
@@ -54,7 +59,7 @@ def count_regions(
 
 @Step(
     unit="shard and seed",
-    kinds=OURS,
+    kinds=WITH_MASKS,
     after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
 )
 def count_labels(
@@ -68,7 +73,7 @@ def count_labels(
 
 
 @Step(
-    kinds=OURS,
+    kinds=WITH_MASKS,
     reads=("labelling.seeds",),
     after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
 )
@@ -85,7 +90,7 @@ def vote_neighbors(
 
 @Step(
     unit="shard and seed",
-    kinds=("kmeans", *CAUSE),
+    kinds=WITHOUT_MASKS,
     reads=(
         "dataset.background",
         "dataset.ignore",
@@ -93,7 +98,7 @@ def vote_neighbors(
         "evaluation",
         "method",
     ),
-    after=("index_dataset", "read_classes", "paint_clusters", "paint_probe"),
+    after=("index_dataset", "read_classes", *COUNTED),
     version=4,
 )
 def count_confusion(
@@ -103,9 +108,11 @@ def count_confusion(
     use_threads(1)
     from lightcluster.evaluation.counting import count_confusion as do
 
+    clusters = method_of(settings).clusters
+    assert clusters is not None  # of a method with masks, regions are counted
     do(
         manifest, classes, segmentation, output,
-        method=settings.method, classes=settings.labelling.classes,
+        clusters=clusters, classes=settings.labelling.classes,
         background=settings.dataset.background, ignore=settings.dataset.ignore,
         protocols=settings.evaluation.protocols,
         stego_squash=settings.evaluation.stego_squash, seed=seed,
@@ -117,9 +124,7 @@ def count_confusion(
         "dataset.background",
         "labelling.seeds",
         "evaluation",
-        "refinement.method",
-        "cause.crf",
-        "cause.linear_probe",
+        *CONDITIONS,
         "method",
     ),
     after=("read_classes", "count_masks", "count_labels", "count_confusion", "vote_neighbors"),
@@ -136,29 +141,18 @@ def evaluate(
     evaluation = settings.evaluation
     do(
         counts, shards, settings.labelling.seeds, classes, tables,
-        masks=settings.method == "lightcluster", background=settings.dataset.background,
+        masks=method_of(settings).masks, background=settings.dataset.background,
         conditions=Conditions(
             dataset, run, evaluation.protocols, evaluation.stego_squash,
-            _refinement(settings), fitted_on,
+            method_of(settings).refined_by(settings), fitted_on,
         ),
     )  # fmt: skip
-
-
-def _refinement(settings: Config) -> str:
-    """Return what refined the segmentation of a run."""
-    refined = {
-        "lightcluster": str(settings.refinement.method),
-        "cause": "crf" if settings.cause.crf else "none",
-    }
-    return refined.get(settings.method, "none")
 
 
 @Step(
     reads=(
         "labelling.seeds",
-        "refinement.method",
-        "cause.crf",
-        "cause.linear_probe",
+        *CONDITIONS,
         "method",
     ),
     places=("evaluation.protocols",),
@@ -173,5 +167,6 @@ def score_images(
 
     do(
         counts, shards, settings.labelling.seeds, output, summary,
-        refinement=_refinement(settings), dataset=dataset, run=run, fitted_on=fitted_on,
+        refinement=method_of(settings).refined_by(settings),
+        dataset=dataset, run=run, fitted_on=fitted_on,
     )  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lightcluster.entry import Device, Threads
-from lightcluster.kinds import WITHOUT_TRAINING
+from lightcluster.methods.features import FEATURES
+from lightcluster.methods.registry import kinds_sharing
 from lightcluster.step.arguments import (
     BatchSize,
     File,
@@ -16,6 +17,8 @@ from lightcluster.step.arguments import (
 )
 from lightcluster.step.declaration import Step
 from lightcluster.threads import device_of, use_threads
+
+OF_FEATURES = kinds_sharing(FEATURES.wildcard)
 
 
 @Step(
@@ -41,7 +44,7 @@ def fetch_weights(settings: Settings, output: File) -> None:
 
 @Step(
     unit="features",
-    kinds=WITHOUT_TRAINING,
+    kinds=OF_FEATURES,
     reads=(
         "backbone.mean",
         "backbone.std",
@@ -73,8 +76,8 @@ def choose_features(
 
 
 @Step(
-    unit="features shard",
-    kinds=WITHOUT_TRAINING,
+    unit=FEATURES.unit,
+    kinds=OF_FEATURES,
     reads=(
         "backbone.mean",
         "backbone.std",
@@ -113,7 +116,7 @@ def extract_features(
 
 @Step(
     unit="shard",
-    kinds=WITHOUT_TRAINING,
+    kinds=OF_FEATURES,
     reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),
     places=("method",),
     after=("extract_features",),

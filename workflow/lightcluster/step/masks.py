@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightcluster.entry import Threads
-from lightcluster.kinds import FITTED, OURS
+from lightcluster.methods.lightcluster.method import FITTED, OURS
 from lightcluster.step.arguments import File, FilesOfShards, Settings, Shard, Shards
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightcluster.config import Config
-from lightcluster.kinds import APPLIED, FITTED, METHOD
+from lightcluster.methods.lightcluster.method import APPLIED, FITTED
+from lightcluster.methods.sections import HOW
 from lightcluster.step.arguments import (
     File,
     Files,
@@ -56,7 +57,7 @@ def adopt_labelling(settings: Settings, seed: Seed, output: File, palette: File)
 
 @Step(
     kinds=FITTED,
-    reads=(*METHOD, "dataset.max_pixels", "dataset.depth", "dataset.split"),
+    reads=(*HOW, "dataset.max_pixels", "dataset.depth", "dataset.split"),
     after=(
         "fetch_weights",
         "choose_features",
@@ -78,7 +79,7 @@ def export_model(
 
     dataset_keys, features = settings.dataset, settings.features
     facet, layer = chosen(features.facet, features.layer, choice)
-    sections = {name: getattr(settings, name).model_dump() for name in METHOD}
+    sections = {name: getattr(settings, name).model_dump() for name in HOW}
     sections["dataset"] = {"max_pixels": dataset_keys.max_pixels, "depth": dataset_keys.depth}
     arrays = {
         "dataset": dataset_level, "superclasses": superclasses, "category": category_level,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightcluster.entry import Device, Threads
-from lightcluster.kinds import FITTED, OURS
+from lightcluster.methods.lightcluster.method import FITTED, OURS
 from lightcluster.step.arguments import (
     BatchSize,
     File,

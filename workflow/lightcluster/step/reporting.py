@@ -7,114 +7,17 @@ from typing import Annotated
 
 import typer
 
-from lightcluster.entry import Device, Threads
-from lightcluster.kinds import METHOD, OURS, TRAINED
+from lightcluster.methods.registry import FIGURES, REPORTED, SEGMENTING, SHOWN, method_of
 from lightcluster.step.arguments import (
     File,
-    FilesOfShards,
     OptionalFile,
+    OptionalFiles,
     OptionalFilesOfShards,
     Settings,
     Shards,
-    chosen,
 )
 from lightcluster.step.declaration import Step
-from lightcluster.threads import device_of, use_threads
-
-
-@Step(
-    kinds=OURS,
-    reads=(
-        "clustering.metric",
-        "clustering.seed",
-        "dataset.ignore",
-        "dataset.max_pixels",
-        "regions.margin",
-        "labelling.seeds",
-    ),
-    after=(
-        "read_classes",
-        "index_dataset",
-        "sample_features",
-        "group_images",
-        "score_patches",
-        "label_regions",
-        "adopt_superclasses",
-        "adopt_labelling",
-    ),
-)
-def analyse(
-    settings: Settings, shards: Shards, manifests: FilesOfShards, features: FilesOfShards,
-    run_folder: File, labelling: File, output: File, classes: OptionalFile = None,
-) -> None:  # fmt: skip
-    """Draw patches, superclasses and the regions of each class."""
-    use_threads(1)
-    from lightcluster.reporting.analysis import analyse as do
-
-    do(
-        shards,
-        {
-            "manifest": manifests, "features": features, "sample": run_folder / "sample",
-            "patch": run_folder / "masks" / "patch", "regions": run_folder / "regions",
-        },
-        run_folder / "clusters" / "superclasses.npz", labelling, classes, output,
-        metric=settings.clustering.metric, seed=settings.clustering.seed,
-        ignore=settings.dataset.ignore, margin=settings.regions.margin,
-        max_pixels=settings.dataset.max_pixels,
-    )  # fmt: skip
-
-
-@Step(
-    kinds=OURS,
-    reads=(
-        "report.parts",
-        "report.seed",
-        "backbone.mean",
-        "backbone.std",
-        "backbone.positions",
-        "features.layer",
-        "features.short_side",
-        "features.max_tokens",
-        "features.precision",
-        "dataset.max_pixels",
-    ),
-    after=("index_dataset", "fetch_weights", "choose_features", "score_patches"),
-    torch=True,
-)
-def discover_parts(
-    settings: Settings, shards: Shards, manifests: FilesOfShards, patch_masks: FilesOfShards,
-    weights: File, output: File, choice: OptionalFile = None, device: Device = "auto",
-    threads: Threads = 1,
-) -> None:  # fmt: skip
-    """Draw the parts of objects, by tokens and by keys."""
-    use_threads(threads)
-    from lightcluster.reporting.parts import discover_parts as do
-
-    backbone, features = settings.backbone, settings.features
-    _, layer = chosen("key", features.layer, choice)
-    do(
-        shards.paths(manifests, ".csv"), shards.paths(patch_masks, ".npz"), weights, output,
-        parts=settings.report.parts, seed=settings.report.seed,
-        mean=backbone.mean, std=backbone.std, positions=backbone.positions, layer=layer,
-        short_side=features.short_side, max_tokens=features.max_tokens,
-        max_pixels=settings.dataset.max_pixels, precision=features.precision,
-        device=device_of(device), threads=threads,
-    )  # fmt: skip
-
-
-@Step(
-    kinds=TRAINED,
-    reads=("labelling.seeds",),
-    after=("fit_clusterbook", "train_head", "fit_probe"),
-    torch=True,
-)
-def plot_training(
-    settings: Settings, run_folder: File, clusterbooks: File, heads: File, output: File,
-) -> None:  # fmt: skip
-    """Draw the losses of a training, and how many tokens each cluster has."""
-    from lightcluster.reporting.training import plot_training as do
-
-    do(run_folder, clusterbooks, heads, settings.labelling.seeds, output)
+from lightcluster.threads import use_threads
 
 
 @Step(
@@ -161,19 +64,14 @@ def write_dataset_page(
 
 
 @Step(
-    reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *METHOD, "cause"),
+    reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *SHOWN),
     after=(
         "gather_manifest",
-        "score_patches",
-        "refine_masks",
-        "paint_segmentation",
-        "paint_clusters",
-        "paint_probe",
+        *REPORTED,
+        *SEGMENTING,
         "evaluate",
         "score_images",
-        "analyse",
-        "discover_parts",
-        "plot_training",
+        *(figure.step for figure in FIGURES),
     ),
     version=6,
 )
@@ -181,7 +79,7 @@ def report(
     settings: Settings, manifest: File, segmentation: File, benchmarks: File,
     features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")], output: File,
     patch_masks: OptionalFilesOfShards = None, pixel_masks: OptionalFilesOfShards = None,
-    analysis: OptionalFile = None, parts: OptionalFile = None, training: OptionalFile = None,
+    analysis: OptionalFile = None, figures: OptionalFiles = None,
     tables: OptionalFile = None, per_image: OptionalFile = None, counts: OptionalFile = None,
     classes: OptionalFile = None,
 ) -> None:  # fmt: skip
@@ -189,14 +87,13 @@ def report(
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as do
 
-    drawn, method = settings.report, settings.method
-    shown = ("backbone", "labelling", "cause") if method == "cause" else METHOD
-    sections = {name: getattr(settings, name).model_dump(mode="json") for name in shown}
+    drawn, method = settings.report, method_of(settings)
+    sections = {name: getattr(settings, name).model_dump(mode="json") for name in method.shown}
     do(
         manifest, patch_masks, pixel_masks, segmentation, output,
         tables=tables, per_image=per_image, classes_file=classes, ignore=settings.dataset.ignore,
         samples=drawn.samples, seed=drawn.seed, failures=drawn.failures,
-        max_pixels=settings.dataset.max_pixels, config={"method": method, **sections},
+        max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
-        analysis=analysis, figures=[path for path in (parts, training) if path], counts=counts,
+        analysis=analysis, figures=figures or [], counts=counts,
     )  # fmt: skip

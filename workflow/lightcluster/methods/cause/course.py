@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.cause.settings import CauseSettings
-from lightcluster.cause.tokens import Tokens
 from lightcluster.checkpoints import read_tensors, restore_training, training_state, write_tensors
 from lightcluster.errors import LightClusterError, StoreError
 from lightcluster.files import replacing
+from lightcluster.methods.cause.settings import CauseSettings
+from lightcluster.methods.cause.tokens import Tokens
 
 log = logging.getLogger(__name__)
 

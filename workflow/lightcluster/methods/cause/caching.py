@@ -11,15 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.cause.modularity import BLOCK
-from lightcluster.cause.views import (
-    Framing,
-    Resampling,
-    View,
-    evaluation_views,
-    side_in_patches,
-    training_views,
-)
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import ConfigError
 from lightcluster.extraction.backbone import Backbone, Precision, resolve_precision
@@ -30,6 +21,15 @@ from lightcluster.extraction.shard import PreparedImage, compute_images
 from lightcluster.extraction.step import open_backbone
 from lightcluster.extraction.store import FeatureStoreWriter
 from lightcluster.extraction.weights import read_record
+from lightcluster.methods.cause.modularity import BLOCK
+from lightcluster.methods.cause.views import (
+    Framing,
+    Resampling,
+    View,
+    evaluation_views,
+    side_in_patches,
+    training_views,
+)
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from lightcluster.entry import Device, Threads
-from lightcluster.kinds import CAUSE, TRAINED
+from lightcluster.methods.cause.method import APPLIED, KINDS, TRAINED
+from lightcluster.methods.cause.sharing import (
+    CLUSTERBOOK,
+    CLUSTERBOOK_READS,
+    CROPS,
+    HEAD,
+    HEAD_READS,
+    VIEWS,
+)
 from lightcluster.step.arguments import (
     BatchSize,
     File,
@@ -23,7 +31,7 @@ from lightcluster.threads import device_of, use_threads
 
 
 @Step(
-    unit="crops shard",
+    unit=CROPS.unit,
     kinds=TRAINED,
     reads=(
         "backbone.mean",
@@ -47,7 +55,7 @@ def cache_crops(
 ) -> None:  # fmt: skip
     """Run the backbone over the training crops of a shard and store their tokens."""
     use_threads(threads)
-    from lightcluster.cause.caching import cache_crops as do
+    from lightcluster.methods.cause.caching import cache_crops as do
 
     backbone, cause = settings.backbone, settings.cause
     do(
@@ -60,8 +68,8 @@ def cache_crops(
 
 
 @Step(
-    unit="views shard",
-    kinds=CAUSE,
+    unit=VIEWS.unit,
+    kinds=KINDS,
     reads=(
         "backbone.mean",
         "backbone.std",
@@ -83,7 +91,7 @@ def cache_views(
 ) -> None:  # fmt: skip
     """Run the backbone over the windows of a shard and store their tokens."""
     use_threads(threads)
-    from lightcluster.cause.caching import cache_views as do
+    from lightcluster.methods.cause.caching import cache_views as do
 
     backbone, cause = settings.backbone, settings.cause
     do(
@@ -96,14 +104,9 @@ def cache_views(
 
 
 @Step(
-    unit="clusterbook and seed",
+    unit=CLUSTERBOOK.unit,
     kinds=TRAINED,
-    reads=(
-        "cause.codes",
-        "cause.batch_size",
-        "cause.learning_rate",
-        "cause.least_steps",
-    ),
+    reads=CLUSTERBOOK_READS,
     places=("method", "labelling.seeds"),
     after=("gather_manifest", "cache_crops"),
     torch=True,
@@ -114,8 +117,8 @@ def fit_clusterbook(
 ) -> None:  # fmt: skip
     """Train the concepts of CAUSE."""
     use_threads(threads)
-    from lightcluster.cause.course import course_of
-    from lightcluster.cause.stages import fit_clusterbook as do
+    from lightcluster.methods.cause.course import course_of
+    from lightcluster.methods.cause.stages import fit_clusterbook as do
 
     do(
         shards.paths(crops, ".zarr"), output, losses,
@@ -125,22 +128,9 @@ def fit_clusterbook(
 
 
 @Step(
-    unit="head and seed",
+    unit=HEAD.unit,
     kinds=TRAINED,
-    reads=(
-        "cause.head",
-        "cause.bank",
-        "cause.batch_size",
-        "cause.learning_rate",
-        "cause.weight_decay",
-        "cause.clip",
-        "cause.least_steps",
-        "cause.teacher_start",
-        "cause.framing",
-        "cause.fractions",
-        "cause.mirrored",
-        "dataset.ignore",
-    ),
+    reads=HEAD_READS,
     places=("method", "labelling.seeds", "cause.linear_probe"),
     after=("cache_crops", "fit_clusterbook"),
     version=2,
@@ -153,9 +143,9 @@ def train_head(
 ) -> None:  # fmt: skip
     """Train the head of CAUSE; manifests and classes are for `linear_probe: as_released` alone."""
     use_threads(threads)
-    from lightcluster.cause.course import course_of
-    from lightcluster.cause.stages import train_head as do
-    from lightcluster.cause.supervision import read_supervision
+    from lightcluster.methods.cause.course import course_of
+    from lightcluster.methods.cause.stages import train_head as do
+    from lightcluster.methods.cause.supervision import read_supervision
 
     labels, cause = None, settings.cause
     if manifests is not None and classes is not None:
@@ -210,9 +200,9 @@ def fit_probe(
 ) -> None:  # fmt: skip
     """Train the cluster probe of CAUSE, and a linear probe if one is asked for."""
     use_threads(threads)
-    from lightcluster.cause.course import course_of
-    from lightcluster.cause.stages import fit_probe as do
-    from lightcluster.cause.supervision import read_supervision
+    from lightcluster.methods.cause.course import course_of
+    from lightcluster.methods.cause.stages import fit_probe as do
+    from lightcluster.methods.cause.supervision import read_supervision
 
     labels, cause = None, settings.cause
     if manifests is not None and classes is not None:
@@ -236,7 +226,7 @@ def fit_probe(
 
 @Step(
     unit="seed",
-    kinds=("cause-applied",),
+    kinds=APPLIED,
     reads=("fit", "backbone.mean", "backbone.std"),
     places=("dataset.name", "labelling.seeds"),
     after=("fetch_weights",),
@@ -244,7 +234,7 @@ def fit_probe(
 )
 def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, palette: File) -> None:
     """Take a head and a probe that another run has trained."""
-    from lightcluster.cause.adoption import adopt_probe as do
+    from lightcluster.methods.cause.adoption import adopt_probe as do
 
     assert settings.fit.model is not None  # else the run would have no such step
     do(
@@ -255,7 +245,7 @@ def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, pal
 
 @Step(
     unit="shard and seed",
-    kinds=CAUSE,
+    kinds=KINDS,
     reads=(
         "cause.framing",
         "cause.resampling",
@@ -269,10 +259,25 @@ def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, pal
 def paint_probe(settings: Settings, manifest: File, views: File, probe: File, output: File) -> None:
     """Write the segmentations of a shard that the probe makes."""
     use_threads(1)
-    from lightcluster.cause.segmentation import paint_probe as do
+    from lightcluster.methods.cause.segmentation import paint_probe as do
 
     cause = settings.cause
     do(
         manifest, views, probe, output, framing=cause.framing, resampling=cause.resampling,
         crf=cause.crf, crf_image=cause.crf_image, max_pixels=settings.dataset.max_pixels,
     )  # fmt: skip
+
+
+@Step(
+    kinds=TRAINED,
+    reads=("labelling.seeds",),
+    after=("fit_clusterbook", "train_head", "fit_probe"),
+    torch=True,
+)
+def plot_training(
+    settings: Settings, run_folder: File, clusterbooks: File, heads: File, output: File,
+) -> None:  # fmt: skip
+    """Draw the losses of a training, and how many tokens each cluster has."""
+    from lightcluster.methods.cause.figure import plot_training as do
+
+    do(run_folder, clusterbooks, heads, settings.labelling.seeds, output)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightcluster.cause.settings import CauseSettings
-from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import View, training_views
 from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.digests import combine
+from lightcluster.methods.cause.settings import CauseSettings
+from lightcluster.methods.cause.tokens import Tokens
+from lightcluster.methods.cause.views import View, training_views
 
 
 class Supervision:

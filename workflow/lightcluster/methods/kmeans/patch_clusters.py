@@ -90,7 +90,7 @@ def fit_clusters(
     seed : int
     """
     known = read_classes(classes_file) if classes_file is not None else None
-    clusters = number_of_clusters("kmeans", classes, known, background)
+    clusters = number_of_clusters(classes, known, background)
     fitted = fit_kmeans(
         read_sample(sample).features, clusters,
         metric=metric, restarts=restarts, iterations=iterations, seed=seed,

@@ -10,10 +10,9 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from lightcluster.cause.stages import USED
 from lightcluster.checkpoints import read_tensors
 from lightcluster.files import replacing
-from lightcluster.reporting.figures import read_table
+from lightcluster.methods.cause.stages import USED
 
 STAGES = {
     "clusterbook": "negative modularity of tokens",
@@ -51,7 +50,7 @@ def plot_training(
     }
     for axes, (stage, label) in zip(panels, STAGES.items(), strict=False):
         for table, color in zip(tables[stage], colors, strict=True):
-            losses = read_table(table)
+            losses = pd.read_csv(table)
             for column, style in zip(losses.columns[2:], ("-", ":"), strict=False):
                 steps, means = smooth(losses["step"], losses[column])
                 axes.plot(steps, means, style, color=color, linewidth=1)
@@ -59,7 +58,7 @@ def plot_training(
     used = [_codes_used(clusterbooks / f"seed-{seed}.safetensors") for seed in seeds]
     panels[0].set_title(f"clusterbook: {_span(used)} codes in use", fontsize=10)
     for seed, color in zip(seeds, colors, strict=True):
-        palette = read_table(run / "segmentation" / f"seed-{seed}" / "classes.csv")
+        palette = pd.read_csv(run / "segmentation" / f"seed-{seed}" / "classes.csv")
         sizes = np.sort(palette["tokens"].to_numpy())[::-1]
         panels[-1].plot(
             np.arange(1, len(sizes) + 1), 100 * sizes / sizes.sum(), ".-", color=color, linewidth=1,

@@ -14,6 +14,8 @@ from pydantic import Field
 from lightcluster.errors import ModelError
 from lightcluster.extraction.settings import Positions
 from lightcluster.files import copy_file
+from lightcluster.methods.cause.method import LABELS
+from lightcluster.methods.protocol import WITHOUT_LABELS
 from lightcluster.paths import require_file
 from lightcluster.sections import Section, Share, Spread, find_mistakes
 from lightcluster.soundness import check_palette, check_tensors
@@ -59,11 +61,7 @@ class Trained(Section):
     @property
     def fitted_on(self) -> str:
         """In words, what it owes to images and labels."""
-        return f"{self.images}, {WITH_LABELS if self.supervised else WITHOUT_LABELS}"
-
-
-WITHOUT_LABELS = "without labels"
-WITH_LABELS = "WITH THEIR LABELS (linear probe as released)"
+        return f"{self.images}, {LABELS if self.supervised else WITHOUT_LABELS}"
 
 
 def probe_of(folder: Path, seed: int) -> Path:
@@ -108,7 +106,7 @@ def check_probe(path: Path) -> None:
     """
     import torch  # which a look at what a file says of itself has no need of
 
-    from lightcluster.cause.heads import FEATURES, build_head
+    from lightcluster.methods.cause.heads import FEATURES, build_head
 
     described = read_trained(path)
     shapes = _shapes(path)

@@ -16,10 +16,13 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightcluster.cause.adoption import ABOUT, PALETTE, Trained
-from lightcluster.cause.contrastive import Bank, concept_relations, contrastive_loss
-from lightcluster.cause.course import Course, Stage, train, write_losses
-from lightcluster.cause.heads import (
+from lightcluster.checkpoints import below, read_tensors, write_tensors
+from lightcluster.clustering.kmeans import fit_kmeans
+from lightcluster.datasets.labels import read_classes
+from lightcluster.methods.cause.adoption import ABOUT, PALETTE, Trained
+from lightcluster.methods.cause.contrastive import Bank, concept_relations, contrastive_loss
+from lightcluster.methods.cause.course import Course, Stage, train, write_losses
+from lightcluster.methods.cause.heads import (
     FEATURES,
     PROJECTED,
     Learner,
@@ -28,12 +31,9 @@ from lightcluster.cause.heads import (
     move_teacher,
     nearest_codes,
 )
-from lightcluster.cause.modularity import modularity_loss, sample_grid, take
-from lightcluster.cause.supervision import Supervision, supervised_loss
-from lightcluster.cause.tokens import Tokens
-from lightcluster.checkpoints import below, read_tensors, write_tensors
-from lightcluster.clustering.kmeans import fit_kmeans
-from lightcluster.datasets.labels import read_classes
+from lightcluster.methods.cause.modularity import modularity_loss, sample_grid, take
+from lightcluster.methods.cause.supervision import Supervision, supervised_loss
+from lightcluster.methods.cause.tokens import Tokens
 from lightcluster.regions.number import Setting, number_of_clusters
 from lightcluster.regions.palette import write_palette
 
@@ -405,7 +405,7 @@ def fit_probe(
     tokens = Tokens(crops)
     trained = read_head(head, device)
     known = read_classes(classes_file) if classes_file is not None else None
-    clusters = number_of_clusters("cause", classes, known, background)
+    clusters = number_of_clusters(classes, known, background)
     labels = supervision(tokens) if supervision is not None else None
     stage = ProbeStage(
         trained.network, trained.codes, clusters, tokens, course.seed, device, labels,

@@ -12,15 +12,15 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightcluster.cause.heads import nearest_codes
-from lightcluster.cause.stages import read_head
-from lightcluster.cause.tokens import Tokens
-from lightcluster.cause.views import Framing, Resampling, View, evaluation_views
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import StoreError
 from lightcluster.extraction.images import open_row
 from lightcluster.files import replacing
 from lightcluster.masks.crf import Crf, infer_crf
+from lightcluster.methods.cause.heads import nearest_codes
+from lightcluster.methods.cause.stages import read_head
+from lightcluster.methods.cause.tokens import Tokens
+from lightcluster.methods.cause.views import Framing, Resampling, View, evaluation_views
 from lightcluster.progress import progress
 from lightcluster.regions.painting import save_indexed
 

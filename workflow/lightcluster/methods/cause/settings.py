@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lightcluster.cause.recipe import TRAINING, released
-from lightcluster.extraction.settings import EMBEDDED_SIZES
-from lightcluster.sections import (
-    Section,
-)
+from lightcluster.methods.cause.recipe import TRAINING, released
+from lightcluster.methods.sections import CommonSections
+from lightcluster.sections import Section
+
+EMBEDDED_SIZE = 192
+"""Default of `size` that goes with the embedded backbone."""
 
 
 class CauseSettings(Section):
@@ -37,7 +38,7 @@ class CauseSettings(Section):
         le=2048,
         description="Side of the square that images are seen at, in pixels, rounded to multiples "
         "of the patch; `mlp` is trained at 0.7 of it. Where it is not set, "
-        f"{EMBEDDED_SIZES['cause']['size']} with the embedded backbone.",
+        f"{EMBEDDED_SIZE} with the embedded backbone.",
     )
     framing: Literal["crop", "squash"] = Field(
         "crop",
@@ -118,7 +119,19 @@ class CauseSettings(Section):
     )
 
 
-def recipe_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
+class CauseSections(CommonSections):
+    """What this method reads."""
+
+    cause: CauseSettings = CauseSettings()
+
+
+def defaults(raw: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
+    """Return the defaults that depend on other keys and on the backbone."""
+    size = {"size": EMBEDDED_SIZE} if embedded else {}
+    return {"cause": {**size, **_recipe_defaults(raw)}}
+
+
+def _recipe_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `cause.recipe` and `cause.linear_probe` make the defaults of other keys."""
     dataset, cause = raw.get("dataset", {}), raw.get("cause", {})
     if not isinstance(dataset, Mapping) or not isinstance(cause, Mapping):
