@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+import lightcluster
 from lightcluster.datasets.scenes import SceneStyle, render_scene
+from lightcluster.errors import ImageError
 from lightcluster.locks import Lock
 from lightcluster.model import segment
 
@@ -173,3 +177,32 @@ def test_exports_of_a_run(fitted, tmp_path):
         masks[name][coco.annToMask(annotation) > 0] = annotation["category_id"]
     for name, mask in masks.items():
         np.testing.assert_array_equal(mask, painted[name])
+
+
+def test_the_model_in_python_gives_the_pixels_of_the_run(fitted, model):
+    """Image by image and all at once, from files and from arrays."""
+    run = fitted / "results" / "photos" / "lightcluster"
+    loaded = lightcluster.load(model)
+    paths = sorted((fitted / "images").iterdir())
+    written = pngs(run / "segmentation" / "seed-3")
+    masks = pngs(run / "masks" / "png")
+
+    def in_run(found: dict[str, bytes], path: Path) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(found[path.name])))
+
+    together = list(loaded.predict([*paths, fitted / "nothing.png"], on_bad_image="skip"))
+    assert together.pop() is None
+    for path, found in zip(paths, together, strict=True):
+        assert np.array_equal(found.segmentation, in_run(written, path))
+        assert np.array_equal(found.mask, in_run(masks, path))
+        assert np.array_equal(found.regions.label > 0, found.segmentation > 0)
+        assert found.score.shape == found.levels.shape[1:]
+        alone = loaded(np.asarray(Image.open(path).convert("RGB")))
+        assert np.array_equal(alone.segmentation, found.segmentation)
+        assert {loaded.names[cluster] for cluster in alone.regions.cluster} <= set(loaded.names[1:])
+    assert list(loaded.predict([fitted / "nothing.png"], on_bad_image="skip")) == [None]
+    with ThreadPoolExecutor(3) as pool:
+        for found, again in zip(together, pool.map(loaded, paths), strict=True):
+            assert np.array_equal(found.segmentation, again.segmentation)
+    with pytest.raises(ImageError, match=r"nothing\.png: the file does not exist"):
+        loaded(fitted / "nothing.png")

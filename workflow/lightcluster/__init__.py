@@ -3,6 +3,39 @@
 Implements the method of Cheung, Chen, Yang and Zhao (arXiv 2311.18628): the keys of a frozen
 self-supervised Vision Transformer are clustered at the levels of dataset, category and image;
 the levels vote on the foreground; its regions are clustered into classes by their CLS tokens.
+
+Examples
+--------
+>>> import lightcluster as lc
+>>> model = lc.load("results/demo/lightcluster/model")  # doctest: +SKIP
+>>> found = model("holiday.jpg")  # doctest: +SKIP
+>>> found.mask, found.segmentation, found.score, found.levels, found.regions  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightcluster.api.masks import refine
+    from lightcluster.api.model import load
+    from lightcluster.api.patches import features
+    from lightcluster.api.scores import miou
+
 __version__ = "0.1.0"
+__all__ = ["features", "load", "miou", "refine"]
+
+_PLACES = {"features": "patches", "load": "model", "miou": "scores", "refine": "masks"}
+"""Modules of `lightcluster.api`, imported when they are asked for: torch takes seconds."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"lightcluster.api.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return what the package offers, by name."""
+    return sorted([*__all__, "__version__"])

@@ -52,6 +52,70 @@ def merge_votes(votes: NDArray[np.bool_], rule: ConsistencyRule) -> NDArray[np.f
 
 
 @dataclass(frozen=True)
+class UpperLevels:
+    """The fitted levels of the dataset and of the categories.
+
+    Attributes
+    ----------
+    dataset : float32 array, shape (k, dim)
+        Centroids of the dataset level.
+    category : float32 array, shape (groups, k, dim)
+        Centroids of each superclass.
+    dataset_foreground : bool array, shape (k,)
+        Which clusters are foreground.
+    category_foreground : bool array, shape (groups, k)
+    """
+
+    dataset: NDArray[np.float32]
+    category: NDArray[np.float32]
+    dataset_foreground: NDArray[np.bool_]
+    category_foreground: NDArray[np.bool_]
+
+    def vote(
+        self, points: NDArray[np.float32], superclass: int, metric: Metric
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Assign the patches of an image to the clusters of both levels.
+
+        Parameters
+        ----------
+        points : float32 array, shape (patches, dim)
+            Features, scaled as those that the levels were fitted on.
+        superclass : int
+            Of the image.
+        metric : Metric
+
+        Returns
+        -------
+        label : int64 array, shape (2, patches)
+            The cluster of each patch at each level.
+        votes : bool array, shape (2, patches)
+            Whether that cluster is foreground.
+        """
+        label = np.stack(
+            [
+                assign(points, self.dataset, metric),
+                assign(points, self.category[superclass], metric),
+            ]
+        )
+        votes = [
+            self.dataset_foreground[label[0]],
+            self.category_foreground[superclass][label[1]],
+        ]
+        return label, np.stack(votes)
+
+
+def read_upper_levels(dataset_level: Path, category_level: Path, decision: Path) -> UpperLevels:
+    """Read the files of `cluster_dataset`, `cluster_category` and `decide_foreground`."""
+    chosen = read_arrays(decision, "dataset", "category")
+    return UpperLevels(
+        read_arrays(dataset_level, "centroids")["centroids"],
+        read_arrays(category_level, "centroids")["centroids"],
+        chosen["dataset"],
+        chosen["category"],
+    )
+
+
+@dataclass(frozen=True)
 class PatchMasks:
     """The masks of a shard on the patch grid.
 
@@ -114,9 +178,7 @@ def merge_levels(
     Writes the arrays of `PatchMasks`, and ``label`` uint8 [3, patches], the cluster at each level.
     """
     features = FeatureStore.open(store)
-    dataset_centroids = read_arrays(dataset_level, "centroids")["centroids"]
-    category_centroids = read_arrays(category_level, "centroids")["centroids"]
-    chosen = read_arrays(decision, "dataset", "category")
+    upper = read_upper_levels(dataset_level, category_level, decision)
     own = read_arrays(image_level, "label", "foreground")
     group = superclasses_of_shard(superclasses, shard)
     label = np.empty((3, len(own["label"])), np.uint8)
@@ -126,11 +188,7 @@ def merge_levels(
     for image in progress(features.iter_images((facet,)), "merge", features.n_images):
         span = slice(*features.offset[image.index : image.index + 2])
         points = normalize(image.arrays[facet], normalization)
-        superclass = group[image.index]
-        label[0, span] = assign(points, dataset_centroids, metric)
-        label[1, span] = assign(points, category_centroids[superclass], metric)
-        votes[0, span] = chosen["dataset"][label[0, span]]
-        votes[1, span] = chosen["category"][superclass][label[1, span]]
+        label[:2, span], votes[:2, span] = upper.vote(points, group[image.index], metric)
     merged = merge_votes(votes, rule)
     write_arrays(
         output,

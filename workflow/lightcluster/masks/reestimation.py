@@ -333,9 +333,28 @@ def leaves_of(features: NDArray[np.floating], centroids: NDArray[np.float32]) ->
 
 def _first_score(masks: PatchMasks, image: int, start: Start) -> NDArray[np.float32]:
     """Return what the rounds begin with: float32, shape (rows, columns)."""
-    if start == "merged":
-        return masks.merged_of(image)
-    return np.asarray(masks.votes_of(image)[2], np.float32)
+    return first_score(masks.merged_of(image), masks.votes_of(image)[2], start)
+
+
+def first_score(
+    merged: NDArray[np.floating], image_level: NDArray[np.bool_], start: Start
+) -> NDArray[np.float32]:
+    """Return what the rounds begin with, of an image.
+
+    Parameters
+    ----------
+    merged : float array, shape (rows, columns)
+        Merged score of the levels.
+    image_level : bool array, shape (rows, columns)
+        Mask of the image level.
+    start : Start
+        Which of them.
+
+    Returns
+    -------
+    float32 array, shape (rows, columns)
+    """
+    return np.asarray(merged if start == "merged" else image_level, np.float32)
 
 
 def _draw_scenes(
@@ -424,6 +443,55 @@ def fit_trees(
     )
 
 
+@dataclass(frozen=True)
+class Trees:
+    """What `fit_trees` found.
+
+    Attributes
+    ----------
+    centroids : float32 array, shape (trees, clusters, dim)
+    rounds : list of Shares
+        None: the score of the levels is to stay.
+    """
+
+    centroids: NDArray[np.float32]
+    rounds: list[Shares]
+
+    def score(
+        self,
+        features: NDArray[np.floating],
+        colors: NDArray[np.uint8],
+        first: NDArray[np.float32],
+        guided: Guided,
+    ) -> NDArray[np.float32]:
+        """Score the patches of an image; there must be a round.
+
+        Parameters
+        ----------
+        features : float array, shape (patches, dim)
+        colors : uint8 array, shape (2 * rows, 2 * columns, 3)
+            See `Scene`.
+        first : float32 array, shape (rows, columns)
+            Of `first_score`; counts where there was one round alone.
+        guided : Guided
+
+        Returns
+        -------
+        float32 array, shape (patches,)
+            In [0, 1]; foreground is above 0.5.
+        """
+        leaves = leaves_of(features, self.centroids)
+        if len(self.rounds) > 1:
+            first = self.rounds[-2].score(leaves).reshape(first.shape)
+        return self.rounds[-1].score_own(leaves, soft_labels(first, colors, guided))
+
+
+def read_trees(path: Path) -> Trees:
+    """Read the file of `fit_trees`."""
+    arrays = read_arrays(path, "centroids", "share", "threshold")
+    return Trees(arrays["centroids"], list(map(Shares, arrays["share"], arrays["threshold"])))
+
+
 def score_patches(
     store: Path,
     merged: Path,
@@ -446,23 +514,21 @@ def score_patches(
     start, radius, epsilon
         See `config.ReestimationSettings`.
     """
-    masks, arrays = read_patch_masks(merged), read_arrays(trees, "centroids", "share", "threshold")
-    rounds = list(map(Shares, arrays["share"], arrays["threshold"]))
+    masks, fitted = read_patch_masks(merged), read_trees(trees)
     score, guided = masks.score, Guided(radius, epsilon)
-    if rounds:
+    if fitted.rounds:
         score = np.empty_like(masks.score)
         features = FeatureStore.open(store)
         facet = features.facets[0]
         images = features.iter_images((facet, "colors"))
         for image in progress(images, "score", features.n_images):
-            leaves = leaves_of(image.arrays[facet], arrays["centroids"])
-            if len(rounds) > 1:
-                former = rounds[-2].score(leaves).reshape(image.grid)
-            else:
-                former = _first_score(masks, image.index, start)
-            label = soft_labels(former, color_map(image.arrays["colors"], image.grid), guided)
             span = slice(*features.offset[image.index : image.index + 2])
-            score[span] = rounds[-1].score_own(leaves, label)
+            score[span] = fitted.score(
+                image.arrays[facet],
+                color_map(image.arrays["colors"], image.grid),
+                _first_score(masks, image.index, start),
+                guided,
+            )
     write_arrays(
         output,
         compressed=False,

@@ -66,6 +66,44 @@ class RegionMaps:
         return slice(*np.searchsorted(self.image, (image, image + 1)))
 
 
+def regions_of_image(
+    mask: NDArray[np.bool_],
+    points: NDArray[np.float32],
+    grid: tuple[int, int],
+    *,
+    min_area: float,
+    distance: float,
+) -> tuple[Regions, NDArray[np.float32]]:
+    """Find the regions of one image and what their patches are like.
+
+    Parameters
+    ----------
+    mask : bool array, shape (height, width)
+    points : float32 array, shape (rows * columns, dim)
+        Features of the patches, of unit length.
+    grid : (int, int)
+        Rows and columns of patches.
+    min_area : float
+        See `components.find_components` and `splitting.split_regions`.
+    distance : float
+        See `splitting.split_regions`.
+
+    Returns
+    -------
+    regions : Regions
+    patch : float32 array, shape (regions, dim)
+        See `RegionMaps`.
+    """
+    regions = split_regions(
+        find_components(mask, min_area), points, grid, distance=distance, min_area=min_area
+    )
+    means = []
+    for number in range(1, len(regions.area) + 1):
+        share = shares_of_patches(regions.label == number, grid)
+        means.append(share @ points / share.sum())
+    return regions, np.asarray(means, np.float32).reshape(len(means), points.shape[1])
+
+
 def find_regions(
     store: Path,
     pixel_masks: Path,
@@ -105,17 +143,15 @@ def find_regions(
     for image in progress(features.iter_images((facet,)), "regions", features.n_images):
         points = normalize(image.arrays[facet], "l2")
         rows, columns = (int(side) for side in image.grid)
-        regions = split_regions(
-            find_components(masks.mask_of(image.index), min_area), points, (rows, columns),
-            distance=distance, min_area=min_area,
+        regions, patch = regions_of_image(
+            masks.mask_of(image.index), points, (rows, columns),
+            min_area=min_area, distance=distance,
         )  # fmt: skip
-        for number in range(1, len(regions.area) + 1):
-            share = shares_of_patches(regions.label == number, (rows, columns))
-            means.append(share @ points / share.sum())
         found.append((regions.box, regions.area, deflate(regions, masks.image_id[image.index])))
+        means.append(patch)
     write_region_maps(
         output, masks.image_id, masks.size, found,
-        np.asarray(means, np.float32).reshape(len(means), features.dim),
+        np.concatenate([np.empty((0, features.dim), np.float32), *means]),
     )  # fmt: skip
 
 
