@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests' files lie in memory where there is room: much of their time would be waiting for a disk.
 export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
 
-.PHONY: run test test-all test-cluster lint docs site clean
+.PHONY: run test test-all test-cluster test-readers lint docs site clean
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
@@ -22,6 +22,11 @@ test-all: $(VENV)/.installed-dev  ## all but those on a SLURM
 
 test-cluster: $(VENV)/.installed-dev  ## on a SLURM of two nodes, started here; needs root
 	$(BIN)/python -m pytest tests/cluster
+
+test-readers:  ## exports by the tools that they are for, in an environment of their own
+	test -x $(VENV)-readers/bin/python || $(PYTHON) -m venv $(VENV)-readers
+	$(VENV)-readers/bin/python -m pip install --quiet --editable '.[readers]'
+	$(VENV)-readers/bin/python -m pytest tests/readers
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -57,4 +62,4 @@ $(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) results site .snakemake
+	rm -rf $(VENV) $(VENV)-readers results site .snakemake

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,7 +22,9 @@ from skimage.draw import polygon2mask
 
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.errors import StoreError
+from lightcluster.exports.label_studio import brush_rle
 from lightcluster.exports.panoptic import panoptic_colors
+from lightcluster.exports.protocol import Options
 from lightcluster.exports.registry import export
 from lightcluster.exports.segmentation import find_objects, open_segmentation
 from lightcluster.regions.painting import save_indexed
@@ -149,39 +155,6 @@ def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
         export(segmentation, tmp_path / "coco.json", "coco")
 
 
-def test_the_snippet_for_label_studio_draws_the_objects(
-    segmentation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    page = Path(__file__).parents[2] / "docs" / "howto" / "export.md"
-    (snippet,) = re.findall(
-        r"```python\n(import json\n.*?)```", page.read_text(encoding="utf-8"), flags=re.S
-    )
-    big = {name: classes.repeat(20, axis=0).repeat(20, axis=1) for name, classes in CLASSES.items()}
-    for name, classes in big.items():
-        (path,) = segmentation.rglob(Path(name[:-4]).name + ".png")
-        save_indexed(classes.astype(np.uint16), path)
-    manifest = tmp_path / "out" / "manifest.csv"
-    text = manifest.read_text()
-    for height, width in ((3, 4), (2, 3), (2, 2)):
-        text = text.replace(f",255,1,{height},{width},", f",255,1,{20 * height},{20 * width},")
-    manifest.write_text(text)
-    export(segmentation, tmp_path / "objects.json", "coco")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, page.name, "exec"), {})
-    tasks = json.loads((tmp_path / "tasks.json").read_text())
-    assert len(tasks) == len(CLASSES)
-    for task in tasks:
-        classes = big[task["data"]["image"].removeprefix("/data/local-files/?d=")]
-        painted = np.zeros_like(classes)
-        for result in task["predictions"][0]["result"]:
-            assert (result["original_height"], result["original_width"]) == classes.shape
-            points = np.asarray(result["value"]["points"]) / 100 * classes.shape[::-1]
-            (name,) = result["value"]["polygonlabels"]
-            inside = polygon2mask(classes.shape, points[:, ::-1] - 0.5)
-            painted[inside] = int(name.removeprefix("cluster "))
-        assert (painted == classes).mean() > 0.97
-
-
 def test_a_class_that_the_table_lacks_is_named(segmentation: Path, tmp_path: Path):
     table = segmentation / "classes.csv"
     table.write_text(table.read_text().replace("3,cluster 3,#808000,0\n", ""))
@@ -200,8 +173,198 @@ def test_the_regions_of_an_image_are_its_objects(segmentation: Path):
         np.testing.assert_array_equal(painted, CLASSES[picture.row.image_id])
 
 
-def test_a_segmentation_without_background_has_no_objects(segmentation: Path, tmp_path: Path):
+def test_without_background_each_class_is_one_object(segmentation: Path, tmp_path: Path):
     table = segmentation / "classes.csv"
     table.write_text(table.read_text().replace("0,background", "0,cluster 0"))
-    with pytest.raises(StoreError, match="without background has no objects"):
-        export(segmentation, tmp_path / "coco.json", "coco")
+    assert export(segmentation, tmp_path / "coco.json", "coco") == sum(
+        len(np.unique(classes)) for classes in CLASSES.values()
+    )
+    coco = COCO(str(tmp_path / "coco.json"))
+    assert sorted(coco.cats) == [1, 2, 3, 4]
+    assert [coco.cats[number]["name"] for number in (1, 2)] == ["cluster 0", "cluster 1"]
+    assert not any(category["isthing"] for category in coco.cats.values())
+    for image in coco.imgs.values():
+        painted = np.zeros((image["height"], image["width"]), int)
+        for annotation in coco.imgToAnns[image["id"]]:
+            painted += annotation["category_id"] * coco.annToMask(annotation).astype(int)
+        np.testing.assert_array_equal(painted - 1, CLASSES[image["file_name"]])
+
+
+def test_clusters_of_one_name_are_one_class_and_background_is_none(
+    segmentation: Path, tmp_path: Path
+):
+    (segmentation / "classes.csv").write_text(
+        "id,name,color\n0,background,#000000\n1,dog,#800000\n2,background,#008000\n3,dog,#808000\n"
+    )
+    export(segmentation, tmp_path / "coco.json", "coco")
+    coco = COCO(str(tmp_path / "coco.json"))
+    assert {number: category["name"] for number, category in coco.cats.items()} == {1: "dog"}
+    assert sum(annotation["area"] for annotation in coco.anns.values()) == sum(
+        np.isin(classes, (1, 3)).sum() for classes in CLASSES.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [(None, "sub/é.png"), ("s3://bucket", "s3://bucket/sub/é.png"), ("/a/", "/a/sub/é.png"),
+     ("/data/local-files/?d=", "/data/local-files/?d=sub/é.png")],
+)  # fmt: skip
+def test_where_images_are_for_the_reader(segmentation, tmp_path, given, place):
+    export(segmentation, tmp_path / "coco.json", "coco", Options(images=given))
+    images = json.loads((tmp_path / "coco.json").read_text())["images"]
+    assert place in {image["file_name"] for image in images}
+
+
+BIG = {name: classes.repeat(20, 0).repeat(20, 1) for name, classes in CLASSES.items()}
+"""Large enough for the rounding of polygons not to matter, and with a hole."""
+BIG["c.jpg"][5:15, 25:35] = 0
+
+
+@pytest.fixture
+def big(segmentation: Path, tmp_path: Path) -> Path:
+    """The segmentations of `BIG`."""
+    for name, classes in BIG.items():
+        (path,) = segmentation.rglob(Path(name[:-4]).name + ".png")
+        save_indexed(classes.astype(np.uint16), path)
+    manifest = tmp_path / "out" / "manifest.csv"
+    text = manifest.read_text()
+    for height, width in ((3, 4), (2, 3), (2, 2)):
+        text = text.replace(f",255,1,{height},{width},", f",255,1,{20 * height},{20 * width},")
+    manifest.write_text(text)
+    return segmentation
+
+
+def paint(shape: tuple[int, int], corners: np.ndarray) -> NDArray[np.bool_]:
+    """Fill a polygon of x and y where the first pixel spans 0 to 1."""
+    return np.asarray(polygon2mask(shape, corners[:, ::-1] - 0.5))
+
+
+def value(name: str) -> int:
+    return int(name.removeprefix("cluster "))
+
+
+@pytest.mark.parametrize("tolerance", [0, 1])
+def test_labelme(big: Path, tmp_path: Path, tolerance: float):
+    assert export(big, tmp_path / "out2", "labelme", Options(tolerance=tolerance)) == 4
+    for name, classes in BIG.items():
+        file = tmp_path / "out2" / f"{name[:-4]}.json"
+        content = json.loads(file.read_text())
+        assert (content["imageHeight"], content["imageWidth"]) == classes.shape
+        assert (file.parent / content["imagePath"]).resolve() == Path(name).resolve()
+        painted = np.zeros(classes.shape, int)
+        for shape in content["shapes"]:
+            points = np.asarray(shape["points"])
+            if tolerance:
+                painted[paint(classes.shape, points)] = value(shape["label"])
+                continue
+            (left, top), (right, bottom) = points
+            mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))))
+            painted[top : bottom + 1, left : right + 1][mask] = value(shape["label"])
+        assert (painted == classes).mean() > (0.97 if tolerance else 0.9999)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1])
+def test_label_studio(big: Path, tmp_path: Path, tolerance: float):
+    assert export(big, tmp_path / "ls", "label-studio", Options(tolerance=tolerance)) == 4
+    view = ElementTree.parse(tmp_path / "ls" / "config.xml").getroot()
+    kind = "Polygon" if tolerance else "Brush"
+    assert [label.get("value") for label in view.iter("Label")] == [
+        "cluster 1", "cluster 2", "cluster 3"
+    ]  # fmt: skip
+    (control,) = view.iter(f"{kind}Labels")
+    tasks = json.loads((tmp_path / "ls" / "tasks.json").read_text())
+    assert len(tasks) == len(BIG)
+    for task in tasks:
+        assert task["data"]["image"].startswith("/data/local-files/?d=")
+        classes = BIG[unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))]
+        painted = np.zeros_like(classes)
+        (prediction,) = task["predictions"]
+        for result in prediction["result"]:
+            assert (result["from_name"], result["to_name"]) == (
+                control.get("name"), control.get("toName")
+            )  # fmt: skip
+            assert (result["original_height"], result["original_width"]) == classes.shape
+            (name,) = result["value"][result["type"]]
+            if tolerance:
+                share = np.asarray(result["value"]["points"]) / 100
+                inside = paint(classes.shape, share * classes.shape[::-1])
+            else:
+                inside = decode_brush(result["value"]["rle"], classes.shape)
+            painted[inside] = value(name)
+        assert (painted == classes).mean() > (0.97 if tolerance else 0.9999)
+
+
+def decode_brush(code: list[int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Read the run-length code of Label Studio's brush bit by bit, as its program does."""
+    bits = "".join(f"{byte:08b}" for byte in code)
+    at = 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return int(bits[at - count : at], 2)
+
+    total, word = take(32), take(5) + 1
+    lengths = [take(4) + 1 for _ in range(4)]
+    values: list[int] = []
+    while len(values) < total:
+        is_run, length = take(1), take(lengths[take(2)]) + 1
+        values += [take(word)] * length if is_run else [take(word) for _ in range(length)]
+    rgba = np.array(values).reshape(*shape, 4)
+    assert set(np.unique(rgba)) <= {0, 255}
+    return rgba[..., 3] == 255
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_brush_runs_are_the_mask(mask):
+    np.testing.assert_array_equal(decode_brush(brush_rle(mask), mask.shape), mask)
+
+
+def test_brush_runs_longer_than_a_run_can_be():
+    mask = np.zeros((150, 150), bool)
+    mask[120:, :7] = True
+    np.testing.assert_array_equal(decode_brush(brush_rle(mask), mask.shape), mask)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1])
+def test_cvat(big: Path, tmp_path: Path, tolerance: float):
+    assert export(big, tmp_path / "cvat.xml", "cvat", Options(tolerance=tolerance)) == 4
+    root = ElementTree.parse(tmp_path / "cvat.xml").getroot()
+    assert root.findtext("version") == "1.1"
+    assert [name.text for name in root.iterfind("meta/task/labels/label/name")] == [
+        "cluster 1", "cluster 2", "cluster 3"
+    ]  # fmt: skip
+    images = list(root.iter("image"))
+    assert [image.get("id") for image in images] == ["0", "1", "2"]
+    for image in images:
+        classes = BIG[image.attrib["name"]]
+        assert (int(image.attrib["height"]), int(image.attrib["width"])) == classes.shape
+        painted = np.zeros(classes.shape, int)
+        for shape in image:
+            if tolerance:
+                pairs = [pair.split(",") for pair in shape.attrib["points"].split(";")]
+                inside = paint(classes.shape, np.array(pairs, float))
+            else:
+                left, top, width, height = (
+                    int(shape.attrib[side]) for side in ("left", "top", "width", "height")
+                )
+                runs = [int(run) for run in shape.attrib["rle"].split(",")]
+                flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+                inside = np.zeros(classes.shape, bool)
+                inside[top : top + height, left : left + width] = flat.reshape(height, width)
+            painted[inside] = value(shape.attrib["label"])
+        assert (painted == classes).mean() > (0.97 if tolerance else 0.9999)
+
+
+def test_fiftyone_has_the_images_beside_the_objects(segmentation, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="there is no such image"):
+        export(segmentation, tmp_path / "fo", "fiftyone")
+    for name, classes in CLASSES.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.fromarray(classes.astype(np.uint8)).save(name)
+    assert export(segmentation, tmp_path / "fo", "fiftyone") == 4
+    coco = COCO(str(tmp_path / "fo" / "labels.json"))
+    for image in coco.imgs.values():
+        with Image.open(tmp_path / "fo" / "data" / image["file_name"]) as opened:
+            assert opened.size == (image["width"], image["height"])

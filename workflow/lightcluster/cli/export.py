@@ -28,6 +28,11 @@ def export(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Pixels that polygons may be off; 0: none.")
     ] = 1.0,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Folder or URL to put in front of the image paths in what is written."),
+    ] = None,
 ) -> None:
     """Write segmentations in a format that other tools read."""
-    typer.echo(f"{write(segmentation, out, to, Options(tolerance=tolerance))} objects: {out}")
+    count = write(segmentation, out, to, Options(tolerance=tolerance, images=images))
+    typer.echo(f"{count} objects: {out}")

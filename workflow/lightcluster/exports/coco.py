@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lightcluster.exports.segmentation import Segmentation
+    from lightcluster.exports.segmentation import Picture, Region, Segmentation
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -24,13 +24,14 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
 
 
+def outline_of(picture: Picture, index: int, region: Region) -> dict[str, Any]:
+    """Return the run lengths of an object in its whole image."""
+    return encode_mask(picture.objects.label == index + 1)
+
+
 def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     """Write all objects as a COCO detection dataset, a JSON file."""
-    return write_objects(
-        segmentation,
-        output,
-        lambda picture, index, _: encode_mask(picture.objects.label == index + 1),
-    )
+    return write_objects(segmentation, output, outline_of, options)
 
 
 COCO = Exporter(

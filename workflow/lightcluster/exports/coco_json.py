@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightcluster import __version__
+from lightcluster.exports.protocol import Options
 from lightcluster.files import replacing
 
 if TYPE_CHECKING:
     from lightcluster.exports.segmentation import Picture, Region, Segmentation
 
 
-def head_of(segmentation: Segmentation) -> dict[str, Any]:
+def head_of(segmentation: Segmentation, options: Options) -> dict[str, Any]:
     """Return all but the annotations; category ids are those of the segmentations."""
     return {
         "info": {"description": "unsupervised segmentation", "version": __version__},
         "images": [
             {
                 "id": number,
-                "file_name": sample.row.image_id,
+                "file_name": options.place_of(sample.row.image_id, sample.row.image_id),
                 "height": sample.row.height,
                 "width": sample.row.width,
             }
@@ -32,7 +33,7 @@ def head_of(segmentation: Segmentation) -> dict[str, Any]:
                 "id": category.id,
                 "name": category.name,
                 "supercategory": "cluster",
-                "isthing": 1,
+                "isthing": int(not segmentation.stuff),
                 "color": list(category.color),
             }
             for category in segmentation.categories
@@ -41,7 +42,10 @@ def head_of(segmentation: Segmentation) -> dict[str, Any]:
 
 
 def write_objects(
-    segmentation: Segmentation, output: Path, outline_of: Callable[[Picture, int, Region], Any]
+    segmentation: Segmentation,
+    output: Path,
+    outline_of: Callable[[Picture, int, Region], Any],
+    options: Options,
 ) -> int:
     """Write all objects as a COCO detection dataset, a JSON file; return how many there are.
 
@@ -51,6 +55,7 @@ def write_objects(
     output : Path
     outline_of : callable
         The ``segmentation`` of an object, of its picture, its place there and its region.
+    options : Options
     """
     annotations: list[dict[str, Any]] = []
     for picture in segmentation.pictures():
@@ -66,7 +71,7 @@ def write_objects(
                     "iscrowd": 0,
                 }
             )
-    write_json(head_of(segmentation) | {"annotations": annotations}, output)
+    write_json(head_of(segmentation, options) | {"annotations": annotations}, output)
     return len(annotations)
 
 

@@ -23,7 +23,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
         rings = single_rings(outline(region, options.tolerance))
         return [ring.round(2).ravel().tolist() for ring in rings]
 
-    return write_objects(segmentation, output, rings_of)
+    return write_objects(segmentation, output, rings_of, options)
 
 
 COCO_POLYGONS = Exporter(

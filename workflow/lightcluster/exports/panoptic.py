@@ -52,7 +52,9 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
                     "segments_info": segments,
                 }
             )
-        write_json(head_of(segmentation) | {"annotations": annotations}, folder / "panoptic.json")
+        write_json(
+            head_of(segmentation, options) | {"annotations": annotations}, folder / "panoptic.json"
+        )
     return count
 
 

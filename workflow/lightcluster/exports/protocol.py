@@ -18,10 +18,22 @@ class Options:
     Attributes
     ----------
     tolerance : float
-        Pixels that polygons may be off the outlines of objects; 0: none.
+        Pixels that polygons may be off the outlines of objects; 0: none, and formats that have
+        masks as well get masks.
+    images : str, optional
+        Folder or URL in front of the image ids in what is written; by default it is what the
+        format's reader expects.
     """
 
     tolerance: float = 1.0
+    images: str | None = None
+
+    def place_of(self, image_id: str, default: str) -> str:
+        """Return where an image is for the reader of a file: below `images`, or the default."""
+        if self.images is None:
+            return default
+        between = "" if self.images.endswith(("/", "=")) else "/"
+        return f"{self.images}{between}{image_id}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,18 @@ from pathlib import Path
 
 from lightcluster.exports.coco import COCO
 from lightcluster.exports.coco_polygons import COCO_POLYGONS
+from lightcluster.exports.cvat import CVAT
+from lightcluster.exports.fiftyone import FIFTYONE
 from lightcluster.exports.geojson import GEOJSON
+from lightcluster.exports.label_studio import LABEL_STUDIO
+from lightcluster.exports.labelme import LABELME
 from lightcluster.exports.panoptic import PANOPTIC
 from lightcluster.exports.protocol import Exporter, Options
 from lightcluster.exports.yolo import YOLO
 
-_LISTED: tuple[Exporter, ...] = (COCO, PANOPTIC, COCO_POLYGONS, YOLO, GEOJSON)
+_LISTED: tuple[Exporter, ...] = (
+    COCO, COCO_POLYGONS, PANOPTIC, YOLO, LABELME, LABEL_STUDIO, CVAT, FIFTYONE, GEOJSON,
+)  # fmt: skip
 
 EXPORTERS = {exporter.name: exporter for exporter in _LISTED}
 """By the value of ``--to``."""

@@ -1,14 +1,16 @@
 """What exports are made from: the segmentations of a run, image by image, as objects of classes.
 
-An object is a connected component (8 neighbours) of one class in a segmentation; what is 0,
-background, is no object. Images are numbered from 1 in the order of the manifest.
+An object is a connected component (8 neighbours) of one class in a segmentation. The names in
+``classes.csv`` say which classes there are: clusters of one name are one class, and what is named
+*background* is no object. Where 0 is not background, all pixels have classes, and an object is all
+that an image has of one (*stuff*). Images are numbered from 1 in the order of the manifest.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,8 @@ from lightcluster.errors import StoreError
 from lightcluster.images.recognition import open_plain
 from lightcluster.progress import progress
 
+BACKGROUND = "background"
+
 
 @dataclass(frozen=True)
 class Category:
@@ -29,7 +33,7 @@ class Category:
     Attributes
     ----------
     id : int
-        Its value in the segmentations.
+        From 1: its (first) value in the segmentations, or, of stuff, one more.
     name : str
     color : tuple of int
         Red, green and blue, 0 to 255.
@@ -64,6 +68,11 @@ class Objects:
 def find_objects(classes: NDArray[np.integer]) -> Objects:
     """Find the objects of a segmentation, int array of shape (height, width)."""
     label = measure.label(classes, background=0, connectivity=2)  # type: ignore[no-untyped-call]
+    return _objects(label, classes)
+
+
+def _objects(label: NDArray[np.integer], classes: NDArray[np.integer]) -> Objects:
+    """Return the objects whose pixels have the same number."""
     slices = ndimage.find_objects(label)
     box = [(x.start, y.start, x.stop - x.start, y.stop - y.start) for y, x in slices]
     category = np.zeros(len(slices) + 1, np.int64)
@@ -74,6 +83,14 @@ def find_objects(classes: NDArray[np.integer]) -> Objects:
         area=np.bincount(label.ravel(), minlength=len(slices) + 1)[1:],
         box=np.asarray(box, np.int64).reshape(-1, 4),
     )
+
+
+def find_stuff(classes: NDArray[np.integer]) -> Objects:
+    """Return all that a segmentation has of each class, which is not 0, as one object."""
+    values = np.unique(classes[classes > 0])
+    label = np.searchsorted(values, classes) + 1
+    label[classes == 0] = 0
+    return _objects(label.astype(np.int64), classes)
 
 
 @dataclass(frozen=True)
@@ -128,13 +145,19 @@ class Segmentation:
         Of indexed PNGs, with their ``classes.csv``.
     categories : tuple of Category
         All classes but the background.
+    id_of : dict of int to int
+        The id of the category of each value in the segmentations; 0 for background.
     samples : tuple of Sample
         All images.
+    stuff : bool
+        Whether there is no background, so that objects are whole classes.
     """
 
     folder: Path
     categories: tuple[Category, ...]
+    id_of: Mapping[int, int]
     samples: tuple[Sample, ...]
+    stuff: bool
 
     def pictures(self) -> Iterator[Picture]:
         """Yield all images with their objects, read one by one.
@@ -144,21 +167,25 @@ class Segmentation:
         StoreError
             If a segmentation is missing or damaged.
         """
-        known = {category.id: category for category in self.categories}
+        categories = {category.id: category for category in self.categories}
+        find = find_stuff if self.stuff else find_objects
         for number, sample in enumerate(progress(self.samples, "export"), start=1):
             sharded = self.folder / sample.shard / sample.row.output
             path = sharded if sharded.is_file() else self.folder / sample.row.output
             try:
                 with open_plain(path) as image:
-                    found = find_objects(np.asarray(image))
+                    values = np.asarray(image)
             except Exception as error:  # decoders raise whatever a damaged file leads them to
                 raise StoreError(f"{path}: cannot be read ({error}); make it again") from None
-            if unknown := set(found.category.tolist()) - known.keys():
+            present, inverse = np.unique(values, return_inverse=True)
+            if unknown := set(present.tolist()) - self.id_of.keys():
                 raise StoreError(
                     f"{path}: holds the class {min(unknown)}, which {self.folder / 'classes.csv'} "
                     "lacks; make it again"
                 )
-            yield Picture(number, sample.row, found, list(_regions(found, known)))
+            ids = np.array([self.id_of[value] for value in present.tolist()], np.int64)
+            found = find(ids[inverse].reshape(values.shape))
+            yield Picture(number, sample.row, found, list(_regions(found, categories)))
 
 
 def _regions(objects: Objects, categories: dict[int, Category]) -> Iterator[Region]:
@@ -179,10 +206,26 @@ def open_segmentation(folder: Path) -> Segmentation:
     ------
     StoreError
         If it is another folder, or its ``classes.csv``, or the manifest above it, is missing or
-        damaged, or its segmentations have no background.
+        damaged.
     """
     manifest = find_manifest(folder)
-    return Segmentation(folder, tuple(read_categories(folder)), tuple(iter_manifest(manifest)))
+    categories, id_of, stuff = read_categories(folder)
+    return Segmentation(folder, tuple(categories), id_of, tuple(iter_manifest(manifest)), stuff)
+
+
+def link_image(row: Row, link: Path) -> None:
+    """Make a link to an image, in folders that it makes.
+
+    Raises
+    ------
+    StoreError
+        If the image is not where it was.
+    """
+    source = row.path.resolve()
+    if not source.is_file():
+        raise StoreError(f"{source}: there is no such image; export where the run was made")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(source)
 
 
 WANTED = "`segmentation/seed-N` of a run, or a folder `segmentation` that `segment` wrote"
@@ -213,27 +256,39 @@ def find_manifest(segmentation: Path) -> Path:
     )
 
 
-def read_categories(segmentation: Path) -> list[Category]:
-    """Return the categories: all ids of ``classes.csv`` but the background.
+def read_categories(segmentation: Path) -> tuple[list[Category], dict[int, int], bool]:
+    """Read ``classes.csv``: see `Segmentation`.
+
+    Returns
+    -------
+    categories : list of Category
+    id_of : dict of int to int
+    stuff : bool
 
     Raises
     ------
     StoreError
-        If the table is missing or damaged, or knows no background.
+        If the table is missing or damaged.
     """
     path = segmentation / "classes.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            categories = [
+            listed = [
                 Category(int(row["id"]), row["name"], _color(row["color"]))
                 for row in csv.DictReader(file)
             ]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None
-    objects = [category for category in categories if category.name != "background"]
-    if any(category.id == 0 for category in objects):
-        raise StoreError(f"{path}: a segmentation without background has no objects to export")
-    return objects
+    stuff = any(category.id == 0 and category.name != BACKGROUND for category in listed)
+    by_name: dict[str, Category] = {}
+    id_of: dict[int, int] = {} if stuff else {0: 0}
+    for category in listed:
+        if category.name == BACKGROUND:
+            id_of[category.id] = 0
+            continue
+        first = by_name.setdefault(category.name, replace(category, id=category.id + int(stuff)))
+        id_of[category.id] = first.id
+    return list(by_name.values()), id_of, stuff
 
 
 def _color(text: str) -> tuple[int, int, int]:

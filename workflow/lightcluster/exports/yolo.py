@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from lightcluster.errors import StoreError
 from lightcluster.exports.protocol import Exporter, Options
 from lightcluster.files import replacing
 
@@ -26,6 +25,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     import yaml
 
     from lightcluster.exports.outlines import outline, single_rings
+    from lightcluster.exports.segmentation import link_image
 
     number = {category.id: index for index, category in enumerate(segmentation.categories)}
     count = 0
@@ -42,12 +42,8 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
             labels = folder / "labels" / PurePosixPath(picture.row.output).with_suffix(".txt")
             labels.parent.mkdir(parents=True, exist_ok=True)
             labels.write_text("".join(lines), encoding="utf-8")
-            source = picture.row.path.resolve()
-            if not source.is_file():
-                raise StoreError(f"{source}: there is no such image; export where the run was made")
-            image = folder / "images" / PurePosixPath(picture.row.output).with_suffix(source.suffix)
-            image.parent.mkdir(parents=True, exist_ok=True)
-            image.symlink_to(source)
+            image = PurePosixPath(picture.row.output).with_suffix(picture.row.path.suffix)
+            link_image(picture.row, folder / "images" / image)
         names = {number[category.id]: category.name for category in segmentation.categories}
         (folder / "data.yaml").write_text(
             yaml.safe_dump(
