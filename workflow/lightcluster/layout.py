@@ -41,6 +41,7 @@ from lightcluster.methods.registry import (
     kinds_sharing,
     method_of,
 )
+from lightcluster.names.file import NAMES, POINTS
 from lightcluster.places import OF_ALL_RUNS, record_of
 from lightcluster.shards import Shards, number_of
 from lightcluster.step.declaration import Step
@@ -255,6 +256,15 @@ class Layout:
         backbone = self.configs[self._runs["weights"][weights]].backbone
         file = local_weights(backbone)
         return self.digest(file) if file else weights_source(backbone)
+
+    def names_files(self, run: str) -> list[str]:
+        """Return the files of the names that a person gave to the clusters of a run, if any."""
+        files = [f"{self.dataset_folder}/{run}/{name}" for name in (NAMES, POINTS)]
+        return files if all(os.path.isfile(file) for file in files) else []
+
+    def names_stamp(self, run: str) -> str:
+        """Return a digest of these names."""
+        return self.digest(*map(Path, self.names_files(run)))
 
     def kind(self, run: str) -> str:
         """Return what a run does; see `methods.registry.kind_of`."""

@@ -159,6 +159,16 @@ def each_seed(pattern):
     )
 
 
+def segmentations_if_named(wildcards):
+    """Return the segmentations of a run whose clusters have names, which are looked up there."""
+    return expand(
+        f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+        run=wildcards.run,
+        seed=CONFIGS[wildcards.run].labelling.seeds if LAYOUT.names_files(wildcards.run) else [],
+        shard=SHARDS,
+    )
+
+
 def per_shard(pattern):
     """Return an input function: `pattern` for each shard, other wildcards kept."""
     return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)

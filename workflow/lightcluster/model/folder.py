@@ -40,6 +40,7 @@ from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import weights_source, with_split
 from lightcluster.methods.registry import method_of
 from lightcluster.methods.sections import HOW
+from lightcluster.names.run import value_names
 from lightcluster.paths import require_file
 from lightcluster.sections import Name, Section, Seed, find_mistakes, shorten, show, tidy
 from lightcluster.soundness import (
@@ -172,7 +173,8 @@ def export_model(
         The verified weights, with their record beside them. They are linked if the file system
         can, so that they take no room twice; a copy of the folder holds them.
     labelling, palettes : Path
-        Folders of ``seed-N.npz``, and of ``seed-N/classes.csv`` of the segmentations.
+        Folders of ``seed-N.npz``, and of the segmentations, ``seed-N``, with ``classes.csv``; a
+        person may have named their clusters (`names`).
     output : Path
         The folder; appears only when complete.
     config : Config
@@ -190,7 +192,7 @@ def export_model(
         (folder / "labelling").mkdir()
         for seed in config.labelling.seeds:
             shutil.copyfile(labelling / f"seed-{seed}.npz", folder / labelling_of(seed))
-            shutil.copyfile(palettes / f"seed-{seed}" / "classes.csv", folder / palette_of(seed))
+            _copy_palette(palettes / f"seed-{seed}", folder / palette_of(seed))
         _link(weights, folder / WEIGHTS)
         shutil.copyfile(weights.with_suffix(".json"), folder / RECORD)
         model = Model(
@@ -202,6 +204,18 @@ def export_model(
         )  # fmt: skip
         text = model.model_dump_json(indent=2, exclude={"config": _PLACES})
         (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
+
+
+def _copy_palette(segmentation: Path, output: Path) -> None:
+    """Copy the table of the values in segmentations, with the names that a person gave."""
+    with (segmentation / "classes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row, name in zip(rows, value_names(segmentation), strict=True):
+        row["name"] = name
+    with output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def labelling_of(seed: int) -> str:

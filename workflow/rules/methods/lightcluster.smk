@@ -233,6 +233,7 @@ use rule export_model from step with:
         weights_record_of,
         each_seed(f"{RUN}/classes/seed-{{seed}}.npz"),
         each_seed(f"{RUN}/segmentation/seed-{{seed}}/classes.csv"),
+        segmentations_if_named,
         weights=weights_of,
         choice=choice_of_run,
         dataset_level=f"{RUN}/clusters/dataset.npz",
@@ -246,6 +247,7 @@ use rule export_model from step with:
         mem_mb=1000,
         runtime=10,
     params:
+        names=lambda wildcards: LAYOUT.names_stamp(wildcards.run),
         options=options(
             labelling=f"{RUN}/classes",
             palettes=f"{RUN}/segmentation",
