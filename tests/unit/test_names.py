@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +165,14 @@ def test_the_segmentation_is_found_from_wherever_one_is(run: Path, tmp_path: Pat
     for place in (run, run / "segmentation", folder):
         assert open_named(place).segmentation == folder
         assert open_named(place).folder == run
-    with pytest.raises(StoreError, match="has no segmentations"):
+    with pytest.raises(StoreError, match="has no segmentations of seed 7"):
         open_named(run, seed=7)
+    shutil.copytree(folder, run / "segmentation" / "seed-12")
+    assert open_named(run).segmentation == folder
+    assert open_named(run, seed=12).segmentation.name == "seed-12"
+    (run / "model").mkdir()
+    (run / "model" / "model.json").write_text('{"seeds": [12, 3]}')
+    assert open_named(run).segmentation.name == "seed-12"
     out = tmp_path / "out"
     (run / "segmentation" / "seed-3").rename(tmp_path / "segmentation")
     out.mkdir()

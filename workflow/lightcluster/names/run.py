@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -115,22 +116,43 @@ def open_named(place: Path, seed: int | None = None) -> Named:
     place : Path
         The folder of a run or of the output of `segment`, or the folder of its segmentations.
     seed : int, optional
-        Labelling seed; by default the first one that there is.
+        Labelling seed; by default that which new images are segmented with, if there is a model,
+        else the lowest.
 
     Raises
     ------
     StoreError
         If there is no segmentation.
     """
-    seeded = f"seed-{'*' if seed is None else seed}"
-    candidates = [place, place / "segmentation", *sorted(place.glob(f"segmentation/{seeded}")),
-                  *sorted(place.glob(seeded))]  # fmt: skip
-    for folder in candidates:
-        if (folder / "classes.csv").is_file() and (
-            folder.name == "segmentation" or folder.name.startswith("seed-")
-        ):
+    wanted = _seed_of_model(place) if seed is None else seed
+    seeded = sorted(
+        (*place.glob("segmentation/seed-*"), *place.glob("seed-*")),
+        key=lambda folder: (_seed_of(folder) != wanted, _seed_of(folder)),
+    )
+    for folder in (place, place / "segmentation", *seeded):
+        named = folder.name == "segmentation" or folder.name.startswith("seed-")
+        other = seed is not None and folder in seeded and _seed_of(folder) != seed
+        if named and not other and (folder / "classes.csv").is_file():
             return Named(folder, folder.parents[folder.name.startswith("seed-")])
-    raise StoreError(f"{place}: has no segmentations; name the folder of a run, or {WANTED}")
+    raise StoreError(
+        f"{place}: has no segmentations"
+        + (f" of seed {seed}" if seed is not None else "")
+        + f"; name the folder of a run, or {WANTED}"
+    )
+
+
+def _seed_of(folder: Path) -> int:
+    """Return the seed that the name of a folder says; -1 if it says none."""
+    text = folder.name.removeprefix("seed-")
+    return int(text) if text.isdecimal() else -1
+
+
+def _seed_of_model(run: Path) -> int | None:
+    """Return the seed that the model of a run segments new images with; None without a model."""
+    try:
+        return int(json.loads((run / "model" / "model.json").read_text("utf-8"))["seeds"][0])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
 
 
 def value_names(segmentation: Path) -> list[str]:
