@@ -28,9 +28,7 @@ from lightcluster.evaluation.settings import PER_IMAGE
 from lightcluster.identity import (
     as_shared,
     features_id,
-    local_weights,
     weights_id,
-    weights_source,
     with_split,
 )
 from lightcluster.methods.registry import (
@@ -254,8 +252,7 @@ class Layout:
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._runs["weights"][weights]].backbone
-        file = local_weights(backbone)
-        return self.digest(file) if file else weights_source(backbone)
+        return self.digest(backbone.file) if backbone.file else backbone.source
 
     def names_files(self, run: str) -> list[str]:
         """Return the files of the names that a person gave to the clusters of a run, if any."""

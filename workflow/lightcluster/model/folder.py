@@ -35,9 +35,8 @@ from lightcluster import __version__
 from lightcluster.config import Config, lookup, walk_keys
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ModelError
-from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.files import read_arrays, replacing, write_arrays
-from lightcluster.identity import weights_source, with_split
+from lightcluster.identity import with_split
 from lightcluster.methods.registry import method_of
 from lightcluster.methods.sections import HOW
 from lightcluster.names.run import value_names
@@ -137,7 +136,7 @@ class Model(Section):
         sections = self.config.model_dump(mode="json", include=set(HOW))
         sections["features"] |= {"facet": self.facet, "layer": self.layer}
         sections["labelling"] |= {"classes": self.classes, "seeds": self.seeds}
-        if weights_source(self.config.backbone) == "file":
+        if self.config.backbone.source == "file":
             sections["backbone"]["weights"] = str(folder / WEIGHTS)
         return sections
 
@@ -389,10 +388,12 @@ def _check_files(folder: Path, model: Model) -> None:
     """Raise ModelError where a file is not what the description says; see `soundness`."""
     config, place = model.config, folder / RECORD
     record = _read_json(place)
-    size = _size_of(folder / WEIGHTS)
-    own: dict[str, Any] = {"model": config.backbone.model, "sha256": model.files[WEIGHTS], **size}
-    if bool(size) == (config.backbone.model == MEAN_COLOR):
+    declared = config.backbone.declaration
+    shown = _size_of(folder / WEIGHTS)
+    if bool(shown) != declared.network:
         raise ModelError(f"{folder / WEIGHTS}: are no weights of {config.backbone.model}")
+    size = shown or declared.size
+    own: dict[str, Any] = {"model": config.backbone.model, "sha256": model.files[WEIGHTS], **size}
     if not isinstance(record, dict):
         raise ModelError(f"{place}: not a record of weights")
     for name, value in own.items():
@@ -409,7 +410,7 @@ def _check_files(folder: Path, model: Model) -> None:
             or not all(type(number) in (int, float) and least <= number <= 1 for number in numbers)
         ):
             raise ModelError(f"{place}: {name} = {show(numbers)}: must be three numbers up to 1")
-    dim, depth = size.get("dim", 3), size.get("depth", 1)  # of colours, where there is no network
+    dim, depth = size["dim"], size["depth"]
     if not -depth <= model.layer < depth:
         raise ModelError(
             f"{folder / DESCRIPTION}: layer = {model.layer}: its backbone has {depth} blocks"
