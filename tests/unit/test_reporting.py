@@ -24,12 +24,16 @@ from lightcluster.evaluation.mask_counts import STAGES, MaskTotals
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.regions.painting import save_indexed
+from lightcluster.reporting.choice import choose_images
 from lightcluster.reporting.comparison import plot_comparison
-from lightcluster.reporting.contact_sheet import CELL, GAP, MARGIN, choose_images, overlay_classes
+from lightcluster.reporting.contact_sheet import GAP, MARGIN
 from lightcluster.reporting.dataset_page import write_dataset_page
-from lightcluster.reporting.figures import read_table, save_figure
+from lightcluster.reporting.figures import save_figure
+from lightcluster.reporting.overlays import CELL, overlay_classes
 from lightcluster.reporting.page import body_of
-from lightcluster.reporting.report import report, summary_lines
+from lightcluster.reporting.report import report
+from lightcluster.reporting.summary import summary_lines
+from lightcluster.reporting.tables import read_table
 
 NAMES = ["plain.png", "quo\"te's.png", "new\nline.png", "<script>alert(1)</script>.png", "ü.png"]
 SIZES = [(40, 60), (60, 40), (50, 50), (40, 60), (48, 64)]

@@ -83,9 +83,9 @@ class Layout:
         self.weights_folder = f"{RESULTS}/weights"
         self.scenes = f"{self.dataset_folder}/scenes"
         self.format = FORMATS[self.dataset.format]
-        self.drawn = self.format.step == "generate_demo"
+        self.drawn = self.format.draws
         self.demo_input = [self.scenes] if self.drawn else []
-        self.painted = self.format.step == "paint_labels"
+        self.painted = bool(self.format.step) and not self.drawn
         self.painted_labels = f"{self.dataset_folder}/labels"
         self.painted_input = [self.painted_labels] if self.painted else []
         self.labels_input = self.demo_input + self.painted_input
@@ -372,8 +372,7 @@ class Layout:
     def _takes_part(self, name: str) -> bool:
         """Tell whether the dataset has a step."""
         asked = {
-            "generate_demo": self.drawn,
-            "paint_labels": self.painted,
+            **{format.step: format.step == self.format.step for format in FORMATS.values()},
             "read_classes": self.has_classes,
             "count_masks": self.labelled,
             "count_regions": self.labelled,

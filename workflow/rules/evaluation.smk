@@ -3,10 +3,6 @@ TABLES = ["metrics", "per_class", "matching"] if LABELLED else []
 
 if LABELLED:
 
-    localrules:
-        evaluate,
-        score_images,
-
     use rule count_masks from step with:
         input:
             LAYOUT.labels_input,
@@ -94,6 +90,7 @@ if LABELLED:
                 subcategory="{run}",
                 labels={"table": "matching"},
             ),
+        localrule: True
         resources:
             mem_mb=1000,
             runtime=10,
@@ -117,6 +114,7 @@ if LABELLED:
                 subcategory="{run}",
                 labels={"table": "per image (diagnostic)"},
             ),
+        localrule: True
         resources:
             mem_mb=1000,
             runtime=30,

@@ -31,13 +31,13 @@ from lightcluster.files import replacing
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import (
-    CELL,
     ROWS_PER_PAGE,
     ColourKey,
     Strip,
     draw_contact_sheet,
     make_strip,
 )
+from lightcluster.reporting.overlays import CELL
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,6 @@
 # runs that apply one in the place of fitting; and what its report shows besides.
 
 
-localrules:
-    export_model,
-    adopt_fit,
-    adopt_labelling,
-
-
 use rule cluster_dataset from step with:
     input:
         f"{DATASET}/manifest.csv",  # fails if no image can be used
@@ -197,6 +191,7 @@ use rule adopt_fit from step with:
         f"{RUN}/clusters/category.npz",
         f"{MASKS}/foreground.npz",
         f"{MASKS}/trees.npz",
+    localrule: True
     resources:
         mem_mb=500,
         runtime=10,
@@ -221,6 +216,7 @@ use rule adopt_labelling from step with:
     output:
         f"{RUN}/classes/seed-{{seed}}.npz",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    localrule: True
     resources:
         mem_mb=500,
         runtime=10,
@@ -243,6 +239,7 @@ use rule export_model from step with:
         trees=f"{MASKS}/trees.npz",
     output:
         directory(f"{RUN}/model"),
+    localrule: True
     resources:
         mem_mb=1000,
         runtime=10,
