@@ -58,7 +58,7 @@ def _register() -> None:
 
 EMBEDDED = Declaration(
     name=_NAME,
-    weights=Path(__file__).resolve().parents[4] / "resources" / f"{_NAME}.safetensors",
+    weights=Path(__file__).parents[2].joinpath("resources").resolve() / f"{_NAME}.safetensors",
     defaults={
         "features": {"short_side": 192},
         "regions": {"crop_size": 96},
