@@ -1,4 +1,4 @@
-"""The command line for people: what is done before a run, and with its results.
+"""The command line for people: commands to use before a run, and on its results.
 
 The steps, which Snakemake calls, are in `lightcluster.step`. A command parses its arguments,
 imports what it needs and calls one function.
@@ -25,8 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Unsupervised semantic segmentation without training. The workflow itself is run by "
-    "`snakemake --cores N`; `check` and `plan` look at a configuration before that.",
+    help="Unsupervised semantic segmentation without training. Start the workflow itself with "
+    "`snakemake --cores N`; use `check` and `plan` to check a configuration first.",
 )
 
 
@@ -40,7 +40,9 @@ def _print_version(asked: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="The version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     del version  # its callback has ended the program

@@ -14,7 +14,7 @@ Configs = Annotated[
         "--configfile",
         "--configfiles",
         metavar="FILE...",
-        help="As for snakemake: one or more files, put over config/config.yaml in their order.",
+        help="As for snakemake: one or more files that override config/config.yaml, in order.",
     ),
 ]
 

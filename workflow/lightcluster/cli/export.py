@@ -21,18 +21,19 @@ _TARGETS = "; ".join(f"{name}: {exporter.summary}" for name, exporter in EXPORTE
 
 def export(
     segmentation: Annotated[
-        Path, typer.Argument(help="`segmentation/seed-N` of a run, or `OUT/segmentation`.")
+        Path,
+        typer.Argument(help="`segmentation/seed-N` of a run, or `OUT/segmentation` of `segment`."),
     ],
     out: Annotated[Path, typer.Option(help="File or folder to write; see --to.")],
     to: Annotated[Target, typer.Option("--to", "--format", help=f"{_TARGETS}.")] = DEFAULT,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Pixels that polygons may be off; 0: none.")
+        float, typer.Option(min=0, help="Maximum deviation of polygons in pixels; 0: exact.")
     ] = 1.0,
     images: Annotated[
         str | None,
         typer.Option(help="Folder or URL to put in front of the image paths in what is written."),
     ] = None,
 ) -> None:
-    """Write segmentations in a format that other tools read."""
+    """Export segmentations to a format that other tools can read."""
     count = write(segmentation, out, to, Options(tolerance=tolerance, images=images))
     typer.echo(f"{count} objects: {out}")

@@ -6,7 +6,7 @@ from lightcluster.cli.configfile import Configs
 
 
 def plan(configfile: Configs = None) -> None:
-    """Print the size of a run: images, patches, bytes of features, peak memory, jobs."""
+    """Estimate the size of a run: images, patches, disk space, peak memory and jobs."""
     from lightcluster.preview import print_plan
 
     print_plan(configfile or [])

@@ -12,14 +12,16 @@ from lightcluster.threads import device_of, use_threads
 
 
 def pretrain(
-    output: Annotated[Path, typer.Argument(help="Folder of pictures, checkpoint and weights.")],
+    output: Annotated[
+        Path, typer.Argument(help="Folder for the images, the checkpoint and the weights.")
+    ],
     recipe: Annotated[
-        Path | None, typer.Option(help="YAML with the keys of the recipe that differ.")
+        Path | None, typer.Option(help="YAML file with the hyperparameters to override.")
     ] = None,
     device: Device = "auto",
     threads: Threads = 2,
 ) -> None:
-    """Train the small backbone on generated scenes; the same command resumes it."""
+    """Train the small backbone on generated scenes; run it again to resume."""
     use_threads(threads)
     from lightcluster.pretraining.recipe import read_recipe
     from lightcluster.pretraining.training import pretrain as train

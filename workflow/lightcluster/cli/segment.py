@@ -12,14 +12,14 @@ from lightcluster.threads import use_threads
 
 
 def segment(
-    paths: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
+    paths: Annotated[list[Path], typer.Argument(help="Image files and folders of images.")],
     model: Annotated[Path, typer.Option(help="`results/<dataset>/<run>/model`, or a copy of it.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results; new or of an earlier call.")],
+    out: Annotated[Path, typer.Option(help="Output folder: new, or that of an earlier call.")],
     device: Device = "auto",
     threads: Threads = 2,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 8,
 ) -> None:
-    """Segment new images with a fitted run, without fitting anything."""
+    """Segment new images with a fitted model, without refitting."""
     use_threads(1)
     from lightcluster.model import segment as apply
     from lightcluster.model.segmentation import describe

@@ -26,8 +26,8 @@ def _describe_formats() -> str:
     notes = [form.summary for form in FIELD_FORMATS.values() if form.summary]
     return (
         "; ".join(f"`{form.name}`: {form.summary}" for form in others)
-        + "; the others: a dataset of the field in the layout in which it is distributed, at "
-        f"`root`. {', '.join(notes)}."
+        + "; the others: a standard dataset in the layout in which it is distributed, below "
+        f"`root`. {'; '.join(notes)}."
     )
 
 
@@ -37,13 +37,13 @@ def _describe_splits() -> str:
     for form in FIELD_FORMATS.values():
         titles.setdefault(form.split, form.title)
     first, *others = titles
-    taken = "".join([f"`{first}`", *(f", or `{split}` of {titles[split]}" for split in others)])
+    taken = "".join([f"`{first}`", *(f", or `{split}` for {titles[split]}" for split in others)])
     listed = "".join(
-        f" `{name}`: any split that has a file in `{form.ids.rpartition('/')[0]}`."
+        f" `{name}`: any split with a file in `{form.ids.rpartition('/')[0]}`."
         for name, form in FIELD_FORMATS.items()
         if form.ids is not None
     )
-    return f"Split of that dataset. Where it is not set: {taken}.{listed}"
+    return f"Split of the standard dataset. If not set: {taken}.{listed}"
 
 
 def _without_background() -> str:
@@ -53,7 +53,7 @@ def _without_background() -> str:
 
 
 class _Named(Section):
-    name: Name = Field("demo", description="Folder of the outputs below `results/`.")
+    name: Name = Field("demo", description="Name of the output folder in `results/`.")
     format: FormatName = Field(next(iter(FORMATS)), description=_describe_formats())
 
 
@@ -62,40 +62,44 @@ class _Read(Section):
         0,
         ge=0,
         le=254,
-        description="Class id of the background; none: masks are not evaluated. Where it is not "
-        f"set: 0, but none with {_without_background()}, which have none.",
+        description="Class id of the background; none: masks are not evaluated. If not set: 0, "
+        f"but none for {_without_background()}, which have no background class.",
     )
     ignore: int = Field(
-        255, ge=0, le=65_535, description="Label value of pixels that no score counts."
+        255, ge=0, le=65_535, description="Label value of pixels that are excluded from all scores."
     )
     on_bad_image: Literal["record", "stop"] = Field(
         "record",
-        description="`record`: list the image in `rejected.csv` and go on; `stop`: end the run.",
+        description="`record`: list the image in `rejected.csv` and continue; `stop`: stop the "
+        "run.",
     )
     max_pixels: int = Field(
         150_000_000,
         ge=1,
         le=100_000_000_000,
-        description="Images of more pixels are refused (decompression bombs).",
+        description="Images with more pixels are rejected (protection against decompression "
+        "bombs).",
     )
     depth: Literal["auto", "full", "stretch"] | Annotated[int, Field(ge=8, le=32)] = Field(
         "auto",
-        description="Which value is white in images of more than 8 bits. `auto`: as the file "
-        "declares (10, 12, 14 bits), else 8, 10, 12, 14 or 16 bits, the first that holds all "
-        "samples of the image (1 of floats up to 1; the range in use of negative numbers and other "
-        "floats); a number: of bits, for all images alike, such as `12`; `full`: the range of the "
-        "type; `stretch`: the range in use in each image. `check` says what was found.",
+        description="Which value is white in images of more than 8 bits. `auto`: as declared "
+        "by the file (10, 12 or 14 bits), otherwise the first of 8, 10, 12, 14 and 16 bits that "
+        "fits all samples of the image (1 for floats up to 1; the range in use for negative "
+        "numbers and other floats); a number, such as `12`: this number of bits for all images; "
+        "`full`: the range of the data type; `stretch`: the range in use in each image. `check` "
+        "reports the depths it found.",
     )
     shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
         "auto",
-        description="Images in a shard, the unit of parallel work, at most on average; the number "
-        "of shards is a power of two. `auto`: 256, and more where that makes over 64 shards.",
+        description="Maximum average number of images per shard, the unit of parallel work; "
+        "the number of shards is a power of two. `auto`: 256, or more if that would give over "
+        "64 shards.",
     )
 
 
 # The keys of the last base come first.
 class DatasetSettings(DemoKeys, _Read, FolderKeys, FieldKeys, _Named):
-    """Which images, and where their labels are, if there are any."""
+    """The images, and their labels, if there are any."""
 
     split: Name | None = Field(None, description=_describe_splits())
 

@@ -21,21 +21,21 @@ PER_IMAGE = "per_image"
 
 
 class EvaluationSettings(Section):
-    """Protocols by which segmentations are scored. Scores of different protocols do not compare."""
+    """Evaluation protocols. Scores of different protocols are not comparable."""
 
     protocols: tuple[ProtocolName, ...] = Field(
         ("maskcontrast",),
         min_length=1,
-        description="`maskcontrast`: original size, IoU-Hungarian and its variants, absent classes "
-        "count 0; `stego`: 320 x 320, count-Hungarian, mean over the classes that occur or are "
-        "predicted; `coco_things`: original size, IoU-Hungarian, absent classes count 0; "
-        "`per_image`: each image matched by itself, a diagnostic with tables of its own. The first "
-        "is the one that figures show.",
+        description="`maskcontrast`: original size, IoU-Hungarian and its variants, absent "
+        "classes count 0; `stego`: 320 x 320, count-Hungarian, mean over the classes that occur "
+        "or are predicted; `coco_things`: original size, IoU-Hungarian, absent classes count 0; "
+        "`per_image`: each image matched separately, a diagnostic with its own tables. The "
+        "figures show the first protocol.",
     )
     stego_squash: bool = Field(
         False,
-        description="`stego`: squash to 320 x 320, as CAUSE does with VOC, in place of a short "
-        "side of 320 and the centre crop.",
+        description="For `stego`: squash images to 320 x 320, as CAUSE does for VOC, instead "
+        "of resizing the short side to 320 and taking the centre crop.",
     )
 
     @field_validator("protocols")
@@ -53,17 +53,18 @@ BenchmarkName = Literal["none", "voc2012", "coco_stuff_27", "coco_81", "coco_171
 
 
 class ComparisonSettings(Section):
-    """Comparison of the runs with each other and with published figures."""
+    """Comparison of the runs with each other and with published results."""
 
     published: BenchmarkName = Field(
         "none",
-        description="Which benchmark the dataset is; its published figures "
-        "(`resources/published.csv`) are put below those measured here.",
+        description="The benchmark that the dataset is; its published scores "
+        "(`resources/published.csv`) are listed below the measured ones.",
     )
     resamples: int = Field(
         1000,
         ge=100,
         le=100_000,
-        description="Resamples of the images, for the intervals of the differences between runs.",
+        description="Number of bootstrap resamples of the images, for the confidence intervals "
+        "of the differences between runs.",
     )
-    seed: Seed = Field(0, description="Seed of the resamples.")
+    seed: Seed = Field(0, description="Seed of the bootstrap.")

@@ -21,27 +21,30 @@ class BackboneSettings(Section):
     model: Word = Field(
         DEFAULT.name,
         description="Name of a timm Vision Transformer"
-        + "".join(f"; or `{own.name}`, {own.summary}" for own in DECLARED.values() if own.summary)
+        + "".join(f", or `{own.name}`: {own.summary}" for own in DECLARED.values() if own.summary)
         + ".",
     )
     weights: Word = Field(
         "embedded",
-        description="`embedded` (of the model above, in `resources/`: for the demo and tests), "
-        "`hub` (timm downloads them), `random` (untrained), or the path of a safetensors file or "
-        "torch checkpoint.",
+        description="`embedded` (weights of the default model, in `resources/`, for the demo "
+        "and tests), `hub` (downloaded by timm), `random` (untrained), or the path of a "
+        "safetensors file or torch checkpoint.",
     )
     seed: Seed = Field(0, description="Seed of `random` weights.")
     mean: tuple[Share, Share, Share] | None = Field(
-        None, description="Mean of the RGB values in [0, 1]; none: as timm states for the model."
+        None,
+        description="Mean of the RGB values, in [0, 1], for input normalisation; none: the "
+        "value given by timm for the model.",
     )
     std: tuple[Spread, Spread, Spread] | None = Field(
-        None, description="Standard deviation, likewise."
+        None, description="Standard deviation of the RGB values, likewise."
     )
     positions: Positions = Field(
         "timm",
-        description="How position embeddings are resized to the grid of an image: `timm`: to its "
-        "size, antialiased; `as_released`: as the programs of DINO, iBOT and DINOv2 do, by a "
-        "factor with an offset, without antialiasing (models with registers: as `timm`).",
+        description="How position embeddings are resized to the patch grid of an image. "
+        "`timm`: to the size of the grid, antialiased; `as_released`: as in the code of DINO, "
+        "iBOT and DINOv2, by a scale factor with an offset, without antialiasing (models with "
+        "registers: as `timm`).",
     )
 
     @property
@@ -67,37 +70,38 @@ class BackboneSettings(Section):
 
 
 class FeatureSettings(Section):
-    """What is read from the backbone, and at which resolution."""
+    """The features taken from the backbone, and their resolution."""
 
     facet: Literal["key", "query", "value", "token", "auto"] = Field(
         "key",
-        description="What is clustered: keys (as in the paper), queries or values of the "
-        "attention, or tokens; `auto`: the facet whose levels agree best, without labels.",
+        description="The vector of each patch that is clustered: keys (as in the paper), "
+        "queries or values of the attention, or tokens; `auto`: the facet whose levels agree "
+        "best, chosen without labels.",
     )
     layer: int | Literal["auto"] = Field(
         -1,
-        description="Block that the facet is read from; negative numbers count from the last; "
-        "`auto`: the block whose levels agree best, without labels.",
+        description="Block that the facet is taken from; negative numbers count from the last "
+        "block; `auto`: the block whose levels agree best, chosen without labels.",
     )
-    auto_images: int = Field(
-        128, ge=8, description="Number of images that `auto` looks at, at most."
-    )
+    auto_images: int = Field(128, ge=8, description="Maximum number of images used by `auto`.")
     short_side: int = Field(
         448,
         ge=16,
         le=4096,
-        description="Short side in pixels, rounded to multiples of the patch. Where it is not set, "
-        f"{DEFAULT.defaults['features']['short_side']} with the embedded backbone, which has seen "
-        "small images only.",
+        description="Short side to which images are resized, in pixels, rounded to a multiple "
+        f"of the patch size. If not set, {DEFAULT.defaults['features']['short_side']} with the "
+        "embedded backbone, which was trained on small images only.",
     )
     max_tokens: int = Field(
         10_000,
         ge=16,
-        description="Largest number of patches of one image; longer images are squashed along "
+        description="Maximum number of patches per image; longer images are squashed along "
         "their long side.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Arithmetic of the backbone; `auto`: bfloat16 where the device has it."
+        "auto",
+        description="Floating-point precision of the backbone; `auto`: bfloat16 if the device "
+        "supports it.",
     )
 
     @property

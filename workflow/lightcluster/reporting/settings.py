@@ -13,19 +13,19 @@ from lightcluster.sections import (
 class ReportSettings(Section):
     """Contact sheets and figures."""
 
-    samples: int = Field(16, ge=1, le=200, description="Images of the contact sheet.")
-    seed: Seed = Field(0, description="Seed of their choice.")
+    samples: int = Field(16, ge=1, le=200, description="Number of images on the contact sheet.")
+    seed: Seed = Field(0, description="Seed for choosing these images.")
     failures: int = Field(
         8,
         ge=0,
         le=100,
-        description="Likely failures that are shown as well, of each kind: images on which the "
-        "levels agree least and, with labels, those whose masks fit worst.",
+        description="Number of likely failures shown of each kind: images on which the levels "
+        "agree least and, with labels, images with the worst masks.",
     )
     parts: int = Field(
         4,
         ge=0,
         le=64,
-        description="Clusters into which the report divides the foreground patches of 64 images, "
-        "by tokens and by keys; 0: none.",
+        description="Number of clusters into which the report divides the foreground patches "
+        "of 64 images, by tokens and by keys; 0: none.",
     )

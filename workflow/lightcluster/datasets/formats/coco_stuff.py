@@ -104,7 +104,7 @@ COCO_STUFF = (
         "coco_stuff27",
         (*_THING_GROUPS, *_STUFF_GROUPS),
         _values_of_groups(),
-        summary="`coco_stuff…` read the stuff-thing maps (27 supercategories; 80 things and "
+        summary="`coco_stuff…` reads the stuff-thing maps (27 supercategories; 80 things and "
         "background; 171 things and stuff)",
     ),
     _stuff_maps(

@@ -60,7 +60,7 @@ class InstanceFormat(FieldFormat):
 
 COCO_THINGS = InstanceFormat(
     name="coco_things",
-    summary="`coco_things` paints instance annotations (80 things and background)",
+    summary="`coco_things` paints label maps from instance annotations (80 things and background)",
     title="COCO",
     split="val2017",
     images="images/{split}",

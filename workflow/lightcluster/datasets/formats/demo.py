@@ -15,10 +15,12 @@ from lightcluster.sections import Section, Seed
 
 
 class DemoSettings(Section):
-    """Scenes drawn by the program itself (`format: demo`)."""
+    """Generated scenes (`format: demo`)."""
 
     scenes: int = Field(96, ge=1, le=100_000, description="Number of scenes.")
-    seed: Seed = Field(0, description="Seed of the scenes; scene i depends only on it and i.")
+    seed: Seed = Field(
+        0, description="Seed of the scenes; scene i depends only on this seed and on i."
+    )
 
 
 class DemoKeys(Section):

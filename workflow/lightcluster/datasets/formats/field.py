@@ -33,15 +33,17 @@ class FieldKeys(Section):
 
     root: Path | None = Field(
         None,
-        description="Folder of a dataset of the field, relative to the working directory; "
-        "`lightcluster check` names what it lacks, and how to get it.",
+        description="Root folder of a standard dataset, relative to the working directory; "
+        "`lightcluster check` reports what is missing and how to download it.",
     )
-    split: Name | None = Field(None, description="Split of it; see `settings.DatasetSettings`.")
+    split: Name | None = Field(
+        None, description="Split of the dataset; see `settings.DatasetSettings`."
+    )
     image_list: Path | None = Field(
         None,
-        description="Text file of image ids, one a line: only these images of the split, such as "
-        "the 2,175 curated ones of COCO-Stuff-27 (`voc`: in the place of the split's file); none: "
-        "all.",
+        description="Text file of image ids, one per line: only these images of the split are "
+        "used, such as the 2,175 curated ones of COCO-Stuff-27 (`voc`: replaces the file of the "
+        "split); none: all images.",
     )
 
 

@@ -29,18 +29,18 @@ class FolderKeys(Section):
     )
     labels: Path | None = Field(
         None,
-        description="Folder of label PNGs, one for each image; none: no evaluation.",
+        description="Folder of label PNGs, one per image; none: no evaluation.",
     )
     label_pattern: str = Field(
         "{stem}.png",
-        description="Path of the label map of an image in `labels`, below the subfolder that the "
-        "image has in `images`: `{stem}` is its name without the suffix, `{name}` with it; such as "
-        "`{stem}_mask.png` or `masks/{name}.png`.",
+        description="Path of an image's label map in `labels`, within the same subfolder as "
+        "the image in `images`. `{stem}` is the file name without its suffix, `{name}` with it; "
+        "for example `{stem}_mask.png` or `masks/{name}.png`.",
     )
     classes: Path | None = Field(
         None,
-        description="`classes.csv` with the columns `id,name`; needed with `labels`. A dataset of "
-        "the field has classes of its own.",
+        description="`classes.csv` with the columns `id,name`; required with `labels`. "
+        "Standard datasets have their own classes.",
     )
 
     @field_validator("label_pattern")
@@ -176,4 +176,6 @@ def _parts(name: str) -> Iterator[str]:
             yield from (text[:place], text[place + 1 :], splitext(text[place + 1 :])[0])
 
 
-FOLDER = FolderFormat(name="folder", summary="any folder of images, recursive", own=True)
+FOLDER = FolderFormat(
+    name="folder", summary="any folder of images, including its subfolders", own=True
+)

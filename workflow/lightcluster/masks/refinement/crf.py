@@ -21,24 +21,22 @@ class CrfParameters(Section):
         0.1,
         gt=0,
         lt=0.5,
-        description="Of the CRF: the score is clipped to [clip, 1 - clip] as probability.",
+        description="CRF: scores are clipped to [clip, 1 - clip] and used as probabilities.",
     )
     gaussian_sxy: float = Field(
-        3.0, gt=0, description="Of the CRF: width of the smoothness kernel, pixels."
+        3.0, gt=0, description="CRF: width of the smoothness kernel, in pixels."
     )
-    gaussian_weight: float = Field(
-        3.0, ge=0, description="Of the CRF: weight of the smoothness kernel."
-    )
+    gaussian_weight: float = Field(3.0, ge=0, description="CRF: weight of the smoothness kernel.")
     bilateral_sxy: float = Field(
-        40.0, gt=0, description="Of the CRF: width of the colour kernel, pixels."
+        40.0, gt=0, description="CRF: spatial width of the bilateral kernel, in pixels."
     )
     bilateral_srgb: float = Field(
-        13.0, gt=0, description="Of the CRF: width of the colour kernel, 0-255 RGB."
+        13.0,
+        gt=0,
+        description="CRF: colour width of the bilateral kernel, in RGB values of 0 to 255.",
     )
-    bilateral_weight: float = Field(
-        10.0, ge=0, description="Of the CRF: weight of the colour kernel."
-    )
-    iterations: int = Field(5, ge=1, le=100, description="Of the CRF: mean-field iterations.")
+    bilateral_weight: float = Field(10.0, ge=0, description="CRF: weight of the bilateral kernel.")
+    iterations: int = Field(5, ge=1, le=100, description="CRF: mean-field iterations.")
 
 
 def refine(
@@ -60,6 +58,4 @@ def refine(
     return refined
 
 
-CRF = Refinement(
-    name="crf", summary="a fully connected CRF, about ten times as slow", refine=refine
-)
+CRF = Refinement(name="crf", summary="a fully connected CRF, about ten times slower", refine=refine)

@@ -18,10 +18,16 @@ class GuidedParameters(Section):
     """Parameters of the guided filter."""
 
     guided_radius: float = Field(
-        0.07, gt=0, le=1, description="Of the guided filter, as a share of the image's short side."
+        0.07,
+        gt=0,
+        le=1,
+        description="Radius of the guided filter, as a fraction of the image's short side.",
     )
     guided_epsilon: float = Field(
-        1e-4, gt=0, description="Variance of colours, in [0, 1], that it takes for no edge."
+        1e-4,
+        gt=0,
+        description="Epsilon of the guided filter: colour variance (for colours in [0, 1]) "
+        "below which there is no edge.",
     )
 
 

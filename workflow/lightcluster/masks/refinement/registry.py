@@ -35,13 +35,15 @@ class _ForAll(Section):
         0.002,
         ge=0,
         lt=1,
-        description="Specks and holes up to this share of the image are removed; 0: none.",
+        description="Specks and holes up to this fraction of the image are removed; 0: none.",
     )
     max_pixels: int = Field(
-        1_000_000, ge=1024, description="Larger images are refined at a size of this many pixels."
+        1_000_000,
+        ge=1024,
+        description="Larger images are refined at a resolution of this many pixels.",
     )
 
 
 # The keys of the last base come first.
 class RefinementSettings(_ForAll, CrfParameters, GuidedParameters, _Choice):
-    """From the patch score to the final mask: a guided filter, or a fully connected CRF."""
+    """From the patch scores to the final mask: a guided filter, or a fully connected CRF."""

@@ -86,8 +86,8 @@ def _describe_recipe() -> Iterator[str]:
         "others": "folder",
     }
     yield (
-        "The defaults with `recipe: released`, by `dataset.format`; where two values stand there, "
-        "of the heads `mlp` and `tr`:\n"
+        "The defaults with `recipe: released`, by `dataset.format`; if a cell has two values, they "
+        "are for the heads `mlp` and `tr`:\n"
     )
     yield f"| key | {' | '.join(columns)} |"
     yield "|---" * (1 + len(columns)) + "|"
@@ -106,8 +106,8 @@ def _of_heads(mlp: Any, tr: Any) -> str:
 
 CAUSE: Method[CauseSections] = Method(
     name="cause",
-    summary="a published system that trains a head on the backbone's tokens",
-    drawings={"cause": ("CAUSE", "`method: cause`, [a second published system](cause.md).")},
+    summary="a published method that trains a head on the backbone's tokens",
+    drawings={"cause": ("CAUSE", "`method: cause`, [another published method](cause.md).")},
     steps=("lightcluster.methods.cause.steps",),
     segments="paint_probe",
     clusters=one_a_class,

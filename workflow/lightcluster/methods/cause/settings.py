@@ -16,106 +16,118 @@ EMBEDDED_SIZE = 192
 
 
 class CauseSettings(Section):
-    """CAUSE (arXiv 2310.07379), for `method: cause`: trained anew with each of `labelling.seeds`.
+    """CAUSE (arXiv 2310.07379), for `method: cause`: trained once for each of `labelling.seeds`.
 
-    It reads `backbone` and `features.precision`, and always the tokens after the last block.
+    It reads `backbone` and `features.precision`, and always uses the tokens after the last block.
     """
 
     recipe: Literal["ours", "released"] = Field(
         "ours",
-        description="`ours`: the defaults of this table; `released`: those of the table below it, "
-        "with which all is done as in the released program, but for the deviations listed in "
-        "`docs/concepts/cause.md`. It only sets defaults: a key that is given counts, so that each "
-        "departure can be tried by itself.",
+        description="`ours`: the defaults in this table; `released`: those in the table below, "
+        "which reproduce the released code except for the deviations listed in "
+        "`docs/concepts/cause.md`. The recipe only sets defaults: a key that you set takes "
+        "precedence, so each difference can be tested separately.",
     )
     head: Literal["mlp", "tr"] = Field(
         "mlp",
-        description="`mlp` sees each token by itself; `tr`, a decoder layer, all of an image.",
+        description="`mlp` processes each token separately; `tr`, a decoder layer, attends to "
+        "all tokens of an image.",
     )
     size: int = Field(
         320,
         ge=64,
         le=2048,
-        description="Side of the square that images are seen at, in pixels, rounded to multiples "
-        "of the patch; `mlp` is trained at 0.7 of it. Where it is not set, "
-        f"{EMBEDDED_SIZE} with the embedded backbone.",
+        description="Side of the square input in pixels, rounded to a multiple of the patch "
+        f"size; `mlp` is trained at 0.7 of it. If not set, {EMBEDDED_SIZE} with the embedded "
+        "backbone.",
     )
     framing: Literal["crop", "squash"] = Field(
         "crop",
-        description="How an image becomes a square: `crop`: of a training crop the centred square "
-        "(COCO-Stuff, Cityscapes), and images are segmented in overlapping square windows, the "
-        "centred one before the others; `squash`: with another aspect ratio (VOC).",
+        description="How an image becomes a square. `crop`: a training crop is reduced to its "
+        "centred square, and images are segmented in overlapping square windows, of which the "
+        "centred one takes precedence (COCO-Stuff, Cityscapes); `squash`: the aspect ratio is "
+        "changed (VOC).",
     )
     resampling: Literal["antialiased", "nearest"] = Field(
         "antialiased",
-        description="How a view becomes a square of `size` pixels: bicubic and antialiased, as "
-        "everywhere in this project, or by the nearest pixel, as in the released program.",
+        description="How a view is resized to `size` pixels: `antialiased`: bicubic, as "
+        "everywhere in this project; `nearest`: nearest neighbour, as in the released code.",
     )
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.5,),
         min_length=1,
-        description="Sides of the training crops, as shares of the image's: four corners and the "
-        "centre of each.",
+        description="Side lengths of the training crops, as fractions of the image; each gives "
+        "five crops: the four corners and the centre.",
     )
-    mirrored: bool = Field(False, description="Train on the mirror image of each crop as well.")
+    mirrored: bool = Field(False, description="Also train on the mirror image of each crop.")
     clusterbook_crops: Literal["head", "full"] = Field(
         "head",
-        description="Size of the crops that the clusterbook is trained on: that of the head's, "
-        "whose tokens are there anyway, or `size` for both heads, as in the released program (for "
-        "`mlp` crops are then cached at two sizes).",
+        description="Size of the crops that the clusterbook is trained on. `head`: the size "
+        "for the head, whose tokens are cached anyway; `full`: `size` for both heads, as in the "
+        "released code (for `mlp`, crops are then cached at two sizes).",
     )
-    codes: int = Field(2048, ge=2, le=65_536, description="Concepts of the clusterbook.")
+    codes: int = Field(2048, ge=2, le=65_536, description="Number of concepts in the clusterbook.")
     bank: int = Field(
-        100, ge=0, le=10_000, description="Projections of each concept that the bank keeps."
+        100, ge=0, le=10_000, description="Number of projections per concept in the memory bank."
     )
-    batch_size: int = Field(16, ge=1, le=4096, description="Crops in a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Of Adam, in all three stages.")
-    weight_decay: float = Field(1e-4, ge=0, description="L2 on the head while it is trained.")
-    clip: float = Field(1.0, gt=0, description="Norm to which the head's gradient is clipped.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Crops per training step.")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="Learning rate of Adam, in all three stages."
+    )
+    weight_decay: float = Field(
+        1e-4, ge=0, description="L2 regularisation of the head during its training."
+    )
+    clip: float = Field(1.0, gt=0, description="Maximum norm of the head's gradient.")
     teacher_start: Literal["own", "shared"] = Field(
         "own",
-        description="`own`: the teacher starts as a copy of the student; `shared`: in its very "
-        "storage, as in the released program, so that both are equal after the first step as well.",
+        description="`own`: the teacher starts as a copy of the student; `shared`: it starts "
+        "in the same storage as the student, as in the released code, so both are still equal "
+        "after the first step.",
     )
     least_steps: int = Field(
         300,
         ge=1,
-        description="Steps of each stage at least: a stage goes over the crops 1, 2 and 1 (`tr`: "
-        "5) times, and more often where they are few.",
+        description="Minimum number of steps per stage: the three stages go over the crops 1, "
+        "2 and 1 (`tr`: 5) times, and more often if there are few crops.",
     )
     probe_start: Literal["kmeans", "uniform"] = Field(
         "kmeans",
-        description="Start of the cluster probe: `uniform`, as published, from where many clusters "
-        "stay empty; `kmeans`: centroids of the head's features, from where the same loss falls "
-        "further (ours).",
+        description="Initialisation of the cluster probe. `uniform`: as published, which "
+        "leaves many clusters empty; `kmeans`: centroids of the head's features, from which the "
+        "same loss falls further (ours).",
     )
     probe_dropout: bool = Field(
         False,
-        description="Whether the head has dropout while the probe is trained on it, as in the "
-        "released program, where it is in training mode then.",
+        description="Whether the head applies dropout while the probe is trained, as in the "
+        "released code, which keeps it in training mode.",
     )
     probe_weight_decay: float = Field(
-        0.0, ge=0, description="L2 while the probe is trained, on all that is trained with it."
+        0.0,
+        ge=0,
+        description="L2 regularisation during the training of the probe, on all parameters "
+        "that are trained with it.",
     )
     probe_clip: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Norm to which the gradient is clipped then; none: it is not clipped."
+        None,
+        description="Maximum gradient norm during the training of the probe; none: no clipping.",
     )
     linear_probe: Literal["none", "detached", "as_released"] = Field(
         "none",
-        description="`detached`: a linear probe is trained on labels beside the cluster probe, a "
-        "diagnostic that nothing else sees; `as_released`: it is trained from the head's training "
-        "on, where its loss enters the clipped norm, and with the cluster probe its loss changes "
-        "the head that is evaluated. The released defaults of "
+        description="`detached`: a linear probe is also trained on labels, as a diagnostic that "
+        "affects nothing else; `as_released`: it is trained from the head's training on, where its "
+        "loss counts towards the clipped norm, and during the training of the cluster probe its "
+        "loss changes the head that is evaluated. This includes the released defaults of "
         + ", ".join(f"`{key}`" for key in TRAINING)
-        + " belong to it. Such figures owe something to labels, and say so.",
+        + ". Such scores depend on labels, and are marked accordingly.",
     )
     crf: bool = Field(
-        True, description="Average with the mirror image and refine by a CRF, or do neither."
+        True, description="Average with the mirror image and refine with a CRF; false: do neither."
     )
     crf_image: Literal["rgb", "bgr"] = Field(
         "rgb",
-        description="What the CRF sees: the view's pixels; or, as in the released program, those "
-        "that come back from normalisation, rounded down, with their channels in BGR order.",
+        description="Image given to the CRF. `rgb`: the pixels of the view; `bgr`: as in the "
+        "released code, the pixels recovered from the normalised image, rounded down, with "
+        "channels in BGR order.",
     )
 
 

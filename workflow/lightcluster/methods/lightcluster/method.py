@@ -45,16 +45,16 @@ def _results(run: Path, fitted: bool) -> Iterator[str]:
 
 LIGHTCLUSTER: Method[CommonSections] = Method(
     name="lightcluster",
-    summary="the method of this project",
+    summary="this project's method",
     drawings={
         "lightcluster": (
             "LightCluster",
-            "`method: lightcluster`, the default. [The method](method.md) explains it.",
+            "`method: lightcluster`, the default; see [the method](method.md).",
         ),
         "applied": (
             "A fitted model",
-            "`fit.model`: the model of another run is adopted, and nothing is fitted. "
-            "`lightcluster segment` does the same without the workflow.",
+            "`fit.model`: the model of another run is applied, and nothing is fitted. "
+            "`lightcluster segment` does the same outside the workflow.",
         ),
     },
     steps=(
@@ -88,9 +88,9 @@ LIGHTCLUSTER: Method[CommonSections] = Method(
     results=_results,
     views=whole_image,
     peak_bytes=_peak_bytes,
-    fit="Folder `model` of another run, say of the training split: it is applied as it is, nothing "
-    "is fitted on these images, and the tables say so. All settings of the method are those of the "
-    "model.",
+    fit="Folder `model` of another run, for example one fitted on the training split. It is applied "
+    "as it is: nothing is fitted on these images, the tables say so, and all settings of the method "
+    "are those of the model.",
     adopted="applied",
     adoption="lightcluster.methods.lightcluster.fit",
     preloaded={
