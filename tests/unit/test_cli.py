@@ -21,7 +21,7 @@ def test_the_version_is_printed():
 
 
 def test_steps_are_no_commands_for_people():
-    assert set(COMMANDS) == {"check", "plan", "segment", "export", "pretrain"}
+    assert set(COMMANDS) == {"check", "plan", "segment", "names", "export", "pretrain"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -15,8 +15,8 @@ def _peak_bytes(views: int, tokens: int, dim: int, config: CommonSections) -> in
 
 KMEANS: Method[CommonSections] = Method(
     name="kmeans",
-    summary="a baseline, k-means on the patch features of the whole dataset, where each cluster is a "
-    "class",
+    summary="a baseline, k-means on the patch features of the whole dataset, where each cluster is "
+    "a class",
     drawings={
         "kmeans": (
             "k-means",

@@ -88,9 +88,9 @@ LIGHTCLUSTER: Method[CommonSections] = Method(
     results=_results,
     views=whole_image,
     peak_bytes=_peak_bytes,
-    fit="Folder `model` of another run, for example one fitted on the training split. It is applied "
-    "as it is: nothing is fitted on these images, the tables say so, and all settings of the method "
-    "are those of the model.",
+    fit="Folder `model` of another run, for example one fitted on the training split. It is "
+    "applied as it is: nothing is fitted on these images, the tables say so, and all settings of "
+    "the method are those of the model.",
     adopted="applied",
     adoption="lightcluster.methods.lightcluster.fit",
     preloaded={
