@@ -221,7 +221,7 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
     assert lightcluster_names(run, "--set", "1=mug", "--set", "2=house").returncode == 0
     planned = run_snakemake(folder, "-n", config=fast_config(config))
     rules = set(re.findall(r"^(?:local)?rule (\w+):", planned.stdout, flags=re.M))
-    assert rules == {"all", "export_model"}
+    assert rules == {"all", "export_model", "report"}
     result = run_snakemake(folder, config=fast_config(config))
     assert result.returncode == 0, result.stdout
     named = lightcluster.load(run / "model")

@@ -179,6 +179,7 @@ use rule report from step with:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
+        names=lambda wildcards: LAYOUT.names_stamp(wildcards.run),
         options=options(
             segmentation=lambda wildcards: first_segmentation(wildcards.run),
             tables=f"{RUN}/tables" if LABELLED else None,

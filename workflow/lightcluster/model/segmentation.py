@@ -6,6 +6,7 @@ byte for byte as in the run (on the same kind of device).
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -155,8 +156,9 @@ def _segment_entries(
                 folder, fitted, work, shard,
                 device=device, threads=threads, batch_size=batch_size,
             )  # fmt: skip
-        _draw_report(fitted, work)
-        _hand_over(folder / palette_of(fitted.seeds[0]), work, output)
+        palette = folder / palette_of(fitted.seeds[0])
+        _draw_report(fitted, work, palette)
+        _hand_over(palette, work, output)
 
 
 def _segment_shard(
@@ -240,14 +242,17 @@ def _record(folder: Path, model: Model, output: Path) -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
 
-def _draw_report(model: Model, work: Path) -> None:
+def _draw_report(model: Model, work: Path, palette: Path) -> None:
     """Draw the contact sheets of the workflow."""
     settings = model.config.report
+    with palette.open(newline="", encoding="utf-8") as file:
+        called = {int(line["id"]): line["name"] for line in csv.DictReader(file)}
     report(
         work / "manifest.csv", work / "patch", work / "pixel", work / "segmentation",
         work / "report", tables=None, per_image=None, classes_file=None, ignore=255,
         samples=settings.samples, seed=settings.seed, failures=settings.failures,
         max_pixels=model.config.dataset.max_pixels,
+        called={n: name for n, name in called.items() if name != f"cluster {n}"},
         config=model.config.model_dump(mode="json", include=set(HOW)),
     )  # fmt: skip
 

@@ -170,14 +170,31 @@ def value_names(segmentation: Path) -> list[str]:
     StoreError
         As `Named.carried` does.
     """
+    given = given_names(segmentation)
+    values = open_named(segmentation).values()
+    return [given.get(cluster, value) for cluster, value in enumerate(values)]
+
+
+def given_names(segmentation: Path) -> dict[int, str]:
+    """Return the names that a person gave to the clusters of now; what is not sure is logged.
+
+    Parameters
+    ----------
+    segmentation : Path
+        Folder of segmentations.
+
+    Raises
+    ------
+    StoreError
+        As `Named.carried` does.
+    """
     named = open_named(segmentation)
-    values = named.values()
     if not named.exists:
-        return values
+        return {}
     carried = named.carried()
     for remark in carried.remarks:
         log.warning("%s: %s", named.folder / NAMES, remark)
-    return [carried.names.get(cluster, value) for cluster, value in enumerate(values)]
+    return carried.names
 
 
 def update_names(named: Named, given: Mapping[int, str]) -> Carried:

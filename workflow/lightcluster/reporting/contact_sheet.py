@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -53,25 +53,32 @@ class ColourKey:
         Says in the legend what the colours mean.
     background : bool
         Whether cluster 0 is the background, if there are no classes.
+    called : mapping of int to str
+        Names that a person gave to clusters, if there are no classes.
     """
 
     names: tuple[str, ...] | None
     cluster_to_class: NDArray[np.int64]
     caption: str
     background: bool = True
+    called: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def of_clusters(cls, *, background: bool) -> ColourKey:
+    def of_clusters(cls, *, background: bool, called: Mapping[int, str] | None = None) -> ColourKey:
         """Return the key of a dataset without labels; 0 may be the background, or a cluster."""
         caption = "Colours: clusters, in arbitrary order (there are no labels to compare with)."
-        return cls(None, np.arange(65_536), caption, background)
+        return cls(None, np.arange(65_536), caption, background, called or {})
 
     def describe(self, position: int) -> str:
         """Return the text of a class in the legend, with the clusters matched to it."""
         if position == UNMATCHED:
             return "clusters matched to no class"
         if self.names is None:
-            return f"cluster {position}" if position or not self.background else "background"
+            number = f"cluster {position}"
+            if not position and self.background:
+                return "background"
+            name = self.called.get(position)
+            return f"{shorten(printable(name), 40)} ({number})" if name else number
         clusters = np.flatnonzero(self.cluster_to_class == position)
         name = shorten(printable(self.names[position]), 40)
         if not len(self.cluster_to_class):

@@ -59,6 +59,7 @@ def report(
     analysis: Path | None = None,
     figures: Sequence[Path] = (),
     counts: Path | None = None,
+    called: Mapping[int, str] | None = None,
 ) -> None:
     """Write the report of a run into the folder `output`.
 
@@ -101,6 +102,8 @@ def report(
     counts : Path or None
         Folder of the counts of `counting`: failures by the truth and the confusion of the classes
         are shown, too.
+    called : mapping of int to str, optional
+        Names that a person gave to clusters; shown if the dataset has no labels.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def report(
     """
     chosen = choose_images(iter_manifest(manifest), samples, seed)
     per_shard = Counter(sample.shard for sample in iter_manifest(manifest))
-    classes, key = None, ColourKey.of_clusters(background=patch_masks is not None)
+    classes, key = None, ColourKey.of_clusters(background=patch_masks is not None, called=called)
     if tables is not None and classes_file is not None:
         classes = read_classes(classes_file)
         key = read_colour_key(tables / "matching.csv", classes)

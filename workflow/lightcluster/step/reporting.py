@@ -84,6 +84,7 @@ def report(
     classes: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Draw contact sheets and figures, and write the page that holds them."""
+    from lightcluster.names.run import given_names
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as do
 
@@ -95,5 +96,5 @@ def report(
         samples=drawn.samples, seed=drawn.seed, failures=drawn.failures,
         max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
-        analysis=analysis, figures=figures or [], counts=counts,
+        analysis=analysis, figures=figures or [], counts=counts, called=given_names(segmentation),
     )  # fmt: skip
