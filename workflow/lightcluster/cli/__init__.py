@@ -17,6 +17,7 @@ from lightcluster.cli.export import export
 from lightcluster.cli.names import names
 from lightcluster.cli.plan import plan
 from lightcluster.cli.pretrain import pretrain
+from lightcluster.cli.run import run
 from lightcluster.cli.segment import segment
 from lightcluster.entry import call
 
@@ -25,8 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Unsupervised semantic segmentation without training. Start the workflow itself with "
-    "`snakemake --cores N`; use `check` and `plan` to check a configuration first.",
+    help="Unsupervised semantic segmentation without training. Start the workflow with `run`, or "
+    "with `snakemake --cores N`; use `check` and `plan` to check a configuration first.",
 )
 
 
@@ -48,6 +49,10 @@ def _options(
     del version  # its callback has ended the program
 
 
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example: lightcluster run config/photos.yaml --cores 8",
+)(run)
 app.command(
     cls=TakesConfigfiles, epilog="Example: lightcluster check --configfile config/photos.yaml"
 )(check)

@@ -1,0 +1,71 @@
+"""``lightcluster run``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PLAIN = ("-n", "--dry-run", "--dryrun", "--lint", "--report", "--unlock", "--dag", "--rulegraph")
+"""Options of Snakemake with which nothing is run that one could watch."""
+
+OWN = Path(__file__).resolve().parents[2] / "Snakefile"
+"""The workflow beside this package, in a checkout."""
+
+
+def run(
+    context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show the messages of Snakemake instead.")
+    ] = False,
+) -> None:
+    """Run the workflow, and show how far it is.
+
+    Takes configuration files, put over config/config.yaml, and then any options of Snakemake, which
+    are passed on. Without --cores, all cores are used.
+    """
+    command = snakemake_command(context.args, verbose=verbose)
+    os.execv(command[0], command)
+
+
+def snakemake_command(arguments: list[str], *, verbose: bool) -> list[str]:
+    """Return the command that does a run.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Configuration files up to the first option, and options of Snakemake.
+    verbose : bool
+        Whether Snakemake shows its own messages.
+
+    Returns
+    -------
+    list of str
+    """
+    first = next((at for at, text in enumerate(arguments) if text.startswith("-")), len(arguments))
+    files, options = arguments[:first], arguments[first:]
+    command = [sys.executable, "-m", "snakemake"]
+    if not _given(options, "--cores", "-c", "--jobs", "-j", "--profile", "--executor", "-e"):
+        command += ["--cores", str(len(os.sched_getaffinity(0)))]
+    if not _given(options, "--snakefile", "-s") and not any(
+        Path(place).is_file() for place in ("Snakefile", "workflow/Snakefile")
+    ):
+        command += ["--snakefile", str(OWN)]
+    if not verbose and not _given(options, *PLAIN):
+        command += ["--logger", "lightcluster"]
+    command += options
+    return [*command, "--configfile", *files] if files else command
+
+
+def _given(options: list[str], *names: str) -> bool:
+    """Tell whether one of some options is given, also as --name=value or -jN."""
+    return any(
+        option == name
+        or (name.startswith("--") and option.startswith(f"{name}="))
+        or (not name.startswith("--") and option.startswith(name) and option[2:].isdigit())
+        for option in options
+        for name in names
+    )
