@@ -222,7 +222,7 @@ use rule plot_training from step with:
     output:
         report(
             f"{RUN}/training.png",
-            caption="../../report/analysis.rst",
+            caption="../report/analysis.rst",
             category="Analysis",
             subcategory="{run}",
             labels={"figure": "training"},

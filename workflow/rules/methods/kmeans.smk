@@ -10,7 +10,7 @@ use rule fit_clusters from step with:
         f"{RUN}/classes/seed-{{seed}}.npz",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
     conda:
-        "../../../envs/gpu.yaml"
+        "../../envs/gpu.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,

@@ -15,7 +15,7 @@ use rule cluster_dataset from step with:
     output:
         f"{RUN}/clusters/dataset.npz",
     conda:
-        "../../../envs/gpu.yaml"
+        "../../envs/gpu.yaml"
     threads: 1  # seconds, even with a large sample
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -40,7 +40,7 @@ use rule cluster_category from step with:
     output:
         f"{RUN}/clusters/category.npz",
     conda:
-        "../../../envs/gpu.yaml"
+        "../../envs/gpu.yaml"
     threads: 1  # seconds, even with a large sample
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -269,7 +269,7 @@ use rule analyse from step with:
         report(
             directory(f"{RUN}/analysis"),
             patterns=["{name}.png"],
-            caption="../../report/analysis.rst",
+            caption="../report/analysis.rst",
             category="Analysis",
             subcategory="{run}",
             labels={"figure": "{name}"},
@@ -292,7 +292,7 @@ use rule discover_parts from step with:
     output:
         report(
             f"{RUN}/parts.png",
-            caption="../../report/analysis.rst",
+            caption="../report/analysis.rst",
             category="Analysis",
             subcategory="{run}",
             labels={"figure": "parts"},
