@@ -227,6 +227,10 @@ class Layout:
         """Tell whether the parts of objects are to be found in a run."""
         return self.configs[run].report.parts > 0
 
+    def has_gallery(self, run: str) -> bool:
+        """Tell whether a run has a page of all of its images."""
+        return self.configs[run].report.gallery
+
     def has_masks(self, run: str) -> bool:
         """Tell whether the method of a run makes masks, and so regions and a model."""
         return self.kind(run) in WITH_MASKS
@@ -416,7 +420,12 @@ class Layout:
 
     def _runs_with(self, name: str) -> list[str]:
         """Return the runs that have a step."""
-        asked = {"discover_parts": self._shows_parts, "score_images": self.scores_images}
+        asked = {
+            "discover_parts": self._shows_parts,
+            "score_images": self.scores_images,
+            "draw_gallery": self.has_gallery,
+            "write_gallery": self.has_gallery,
+        }
         runs = self.runs_of(*STEPS[name].kinds)
         return [run for run in runs if name not in asked or asked[name](run)]
 

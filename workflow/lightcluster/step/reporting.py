@@ -10,11 +10,13 @@ import typer
 from lightcluster.methods.registry import FIGURES, REPORTED, SEGMENTING, SHOWN, method_of
 from lightcluster.step.arguments import (
     File,
+    FilesOfShards,
     OptionalFile,
     OptionalFiles,
     OptionalFilesOfShards,
     Settings,
     Shards,
+    Text,
 )
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
@@ -60,6 +62,61 @@ def write_dataset_page(
         dataset=folder.name, comparison=comparison, classes_file=classes,
         ignore=settings.dataset.ignore, max_pixels=settings.dataset.max_pixels,
         samples=settings.report.samples, seed=settings.report.seed,
+    )  # fmt: skip
+
+
+@Step(
+    unit="shard",
+    reads=("labelling.seeds", "dataset.ignore", "dataset.max_pixels"),
+    places=("report.gallery",),
+    after=("index_dataset", "read_classes", "find_regions", *REPORTED, *SEGMENTING),
+)
+def draw_gallery(
+    settings: Settings, manifest: File, segmentation: File, output: File,
+    region_maps: OptionalFile = None, table: OptionalFile = None,
+    patch_masks: OptionalFile = None, pixel_masks: OptionalFile = None,
+    classes: OptionalFile = None,
+) -> None:  # fmt: skip
+    """Draw thumbnails, views and maps of the images of a shard, for the gallery."""
+    use_threads(1)
+    from lightcluster.reporting.gallery.drawing import draw_gallery as do
+
+    do(
+        manifest, segmentation, output,
+        region_maps=region_maps, table=table, patch_masks=patch_masks, pixel_masks=pixel_masks,
+        classes_file=classes, ignore=settings.dataset.ignore,
+        max_pixels=settings.dataset.max_pixels,
+    )  # fmt: skip
+
+
+@Step(
+    reads=("labelling.seeds", "evaluation", "method"),
+    places=("report.gallery",),
+    after=(
+        "index_dataset",
+        "read_classes",
+        *SEGMENTING,
+        "draw_gallery",
+        "count_masks",
+        "count_labels",
+        "count_confusion",
+    ),
+)
+def write_gallery(
+    settings: Settings, shards: Shards, drawn: FilesOfShards, rejected: FilesOfShards,
+    palette: File, dataset: Text, run: Text, output: File, data: File,
+    counts: OptionalFile = None, classes: OptionalFile = None,
+) -> None:  # fmt: skip
+    """Write the page of the gallery and its data."""
+    from lightcluster.evaluation.protocols import frames_of
+    from lightcluster.reporting.gallery.writing import write_gallery as do
+
+    evaluation = settings.evaluation
+    do(
+        drawn, shards, rejected, palette, output, data,
+        dataset=dataset, run=run, seed=settings.labelling.seeds[0],
+        masks=method_of(settings).masks, counts=counts, classes_file=classes,
+        frame=frames_of(evaluation.protocols, evaluation.stego_squash)[0],
     )  # fmt: skip
 
 
