@@ -42,6 +42,7 @@ docs: $(VENV)/.installed-docs  ## what is generated from the code, and the site 
 
 site: $(VENV)/.installed-docs  ## site/index.html; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open site/index.html or, to search it: python3 -m http.server --directory site"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LightCluster needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'

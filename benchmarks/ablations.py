@@ -24,7 +24,7 @@ from rich.table import Table
 
 from lightcluster.evaluation.bootstrap import interval
 from lightcluster.evaluation.comparison import Figure, bootstrap_run
-from lightcluster.reporting.figures import read_table
+from lightcluster.reporting.tables import read_table
 from lightcluster.shards import Shards
 
 FIGURES = {

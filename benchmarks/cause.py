@@ -52,8 +52,9 @@ from lightcluster.datasets.labels import IGNORED, read_classes, read_label, to_i
 from lightcluster.evaluation.confusion import count_confusion
 from lightcluster.evaluation.protocols import to_frame
 from lightcluster.evaluation.scores import score_classes
-from lightcluster.extraction.backbone import Backbone, resolve_precision
+from lightcluster.extraction.backbones.protocol import Backbone
 from lightcluster.extraction.images import open_image, prepare_image
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.methods.cause.caching import cache_crops, cache_views
 from lightcluster.methods.cause.course import READERS, course_of, views_of_step
 from lightcluster.methods.cause.segmentation import paint_view, view_features

@@ -38,8 +38,9 @@ from inputs import (
     prepare_input,
 )
 
-from lightcluster.extraction.backbone import Backbone, autocast
+from lightcluster.extraction.backbones.protocol import Backbone
 from lightcluster.extraction.images import open_image, prepare_image, target_size
+from lightcluster.extraction.precision import autocast
 
 BATCH_SIZE = 8
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -28,10 +28,11 @@ from lightcluster.datasets.scenes import SceneStyle, write_scenes
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.evaluation.confusion import Confusion, count_confusion
 from lightcluster.evaluation.scores import foreground_scores
-from lightcluster.extraction.backbone import Backbone, resolve_precision
+from lightcluster.extraction.backbones.protocol import Backbone
+from lightcluster.extraction.opening import open_backbone
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.extraction.shard import extract_shard
-from lightcluster.extraction.step import open_backbone
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_masks
 from lightcluster.masks.decision import decide_foreground

@@ -57,7 +57,7 @@ CHOOSE = (
     PEAK
     + """
 from lightcluster.datasets.manifest import iter_manifest
-from lightcluster.reporting.contact_sheet import choose_images
+from lightcluster.reporting.choice import choose_images
 choose_images(iter_manifest(pathlib.Path(sys.argv[1])), 16, 0)
 """
 )

@@ -28,17 +28,19 @@ from inputs import (
 )
 from numpy.typing import NDArray
 
-from lightcluster.extraction.backbone import Backbone
+from lightcluster.extraction.backbones.positions import embed_positions
+from lightcluster.extraction.backbones.vision_transformer import VisionTransformerBackbone
 from lightcluster.extraction.images import target_size
-from lightcluster.extraction.positions import embed_positions
+from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.shard import prepare_row
-from lightcluster.extraction.step import open_backbone
 
 SIDES = (7, 20, 28, 40)
 """Square grids that embeddings are compared at, beside those of the images."""
 
 
-def apart(timm: Backbone, released: Backbone, grid: tuple[int, int]) -> float:
+def apart(
+    timm: VisionTransformerBackbone, released: VisionTransformerBackbone, grid: tuple[int, int]
+) -> float:
     """Return the RMS of the difference of two embeddings, in per cent of that of timm's."""
     nothing = torch.zeros(1, *grid, timm.dim)
     first, second = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ def slurm(tmp_path_factory) -> Iterator[Path]:
         )
     if Path("/etc/slurm/slurm.conf").exists():
         pytest.skip("this machine belongs to a SLURM already (/etc/slurm/slurm.conf)")
+    # A test run that is ended early stops its SLURM, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: pytest.exit("terminated"))
     folder = tmp_path_factory.mktemp("slurm")
     started = subprocess.run(
         [str(SCRIPT), "start", str(folder), "2"],

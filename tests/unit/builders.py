@@ -11,10 +11,12 @@ import numpy as np
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.digests import digest_file
+from lightcluster.extraction.backbones.registry import find_family
 from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.regions import maps
@@ -26,6 +28,11 @@ quick = settings(max_examples=50, deadline=None)
 
 def iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def build_network(model: str) -> nn.Module:
+    """Build the network of a model, untrained."""
+    return find_family(model)[0].build(model)
 
 
 def write_store(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from builders import build_network
 
 from lightcluster.errors import WeightsError
-from lightcluster.extraction import backbone as module
-from lightcluster.extraction.backbone import (
-    FACETS,
-    Backbone,
-    Facet,
-    VisionTransformer,
-    build_architecture,
-    resolve_precision,
-    timm,
-)
+from lightcluster.extraction.backbones import attention
+from lightcluster.extraction.backbones.protocol import FACETS, Declaration, Facet
+from lightcluster.extraction.backbones.registry import DECLARED, find_family
+from lightcluster.extraction.backbones.vision_transformer import VisionTransformerBackbone
+from lightcluster.extraction.opening import outline
+from lightcluster.extraction.precision import resolve_precision
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
+
+ensure_torchvision_operators()
+
+import timm  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 SMALL = {"embed_dim": 48, "depth": 4, "num_heads": 3, "num_classes": 0, "dynamic_img_size": True}
 MODELS: dict[str, dict[str, object]] = {
@@ -49,8 +55,8 @@ def small_model(**arguments: object) -> VisionTransformer:
     return model.eval()
 
 
-def small_backbone(**arguments: object) -> Backbone:
-    return Backbone(small_model(**arguments), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+def small_backbone(**arguments: object) -> VisionTransformerBackbone:
+    return VisionTransformerBackbone(small_model(**arguments), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def by_hand(model: VisionTransformer, images: torch.Tensor, layer: int) -> dict[str, torch.Tensor]:
@@ -128,7 +134,7 @@ def test_all_layers_in_one_pass_are_those_of_passes_of_their_own(
 def test_keys_of_registered_models(name: str) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=0, depth=2, dynamic_img_size=True)
-    backbone = Backbone(model.eval(), (0.5,) * 3, (0.5,) * 3)
+    backbone = VisionTransformerBackbone(model.eval(), (0.5,) * 3, (0.5,) * 3)
     images = torch.randn(1, 3, 5 * backbone.patch_size, 7 * backbone.patch_size)
     found, expected = backbone.forward(images), by_hand(model, images, -1)
     assert torch.allclose(found.facets["key"], expected["key"], atol=1e-5)
@@ -167,10 +173,10 @@ def test_patches_are_in_row_major_order() -> None:
 def test_bfloat16_attention_in_slices(
     scores_in_cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SCORES_IN_CACHE", scores_in_cache)
+    monkeypatch.setattr(attention, "_SCORES_IN_CACHE", scores_in_cache)
     query, key, value = torch.randn(3, 2, 3, 17, 16)
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-    found = module._attend(query.bfloat16(), key.bfloat16(), value.bfloat16())
+    found = attention.attend(query.bfloat16(), key.bfloat16(), value.bfloat16())
     assert found.dtype == torch.bfloat16
     assert torch.allclose(found.float(), expected, atol=0.03)
 
@@ -207,14 +213,33 @@ def test_the_model_is_frozen() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224", "test_vit_relpos"])
 def test_other_architectures_are_refused(name: str) -> None:
     with torch.device("meta"), pytest.raises(WeightsError, match="plain Vision Transformers"):
-        build_architecture(name)
+        build_network(name)
 
 
 def test_unknown_names_suggest_near_ones() -> None:
     with pytest.raises(WeightsError, match=r"did you mean .*vit_small_patch8_224"):
-        build_architecture("vit_smal_patch8_224")
+        build_network("vit_smal_patch8_224")
     with pytest.raises(WeightsError, match=r"allowed: .*vit_small_patch8_224\.dino"):
-        build_architecture("vit_small_patch8_224.dine")
+        build_network("vit_small_patch8_224.dine")
+
+
+@pytest.mark.parametrize("declared", DECLARED.values(), ids=DECLARED)
+def test_what_is_declared_of_a_model_is_so(declared: Declaration) -> None:
+    backbone = outline(declared.name)
+    assert {key: getattr(backbone, key) for key in declared.size} == declared.size
+    parameters = list(find_family(declared.name)[1].parameters())
+    assert bool(parameters) == declared.network != bool(declared.size)
+    assert all(parameter.is_meta for parameter in parameters)
+
+
+def test_the_configuration_is_read_without_networks() -> None:
+    program = (
+        "import sys, lightcluster.extraction.settings as settings\n"
+        "settings.BackboneSettings().source\n"
+        "print({'torch', 'timm', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_auto_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from pydensecrf import densecrf
 
 from lightcluster.checkpoints import write_tensors
 from lightcluster.errors import ConfigError, ImageError
-from lightcluster.extraction.backbone import load_backbone
 from lightcluster.extraction.images import prepare_image
+from lightcluster.extraction.opening import load_backbone
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.methods.cause.caching import cache_crops, cache_views
 from lightcluster.methods.cause.heads import FEATURES, build_head, nearest_codes

@@ -28,7 +28,7 @@ from lightcluster.extraction.choice import (
     measure_agreement,
     sample_candidates,
 )
-from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import read_arrays
 from lightcluster.layout import read_choice

@@ -27,7 +27,7 @@ from lightcluster.files import encode_names, write_arrays
 from lightcluster.methods.cause.method import LABELS
 from lightcluster.reporting import comparison as drawing
 from lightcluster.reporting.comparison import compare, describe, plot_comparison
-from lightcluster.reporting.figures import describe_run, read_table
+from lightcluster.reporting.tables import describe_run, read_table
 from lightcluster.shards import Shards
 
 IMAGES, SEEDS = 6, (0, 1, 2)

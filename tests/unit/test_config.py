@@ -16,7 +16,7 @@ from lightcluster.config import (
     walk_keys,
 )
 from lightcluster.errors import ConfigError
-from lightcluster.extraction.settings import EMBEDDED_SIZES
+from lightcluster.extraction.backbones.registry import DEFAULT
 from lightcluster.methods.cause.recipe import TRAINING, released
 
 
@@ -123,7 +123,7 @@ def test_sizes_follow_the_backbone_where_they_are_not_set():
 
     hub = {"model": "vit_small_patch8_224.dino", "weights": "hub"}
     embedded = tuple(
-        EMBEDDED_SIZES[a][b] for a, b in (("features", "short_side"), ("regions", "crop_size"))
+        DEFAULT.defaults[a][b] for a, b in (("features", "short_side"), ("regions", "crop_size"))
     )
     assert sizes() == sizes(features={"layer": 3}) == sizes(backbone={"seed": 1}) == embedded
     assert sizes(backbone=hub) == sizes(backbone={"model": "mean_color"}) == (448, 224)

@@ -14,7 +14,7 @@ from torch import nn
 from trainings import COURSE, fit_all
 
 from lightcluster.checkpoints import read_tensors
-from lightcluster.extraction.backbone import load_backbone
+from lightcluster.extraction.opening import load_backbone
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.methods.cause import course as course_module
 from lightcluster.methods.cause import modularity, stages

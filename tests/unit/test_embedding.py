@@ -11,9 +11,9 @@ import torch
 from builders import write_manifest, write_png, write_region_maps
 from numpy.typing import NDArray
 
-from lightcluster.extraction.backbone import Backbone
+from lightcluster.extraction.backbones.protocol import Backbone
 from lightcluster.extraction.images import prepare_image
-from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import read_arrays
 from lightcluster.regions.components import find_components, grow_box

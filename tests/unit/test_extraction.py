@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import build_network
 from PIL import Image
 
 from lightcluster.digests import digest_file
 from lightcluster.errors import ImageError, LightClusterError
-from lightcluster.extraction.backbone import Backbone, build_architecture
+from lightcluster.extraction.backbones.protocol import Backbone
+from lightcluster.extraction.backbones.vision_transformer import VisionTransformerBackbone
 from lightcluster.extraction.images import (
     ImageRow,
     open_image,
@@ -39,7 +41,7 @@ SIZES = [(60, 80), (80, 60), (1, 1), (10, 400)]
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     torch.manual_seed(0)
-    return Backbone(build_architecture("test_vit"), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    return VisionTransformerBackbone(build_network("test_vit"), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_an_image_that_changed_or_broke(
 
 
 def test_features_beyond_float16(rows: list[ImageRow], tmp_path: Path) -> None:
-    backbone = Backbone(build_architecture("test_vit"), (0.5,) * 3, (0.2,) * 3)
+    backbone = VisionTransformerBackbone(build_network("test_vit"), (0.5,) * 3, (0.2,) * 3)
     with torch.no_grad():
         backbone.model.blocks[-1].attn.qkv.bias.fill_(1e6)
     with pytest.raises(LightClusterError, match="precision: float32"):

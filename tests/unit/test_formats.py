@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from builders import build_network, quick
 from builders import indexed as indexed_label
-from builders import quick
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -55,7 +55,6 @@ from lightcluster.datasets.manifest import index_dataset, index_entries, read_ma
 from lightcluster.datasets.painting import paint_labels
 from lightcluster.digests import Digests
 from lightcluster.errors import ConfigError, DatasetError, ImageError
-from lightcluster.extraction.backbone import build_architecture
 from lightcluster.layout import Layout
 from lightcluster.preview import check_all
 
@@ -679,7 +678,7 @@ def test_dino_against_dinov2_is_ready_to_start():
     assert list(configs) == ["dino", "dinov2", "dinov2_registers"]
     for config in configs.values():
         assert config.dataset.format == "voc"
-        assert build_architecture(config.backbone.model).embed_dim == 384
+        assert build_network(config.backbone.model).embed_dim == 384
 
 
 def test_scenes_have_annotations(tmp_path):

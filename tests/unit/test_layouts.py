@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from builders import build_network
 
 from lightcluster.errors import WeightsError
-from lightcluster.extraction.backbone import build_architecture
-from lightcluster.extraction.layouts import name_as_timm, pick_network
+from lightcluster.extraction.backbones.layouts import name_as_timm
+from lightcluster.extraction.backbones.vision_transformer import VISION_TRANSFORMERS
+from lightcluster.extraction.checkpoint_files import read_checkpoint
+from lightcluster.extraction.picking import pick_network
 from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
-from lightcluster.extraction.weights import convert_checkpoint, fetch_weights, read_checkpoint
+from lightcluster.extraction.weights import convert_checkpoint, fetch_weights
 
 ensure_torchvision_operators()
 
@@ -363,7 +366,7 @@ def test_every_published_layout_gives_the_tensors_and_the_outputs_of_the_network
     network = build(1, **architecture)
     path = saved(publish(dict(network.state_dict())), tmp_path)
     other = build(2, **architecture)
-    converted = convert_checkpoint(read_checkpoint(path).tensors, other, path)
+    converted = convert_checkpoint(read_checkpoint(path).tensors, VISION_TRANSFORMERS, other, path)
     assert converted.keys() == network.state_dict().keys()
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(converted[name], tensor, rtol=0, atol=1e-6, msg=name)
@@ -428,7 +431,7 @@ def test_where_nothing_tells_which_is_meant_both_are_named(contents: Any) -> Non
 
 
 def test_the_choice_is_recorded_and_logged(tmp_path: Path, caplog) -> None:
-    first, second = (build_architecture("test_vit").state_dict() for _ in range(2))
+    first, second = (build_network("test_vit").state_dict() for _ in range(2))
     path = saved({"state_dict": first, "state_dict_ema": second}, tmp_path)
     output = tmp_path / "out.safetensors"
     with caplog.at_level(logging.INFO):
@@ -446,7 +449,9 @@ def test_the_choice_is_recorded_and_logged(tmp_path: Path, caplog) -> None:
 def refusal(contents: Any, folder: Path, network: VisionTransformer | None = None) -> str:
     path = saved(contents, folder)
     with pytest.raises(WeightsError) as error:
-        convert_checkpoint(read_checkpoint(path).tensors, network or build(), path)
+        convert_checkpoint(
+            read_checkpoint(path).tensors, VISION_TRANSFORMERS, network or build(), path
+        )
     message = str(error.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -597,7 +602,7 @@ def test_positions_without_a_grid_and_numbers_beyond_single_precision_are_named(
     changes: State, message: str
 ) -> None:
     with pytest.raises(WeightsError, match=message):
-        convert_checkpoint(dict(A) | changes, build(), PATH)
+        convert_checkpoint(dict(A) | changes, VISION_TRANSFORMERS, build(), PATH)
 
 
 @pytest.mark.parametrize(
@@ -612,7 +617,9 @@ def test_positions_without_a_grid_and_numbers_beyond_single_precision_are_named(
 )
 def test_networks_of_another_kind_are_called_so(names: tuple[str, ...]) -> None:
     with pytest.raises(WeightsError, match="of another kind, or in a layout that is not known; i"):
-        convert_checkpoint(dict.fromkeys(names, torch.zeros(2, 3, 4, 4)), build(), PATH)
+        convert_checkpoint(
+            dict.fromkeys(names, torch.zeros(2, 3, 4, 4)), VISION_TRANSFORMERS, build(), PATH
+        )
 
 
 def test_a_head_alone_is_named(tmp_path: Path) -> None:

@@ -384,6 +384,14 @@ def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path, content):
         read_manifest(tmp_path / "0000.csv")
 
 
+@pytest.mark.parametrize("read", [read_manifest, lambda path: list(iter_manifest(path))])
+def test_a_manifest_that_is_no_csv_is_an_error_that_names_it(tmp_path, read):
+    longest = csv.field_size_limit()
+    (tmp_path / "0000.csv").write_bytes(b"shard," + HEADER + b"0000," + b"a" * (longest + 1))
+    with pytest.raises(StoreError, match=r"0000\.csv: cannot be read .*limit.* run snakemake"):
+        read(tmp_path / "0000.csv")
+
+
 def test_a_missing_manifest_is_an_error_that_names_it(tmp_path):
     with pytest.raises(StoreError, match=r"0000\.csv: cannot be read .* run snakemake"):
         read_manifest(tmp_path / "0000.csv")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lightcluster.config import Config
-from lightcluster.errors import ConfigError
-from lightcluster.extraction.mean_color import MeanColor
-from lightcluster.extraction.settings import MEAN_COLOR, BackboneSettings
-from lightcluster.extraction.step import open_backbone
+from lightcluster.errors import ConfigError, ModelError, WeightsError
+from lightcluster.extraction.backbones.mean_color import MEAN_COLOR, MeanColor
+from lightcluster.extraction.opening import check_weights, load_backbone, open_backbone
+from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.extraction.weights import fetch_weights, read_record
-from lightcluster.identity import features_id, weights_id, weights_source
+from lightcluster.identity import features_id, weights_id
 
 
 def test_the_features_of_a_patch_are_its_mean_colour():
@@ -37,7 +38,7 @@ def test_it_has_one_layer_and_the_usual_facets():
 
 def test_its_weights_file_is_empty_and_opens_as_itself(tmp_path):
     path = tmp_path / "w.safetensors"
-    record = fetch_weights(MEAN_COLOR, "none", None, 0, path)
+    record = fetch_weights(MEAN_COLOR.name, "none", None, 0, path)
     assert record == read_record(path)
     assert (record.parameters, record.source, record.patch_size, record.dim) == (0, "none", 8, 3)
     backbone = open_backbone(path, "cpu", (0.4, 0.5, 0.6), None)
@@ -46,11 +47,22 @@ def test_its_weights_file_is_empty_and_opens_as_itself(tmp_path):
     assert np.allclose(backbone.forward(image).facets["key"], 0.25)
 
 
+def test_weights_in_its_place_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    fetch_weights(MEAN_COLOR.name, "none", None, 0, path)
+    check_weights(MEAN_COLOR.name, path)
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ModelError, match="weight"):
+        check_weights(MEAN_COLOR.name, path)
+    with pytest.raises(WeightsError, match="weight"):
+        load_backbone(MEAN_COLOR.name, path)
+
+
 def test_neither_weights_nor_seed_name_its_features():
     plain, other = (
-        BackboneSettings(model=MEAN_COLOR, weights=weights, seed=seed)
+        BackboneSettings(model=MEAN_COLOR.name, weights=weights, seed=seed)
         for weights, seed in (("random", 0), ("hub", 3))
     )
-    assert weights_source(plain) == "none"
+    assert plain.source == "none"
     assert weights_id(plain) == weights_id(other)
     assert features_id(Config(backbone=plain)) == features_id(Config(backbone=other))

@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from lightcluster.config import Config, lookup, parse_config
 from lightcluster.errors import ConfigError, DatasetError, ModelError, WeightsError
-from lightcluster.extraction.weights import fetch_weights, read_checkpoint
+from lightcluster.extraction.checkpoint_files import read_checkpoint
+from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import encode_names, read_arrays, write_arrays
 from lightcluster.layout import Layout
 from lightcluster.model.adoption import adopt_fit, adopt_labelling

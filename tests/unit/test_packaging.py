@@ -1,9 +1,14 @@
-"""The three lists of dependencies say the same."""
+"""What is installed: the lists of dependencies say the same, and a wheel has all that it needs."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,3 +47,53 @@ def test_tested_versions_lie_in_the_ranges():
             pinned[name.lower()] = version
     for name, requirement in requirements().items():
         assert pinned[name.lower()] in requirement.specifier, name
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel, built of a copy: building leaves files."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    others = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("workflow", "resources"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=others)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "built"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "."], cwd=folder, check=True)
+    (built,) = (folder / "built").glob("*.whl")
+    return built
+
+
+def test_a_wheel_has_every_file_of_the_package_and_its_resources(wheel):
+    package = ROOT / "workflow" / "lightcluster"
+    needed = {
+        str(path.relative_to(package.parent))
+        for folder in (package, package / "resources")
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"lightcluster/py.typed", "lightcluster/resources/published.csv"} <= needed
+    with zipfile.ZipFile(wheel) as archive:
+        assert needed <= set(archive.namelist())
+
+
+def test_the_commands_of_a_wheel_need_no_checkout(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    (tmp_path / "demo.yaml").write_text("dataset: {name: demo, format: demo}\n")
+    command = "from lightcluster import cli; print(cli.__file__); cli.main()"
+    found = subprocess.run(
+        [sys.executable, "-c", command, "check", "--configfile", "demo.yaml"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert str(tmp_path / "installed") in found.stdout
+    assert "all sound" in found.stdout
+
+
+def test_environments_are_where_the_tools_of_the_workflow_catalogue_look():
+    assert (ROOT / "workflow" / "envs").resolve() == ROOT / "envs"
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert usage["software-stack-deployment"] == {"conda": True}
+    assert {"desc", "flags"} == set(usage["mandatory-flags"])

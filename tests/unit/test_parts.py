@@ -16,9 +16,11 @@ from PIL import Image
 
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
-from lightcluster.extraction.mean_color import MeanColor
+from lightcluster.extraction.backbones.mean_color import MeanColor
 from lightcluster.extraction.weights import fetch_weights
-from lightcluster.reporting.contact_sheet import CELL, GAP, MARGIN, fit_text, font
+from lightcluster.reporting.contact_sheet import GAP, MARGIN
+from lightcluster.reporting.lettering import fit_text, font
+from lightcluster.reporting.overlays import CELL
 from lightcluster.reporting.parts import (
     FACETS,
     Masked,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from builders import build_network
 
-from lightcluster.extraction.backbone import Backbone, build_architecture
+from lightcluster.extraction.backbones.protocol import Backbone
+from lightcluster.extraction.backbones.vision_transformer import VisionTransformerBackbone
 from lightcluster.extraction.passes import compute_features, images_in_pass
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     torch.manual_seed(0)
-    return Backbone(build_architecture("test_vit"), (0.5,) * 3, (0.2,) * 3)
+    return VisionTransformerBackbone(build_network("test_vit"), (0.5,) * 3, (0.2,) * 3)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

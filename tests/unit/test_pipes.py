@@ -20,7 +20,7 @@ from lightcluster.datasets.manifest import index_entries
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import LightClusterError
 from lightcluster.evaluation.published import read_published
-from lightcluster.extraction.weights import read_checkpoint
+from lightcluster.extraction.checkpoint_files import read_checkpoint
 from lightcluster.files import read_arrays
 from lightcluster.methods.cause.adoption import read_trained
 from lightcluster.model.folder import open_model

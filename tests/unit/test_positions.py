@@ -18,18 +18,23 @@ from torch import Tensor
 from lightcluster.checkpoints import write_tensors
 from lightcluster.config import parse_config
 from lightcluster.errors import ConfigError
-from lightcluster.extraction.backbone import FACETS, Backbone, VisionTransformer
+from lightcluster.extraction.backbones.positions import embed_positions, resize_as_released
+from lightcluster.extraction.backbones.protocol import FACETS, Positions
+from lightcluster.extraction.backbones.vision_transformer import VisionTransformerBackbone
 from lightcluster.extraction.choice import choose_features
-from lightcluster.extraction.positions import embed_positions, resize_as_released
-from lightcluster.extraction.settings import Positions
-from lightcluster.extraction.step import extract_features
+from lightcluster.extraction.shard import extract_features
 from lightcluster.extraction.store import FeatureStore
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import read_arrays
 from lightcluster.methods.cause.adoption import ABOUT, Trained, probe_of
 from lightcluster.methods.cause.caching import cache_views
 from lightcluster.regions.embedding import embed_regions
 from lightcluster.reporting.parts import discover_parts
+
+ensure_torchvision_operators()
+
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 Weights = list[dict[int, float]]
 """For each place of a side, how much of each old place it takes."""
@@ -179,12 +184,14 @@ def test_a_pass_is_that_of_a_model_trained_at_the_size(positions: Positions) -> 
     larger.load_state_dict({**model.state_dict(), "pos_embed": embedding})
     images = torch.randn(2, 3, 48, 24)
     means = ((0.5,) * 3, (0.5,) * 3)
-    found = Backbone(model, *means, positions).forward(images, FACETS)
-    expected = Backbone(larger, *means).forward(images, FACETS)
+    found = VisionTransformerBackbone(model, *means, positions).forward(images, FACETS)
+    expected = VisionTransformerBackbone(larger, *means).forward(images, FACETS)
     for facet in FACETS:
         torch.testing.assert_close(found.facets[facet], expected.facets[facet], atol=1e-4, rtol=0)
     torch.testing.assert_close(found.cls, expected.cls, atol=1e-4, rtol=0)
-    other = Backbone(model, *means, "timm" if positions == "as_released" else "as_released")
+    other = VisionTransformerBackbone(
+        model, *means, "timm" if positions == "as_released" else "as_released"
+    )
     assert not torch.allclose(other.forward(images).cls, found.cls, atol=1e-4)
 
 

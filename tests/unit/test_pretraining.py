@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import quick
+from builders import build_network, quick
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcluster.datasets.scenes import SceneStyle, draw_object, render_scene
 from lightcluster.errors import ConfigError, LightClusterError, StoreError
-from lightcluster.extraction.backbone import build_architecture
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.pretraining import training
 from lightcluster.pretraining.corpus import PICTURES, load_corpus
@@ -200,7 +199,7 @@ def test_the_patch_embedding_is_centred_scaled_and_sees_detail_better_than_brigh
 
 
 def test_the_start_is_blind_to_colour(corpus):
-    network = build_architecture(TINY.model)
+    network = build_network(TINY.model)
     images = load_corpus(TINY, corpus, processes=1).reshape(-1, 48, 48)
     initialize(network, images, (0.45,) * 3, (0.25,) * 3, 0)
     colours = torch.rand(2, 3, 80, 80)
@@ -218,7 +217,7 @@ def test_near_positions_are_alike():
 
 def test_the_start_depends_on_the_seed_and_keeps_the_scale_of_tokens(corpus):
     pictures = load_corpus(TINY, corpus, processes=1)
-    networks = [build_architecture(TINY.model) for _ in range(3)]
+    networks = [build_network(TINY.model) for _ in range(3)]
     for network, seed in zip(networks, (0, 0, 1), strict=True):
         initialize(network, pictures.reshape(-1, 48, 48), (0.45,) * 3, (0.25,) * 3, seed)
     first, same, other = (
@@ -349,6 +348,6 @@ def test_the_weights_are_a_backbone_like_any_other(corpus, tmp_path, often):
     )
     assert record.patch_size == 8
     assert record.parameters == sum(
-        p.numel() for p in build_architecture("vit_mini_patch8_80").parameters()
+        p.numel() for p in build_network("vit_mini_patch8_80").parameters()
     )
     assert record.parameters <= 3_000_000

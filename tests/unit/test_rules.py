@@ -114,6 +114,13 @@ def test_wildcards_threads_resources_and_the_number_of_shards_are_handed_over():
     ]  # fmt: skip
 
 
+def test_several_files_are_named_one_by_one_and_may_be_none():
+    outputs = files(OutputFiles, "report")
+    some = words_of("report", files(InputFiles, figures=["a.png", "b.png"]), outputs)
+    assert some[-6:] == ["--output", "report", "--figures", "a.png", "--figures", "b.png"]
+    assert "--figures" not in words_of("report", files(InputFiles, figures=[]), outputs)
+
+
 def test_of_one_shard_the_folder_is_named_too_and_what_is_not_there_is_left_out():
     command = words_of(
         "label_regions",

@@ -20,7 +20,7 @@ import torch
 from test_model import CONFIG, export
 
 from lightcluster.errors import LightClusterError, ModelError, WeightsError
-from lightcluster.extraction.backbone import load_backbone
+from lightcluster.extraction.opening import load_backbone
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.methods.cause.adoption import ABOUT, PALETTE, adopt_probe, check_probe, probe_of
 from lightcluster.methods.cause.heads import FEATURES, build_head

@@ -12,12 +12,14 @@ from lightcluster.evaluation.counting import LabelledImage
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import write_arrays
-from lightcluster.reporting.provenance import PACKAGES, Cost, read_cost, read_costs, versions
-from lightcluster.reporting.viewer import (
+from lightcluster.reporting.choice import (
     least_agreement,
     level_agreement,
     lowest_accuracy,
     lowest_iou,
+)
+from lightcluster.reporting.provenance import PACKAGES, Cost, read_cost, read_costs, versions
+from lightcluster.reporting.viewer import (
     render_viewer,
 )
 

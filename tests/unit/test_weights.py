@@ -11,9 +11,10 @@ import huggingface_hub.constants
 import pytest
 import safetensors.torch
 import torch
+from builders import build_network
 
 from lightcluster.errors import WeightsError
-from lightcluster.extraction.backbone import build_architecture, load_backbone
+from lightcluster.extraction.opening import load_backbone
 from lightcluster.extraction.weights import fetch_weights, read_record
 
 State = dict[str, torch.Tensor]
@@ -23,7 +24,7 @@ MODEL = "test_vit"  # patch 16, 6 blocks of 64 features
 @pytest.fixture(scope="module")
 def state() -> State:
     torch.manual_seed(3)
-    return build_architecture(MODEL).state_dict()
+    return build_network(MODEL).state_dict()
 
 
 def load(output: Path) -> State:
@@ -104,7 +105,7 @@ def test_mae_pretraining_checkpoint(state: State, tmp_path: Path) -> None:
 def test_dinov2_checkpoint_with_registers(tmp_path: Path) -> None:
     name = "vit_small_patch14_reg4_dinov2"
     torch.manual_seed(0)
-    state = build_architecture(name).state_dict()
+    state = build_network(name).state_dict()
     start = torch.randn(1, 1, 384)
     original = {key: value for key, value in state.items() if key not in ("reg_token", "cls_token")}
     original |= {

@@ -20,12 +20,12 @@ from layouts import (
     write_voc,
 )
 from lightcluster.evaluation.counting import read_class_counts
-from lightcluster.extraction.settings import EMBEDDED
+from lightcluster.extraction.backbones.registry import DEFAULT
 
 pytestmark = pytest.mark.thorough
 
 EMBEDDED_BACKBONE = {
-    "backbone": {"model": EMBEDDED, "weights": "embedded"},
+    "backbone": {"model": DEFAULT.name, "weights": "embedded"},
     "features": {"short_side": 96},
     "labelling": {"classes": "auto"},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -214,3 +215,46 @@ def test_the_model_in_python_gives_the_pixels_of_the_run(fitted, model):
             assert np.array_equal(found.segmentation, again.segmentation)
     with pytest.raises(ImageError, match=r"nothing\.png: the file does not exist"):
         loaded(fitted / "nothing.png")
+
+
+def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config, tmp_path):
+    """Given once, they are in the model and the exports, whatever numbers the clusters have."""
+    folder = tmp_path / "named"
+    shutil.copytree(fitted, folder, symlinks=True)
+    run = folder / "results" / "photos" / "lightcluster"
+    config = {
+        "dataset": {"name": "photos", "format": "folder", "images": "images"},
+        "labelling": {"seeds": [3, 0]},
+    }
+    assert lightcluster_names(run, "--set", "1=mug", "--set", "2=house").returncode == 0
+    planned = run_snakemake(folder, "-n", config=fast_config(config))
+    rules = set(re.findall(r"^(?:local)?rule (\w+):", planned.stdout, flags=re.M))
+    assert rules == {"all", "export_model"}
+    result = run_snakemake(folder, config=fast_config(config))
+    assert result.returncode == 0, result.stdout
+    named = lightcluster.load(run / "model")
+    assert named.names[:3] == ("background", "mug", "house")
+
+    paths = sorted((folder / "images").iterdir())
+    before = [found.segmentation for found in named.predict(paths)]
+    config["labelling"] |= {"seeds": [5, 3]}
+    result = run_snakemake(folder, config=fast_config(config))
+    assert result.returncode == 0, result.stdout
+    again = lightcluster.load(run / "model")
+    agreeing = total = 0
+    for found, former in zip(again.predict(paths), before, strict=True):
+        for name in ("mug", "house"):
+            pixels = former == named.names.index(name)
+            total += pixels.sum()
+            agreeing += (np.asarray(again.names)[found.segmentation[pixels]] == name).sum()
+    lost = {"mug", "house"} - set(again.names)
+    said = lightcluster_names(run).stdout
+    assert all(f"no cluster is called {name!r} now" in said for name in lost)
+    assert agreeing > total / 2 or lost
+    assert {"mug", "house"} - lost == {"mug", "house"} & set(
+        (run / "names.csv").read_text().replace("\n", ",").split(",")
+    )
+
+
+def lightcluster_names(run: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return command("names", run, *options)

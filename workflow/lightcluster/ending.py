@@ -97,7 +97,7 @@ def summary(layout: Layout) -> Iterator[str]:
         if layout.labelled:
             import pandas as pd
 
-            from lightcluster.reporting.report import summary_lines
+            from lightcluster.reporting.summary import summary_lines
 
             table = pd.read_csv(here / "tables" / "metrics.csv", dtype={"seed": str})
             yield from (f"  {line}" for line in summary_lines(table))

@@ -56,7 +56,8 @@ PRELOADED = {
     ),
     "torch": (
         "lightcluster.step.commands",
-        "lightcluster.extraction.step",
+        "lightcluster.extraction.shard",
+        "lightcluster.extraction.backbones.timm_models",
         METHODS,
     ),
 }

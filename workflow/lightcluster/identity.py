@@ -11,31 +11,15 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lightcluster.extraction.settings import EMBEDDED, MEAN_COLOR, BackboneSettings
+from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.methods.sections import CommonSections
 
 Settings = TypeVar("Settings", bound=CommonSections)
 
-EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / f"{EMBEDDED}.safetensors"
-"""The weights that ship with the project; ``resources/README.md`` is their model card."""
-
-
-def weights_source(backbone: BackboneSettings) -> str:
-    """Return ``embedded``, ``random``, ``hub``, ``file``, or ``none`` without a network."""
-    if backbone.model == MEAN_COLOR:
-        return "none"
-    return backbone.weights if backbone.weights in ("embedded", "random", "hub") else "file"
-
-
-def local_weights(backbone: BackboneSettings) -> Path | None:
-    """Return the file that the weights are read from, None where they come from elsewhere."""
-    files = {"embedded": EMBEDDED_WEIGHTS, "file": Path(backbone.weights)}
-    return files.get(weights_source(backbone))
-
 
 def weights_id(backbone: BackboneSettings) -> str:
     """Return a file name for the weights, e.g. ``vit_small_patch8_224.dino-hub-1f0c2a3b``."""
-    source = weights_source(backbone)
+    source = backbone.source
     tag = {"random": f"random{backbone.seed}", "file": _plain(Path(backbone.weights).stem)}
     weights = backbone.weights if source != "none" else None
     content = [backbone.model, weights, backbone.seed if source == "random" else None]
@@ -64,7 +48,7 @@ def as_shared(config: Settings, wildcard: str) -> Settings:
     """
     if wildcard != "weights":
         return config
-    source = weights_source(config.backbone)
+    source = config.backbone.source
     fixed: dict[str, object] = {"seed": 0} if source != "random" else {}
     fixed |= {"weights": "random"} if source == "none" else {}
     return config.model_copy(update={"backbone": config.backbone.model_copy(update=fixed)})

@@ -28,9 +28,7 @@ from lightcluster.evaluation.settings import PER_IMAGE
 from lightcluster.identity import (
     as_shared,
     features_id,
-    local_weights,
     weights_id,
-    weights_source,
     with_split,
 )
 from lightcluster.methods.registry import (
@@ -41,6 +39,7 @@ from lightcluster.methods.registry import (
     kinds_sharing,
     method_of,
 )
+from lightcluster.names.file import NAMES, POINTS
 from lightcluster.places import OF_ALL_RUNS, record_of
 from lightcluster.shards import Shards, number_of
 from lightcluster.step.declaration import Step
@@ -84,9 +83,9 @@ class Layout:
         self.weights_folder = f"{RESULTS}/weights"
         self.scenes = f"{self.dataset_folder}/scenes"
         self.format = FORMATS[self.dataset.format]
-        self.drawn = self.format.step == "generate_demo"
+        self.drawn = self.format.draws
         self.demo_input = [self.scenes] if self.drawn else []
-        self.painted = self.format.step == "paint_labels"
+        self.painted = bool(self.format.step) and not self.drawn
         self.painted_labels = f"{self.dataset_folder}/labels"
         self.painted_input = [self.painted_labels] if self.painted else []
         self.labels_input = self.demo_input + self.painted_input
@@ -257,8 +256,16 @@ class Layout:
     def weights_stamp(self, weights: str) -> str:
         """Return a digest of a local weights file; the source's name for other weights."""
         backbone = self.configs[self._runs["weights"][weights]].backbone
-        file = local_weights(backbone)
-        return self.digest(file) if file else weights_source(backbone)
+        return self.digest(backbone.file) if backbone.file else backbone.source
+
+    def names_files(self, run: str) -> list[str]:
+        """Return the files of the names that a person gave to the clusters of a run, if any."""
+        files = [f"{self.dataset_folder}/{run}/{name}" for name in (NAMES, POINTS)]
+        return files if all(os.path.isfile(file) for file in files) else []
+
+    def names_stamp(self, run: str) -> str:
+        """Return a digest of these names."""
+        return self.digest(*map(Path, self.names_files(run)))
 
     def kind(self, run: str) -> str:
         """Return what a run does; see `methods.registry.kind_of`."""
@@ -369,8 +376,7 @@ class Layout:
     def _takes_part(self, name: str) -> bool:
         """Tell whether the dataset has a step."""
         asked = {
-            "generate_demo": self.drawn,
-            "paint_labels": self.painted,
+            **{format.step: format.step == self.format.step for format in FORMATS.values()},
             "read_classes": self.has_classes,
             "count_masks": self.labelled,
             "count_regions": self.labelled,

@@ -2,6 +2,12 @@
 
 They are locks of the operating system (``flock``). Where a file system has none, what the holder
 wrote into the file has to do: which process it is, where, and since when.
+
+Why no library: filelock 4.3, portalocker 4.4 and fasteners 0.20 do not say who holds a lock of the
+operating system, hand on no token with it, and let nobody look at it without taking it, as every
+step does every three seconds. Where there are no such locks, the latter two fail, filelock goes on
+after ENOSYS but not after the ENOLCK of NFS, and takes a killed process that nobody has waited for
+as alive; flufl.lock 10.0 goes by a lifetime, which has to be waited for after a kill.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -27,12 +26,10 @@ from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others,
 from lightcluster.datasets.remarks import remarks
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
-from lightcluster.extraction.backbone import build_architecture, resolve_layer
+from lightcluster.extraction.backbones.registry import find_family
 from lightcluster.extraction.images import COLORS_PER_SIDE, image_size
-from lightcluster.extraction.mean_color import MeanColor
-from lightcluster.extraction.settings import MEAN_COLOR
+from lightcluster.extraction.opening import outline
 from lightcluster.extraction.weights import fetch_weights
-from lightcluster.identity import local_weights, weights_source
 from lightcluster.layout import RESULTS, Layout
 from lightcluster.methods.features import FEATURES
 from lightcluster.methods.registry import method_of
@@ -79,7 +76,7 @@ def check_all(configfiles: Sequence[Path]) -> int:
         except LightClusterError as error:
             console.print(f"weights: {error}", style="red", markup=False)
             problems += 1
-        if weights_source(backbone) == "embedded" and not layout.drawn:
+        if backbone.source == "embedded" and not layout.drawn:
             console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
     for place in (".snakemake", layout.dataset_folder, f"{RESULTS}/{places.WEIGHTS}"):
         if problem := places.unwritable(Path(place)):
@@ -247,15 +244,11 @@ def _check_layers(layout: Layout) -> Iterator[str]:
         for config in layout.configs.values()
         if FEATURES in method_of(config).shared
     )
-    depths = {MEAN_COLOR: MeanColor().depth}
     for model, layer in asked:
         if layer == "auto":
             continue
         try:
-            if model not in depths:
-                with torch.device("meta"):  # without drawing its parameters
-                    depths[model] = len(build_architecture(model).blocks)
-            resolve_layer(layer, depths[model])
+            outline(model).resolve_layer(layer)
         except ConfigError as error:
             yield f"{error} (backbone.model: {model})"
         except LightClusterError:  # which is said of its weights
@@ -270,13 +263,13 @@ def _check_weights(config: Config) -> str:
     WeightsError
         If they cannot be read or do not fit the model.
     """
-    backbone, source = config.backbone, weights_source(config.backbone)
+    backbone, source = config.backbone, config.backbone.source
     if source == "hub":
-        build_architecture(backbone.model)
+        find_family(backbone.model)
         return f"{backbone.model}: will be downloaded by timm"
     with tempfile.TemporaryDirectory() as folder:
         record = fetch_weights(
-            backbone.model, source, local_weights(backbone), backbone.seed,
+            backbone.model, source, backbone.file, backbone.seed,
             Path(folder, "weights.safetensors"),
         )  # fmt: skip
     if source == "none":
@@ -316,26 +309,17 @@ class Size:
 
 def measure(entries: Sequence[Entry], config: Config) -> Size:
     """Return the size of the features of a run, from the headers of its images alone."""
-    patch, dim = _patch_and_dim(config.backbone.model)
+    backbone = outline(config.backbone.model)
     images = tokens = 0
     for entry in progress(entries, "headers"):
         try:
             height, width = image_size(entry.path, config.dataset.max_pixels)
         except ImageError:
             continue
-        seen, of_image = method_of(config).views(height, width, config, patch)
+        seen, of_image = method_of(config).views(height, width, config, backbone.patch_size)
         images += seen
         tokens += of_image
-    return Size(images, tokens, dim)
-
-
-def _patch_and_dim(model: str) -> tuple[int, int]:
-    """Return the patch size of a backbone and the number of its features."""
-    if model == MEAN_COLOR:
-        baseline = MeanColor()
-        return baseline.patch_size, baseline.dim
-    network = build_architecture(model)
-    return int(network.patch_embed.patch_size[0]), int(network.embed_dim)
+    return Size(images, tokens, backbone.dim)
 
 
 def peak_bytes(size: Size, config: Config) -> int:
@@ -376,9 +360,9 @@ def print_plan(configfiles: Sequence[Path]) -> None:
 
 def _assumed(layout: Layout, config: Config) -> Size:
     """Return the size of the features of demo scenes that are not drawn yet."""
-    patch, dim = _patch_and_dim(config.backbone.model)
-    seen, tokens = method_of(config).views(240, 320, config, patch)
-    return Size(layout.n_images * seen, layout.n_images * tokens, dim)
+    backbone = outline(config.backbone.model)
+    seen, tokens = method_of(config).views(240, 320, config, backbone.patch_size)
+    return Size(layout.n_images * seen, layout.n_images * tokens, backbone.dim)
 
 
 def _readable(count: float) -> str:

@@ -19,6 +19,9 @@ from lightcluster.step.declaration import DECLARED, Step
 def in_order(declared: Mapping[str, Step]) -> dict[str, Step]:
     """Return steps so that each stands behind those whose files it reads.
 
+    Else they stand as declared, subject by subject, as documents list them; the order of `graphlib`
+    would mix the subjects.
+
     Raises
     ------
     CycleError

@@ -1,11 +1,5 @@
 import os
-import sys
-from pathlib import Path
 
-WORKFLOW = Path(workflow.snakefile).resolve().parents[1]  # this file is in rules/
-sys.path.insert(0, str(WORKFLOW))
-
-from snakemake.exceptions import WorkflowError
 from snakemake.io import apply_wildcards
 from snakemake.logging import logger
 
@@ -64,6 +58,10 @@ if workflow.is_main_process:
     NOTES.begin(Path(RESULTS))
     for made_elsewhere in NOTES.share(LAYOUT.all_weights, Path(RESULTS)):
         logger.warning(made_elsewhere)
+
+
+# Rules are called like their steps, unless whoever uses this as a module has renamed them.
+name_of_rule = workflow.modifier.modify_rulename
 
 
 # The rules of all steps, of which each is used with inputs, outputs and resources of its own. A module
@@ -173,6 +171,20 @@ def each_seed(pattern):
     )
 
 
+def segmentations_if_named(wildcards):
+    """Return the segmentations of a run whose clusters have names, which are looked up there."""
+    return expand(
+        f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+        run=wildcards.run,
+        seed=(
+            CONFIGS[wildcards.run].labelling.seeds
+            if LAYOUT.names_files(wildcards.run)
+            else []
+        ),
+        shard=SHARDS,
+    )
+
+
 def per_shard(pattern):
     """Return an input function: `pattern` for each shard, other wildcards kept."""
     return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)
@@ -223,7 +235,7 @@ def files_of_jobs(patterns_of):
         # `str`, for the flags are those of the rule itself, not of whoever asks for the file.
         str(pattern.apply_wildcards(job))
         for step, jobs in LAYOUT.jobs().items()
-        for pattern in patterns_of(workflow.get_rule(step))
+        for pattern in patterns_of(workflow.get_rule(name_of_rule(step)))
         for job in jobs
     ]
 

@@ -1,4 +1,4 @@
-if LAYOUT.drawn:
+if LAYOUT.format.step == "generate_demo":
 
     use rule generate_demo from step with:
         output:
@@ -10,14 +10,12 @@ if LAYOUT.drawn:
 
 if CLASSES:
 
-    localrules:
-        read_classes,
-
     use rule read_classes from step with:
         input:
             LAYOUT.demo_input,
         output:
             CLASSES,
+        localrule: True
         resources:
             mem_mb=500,
             runtime=5,
@@ -26,7 +24,7 @@ if CLASSES:
             content=lambda wildcards: LAYOUT.classes_stamp,
 
 
-if LAYOUT.painted:
+if LAYOUT.format.step == "paint_labels":
 
     use rule paint_labels from step with:
         output:
@@ -64,6 +62,7 @@ use rule gather_manifest from step with:
     output:
         manifest=f"{DATASET}/manifest.csv",
         census=f"{DATASET}/census.csv",
+    localrule: True
     resources:
         mem_mb=500,
         runtime=10,
@@ -75,6 +74,7 @@ use rule gather_rejected from step with:
         rejections=expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
     output:
         f"{DATASET}/rejected.csv",
+    localrule: True
     resources:
         mem_mb=500,
         runtime=10,

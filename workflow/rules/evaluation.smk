@@ -3,10 +3,6 @@ TABLES = ["metrics", "per_class", "matching"] if LABELLED else []
 
 if LABELLED:
 
-    localrules:
-        evaluate,
-        score_images,
-
     use rule count_masks from step with:
         input:
             LAYOUT.labels_input,
@@ -94,6 +90,7 @@ if LABELLED:
                 subcategory="{run}",
                 labels={"table": "matching"},
             ),
+        localrule: True
         resources:
             mem_mb=1000,
             runtime=10,
@@ -117,6 +114,7 @@ if LABELLED:
                 subcategory="{run}",
                 labels={"table": "per image (diagnostic)"},
             ),
+        localrule: True
         resources:
             mem_mb=1000,
             runtime=30,
@@ -196,7 +194,9 @@ use rule draw_gallery from step with:
         LAYOUT.labels_input,
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
         segmentation=of_first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
-        table=of_first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}.csv", masks=True),
+        table=of_first_seed(
+            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}.csv", masks=True
+        ),
         region_maps=of_first_seed(f"{RUN}/regions/maps/{{shard}}.npz", masks=True),
         patch_masks=of_first_seed(f"{MASKS}/patch/{{shard}}.npz", masks=True),
         pixel_masks=of_first_seed(f"{MASKS}/pixel/{{shard}}.npz", masks=True),
@@ -224,6 +224,7 @@ use rule write_gallery from step with:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
+        names=lambda wildcards: LAYOUT.names_stamp(wildcards.run),
         options=options(
             dataset=LAYOUT.dataset.name,
             counts=f"{RUN}/counts" if LABELLED else None,

@@ -2,6 +2,7 @@ use rule fetch_weights from step with:
     output:
         f"{LAYOUT.weights_folder}/{{weights}}.safetensors",
         f"{LAYOUT.weights_folder}/{{weights}}.json",
+    localrule: True
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,

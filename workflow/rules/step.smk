@@ -11,6 +11,8 @@ wildcard_constraints:
 
 
 for step in config["steps"]:
+    if not workflow.modifier.avail_rulename(step.name):
+        continue  # this file is read for each rule that is used
 
     rule:
         name:

@@ -20,7 +20,6 @@ from lightcluster.api.given import Given, Opened, open_given
 from lightcluster.clustering.image_level import cluster_patches
 from lightcluster.clustering.kmeans import assign, normalize, set_threads
 from lightcluster.errors import ImageError
-from lightcluster.extraction.backbone import resolve_precision
 from lightcluster.extraction.images import (
     color_map,
     patch_colors,
@@ -28,9 +27,10 @@ from lightcluster.extraction.images import (
     resize_image,
     target_size,
 )
+from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import images_in_pass
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.shard import PreparedImage, compute_images
-from lightcluster.extraction.step import open_backbone
 from lightcluster.extraction.store import ImageFeatures
 from lightcluster.files import read_arrays
 from lightcluster.masks.consistency import merge_votes, read_upper_levels

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from lightcluster.api.given import Given, open_given
 from lightcluster.errors import ConfigError
-from lightcluster.extraction.backbone import FACETS, Backbone, Facet, Precision, resolve_precision
+from lightcluster.extraction.backbones.protocol import FACETS, Backbone, Facet, Precision
+from lightcluster.extraction.backbones.registry import DEFAULT
 from lightcluster.extraction.images import prepare_image, resize_image, target_size
-from lightcluster.extraction.settings import EMBEDDED, BackboneSettings
-from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.opening import open_backbone
+from lightcluster.extraction.precision import resolve_precision
+from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.extraction.weights import fetch_weights
-from lightcluster.identity import local_weights, weights_source
 from lightcluster.threads import device_of
 
 
@@ -46,7 +47,7 @@ class PatchFeatures:
 
 def features(
     image: Given,
-    backbone: str = EMBEDDED,
+    backbone: str = DEFAULT.name,
     *,
     weights: str | None = None,
     facet: Facet = "key",
@@ -96,7 +97,7 @@ def features(
     """
     if facet not in FACETS:
         raise ConfigError(f"facet {facet!r} unknown; allowed are {', '.join(FACETS)}")
-    own = backbone == EMBEDDED
+    own = backbone == DEFAULT.name
     opened = _open(backbone, weights or ("embedded" if own else "hub"), device_of(device))
     given = open_given(image)
     height, width = given.size
@@ -121,5 +122,5 @@ def _open(model: str, weights: str, device: str) -> Backbone:
     settings = BackboneSettings(model=model, weights=weights)
     with TemporaryDirectory(prefix="lightcluster-") as folder:
         file = Path(folder, "weights.safetensors")
-        fetch_weights(model, weights_source(settings), local_weights(settings), 0, file)
+        fetch_weights(model, settings.source, settings.file, 0, file)
         return open_backbone(file, device, None, None)

@@ -14,6 +14,7 @@ from lightcluster import __version__
 from lightcluster.cli.check import check
 from lightcluster.cli.configfile import TakesConfigfiles
 from lightcluster.cli.export import export
+from lightcluster.cli.names import names
 from lightcluster.cli.plan import plan
 from lightcluster.cli.pretrain import pretrain
 from lightcluster.cli.segment import segment
@@ -54,6 +55,7 @@ app.command(cls=TakesConfigfiles, epilog="Example: lightcluster plan --configfil
 app.command(
     epilog="Example: lightcluster segment new/ --model results/photos/lightcluster/model --out out"
 )(segment)
+app.command(epilog="Example: lightcluster names results/photos/lightcluster --set 3=dog")(names)
 app.command(epilog="Example: lightcluster export out/segmentation --to coco --out objects.json")(
     export
 )

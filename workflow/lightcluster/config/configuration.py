@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, model_validator
 
 from lightcluster.evaluation.settings import ComparisonSettings, EvaluationSettings
-from lightcluster.extraction.settings import EMBEDDED, EMBEDDED_SIZES
+from lightcluster.extraction.backbones.registry import DEFAULT, declaration_of
 from lightcluster.methods.registry import METHODS, FitSettings, MethodSections
 from lightcluster.reporting.settings import ReportSettings
 from lightcluster.sections import lookup, walk
@@ -37,14 +37,14 @@ class Config(MethodSections):
     @model_validator(mode="before")
     @classmethod
     def _defaults_follow_choices(cls, raw: Any) -> Any:
-        """Put below what is set the defaults of methods and the sizes of the embedded backbone."""
+        """Put below what is set the defaults of methods and those of a backbone."""
         if not isinstance(raw, Mapping):
             return raw
         backbone = raw.get("backbone", {})
-        model = backbone.get("model", EMBEDDED) if isinstance(backbone, Mapping) else None
+        model = backbone.get("model", DEFAULT.name) if isinstance(backbone, Mapping) else None
         for method in METHODS.values():
-            raw = put_over(method.defaults(raw, model == EMBEDDED), raw)
-        return put_over(EMBEDDED_SIZES, raw) if model == EMBEDDED else raw
+            raw = put_over(method.defaults(raw, model == DEFAULT.name), raw)
+        return put_over(declaration_of(model).defaults, raw) if isinstance(model, str) else raw
 
 
 def put_over(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

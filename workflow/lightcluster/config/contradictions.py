@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightcluster.config.configuration import Config
-from lightcluster.extraction.settings import (
-    EMBEDDED,
-    MEAN_COLOR,
-)
+from lightcluster.extraction.backbones.registry import DECLARED
 from lightcluster.methods.registry import method_of
 
 
 def _foreign_weights(config: Config) -> Iterator[str]:
     """Yield the mistake of a run whose model is not that of the embedded weights."""
     backbone = config.backbone
-    if backbone.weights == "embedded" and backbone.model not in (EMBEDDED, MEAN_COLOR):
+    if backbone.source == "embedded" and backbone.file is None:
+        shipped = ", ".join(own.name for own in DECLARED.values() if own.weights)
         yield (
-            f"backbone.weights = 'embedded': these are of {EMBEDDED}; for {backbone.model} use "
+            f"backbone.weights = 'embedded': these are of {shipped}; for {backbone.model} use "
             "`hub`, `random` or the path of a file"
         )
 

@@ -301,7 +301,7 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
         with path.open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
                 yield Sample(line["shard"], parse_row(line))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 
 

@@ -148,22 +148,20 @@ def vote_neighbors(
     """
     fitted = read_labelling(labelling)
 
-    def iter_shards() -> Iterator[tuple[int, dict[FrameName, tuple[RegionCounts, Voters]]]]:
+    def iter_shards() -> Iterator[dict[FrameName, tuple[RegionCounts, Voters]]]:
         images = 0
-        for shard, (path, described) in enumerate(zip(region_counts, regions, strict=True)):
+        for path, described in zip(region_counts, regions, strict=True):
             points = fitted.project(read_arrays(described, *fitted.features))
             frames = read_region_counts(path)
-            yield (
-                shard,
-                {
-                    frame: (counts, regions_of(counts, points, images))
-                    for frame, counts in frames.items()
-                },
-            )
+            yield {
+                frame: (counts, regions_of(counts, points, images))
+                for frame, counts in frames.items()
+            }
             images += len(next(iter(frames.values())).image_id)
 
+    # Shards are read twice, for the regions of all of them may not fit into memory.
     drawn: dict[FrameName, list[Voters]] = {}
-    for shard, frames in iter_shards():
+    for shard, frames in enumerate(iter_shards()):
         quota = quota_of_shard(VOTERS, shard, len(region_counts))
         for frame, (_, own) in frames.items():
             known = np.flatnonzero(own.label >= 0)
@@ -174,7 +172,7 @@ def vote_neighbors(
         for frame, parts in drawn.items()
     }
     totals: dict[str, NDArray[np.int64]] = {}
-    for _, frames in iter_shards():
+    for frames in iter_shards():
         for frame, (counts, own) in frames.items():
             totals[frame] = totals.get(frame, 0) + count_votes(counts, own, voters[frame])
     write_arrays(output, compressed=True, **totals)

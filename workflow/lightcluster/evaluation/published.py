@@ -16,7 +16,7 @@ from lightcluster.errors import StoreError
 from lightcluster.evaluation.settings import BenchmarkName
 from lightcluster.paths import require_file
 
-PUBLISHED = Path(__file__).resolve().parents[3] / "resources" / "published.csv"
+PUBLISHED = Path(__file__).parents[1].joinpath("resources").resolve() / "published.csv"
 
 Hygiene = Literal["training-free", "not training-free", "supervised saliency", "label leak"]
 """What may be said of a figure; in the file several are joined by ``; ``."""

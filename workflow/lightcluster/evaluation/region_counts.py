@@ -161,17 +161,17 @@ def count_regions(
 def read_region_counts(path: Path) -> dict[FrameName, RegionCounts]:
     """Read the file of `count_regions`, by frame."""
     frames: list[Any] = decode_names(read_arrays(path, "frames")["frames"])
-    shared = read_arrays(path, "image_id", "first", "offset", "ground")
-    image_id, ground = decode_names(shared["image_id"]), int(shared["ground"])
-    found = {}
-    for frame in frames:
-        pixels, ignored = read_arrays(path, f"{frame}.pixels", f"{frame}.ignored").values()
-        found[frame] = RegionCounts(
+    of_frames = (f"{frame}.{name}" for frame in frames for name in ("pixels", "ignored"))
+    arrays = read_arrays(path, "image_id", "first", "offset", "ground", *of_frames)
+    image_id, ground = decode_names(arrays["image_id"]), int(arrays["ground"])
+    return {
+        frame: RegionCounts(
             image_id,
-            shared["first"],
-            shared["offset"],
-            pixels,
-            ignored,
+            arrays["first"],
+            arrays["offset"],
+            arrays[f"{frame}.pixels"],
+            arrays[f"{frame}.ignored"],
             None if ground < 0 else ground,
         )
-    return found
+        for frame in frames
+    }

@@ -1,9 +1,9 @@
 """What exports are made from: the segmentations of a run, image by image, as objects of classes.
 
-An object is a connected component (8 neighbours) of one class in a segmentation. The names in
-``classes.csv`` say which classes there are: clusters of one name are one class, and what is named
-*background* is no object. Where 0 is not background, all pixels have classes, and an object is all
-that an image has of one (*stuff*). Images are numbered from 1 in the order of the manifest.
+An object is a connected component (8 neighbours) of one class in a segmentation. Names say which
+classes there are (`names`, or ``classes.csv``): clusters of one name are one class, and what is
+named *background* is no object. Where 0 is not background, all pixels have classes, and an object
+is all that an image has of one (*stuff*). Images are numbered from 1 in the order of the manifest.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from skimage import measure
 
 from lightcluster.datasets.manifest import Row, Sample, iter_manifest
 from lightcluster.errors import StoreError
-from lightcluster.images.recognition import open_plain
+from lightcluster.names.run import BACKGROUND, value_names
 from lightcluster.progress import progress
-
-BACKGROUND = "background"
+from lightcluster.regions.painted import find_manifest, painted_file, read_painted
 
 
 @dataclass(frozen=True)
@@ -170,15 +169,10 @@ class Segmentation:
         categories = {category.id: category for category in self.categories}
         find = find_stuff if self.stuff else find_objects
         for number, sample in enumerate(progress(self.samples, "export"), start=1):
-            sharded = self.folder / sample.shard / sample.row.output
-            path = sharded if sharded.is_file() else self.folder / sample.row.output
-            try:
-                with open_plain(path) as image:
-                    values = np.asarray(image)
-            except Exception as error:  # decoders raise whatever a damaged file leads them to
-                raise StoreError(f"{path}: cannot be read ({error}); make it again") from None
+            values = read_painted(self.folder, sample)
             present, inverse = np.unique(values, return_inverse=True)
             if unknown := set(present.tolist()) - self.id_of.keys():
+                path = painted_file(self.folder, sample)
                 raise StoreError(
                     f"{path}: holds the class {min(unknown)}, which {self.folder / 'classes.csv'} "
                     "lacks; make it again"
@@ -228,36 +222,8 @@ def link_image(row: Row, link: Path) -> None:
     link.symlink_to(source)
 
 
-WANTED = "`segmentation/seed-N` of a run, or a folder `segmentation` that `segment` wrote"
-
-
-def find_manifest(segmentation: Path) -> Path:
-    """Return the manifest of a folder of segmentations: the nearest one above it.
-
-    Raises
-    ------
-    StoreError
-        If the folder is none of segmentations, which have a ``classes.csv``, or there is no
-        manifest; says which is meant if it is one inside.
-    """
-    if not (segmentation / "classes.csv").is_file():
-        inside = [
-            path.parent
-            for pattern in ("segmentation/", "seed-*/", "segmentation/seed-*/")
-            for path in sorted(segmentation.glob(f"{pattern}classes.csv"))
-        ]
-        hint = f"did you mean {inside[0]}?" if inside else f"name {WANTED}"
-        raise StoreError(f"{segmentation}: no folder of segmentations (no classes.csv); {hint}")
-    for folder in segmentation.resolve().parents[:3]:
-        if (folder / "manifest.csv").is_file():
-            return folder / "manifest.csv"
-    raise StoreError(
-        f"{segmentation}: no manifest.csv in the folders above; name {WANTED}, where it was made"
-    )
-
-
 def read_categories(segmentation: Path) -> tuple[list[Category], dict[int, int], bool]:
-    """Read ``classes.csv``: see `Segmentation`.
+    """Read ``classes.csv`` and the names that a person gave: see `Segmentation`.
 
     Returns
     -------
@@ -273,11 +239,12 @@ def read_categories(segmentation: Path) -> tuple[list[Category], dict[int, int],
     path = segmentation / "classes.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            listed = [
-                Category(int(row["id"]), row["name"], _color(row["color"]))
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+            rows = list(csv.DictReader(file))
+        names = value_names(segmentation)
+        listed = [
+            Category(int(row["id"]), names[int(row["id"])], _color(row["color"])) for row in rows
+        ]
+    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None
     stuff = any(category.id == 0 and category.name != BACKGROUND for category in listed)
     by_name: dict[str, Category] = {}

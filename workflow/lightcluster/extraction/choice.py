@@ -26,11 +26,11 @@ from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images, draw_rows
 from lightcluster.clustering.settings import ClusteringSettings, SuperclassSettings
 from lightcluster.clustering.superclasses import merge_small, number_of_superclasses
-from lightcluster.extraction.backbone import FACETS, Backbone, Facet, Precision, resolve_precision
+from lightcluster.extraction.backbones.protocol import FACETS, Backbone, Facet, Positions, Precision
 from lightcluster.extraction.images import ImageRow, target_size
-from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.opening import open_backbone
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.shard import prepare_row
-from lightcluster.extraction.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.foreground import image_foreground, overlapping_clusters
 from lightcluster.masks.settings import ForegroundSettings

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.extraction.backbone import Backbone, Facet, Features
+from lightcluster.extraction.backbones.protocol import Backbone, Facet, Features
 
 _ENOUGH_FOR_CPU = 4
 
@@ -41,7 +41,7 @@ def compute_features(
     batches : iterable of float32 array, shape (images, 3, height, width)
         Read some batches ahead.
     facets, layer, precision
-        See :meth:`.backbone.Backbone.forward`.
+        See :meth:`.protocol.Backbone.forward`.
     threads : int
         Passes at a time, on a CPU; another device computes one after the other. Until the last
         batch, torch divides no operation among threads.

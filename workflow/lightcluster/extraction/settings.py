@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from lightcluster.sections import (
-    Section,
-    Seed,
-    Share,
-    Spread,
-    Word,
-)
+from lightcluster.extraction.backbones.protocol import Declaration, Positions
+from lightcluster.extraction.backbones.registry import DECLARED, DEFAULT, declaration_of
+from lightcluster.sections import Section, Seed, Share, Spread, Word
 
-Positions = Literal["timm", "as_released"]
-"""How position embeddings are resized; see `extraction.positions`."""
-
-
-EMBEDDED = "vit_mini_patch8_80"
-"""The `backbone.model` that this project trained itself; its weights are in ``resources/``."""
-
-
-MEAN_COLOR = "mean_color"
-"""The `backbone.model` that is no network, but the mean colour of each patch: a baseline."""
-
-
-EMBEDDED_SIZES = {
-    "features": {"short_side": 192},
-    "regions": {"crop_size": 96},
-}
-"""Defaults in pixels that go with the embedded backbone, in the place of those for DINO."""
+Source = Literal["embedded", "hub", "file", "random", "none"]
+"""Where weights come from: `none` where there is no network."""
 
 
 class BackboneSettings(Section):
     """The frozen Vision Transformer."""
 
     model: Word = Field(
-        EMBEDDED,
-        description="Name of a timm Vision Transformer; "
-        f"or `{MEAN_COLOR}`, a baseline: the mean colour of each patch.",
+        DEFAULT.name,
+        description="Name of a timm Vision Transformer"
+        + "".join(f"; or `{own.name}`, {own.summary}" for own in DECLARED.values() if own.summary)
+        + ".",
     )
     weights: Word = Field(
         "embedded",
@@ -60,6 +43,27 @@ class BackboneSettings(Section):
         "size, antialiased; `as_released`: as the programs of DINO, iBOT and DINOv2 do, by a "
         "factor with an offset, without antialiasing (models with registers: as `timm`).",
     )
+
+    @property
+    def declaration(self) -> Declaration:
+        """What is known of the model without building it."""
+        return declaration_of(self.model)
+
+    @property
+    def source(self) -> Source:
+        """Where the weights come from."""
+        if not self.declaration.network:
+            return "none"
+        match self.weights:
+            case "embedded" | "random" | "hub":
+                return self.weights
+        return "file"
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the weights are read from; None where they come from elsewhere."""
+        files = {"embedded": self.declaration.weights, "file": Path(self.weights)}
+        return files.get(self.source)
 
 
 class FeatureSettings(Section):
@@ -83,7 +87,7 @@ class FeatureSettings(Section):
         ge=16,
         le=4096,
         description="Short side in pixels, rounded to multiples of the patch. Where it is not set, "
-        f"{EMBEDDED_SIZES['features']['short_side']} with the embedded backbone, which has seen "
+        f"{DEFAULT.defaults['features']['short_side']} with the embedded backbone, which has seen "
         "small images only.",
     )
     max_tokens: int = Field(

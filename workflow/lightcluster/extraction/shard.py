@@ -12,6 +12,7 @@ store are the same, whatever the threads.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -23,8 +24,9 @@ import torch
 from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
+from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import LightClusterError
-from lightcluster.extraction.backbone import Backbone, Facet
+from lightcluster.extraction.backbones.protocol import Backbone, Facet, Positions, Precision
 from lightcluster.extraction.images import (
     ImageRow,
     open_row,
@@ -33,9 +35,14 @@ from lightcluster.extraction.images import (
     resize_image,
     target_size,
 )
+from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import compute_features, images_in_pass
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
+from lightcluster.extraction.weights import read_record
 from lightcluster.progress import progress
+
+log = logging.getLogger(__name__)
 
 
 class PreparedImage(NamedTuple):
@@ -92,7 +99,7 @@ def extract_shard(
     max_pixels : int
         Larger images are refused.
     precision : torch.dtype
-        See :func:`.backbone.resolve_precision`.
+        See :func:`.precision.resolve_precision`.
     batch_size : int
         Images in one pass, at most; see :func:`.passes.images_in_pass`.
     threads : int
@@ -144,6 +151,49 @@ def extract_shard(
             writer.append(image_id, image)
 
 
+def extract_features(
+    manifest: Path,
+    weights: Path,
+    output: Path,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    positions: Positions = "timm",
+    facet: Facet,
+    layer: int,
+    short_side: int,
+    max_tokens: int,
+    max_pixels: int,
+    precision: Precision,
+    device: str,
+    batch_size: int,
+    threads: int,
+) -> None:
+    """Run the backbone over the images of a manifest and write their feature store."""
+    backbone = open_backbone(weights, device, mean, std, positions)
+    record = read_record(weights)
+    rows = [row.image for row in read_manifest(manifest)]
+    dtype = resolve_precision(precision, device)
+    log.info("%d images, %s on %s in %s", len(rows), record.model, device, dtype)
+    extract_shard(
+        rows, backbone, output, facets=(facet,), layer=layer, short_side=short_side,
+        max_tokens=max_tokens, max_pixels=max_pixels, precision=dtype, batch_size=batch_size,
+        threads=threads,
+        attributes={
+            "model": record.model,
+            "weights_sha256": record.sha256,
+            "layer": backbone.resolve_layer(layer),
+            "short_side": short_side,
+            "max_tokens": max_tokens,
+            "patch_size": backbone.patch_size,
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
+            "positions": backbone.positions,
+            "precision": str(dtype).removeprefix("torch."),
+        },
+    )  # fmt: skip
+
+
 def compute_images(
     backbone: Backbone,
     batches: Sequence[Sequence[tuple[str, Path]]],
@@ -164,7 +214,7 @@ def compute_images(
     prepared : iterator of PreparedImage
         In the order of the batches.
     facets, layer, precision
-        See :meth:`.backbone.Backbone.forward`.
+        See :meth:`.protocol.Backbone.forward`.
     threads : int
         See :func:`.passes.compute_features`.
 

@@ -35,11 +35,11 @@ from lightcluster import __version__
 from lightcluster.config import Config, lookup, walk_keys
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ModelError
-from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.files import read_arrays, replacing, write_arrays
-from lightcluster.identity import weights_source, with_split
+from lightcluster.identity import with_split
 from lightcluster.methods.registry import method_of
 from lightcluster.methods.sections import HOW
+from lightcluster.names.run import value_names
 from lightcluster.paths import require_file
 from lightcluster.sections import Name, Section, Seed, find_mistakes, shorten, show, tidy
 from lightcluster.soundness import (
@@ -136,7 +136,7 @@ class Model(Section):
         sections = self.config.model_dump(mode="json", include=set(HOW))
         sections["features"] |= {"facet": self.facet, "layer": self.layer}
         sections["labelling"] |= {"classes": self.classes, "seeds": self.seeds}
-        if weights_source(self.config.backbone) == "file":
+        if self.config.backbone.source == "file":
             sections["backbone"]["weights"] = str(folder / WEIGHTS)
         return sections
 
@@ -172,7 +172,8 @@ def export_model(
         The verified weights, with their record beside them. They are linked if the file system
         can, so that they take no room twice; a copy of the folder holds them.
     labelling, palettes : Path
-        Folders of ``seed-N.npz``, and of ``seed-N/classes.csv`` of the segmentations.
+        Folders of ``seed-N.npz``, and of the segmentations, ``seed-N``, with ``classes.csv``; a
+        person may have named their clusters (`names`).
     output : Path
         The folder; appears only when complete.
     config : Config
@@ -190,7 +191,7 @@ def export_model(
         (folder / "labelling").mkdir()
         for seed in config.labelling.seeds:
             shutil.copyfile(labelling / f"seed-{seed}.npz", folder / labelling_of(seed))
-            shutil.copyfile(palettes / f"seed-{seed}" / "classes.csv", folder / palette_of(seed))
+            _copy_palette(palettes / f"seed-{seed}", folder / palette_of(seed))
         _link(weights, folder / WEIGHTS)
         shutil.copyfile(weights.with_suffix(".json"), folder / RECORD)
         model = Model(
@@ -202,6 +203,18 @@ def export_model(
         )  # fmt: skip
         text = model.model_dump_json(indent=2, exclude={"config": _PLACES})
         (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
+
+
+def _copy_palette(segmentation: Path, output: Path) -> None:
+    """Copy the table of the values in segmentations, with the names that a person gave."""
+    with (segmentation / "classes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row, name in zip(rows, value_names(segmentation), strict=True):
+        row["name"] = name
+    with output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def labelling_of(seed: int) -> str:
@@ -375,10 +388,12 @@ def _check_files(folder: Path, model: Model) -> None:
     """Raise ModelError where a file is not what the description says; see `soundness`."""
     config, place = model.config, folder / RECORD
     record = _read_json(place)
-    size = _size_of(folder / WEIGHTS)
-    own: dict[str, Any] = {"model": config.backbone.model, "sha256": model.files[WEIGHTS], **size}
-    if bool(size) == (config.backbone.model == MEAN_COLOR):
+    declared = config.backbone.declaration
+    shown = _size_of(folder / WEIGHTS)
+    if bool(shown) != declared.network:
         raise ModelError(f"{folder / WEIGHTS}: are no weights of {config.backbone.model}")
+    size = shown or declared.size
+    own: dict[str, Any] = {"model": config.backbone.model, "sha256": model.files[WEIGHTS], **size}
     if not isinstance(record, dict):
         raise ModelError(f"{place}: not a record of weights")
     for name, value in own.items():
@@ -395,7 +410,7 @@ def _check_files(folder: Path, model: Model) -> None:
             or not all(type(number) in (int, float) and least <= number <= 1 for number in numbers)
         ):
             raise ModelError(f"{place}: {name} = {show(numbers)}: must be three numbers up to 1")
-    dim, depth = size.get("dim", 3), size.get("depth", 1)  # of colours, where there is no network
+    dim, depth = size["dim"], size["depth"]
     if not -depth <= model.layer < depth:
         raise ModelError(
             f"{folder / DESCRIPTION}: layer = {model.layer}: its backbone has {depth} blocks"

@@ -35,8 +35,7 @@ from lightcluster.datasets.manifest import (
 from lightcluster.datasets.others import count_others
 from lightcluster.datasets.remarks import remarks
 from lightcluster.errors import DatasetError
-from lightcluster.extraction.backbone import check_weights
-from lightcluster.extraction.settings import MEAN_COLOR
+from lightcluster.extraction.opening import check_weights
 from lightcluster.files import explaining, replacing
 from lightcluster.locks import Lock
 from lightcluster.methods.sections import HOW
@@ -104,8 +103,7 @@ def segment(
     """
     folder, output = Path(model), Path(output)
     fitted = open_model(folder)
-    if fitted.config.backbone.model != MEAN_COLOR:
-        check_weights(fitted.config.backbone.model, folder / WEIGHTS)
+    check_weights(fitted.config.backbone.model, folder / WEIGHTS)
     given = [Path(path) for path in paths]
     _check_output(output, given)
     others: list[str] = []

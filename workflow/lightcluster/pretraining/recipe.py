@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lightcluster.configfiles import read_file
 from lightcluster.errors import ConfigError
-from lightcluster.extraction.settings import EMBEDDED
+from lightcluster.extraction.backbones.registry import DEFAULT
 from lightcluster.sections import Section, find_mistakes
 
 
@@ -18,7 +18,7 @@ class Recipe(Section):
     The shares of the image area (`global_area`, `local_area`) are pairs in (0, 1].
     """
 
-    model: str = Field(EMBEDDED, description="Name of a timm Vision Transformer.")
+    model: str = Field(DEFAULT.name, description="Name of a timm Vision Transformer.")
     seed: int = Field(0, ge=0, description="Of initialisation, order, views and masks.")
     objects: int = Field(4_000, ge=2, description="Of the corpus, with four pictures of each.")
     scenes_seed: int = Field(

@@ -32,12 +32,8 @@ from lightcluster.checkpoints import (
     write_tensors,
 )
 from lightcluster.errors import ConfigError, LightClusterError, StoreError
-from lightcluster.extraction.backbone import (
-    autocast,
-    build_architecture,
-    published_configuration,
-    resolve_precision,
-)
+from lightcluster.extraction.backbones.registry import find_family
+from lightcluster.extraction.precision import autocast, resolve_precision
 from lightcluster.files import replacing
 from lightcluster.pretraining.corpus import PICTURES, load_corpus
 from lightcluster.pretraining.curve import plot_losses
@@ -147,9 +143,11 @@ def pretrain(
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
     corpus = load_corpus(recipe, output / "corpus.npy", threads)
+    family, _ = find_family(recipe.model)
     torch.manual_seed(recipe.seed)
-    network = build_architecture(recipe.model)
-    mean, std = (published_configuration(network)[key] for key in ("mean", "std"))
+    network = cast("VisionTransformer", family.build(recipe.model))
+    published = family.published(network)
+    mean, std = published.mean, published.std
     patch = cast("PatchEmbed", network.patch_embed).patch_size[0]
     initialize(network, corpus.reshape(-1, *corpus.shape[2:]), mean, std, recipe.seed)
     student = Learner(network, recipe).to(device)

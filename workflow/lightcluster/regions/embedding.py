@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.extraction.backbone import Backbone, resolve_precision
+from lightcluster.extraction.backbones.protocol import Backbone, Positions
 from lightcluster.extraction.images import open_row, prepare_image
+from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import compute_features, images_in_pass
-from lightcluster.extraction.settings import Positions
-from lightcluster.extraction.step import open_backbone
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.progress import progress
 from lightcluster.regions.components import grow_box

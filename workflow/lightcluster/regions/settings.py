@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lightcluster.extraction.settings import EMBEDDED_SIZES
+from lightcluster.extraction.backbones.registry import DEFAULT
 from lightcluster.sections import (
     Section,
     Seed,
@@ -39,7 +39,7 @@ class RegionSettings(Section):
         ge=16,
         le=2048,
         description="Side of the square crop in pixels, rounded to multiples of the patch. Where "
-        f"it is not set, {EMBEDDED_SIZES['regions']['crop_size']} with the embedded backbone.",
+        f"it is not set, {DEFAULT.defaults['regions']['crop_size']} with the embedded backbone.",
     )
     masked: bool = Field(False, description="Paint the pixels outside of the object mean grey.")
 

@@ -24,16 +24,9 @@ from lightcluster.files import decode_names, read_arrays, replacing
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
 from lightcluster.regions.components import grow_box
 from lightcluster.regions.labelling import principal_components, read_labelling
-from lightcluster.reporting.contact_sheet import (
-    FAINT,
-    INK,
-    PAPER,
-    fit_text,
-    font,
-    printable,
-    resize_nearest,
-)
 from lightcluster.reporting.figures import save_figure
+from lightcluster.reporting.lettering import fit_text, font, printable
+from lightcluster.reporting.overlays import FAINT, INK, PAPER, resize_nearest
 from lightcluster.shards import Shards
 
 MOST_PATCHES = 4_000

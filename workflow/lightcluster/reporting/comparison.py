@@ -23,8 +23,9 @@ from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import FOREGROUND, protocols_of
 from lightcluster.files import replacing
 from lightcluster.methods.protocol import seen_labels
-from lightcluster.reporting.contact_sheet import printable, shorten
-from lightcluster.reporting.figures import BLUE, GREY, INK, ORANGE, Score, read_table, save_figure
+from lightcluster.reporting.figures import BLUE, GREY, INK, ORANGE, save_figure
+from lightcluster.reporting.lettering import printable, shorten
+from lightcluster.reporting.tables import Score, read_table
 from lightcluster.shards import Shards
 
 MASK_TITLES = dict(

@@ -1,38 +1,33 @@
-"""Contact sheets: a few images, each in a row of its own with all stages of its masks.
-
-The choice of images is fixed by a seed and nearly independent of what else is in the dataset, so
-that the sheets of two runs, or of a dataset before and after it has grown, can be laid side by
-side.
-"""
+"""Contact sheets: a few images, each in a row of its own with all stages of its masks."""
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
-from pathlib import Path
-from typing import TypeVar
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from lightcluster.datasets.labels import IGNORED
-from lightcluster.datasets.manifest import Row, Sample
+from lightcluster.datasets.manifest import Row
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.masks.consistency import LEVELS
-from lightcluster.regions.palette import VOC_PALETTE
-
-Value = TypeVar("Value", bound=np.generic)
+from lightcluster.reporting.lettering import fit_text, font, printable, shorten
+from lightcluster.reporting.overlays import (
+    CELL,
+    EMPTY,
+    FAINT,
+    INK,
+    PAPER,
+    fit_box,
+    overlay_classes,
+    overlay_mask,
+    resize_nearest,
+)
 
 ROWS_PER_PAGE = 8
-CELL = (150, 200)
-"""Height and width of the box that each picture is fitted into."""
-
 MASKS = (*(f"{level} level" for level in LEVELS), "patch mask", "refined mask")
 SEGMENTATION, TRUTH = "segmentation", "ground truth"
 COLUMNS = ("image", *MASKS, SEGMENTATION, TRUTH)
@@ -41,52 +36,6 @@ COLUMNS = ("image", *MASKS, SEGMENTATION, TRUTH)
 MARGIN, GAP = 12, 6
 HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_HEIGHT = 24, 22, 20
 SWATCH = (12, 22)
-
-INK, FAINT, PAPER, EMPTY = (30, 30, 30), (110, 110, 110), (255, 255, 255), (238, 238, 238)
-OUTLINE = (255, 214, 0)
-UNMATCHED_COLOUR = (210, 210, 210)
-HATCH = (150, 150, 150)
-
-BACKGROUND_LIGHT = 0.3
-CLASS_ALPHA = 0.65
-
-
-# ---- choosing ------------------------------------------------------------------------------------
-
-
-def choose_images(
-    images: Iterable[Sample], samples: int, seed: int, *, prefer_labelled: bool = True
-) -> list[Sample]:
-    """Choose a few images at random.
-
-    Every image draws a lot from its id and the seed, and the lowest lots win. An added image
-    therefore displaces at most one other; memory is that of the chosen ones.
-
-    Parameters
-    ----------
-    images : iterable of Sample
-        In any order; the choice does not depend on it.
-    samples : int
-        Number wanted; all images if there are fewer.
-    seed : int
-    prefer_labelled : bool
-        Take images without a label only once those with one are used up.
-
-    Returns
-    -------
-    list of Sample
-        Ordered by shard and id.
-    """
-
-    def lot(image: Sample) -> tuple[bool, bytes]:
-        draw = hashlib.blake2b(f"{seed} {image.row.image_id}".encode(), digest_size=16).digest()
-        return prefer_labelled and image.row.label is None, draw
-
-    chosen = heapq.nsmallest(samples, images, key=lot)
-    return sorted(chosen, key=lambda image: (image.shard, image.row.image_id))
-
-
-# ---- colours -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -131,105 +80,6 @@ class ColourKey:
             return f"{name} (no cluster)"
         listed = ", ".join(map(str, clusters[:4])) + " …" * (len(clusters) > 4)
         return f"{name} (cluster{'s' * (len(clusters) > 1)} {listed})"
-
-
-def class_colours(classes: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Return the colour of each class, that of PASCAL VOC at its position.
-
-    Parameters
-    ----------
-    classes : int array, any shape
-        Positions of classes, or `matching.UNMATCHED`. Colours repeat after 256.
-
-    Returns
-    -------
-    uint8 array, shape (..., 3)
-    """
-    colours = VOC_PALETTE[classes.astype(np.int64) % len(VOC_PALETTE)]
-    colours[classes == UNMATCHED] = UNMATCHED_COLOUR
-    return colours
-
-
-def hatching(height: int, width: int) -> NDArray[np.uint8]:
-    """Return diagonal lines on white, uint8, shape (height, width, 3): pixels without truth."""
-    hatched = np.full((height, width, 3), PAPER, np.uint8)
-    hatched[np.add.outer(np.arange(height), np.arange(width)) % 6 == 0] = HATCH
-    return hatched
-
-
-# ---- pictures ------------------------------------------------------------------------------------
-
-
-def fit_box(height: int, width: int, box: tuple[int, int] = CELL) -> tuple[int, int]:
-    """Return the largest size of an image's aspect ratio inside a box; no side is below 1."""
-    scale = min(box[0] / height, box[1] / width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def resize_nearest(array: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
-    """Return `array` [height, width] at another size, each pixel from the nearest one."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
-        for old, new in zip(array.shape, size, strict=True)
-    )
-    resized: NDArray[Value] = array[rows[:, None], columns]
-    return resized
-
-
-def edges(values: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Return the pixels [height, width] that differ from the next one to the right or below."""
-    differs = np.zeros(values.shape, bool)
-    differs[:, :-1] |= values[:, :-1] != values[:, 1:]
-    differs[:-1] |= values[:-1] != values[1:]
-    return differs
-
-
-def grey_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the luminance of an RGB image, uint8, shape (height, width, 1)."""
-    return np.asarray(Image.fromarray(image).convert("L"))[..., None]
-
-
-def overlay_mask(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Draw a mask: its foreground as it is, outlined, on a dark and colourless background.
-
-    Parameters
-    ----------
-    image : uint8 array, shape (height, width, 3)
-    mask : bool array, shape (height, width)
-
-    Returns
-    -------
-    uint8 array, shape (height, width, 3)
-    """
-    dark = (grey_of(image) * BACKGROUND_LIGHT).astype(np.uint8)
-    drawn = np.where(mask[..., None], image, dark)
-    drawn[edges(mask)] = OUTLINE
-    return drawn
-
-
-def overlay_classes(
-    image: NDArray[np.uint8], classes: NDArray[np.integer], alpha: float = CLASS_ALPHA
-) -> NDArray[np.uint8]:
-    """Draw classes: their colours on the colourless image, with white borders.
-
-    Parameters
-    ----------
-    image : uint8 array, shape (height, width, 3)
-    classes : int array, shape (height, width)
-        Positions of classes, `matching.UNMATCHED` or `labels.IGNORED`, which is hatched.
-    alpha : float
-        Opacity of the colours, from 0 to 1.
-
-    Returns
-    -------
-    uint8 array, shape (height, width, 3)
-    """
-    blended = (1 - alpha) * grey_of(image) + alpha * class_colours(classes)
-    drawn = np.rint(blended).astype(np.uint8)
-    drawn[edges(classes)] = PAPER
-    ignored = classes == IGNORED
-    drawn[ignored] = hatching(*classes.shape)[ignored]
-    return drawn
 
 
 @dataclass(frozen=True)
@@ -295,43 +145,6 @@ def make_strip(
             int(value) for classes in painted.values() for value in np.unique(classes)
         ),
     )
-
-
-# ---- text ----------------------------------------------------------------------------------------
-
-
-@lru_cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the sans-serif font that comes with matplotlib."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
-
-
-def printable(text: str) -> str:
-    r"""Return `text` on one line: what cannot be printed, as line feeds, becomes ``\n`` or so."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def shorten(text: str, length: int) -> str:
-    """Return `text` with an ellipsis in its middle if it has more than `length` characters."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 2
-    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
-
-
-def fit_text(text: str, width: int, face: ImageFont.FreeTypeFont) -> str:
-    """Return `text`, shortened if it is wider than `width` pixels."""
-    length, fitted = len(text), text
-    while length > 1 and face.getlength(fitted) > width:
-        length = min(length - 1, int(length * width / face.getlength(fitted)))
-        fitted = shorten(text, max(length, 1))
-    return fitted
-
-
-# ---- pages ---------------------------------------------------------------------------------------
 
 
 def draw_contact_sheets(strips: Iterable[Strip], key: ColourKey) -> Iterator[Image.Image]:

@@ -22,22 +22,22 @@ from lightcluster.clustering.kmeans import fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
-from lightcluster.extraction.backbone import Backbone, Facet, Precision, resolve_precision
+from lightcluster.extraction.backbones.protocol import Backbone, Facet, Positions, Precision
 from lightcluster.extraction.images import open_row, target_size
-from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.opening import open_backbone
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.shard import prepare_row
-from lightcluster.extraction.step import open_backbone
 from lightcluster.files import replacing
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import (
-    CELL,
     ROWS_PER_PAGE,
     ColourKey,
     Strip,
     draw_contact_sheet,
     make_strip,
 )
+from lightcluster.reporting.overlays import CELL
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ def discover_parts(
     seed : int
         Of the choice of the images and of k-means.
     mean, std, positions, layer, short_side, max_tokens, max_pixels, precision, device
-        As in `extraction.step.extract_features`.
+        As in `extraction.shard.extract_features`.
     threads : int
     """
     backbone = open_backbone(weights, device, mean, std, positions)

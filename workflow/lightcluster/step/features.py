@@ -31,15 +31,13 @@ def fetch_weights(settings: Settings, output: File) -> None:
     """Fetch, verify and store the weights of the backbone."""
     from lightcluster.extraction.settings import BackboneSettings
     from lightcluster.extraction.weights import fetch_weights as do
-    from lightcluster.identity import local_weights, weights_source
 
     backbone = BackboneSettings(
         model=settings.backbone.model,
         weights=settings.backbone.weights,
         seed=settings.backbone.seed,
     )
-    source, path = weights_source(backbone), local_weights(backbone)
-    do(backbone.model, source, path, backbone.seed, output)
+    do(backbone.model, backbone.source, backbone.file, backbone.seed, output)
 
 
 @Step(
@@ -100,7 +98,7 @@ def extract_features(
 ) -> None:  # fmt: skip
     """Run the backbone over a shard and store its features."""
     use_threads(threads)
-    from lightcluster.extraction.step import extract_features as do
+    from lightcluster.extraction.shard import extract_features as do
 
     backbone, features = settings.backbone, settings.features
     facet, layer = chosen(features.facet, features.layer, choice)

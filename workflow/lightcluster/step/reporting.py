@@ -69,7 +69,14 @@ def write_dataset_page(
     unit="shard",
     reads=("labelling.seeds", "dataset.ignore", "dataset.max_pixels"),
     places=("report.gallery",),
-    after=("index_dataset", "read_classes", "find_regions", *REPORTED, *SEGMENTING),
+    after=(
+        "index_dataset",
+        "read_classes",
+        "score_patches",
+        "refine_masks",
+        "find_regions",
+        *SEGMENTING,
+    ),
 )
 def draw_gallery(
     settings: Settings, manifest: File, segmentation: File, output: File,
@@ -109,13 +116,15 @@ def write_gallery(
 ) -> None:  # fmt: skip
     """Write the page of the gallery and its data."""
     from lightcluster.evaluation.protocols import frames_of
+    from lightcluster.names.run import value_names
     from lightcluster.reporting.gallery.writing import write_gallery as do
 
     evaluation = settings.evaluation
     do(
         drawn, shards, rejected, palette, output, data,
         dataset=dataset, run=run, seed=settings.labelling.seeds[0],
-        masks=method_of(settings).masks, counts=counts, classes_file=classes,
+        names=value_names(palette.parent), masks=method_of(settings).masks,
+        counts=counts, classes_file=classes,
         frame=frames_of(evaluation.protocols, evaluation.stego_squash)[0],
     )  # fmt: skip
 
@@ -130,7 +139,7 @@ def write_gallery(
         "score_images",
         *(figure.step for figure in FIGURES),
     ),
-    version=6,
+    version=7,
 )
 def report(
     settings: Settings, manifest: File, segmentation: File, benchmarks: File,
@@ -152,5 +161,5 @@ def report(
         samples=drawn.samples, seed=drawn.seed, failures=drawn.failures,
         max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
-        analysis=analysis, figures=figures or [], counts=counts,
+        analysis=analysis, figures=figures or [], counts=counts, gallery=drawn.gallery,
     )  # fmt: skip

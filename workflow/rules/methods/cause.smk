@@ -7,11 +7,6 @@ from lightcluster.methods.cause.sharing import clusterbook_crops_id, crop_size
 TRAINING = f"{RUN}/cause/seed-{{seed}}"
 
 
-localrules:
-    adopt_probe,
-    plot_training,
-
-
 def crops_of(wildcards):
     """Return the tokens of the training crops of all shards."""
     folder = LAYOUT.shared_folder(LAYOUT.run_of(wildcards), "crops")
@@ -196,6 +191,7 @@ use rule adopt_probe from step with:
     output:
         f"{TRAINING}/probe.safetensors",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    localrule: True
     resources:
         mem_mb=500,
         runtime=10,
@@ -227,6 +223,7 @@ use rule plot_training from step with:
             subcategory="{run}",
             labels={"figure": "training"},
         ),
+    localrule: True
     resources:
         mem_mb=1000,
         runtime=10,

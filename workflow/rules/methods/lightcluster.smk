@@ -2,12 +2,6 @@
 # runs that apply one in the place of fitting; and what its report shows besides.
 
 
-localrules:
-    export_model,
-    adopt_fit,
-    adopt_labelling,
-
-
 use rule cluster_dataset from step with:
     input:
         f"{DATASET}/manifest.csv",  # fails if no image can be used
@@ -198,6 +192,7 @@ use rule adopt_fit from step with:
         f"{RUN}/clusters/category.npz",
         f"{MASKS}/foreground.npz",
         f"{MASKS}/trees.npz",
+    localrule: True
     resources:
         mem_mb=500,
         runtime=10,
@@ -222,6 +217,7 @@ use rule adopt_labelling from step with:
     output:
         f"{RUN}/classes/seed-{{seed}}.npz",
         palette=f"{RUN}/segmentation/seed-{{seed}}/classes.csv",
+    localrule: True
     resources:
         mem_mb=500,
         runtime=10,
@@ -234,6 +230,7 @@ use rule export_model from step with:
         weights_record_of,
         each_seed(f"{RUN}/classes/seed-{{seed}}.npz"),
         each_seed(f"{RUN}/segmentation/seed-{{seed}}/classes.csv"),
+        segmentations_if_named,
         weights=weights_of,
         choice=choice_of_run,
         dataset_level=f"{RUN}/clusters/dataset.npz",
@@ -243,10 +240,12 @@ use rule export_model from step with:
         trees=f"{MASKS}/trees.npz",
     output:
         directory(f"{RUN}/model"),
+    localrule: True
     resources:
         mem_mb=1000,
         runtime=10,
     params:
+        names=lambda wildcards: LAYOUT.names_stamp(wildcards.run),
         options=options(
             labelling=f"{RUN}/classes",
             palettes=f"{RUN}/segmentation",

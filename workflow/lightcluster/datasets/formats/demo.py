@@ -67,4 +67,4 @@ class DemoFormat(Format):
                 )
 
 
-DEMO = DemoFormat(name="demo", summary="generated scenes", step="generate_demo")
+DEMO = DemoFormat(name="demo", summary="generated scenes", step="generate_demo", draws=True)

@@ -55,7 +55,9 @@ class Format(ABC):
     own : bool
         Whether labels are the user's own, so that mistakes in them are likely.
     step : str
-        The step of the workflow that only this format has, and that makes its images or labels.
+        The step of the workflow that only this format has, and that makes its labels.
+    draws : bool
+        Whether that step makes the images, too.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Format(ABC):
     background: int | None = 0
     own: bool = False
     step: str = ""
+    draws: bool = False
 
     @property
     def defaults(self) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import safetensors
 from pydantic import Field
 
 from lightcluster.errors import ModelError
-from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.backbones.protocol import Positions
 from lightcluster.files import copy_file
 from lightcluster.methods.cause.method import LABELS
 from lightcluster.methods.protocol import WITHOUT_LABELS

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from lightcluster.ahead import compute_ahead
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import ConfigError
-from lightcluster.extraction.backbone import Backbone, Precision, resolve_precision
+from lightcluster.extraction.backbones.protocol import Backbone, Positions, Precision
 from lightcluster.extraction.images import ImageRow, open_row, patch_colors, prepare_image
+from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import images_in_pass
-from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.shard import PreparedImage, compute_images
-from lightcluster.extraction.step import open_backbone
 from lightcluster.extraction.store import FeatureStoreWriter
 from lightcluster.extraction.weights import read_record
 from lightcluster.methods.cause.modularity import BLOCK
@@ -110,7 +110,7 @@ def cache_views(
     mean, std : sequence of float or None
         Of the RGB channels; None: those of the weights.
     positions : {"timm", "as_released"}
-        See `extraction.positions`.
+        See `backbones.positions`.
     max_pixels : int
         Larger images are refused.
     precision : {"auto", "float32", "bfloat16", "float16"}

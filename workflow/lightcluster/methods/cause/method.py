@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightcluster.datasets.formats.registry import FORMATS
-from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.methods.cause.recipe import released
 from lightcluster.methods.cause.settings import CauseSections, defaults
 from lightcluster.methods.cause.sharing import CLUSTERBOOK, CROPS, HEAD, VIEWS, training_size
@@ -39,8 +38,9 @@ def _problems(config: CauseSections) -> Iterator[str]:
         yield (
             f"cause.linear_probe = {cause.linear_probe!r}: needs labels, and dataset.labels is none"
         )
-    if config.backbone.model == MEAN_COLOR:
-        yield f"method = 'cause': needs the tokens of a network, and {MEAN_COLOR} is none"
+    backbone = config.backbone
+    if not backbone.declaration.network:
+        yield f"method = 'cause': needs the tokens of a network, and {backbone.model} is none"
 
 
 def _views(height: int, width: int, config: CauseSections, patch: int) -> tuple[int, int]:

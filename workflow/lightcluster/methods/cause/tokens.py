@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightcluster.errors import StoreError
-from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.backbones.protocol import Positions
 from lightcluster.extraction.store import FeatureStore
 
 

@@ -92,7 +92,7 @@ LIGHTCLUSTER: Method[CommonSections] = Method(
     "is fitted on these images, and the tables say so. All settings of the method are those of the "
     "model.",
     adopted="applied",
-    adoption="lightcluster.methods.lightcluster.adoption",
+    adoption="lightcluster.methods.lightcluster.fit",
     preloaded={
         "plain": (
             "lightcluster.clustering.image_level",

@@ -7,6 +7,7 @@ gallery.dialog = (() => {
   const [photo, canvas, tip, said, layers, facts, list, opacity] = [
     ".frame img", "canvas", ".tip", ".said", ".layers", ".facts", ".regions", ".opacity input",
   ].map((selector) => dialog.querySelector(selector));
+  const heading = dialog.querySelector("h2");
   const NIGHT = [8, 12, 18], OUTSIDE = 200;
   const LEVELS = ["dataset level", "category level", "image level"];
   let shown = null, maps = {}, layer = "segmentation", marked = 0, opener = null;
@@ -51,7 +52,7 @@ gallery.dialog = (() => {
     if (!map) return;
     canvas.width = map.width;
     canvas.height = map.height;
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d", { willReadFrequently: true });  // in memory: it is written often
     const picture = context.createImageData(map.width, map.height);
     const colors = new Map();
     map.values.forEach((value, at) => {
@@ -79,11 +80,14 @@ gallery.dialog = (() => {
   }
 
   function offer() {
-    layers.querySelectorAll("label").forEach((label) => label.remove());
-    offered().forEach((name, number) => {
-      const input = make("input", { type: "radio", name: "layer", value: name });
-      layers.append(make("label", { title: `Key ${number + 1}` }, input, ` ${name}`));
-    });
+    const there = [...layers.querySelectorAll("input")].map((input) => input.value);
+    if (String(there) !== String(offered())) {  // else the one in focus would lose it
+      layers.querySelectorAll("label").forEach((label) => label.remove());
+      offered().forEach((name, number) => {
+        const input = make("input", { type: "radio", name: "layer", value: name });
+        layers.append(make("label", { title: `Key ${number + 1}` }, input, ` ${name}`));
+      });
+    }
     choose(offered().includes(layer) ? layer : "segmentation");
   }
 
@@ -157,8 +161,9 @@ gallery.dialog = (() => {
     marked = 0;
     canvas.hidden = tip.hidden = true;
     said.textContent = "";
+    heading.textContent = image.name;
+    if (list.contains(document.activeElement)) heading.focus();
     list.replaceChildren();
-    dialog.querySelector("h2").textContent = image.name;
     photo.alt = image.name;
     photo.src = `${image.key}.jpg`;
     photo.style.aspectRatio = `${image.width} / ${image.height}`;
@@ -195,8 +200,8 @@ gallery.dialog = (() => {
     const button = event.target.closest("[data-step]");
     if (button) step(Number(button.dataset.step));
   });
-  dialog.addEventListener("keydown", (event) => {
-    if (!shown || event.altKey || event.ctrlKey || event.metaKey) return;
+  document.addEventListener("keydown", (event) => {
+    if (!shown || !dialog.open || event.altKey || event.ctrlKey || event.metaKey) return;
     const names = offered(), at = names.indexOf(layer), slider = event.target === opacity;
     const acts = {
       ArrowLeft: slider ? null : () => step(-1), ArrowRight: slider ? null : () => step(1),

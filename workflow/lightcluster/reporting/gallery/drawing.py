@@ -30,10 +30,10 @@ from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.regions.maps import read_region_maps
 from lightcluster.regions.painting import read_labelled_regions
-from lightcluster.reporting.contact_sheet import class_colours, fit_box, resize_nearest
+from lightcluster.reporting.choice import level_agreement
+from lightcluster.reporting.overlays import class_colours, fit_box, resize_nearest
 from lightcluster.reporting.page import data_uri
-from lightcluster.reporting.report import read_segmentation
-from lightcluster.reporting.viewer import level_agreement
+from lightcluster.reporting.strips import read_segmentation
 
 RECORDS = "images.json"
 THUMB, VIEW = 240, 1280
@@ -104,7 +104,7 @@ class Drawn:
     labelled : bool
         Whether there is a truth.
     agreement : float or None
-        `viewer.level_agreement`.
+        `choice.level_agreement`.
     foreground : float or None
         Share of the pixels.
     regions : list of ShownRegion

@@ -21,8 +21,8 @@ from lightcluster.evaluation.counting import iter_images, read_class_counts
 from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
 from lightcluster.evaluation.protocols import FrameName
 from lightcluster.files import replacing
-from lightcluster.reporting.contact_sheet import class_colours
 from lightcluster.reporting.gallery.drawing import Drawn, ShownRegion, read_records
+from lightcluster.reporting.overlays import class_colours
 from lightcluster.reporting.page import fill_template
 from lightcluster.shards import Shards
 
@@ -241,8 +241,8 @@ def read_rejected(paths: Iterable[Path]) -> list[dict[str, str]]:
     return found
 
 
-def read_clusters(palette: Path) -> dict[int, Cluster]:
-    """Read the names and colours of the values in segmentations.
+def read_clusters(palette: Path, names: Sequence[str]) -> dict[int, Cluster]:
+    """Read the colours of the values in segmentations, which have these names.
 
     Raises
     ------
@@ -251,10 +251,10 @@ def read_clusters(palette: Path) -> dict[int, Cluster]:
     """
     try:
         with palette.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        examples = min(EXAMPLES, max(1, ALL_EXAMPLES // (2 * len(rows))))
-        return {int(row["id"]): Cluster(row["name"], row["color"], examples) for row in rows}
-    except (OSError, KeyError, ValueError, ZeroDivisionError) as error:
+            colors = {int(row["id"]): row["color"] for row in csv.DictReader(file)}
+        examples = min(EXAMPLES, max(1, ALL_EXAMPLES // (2 * len(colors))))
+        return {number: Cluster(names[number], color, examples) for number, color in colors.items()}
+    except (OSError, KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise StoreError(f"{palette}: cannot be read ({error}); run snakemake to make it") from None
 
 
@@ -304,6 +304,7 @@ def write_gallery(
     dataset: str,
     run: str,
     seed: int,
+    names: Sequence[str],
     masks: bool,
     counts: Path | None,
     frame: FrameName,
@@ -324,6 +325,8 @@ def write_gallery(
     dataset, run : str
     seed : int
         Of the labelling that is shown.
+    names : sequence of str
+        What each value in its segmentations is called.
     masks : bool
         Whether the method makes masks; its cluster 0 is the background.
     counts : Path or None
@@ -342,7 +345,7 @@ def write_gallery(
     scored = None
     if counts is not None and classes is not None:
         scored = read_scores(counts, shards, seed, frame, classes, masks=masks)
-    clusters = read_clusters(palette)
+    clusters = read_clusters(palette, names)
     if masks:
         clusters.pop(0, None)
     images_of = dict.fromkeys(clusters, 0)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from lightcluster.extraction.settings import Positions
+from lightcluster.extraction.backbones.protocol import Positions
 
 if TYPE_CHECKING:
     from timm.layers.patch_embed import PatchEmbed

@@ -9,7 +9,6 @@ from typing import Any
 from lightcluster.config import Config, lookup, walk_keys
 from lightcluster.config.fit import Adoption
 from lightcluster.errors import LightClusterError
-from lightcluster.extraction.settings import MEAN_COLOR
 from lightcluster.methods.protocol import WITHOUT_LABELS
 from lightcluster.methods.sections import HOW
 from lightcluster.model.folder import WEIGHTS, files_of, open_model, read_model
@@ -44,11 +43,9 @@ def _adopt(
 
 
 def _check(folder: Path, config: Config) -> None:
-    from lightcluster.extraction.backbone import check_weights  # torch with it
+    from lightcluster.extraction.opening import check_weights  # torch with it
 
-    model = open_model(folder).config.backbone.model
-    if model != MEAN_COLOR:
-        check_weights(model, folder / WEIGHTS)
+    check_weights(open_model(folder).config.backbone.model, folder / WEIGHTS)
 
 
 ADOPTION = Adoption(

@@ -1,0 +1,75 @@
+"""Arithmetic that the attention of all families has in common.
+
+Notation as in `protocol`; ``N`` tokens of an image, of which ``P`` are prefix tokens.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+_SCORES_IN_CACHE = 2**22  # 8 MiB
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention.
+
+    Parameters
+    ----------
+    query : Tensor [B, h, R, d]
+    key, value : Tensor [B, h, N, d]
+
+    Returns
+    -------
+    Tensor [B, h, R, d]
+
+    Notes
+    -----
+    torch's fused attention gains nothing from bfloat16 on a CPU. Plain matrix products do,
+    provided the scores stay in the cache: hence one image and a slice of its queries at a time.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return functional.scaled_dot_product_attention(query, key, value)
+    batch, heads, rows, width = query.shape
+    mixed = query.new_empty(batch, rows, heads, width).transpose(1, 2)
+    query, value = (query * width**-0.5).contiguous(), value.contiguous()
+    key = key.contiguous().transpose(-2, -1)
+    step = ceil(rows / ceil(heads * rows * key.shape[-1] / _SCORES_IN_CACHE))
+    for image in range(batch):
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            weights = (query[image, :, part] @ key[image]).softmax(dim=-1)
+            mixed[image, :, part] = weights @ value[image]
+    return mixed
+
+
+def attention_received(query: Tensor, key: Tensor, class_token: bool) -> Tensor:
+    """Return the attention that each token receives, averaged over the heads.
+
+    Parameters
+    ----------
+    query, key : Tensor [B, h, N, d]
+    class_token : bool
+        Whether it is that of the class token, which is the first; else of all tokens, their mean.
+
+    Returns
+    -------
+    Tensor float32 [B, N]
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, key = query.float() * query.shape[-1] ** -0.5, key.float()
+        if class_token:
+            scores = query[:, :, :1] @ key.transpose(-2, -1)
+            return scores.softmax(dim=-1)[:, :, 0].mean(dim=1)
+        return torch.stack(  # all queries: one image at a time bounds the memory
+            [(q @ k.transpose(-2, -1)).softmax(dim=-1).mean(dim=(0, 1))
+             for q, k in zip(query, key, strict=True)]
+        )  # fmt: skip
+
+
+def concatenate_heads(heads: Tensor) -> Tensor:
+    """[B, h, T, D / h] to float32 [B, T, D]."""
+    return heads.transpose(1, 2).flatten(2).float()

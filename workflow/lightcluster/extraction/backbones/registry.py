@@ -1,0 +1,61 @@
+"""The backbones that there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightcluster.errors import WeightsError
+from lightcluster.extraction.backbones.embedded import EMBEDDED
+from lightcluster.extraction.backbones.mean_color import MEAN_COLOR, MEAN_COLORS
+from lightcluster.extraction.backbones.protocol import Declaration, Family
+from lightcluster.extraction.backbones.vision_transformer import VISION_TRANSFORMERS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LISTED: tuple[Family, ...] = (VISION_TRANSFORMERS, MEAN_COLORS)
+
+_DECLARED: tuple[Declaration, ...] = (EMBEDDED, MEAN_COLOR)
+
+DECLARED = {model.name: model for model in _DECLARED}
+"""Models of which something is known before they are built, by the value of `backbone.model`."""
+
+DEFAULT = _DECLARED[0]
+
+
+def declaration_of(model: str) -> Declaration:
+    """Return what is known of a model without building it; any name is that of a network."""
+    return DECLARED.get(model) or Declaration(name=model)
+
+
+def find_family(model: str) -> tuple[Family, nn.Module]:
+    """Return the family of a model, and its network without values.
+
+    Parameters
+    ----------
+    model : str
+        Value of `backbone.model`: a name in timm, with or without the tag of its weights, or one
+        of `DECLARED`.
+
+    Raises
+    ------
+    WeightsError
+        If the name is unknown, or the model is of no family.
+    """
+    _register()
+    for family in _LISTED:
+        network = family.outline(model)
+        if network is not None:
+            return family, network
+    from lightcluster.extraction.backbones.timm_models import explain_unknown, is_known
+
+    supported = "; ".join(family.summary for family in _LISTED)
+    if is_known(model):
+        raise WeightsError(f"backbone.model: {model!r} is not among {supported}")
+    raise WeightsError(f"backbone.model: {explain_unknown(model, supported)}")
+
+
+def _register() -> None:
+    for model in _DECLARED:
+        if model.register:
+            model.register()

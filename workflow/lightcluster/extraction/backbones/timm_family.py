@@ -1,0 +1,67 @@
+"""What families of timm's networks have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from lightcluster.extraction.backbones.protocol import Family, Published
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TimmFamily(Family):
+    """Networks of timm that have the same architecture.
+
+    Attributes
+    ----------
+    options : mapping
+        Arguments of the architecture that let it embed images of any multiple of its patch.
+    """
+
+    options: Mapping[str, Any]
+
+    @abstractmethod
+    def accepts(self, network: nn.Module) -> bool:
+        """Tell whether the family can look into all blocks of a network."""
+
+    def outline(self, model: str) -> nn.Module | None:
+        """Return the network of a model without values; None if it is of another family."""
+        import torch
+
+        from lightcluster.extraction.backbones.timm_models import create, is_known
+
+        if not is_known(model):
+            return None
+        with torch.device("meta"):
+            network = create(model, self.options)
+        return network if network is not None and self.accepts(network) else None
+
+    def build(self, model: str) -> nn.Module:
+        """Return the network of a model of this family, drawn by torch's generator."""
+        from lightcluster.extraction.backbones.timm_models import create
+
+        network = create(model, self.options)
+        assert network is not None, "its outline could be made"
+        return network
+
+    def download(self, model: str) -> nn.Module:
+        """Return the network with the weights that timm publishes."""
+        from lightcluster.extraction.backbones.timm_models import download
+
+        outline = self.outline(model)
+        assert outline is not None, "the model is of this family"
+        return download(model, self.options, _configuration(outline))
+
+    def published(self, network: nn.Module) -> Published:
+        """Return how images were prepared for the published weights of a network."""
+        configuration = _configuration(network)
+        return Published(
+            configuration["mean"], configuration["std"], configuration["interpolation"]
+        )
+
+
+def _configuration(network: nn.Module) -> dict[str, Any]:
+    return cast("dict[str, Any]", network.pretrained_cfg)

@@ -1,0 +1,84 @@
+"""Networks of timm by name, and what timm publishes of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from lightcluster.errors import WeightsError
+from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
+
+ensure_torchvision_operators()
+
+import timm  # noqa: E402  (the operators must be declared first)
+from timm.models import get_arch_pretrained_cfgs  # noqa: E402
+
+
+def is_known(model: str) -> bool:
+    """Tell whether timm knows a model, and the tag of its weights if it has one."""
+    name, _, tag = model.partition(".")
+    return timm.is_model(name) and (not tag or model in get_arch_pretrained_cfgs(name))
+
+
+def explain_unknown(model: str, supported: str) -> str:
+    """Return what is wrong with the name of a model that timm does not know.
+
+    Parameters
+    ----------
+    model : str
+    supported : str
+        What to name where no name is near.
+    """
+    name = model.partition(".")[0]
+    if timm.is_model(name):
+        allowed = ", ".join(get_arch_pretrained_cfgs(name)) or name
+        return f"no weights are tagged {model!r}; allowed: {allowed}"
+    known = timm.list_models() + timm.list_models(pretrained=True)
+    close = difflib.get_close_matches(model, known, n=5)
+    hint = f"did you mean {', '.join(close)}?" if close else f"supported are {supported}"
+    return f"timm has no model {model!r}; {hint}"
+
+
+def create(model: str, options: Mapping[str, Any]) -> nn.Module | None:
+    """Return a network without classifier; None if its architecture has no such options."""
+    try:
+        network: nn.Module = timm.create_model(model, num_classes=0, **options)
+    except TypeError:  # raised by constructors that do not know an option
+        return None
+    return network
+
+
+def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any]) -> nn.Module:
+    """Build a network with the weights that timm publishes, from its cache or the network.
+
+    Parameters
+    ----------
+    model : str
+    options : mapping
+        Of the architecture.
+    published : mapping
+        What timm says of them: of ``hf_hub_id`` and ``url``, one is named in the message.
+
+    Raises
+    ------
+    WeightsError
+        If none are published, or they cannot be had.
+    """
+    if not timm.is_model_pretrained(model):
+        raise WeightsError(
+            f"backbone.model: timm publishes no weights for {model!r}; choose a model with "
+            "weights, or set `backbone.weights: path/to/file.safetensors`"
+        )
+    try:
+        network: nn.Module = timm.create_model(model, pretrained=True, num_classes=0, **options)
+    except Exception as error:  # the hub client raises what its transport raises
+        origin = published["hf_hub_id"] or published["url"]
+        raise WeightsError(
+            f"backbone.weights: {model!r} could not be downloaded and is not in the cache "
+            f"({type(error).__name__}: {error}). Download the file from {origin} on a machine "
+            "with a network, copy it here and set `backbone.weights: path/to/file.safetensors`"
+        ) from error
+    return network

@@ -1,0 +1,107 @@
+"""Backbones opened with the weights of a file, or checked against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lightcluster.errors import ModelError, WeightsError
+from lightcluster.extraction.backbones.protocol import Backbone, Positions
+from lightcluster.extraction.backbones.registry import find_family
+from lightcluster.extraction.weights import read_record
+from lightcluster.soundness import check_tensors
+
+
+def open_backbone(
+    weights: Path,
+    device: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    positions: Positions = "timm",
+) -> Backbone:
+    """Load the backbone that a weights file and its record describe.
+
+    `mean` and `std` of the RGB channels, in [0, 1], replace those of the record if they are given;
+    the mean colour knows none, nor `positions` (see `backbones.positions`).
+    """
+    record = read_record(weights)
+    return load_backbone(
+        record.model, weights, device, *record.normalization(mean, std), positions=positions
+    )
+
+
+def load_backbone(
+    model: str,
+    weights: Path,
+    device: str = "cpu",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    positions: Positions = "timm",
+) -> Backbone:
+    """A frozen backbone with the weights that :func:`.weights.fetch_weights` wrote.
+
+    Parameters
+    ----------
+    model : str
+        Value of `backbone.model`.
+    weights : Path
+        A safetensors file with exactly the parameters of the model.
+    device : str
+        Where it runs, e.g. ``"cpu"`` or ``"cuda:0"``.
+    mean, std : sequence of float [3], optional
+        Normalisation of images; as published for the model by default.
+    positions : {"timm", "as_released"}
+        How position embeddings are resized.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, unreadable or of another architecture.
+    """
+    try:
+        state = safetensors.torch.load_file(weights)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{weights}: not a readable safetensors file ({error})") from error
+    family, network = find_family(model)  # no random start that the weights would replace
+    if _kinds(state) != _kinds(network.state_dict()):
+        try:
+            check_tensors(weights, _shapes(network))
+        except ModelError as error:
+            raise WeightsError(str(error)) from None
+    network.load_state_dict(state, strict=True, assign=True)
+    return family.open(network, device, mean, std, positions)
+
+
+def outline(model: str) -> Backbone:
+    """A backbone without weights: its size, its layers, and how it normalises images.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such model.
+    """
+    family, network = find_family(model)
+    return family.open(network, "meta")
+
+
+def check_weights(model: str, weights: Path) -> None:
+    """Check that a file has exactly the parameters of a model, before anything is done with them.
+
+    Raises
+    ------
+    ModelError
+        If it has not, or if they are not finite; see `soundness.check_tensors`.
+    """
+    check_tensors(weights, _shapes(find_family(model)[1]))
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _kinds(state: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in state.items()}

@@ -1,0 +1,1 @@
+"""Names that a person gives to clusters, and that stay when the clusters change."""

@@ -1,0 +1,235 @@
+"""Names of the clusters of a run: read, carried over to the clusters of now, and written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from lightcluster.datasets.manifest import Sample, iter_manifest
+from lightcluster.errors import StoreError
+from lightcluster.names.file import (
+    NAMES,
+    POINTS,
+    Point,
+    check_name,
+    read_names,
+    read_points,
+    write_names,
+)
+from lightcluster.names.matching import NOWHERE, Carried, carry_names, draw_points
+from lightcluster.progress import progress
+from lightcluster.regions.painted import WANTED, find_manifest, read_painted
+
+log = logging.getLogger(__name__)
+
+BACKGROUND = "background"
+IMAGES = 500
+"""From which points are drawn, evenly over the manifest, at most."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A segmentation whose clusters may have names.
+
+    Attributes
+    ----------
+    segmentation : Path
+        ``segmentation/seed-N`` of a run, or ``segmentation`` that `segment` wrote.
+    folder : Path
+        In which the names are: that of the run, or of the output of `segment`.
+    """
+
+    segmentation: Path
+    folder: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there are names."""
+        return (self.folder / NAMES).is_file()
+
+    def values(self) -> list[str]:
+        """Return what ``classes.csv`` calls each value in the segmentation, from 0."""
+        path = self.segmentation / "classes.csv"
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                return [line["name"] for line in csv.DictReader(file)]
+        except (OSError, KeyError, ValueError, csv.Error) as error:
+            raise StoreError(f"{path}: cannot be read ({error})") from None
+
+    def samples(self) -> list[Sample]:
+        """Return all images."""
+        return list(iter_manifest(find_manifest(self.segmentation)))
+
+    def points(self) -> list[Point]:
+        """Draw a point of each cluster in some images."""
+        samples = self.samples()
+        background = 0 if self.values()[0] == BACKGROUND else None
+        chosen = samples[:: -(-len(samples) // IMAGES)]
+        return [
+            point
+            for sample in progress(chosen, "points")
+            for point in draw_points(
+                sample.row.image_id, read_painted(self.segmentation, sample), background
+            )
+        ]
+
+    def carried(self) -> Carried:
+        """Return the names of the clusters of now.
+
+        Raises
+        ------
+        StoreError
+            If the files of names, or segmentations, are missing or damaged.
+        """
+        names, points = read_names(self.folder / NAMES), read_points(self.folder / POINTS)
+        now = self._clusters_at(points)
+        return carry_names(names, [point.cluster for point in points], now)
+
+    def _clusters_at(self, points: list[Point]) -> list[int]:
+        """Return the cluster of each point now."""
+        background = 0 if self.values()[0] == BACKGROUND else NOWHERE
+        samples = {sample.row.image_id: sample for sample in self.samples()}
+        found: list[int] = []
+        for image_id, members in groupby(points, lambda point: point.image_id):
+            clusters = (
+                read_painted(self.segmentation, samples[image_id]) if image_id in samples else None
+            )
+            for point in members:
+                inside = clusters is not None and (
+                    point.row < clusters.shape[0] and point.column < clusters.shape[1]
+                )
+                value = int(clusters[point.row, point.column]) if inside else NOWHERE  # type: ignore[index]
+                found.append(NOWHERE if value == background else value)
+        return found
+
+
+def open_named(place: Path, seed: int | None = None) -> Named:
+    """Find the segmentation of a run whose clusters are to be named.
+
+    Parameters
+    ----------
+    place : Path
+        The folder of a run or of the output of `segment`, or the folder of its segmentations.
+    seed : int, optional
+        Labelling seed; by default that which new images are segmented with, if there is a model,
+        else the lowest.
+
+    Raises
+    ------
+    StoreError
+        If there is no segmentation.
+    """
+    wanted = _seed_of_model(place) if seed is None else seed
+    seeded = sorted(
+        (*place.glob("segmentation/seed-*"), *place.glob("seed-*")),
+        key=lambda folder: (_seed_of(folder) != wanted, _seed_of(folder)),
+    )
+    for folder in (place, place / "segmentation", *seeded):
+        named = folder.name == "segmentation" or folder.name.startswith("seed-")
+        other = seed is not None and folder in seeded and _seed_of(folder) != seed
+        if named and not other and (folder / "classes.csv").is_file():
+            return Named(folder, folder.parents[folder.name.startswith("seed-")])
+    raise StoreError(
+        f"{place}: has no segmentations"
+        + (f" of seed {seed}" if seed is not None else "")
+        + f"; name the folder of a run, or {WANTED}"
+    )
+
+
+def _seed_of(folder: Path) -> int:
+    """Return the seed that the name of a folder says; -1 if it says none."""
+    text = folder.name.removeprefix("seed-")
+    return int(text) if text.isdecimal() else -1
+
+
+def _seed_of_model(run: Path) -> int | None:
+    """Return the seed that the model of a run segments new images with; None without a model."""
+    try:
+        return int(json.loads((run / "model" / "model.json").read_text("utf-8"))["seeds"][0])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def value_names(segmentation: Path) -> list[str]:
+    """Return what each value in a segmentation is called: by a person, or else by ``classes.csv``.
+
+    What is to be looked at is logged.
+
+    Parameters
+    ----------
+    segmentation : Path
+        Folder of segmentations.
+
+    Raises
+    ------
+    StoreError
+        As `Named.carried` does.
+    """
+    named = open_named(segmentation)
+    values = named.values()
+    if not named.exists:
+        return values
+    carried = named.carried()
+    for remark in carried.remarks:
+        log.warning("%s: %s", named.folder / NAMES, remark)
+    return [carried.names.get(cluster, value) for cluster, value in enumerate(values)]
+
+
+def update_names(named: Named, given: Mapping[int, str]) -> Carried:
+    """Bring the files of names up to date, and add some.
+
+    Parameters
+    ----------
+    named : Named
+    given : mapping of int to str
+        By cluster; an empty name takes one away.
+
+    Returns
+    -------
+    Carried
+        The names that are now in the files.
+
+    Raises
+    ------
+    StoreError
+        If a name cannot be one, there is no such cluster, or a file is damaged.
+    """
+    values = named.values()
+    carried = named.carried() if named.exists else Carried({}, (), False)
+    names = dict(carried.names)
+    for cluster, name in given.items():
+        if not 0 <= cluster < len(values) or (cluster == 0 and values[0] == BACKGROUND):
+            first = int(values[0] == BACKGROUND)
+            raise StoreError(
+                f"cluster {cluster}: there is none; there are {first} to {len(values) - 1}"
+            )
+        names[cluster] = check_name(name, f"cluster {cluster}")
+    names = {cluster: name for cluster, name in sorted(names.items()) if name}
+    if carried.changed:
+        _keep_former(named.folder)
+    write_names(named.folder, names, named.points(), len(values))
+    return Carried(names, carried.remarks, carried.changed)
+
+
+def _keep_former(folder: Path) -> None:
+    """Keep the names of former clusters under another name, which is free."""
+    number = 1
+    while (former := folder / f"names-former-{number}.csv").exists():
+        number += 1
+    (folder / NAMES).rename(former)
+
+
+def describe(named: Named, carried: Carried) -> Iterator[str]:
+    """Yield the lines that say which names there are."""
+    if carried.changed:
+        yield "The clusters have changed; names were carried over, the former file is kept."
+    yield from (f"  {remark}" for remark in carried.remarks)
+    for cluster, value in enumerate(named.values()):
+        if cluster or value != BACKGROUND:
+            yield f"  {cluster:4d}  {carried.names.get(cluster, '-')}"
+    yield f"names: {named.folder / NAMES}"

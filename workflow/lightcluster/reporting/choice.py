@@ -1,0 +1,152 @@
+"""Which images are shown: some at random, and likely failures.
+
+The choice at random is fixed by a seed and nearly independent of what else is in the dataset, so
+that the sheets of two runs, or of a dataset before and after it has grown, can be laid side by
+side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.datasets.manifest import Sample
+from lightcluster.evaluation.counting import LabelledImage
+from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
+from lightcluster.evaluation.matching import UNMATCHED
+from lightcluster.masks.consistency import read_patch_masks
+
+
+def choose_images(
+    images: Iterable[Sample], samples: int, seed: int, *, prefer_labelled: bool = True
+) -> list[Sample]:
+    """Choose a few images at random.
+
+    Every image draws a lot from its id and the seed, and the lowest lots win. An added image
+    therefore displaces at most one other; memory is that of the chosen ones.
+
+    Parameters
+    ----------
+    images : iterable of Sample
+        In any order; the choice does not depend on it.
+    samples : int
+        Number wanted; all images if there are fewer.
+    seed : int
+    prefer_labelled : bool
+        Take images without a label only once those with one are used up.
+
+    Returns
+    -------
+    list of Sample
+        Ordered by shard and id.
+    """
+
+    def lot(image: Sample) -> tuple[bool, bytes]:
+        draw = hashlib.blake2b(f"{seed} {image.row.image_id}".encode(), digest_size=16).digest()
+        return prefer_labelled and image.row.label is None, draw
+
+    chosen = heapq.nsmallest(samples, images, key=lot)
+    return sorted(chosen, key=lambda image: (image.shard, image.row.image_id))
+
+
+def level_agreement(votes: NDArray[np.bool_]) -> float:
+    """Return the share of patches on which all levels, bool [levels, …], say the same."""
+    return float((votes == votes[0]).all(axis=0).mean())
+
+
+def least_agreement(
+    images: Iterable[Sample], patch_masks: Path, count: int
+) -> list[tuple[float, Sample]]:
+    """Find the images whose levels agree on the fewest patches.
+
+    Parameters
+    ----------
+    images : iterable of Sample
+        Those of a shard one after another.
+    patch_masks : Path
+        Folder of ``<shard>.npz``.
+    count : int
+        Images wanted; fewer if there are fewer.
+
+    Returns
+    -------
+    list of (float, Sample)
+        `level_agreement`, lowest first.
+    """
+
+    def agreements() -> Iterator[tuple[float, Sample]]:
+        for shard, members in groupby(images, key=lambda sample: sample.shard):
+            masks = read_patch_masks(patch_masks / f"{shard}.npz")
+            by_id = {sample.row.image_id: sample for sample in members}
+            for number, image_id in enumerate(masks.image_id):
+                yield level_agreement(masks.votes_of(number)), by_id[image_id]
+
+    return heapq.nsmallest(count, agreements(), key=lambda found: (found[0], found[1].row.image_id))
+
+
+def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple[float, Sample]]:
+    """Find the images whose refined mask has the lowest IoU with the true foreground.
+
+    Parameters
+    ----------
+    images, count
+        See `least_agreement`.
+    counts : Path
+        Folder of ``<shard>.npz`` of `evaluation.mask_counts.count_masks`.
+
+    Returns
+    -------
+    list of (float, Sample)
+        IoU of the foreground, lowest first. Images without a label, or with neither true nor
+        predicted foreground, are left out.
+    """
+
+    def ious() -> Iterator[tuple[float, Sample]]:
+        for shard, members in groupby(images, key=lambda sample: sample.shard):
+            tables = read_mask_counts(counts / f"{shard}.npz").tables()
+            if not len(tables):  # no class is the background
+                continue
+            labelled = [sample for sample in members if sample.row.label is not None]
+            for sample, table in zip(labelled, tables[:, STAGES.index("refined")], strict=True):
+                if union := int(table.sum() - table[0, 0]):
+                    yield int(table[1, 1]) / union, sample
+
+    return heapq.nsmallest(count, ious(), key=lambda found: (found[0], found[1].row.image_id))
+
+
+def lowest_accuracy(
+    images: Iterable[Sample],
+    counts: Iterable[LabelledImage],
+    classes: NDArray[np.int64],
+    count: int,
+) -> list[tuple[float, Sample]]:
+    """Find the images of whose pixels the fewest have the right class.
+
+    Parameters
+    ----------
+    images, count
+        See `least_agreement`.
+    counts : iterable of LabelledImage
+        Of `counting.iter_images`, in the order of the manifest.
+    classes : int64 array, shape (clusters,)
+        Position of the class matched to each cluster, or `matching.UNMATCHED`.
+
+    Returns
+    -------
+    list of (float, Sample)
+        Share of the pixels that have a true class, lowest first. Images without any are left out.
+    """
+    labelled = (sample for sample in images if sample.row.label is not None)
+    matched = np.flatnonzero(classes != UNMATCHED)
+    found = (
+        (int(image.counts[matched, classes[matched]].sum()) / total, sample)
+        for sample, image in zip(labelled, counts, strict=True)
+        if (total := int(image.counts.sum()))
+    )
+    return heapq.nsmallest(count, found, key=lambda entry: (entry[0], entry[1].row.image_id))

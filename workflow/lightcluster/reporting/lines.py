@@ -1,0 +1,123 @@
+"""The scores of a run as the lines of tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lightcluster.evaluation.mask_counts import STAGES
+from lightcluster.evaluation.tables import protocols_of, seeds_of
+from lightcluster.reporting.tables import (
+    MATCHING_NAMES,
+    Score,
+    class_score,
+    fallback_of,
+    has_masks,
+    mask_score,
+    matchings_of,
+    of_protocol,
+)
+
+
+@dataclass(frozen=True)
+class MaskLine:
+    """One line of the table of masks, in per cent."""
+
+    stage: str
+    miou: Score
+    foreground: Score
+    background: Score
+    accuracy: Score
+    image: Score
+    recall: Score
+    outline: Score
+    taken: Score
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """One line of the table of classes, in per cent."""
+
+    matching: str
+    fallback: str
+    miou: Score
+    floor: Score
+    neighbors: Score
+    ceiling: Score
+    accuracy: Score
+
+
+@dataclass(frozen=True)
+class ProtocolScores:
+    """What the page says of one protocol: its conditions, and a line for each matching."""
+
+    conditions: dict[str, str]
+    lines: list[ClassLine]
+
+
+def mask_lines(metrics: pd.DataFrame) -> list[MaskLine]:
+    """Return the scores of each stage of the mask; none if they were not scored."""
+    return [
+        MaskLine(
+            stage=f"{stage} level" if stage in STAGES[:3] else stage,
+            miou=mask_score(metrics, stage, "fgbg_miou"),
+            foreground=mask_score(metrics, stage, "foreground_iou"),
+            background=mask_score(metrics, stage, "background_iou"),
+            accuracy=mask_score(metrics, stage, "fgbg_accuracy"),
+            image=mask_score(metrics, stage, "image_foreground_iou"),
+            recall=mask_score(metrics, stage, "class_recall"),
+            outline=mask_score(metrics, stage, "boundary_f"),
+            taken=mask_score(metrics, stage, "background_taken"),
+        )
+        for stage in STAGES * has_masks(metrics)
+    ]
+
+
+def class_lines(metrics: pd.DataFrame, matchings: list[str]) -> list[ClassLine]:
+    """Return the scores of the classes under each of some matchings of one protocol."""
+    return [
+        ClassLine(
+            matching=MATCHING_NAMES[matching],
+            fallback=fallback_of(metrics, matching),
+            miou=class_score(metrics, "segmentation", matching),
+            floor=class_score(metrics, "random_labels", matching),
+            neighbors=class_score(metrics, "neighbor_labels"),
+            ceiling=class_score(metrics, "oracle_labels"),
+            accuracy=class_score(metrics, "segmentation", matching, "pixel_accuracy"),
+        )
+        for matching in matchings
+    ]
+
+
+def image_score(summary: pd.DataFrame) -> Score:
+    """Return the score of protocol ``per_image`` over seeds."""
+    values = summary.set_index("seed")["value"]
+    return Score(float(values["mean"]), float(values["sd"]))
+
+
+def conditions(metrics: pd.DataFrame) -> dict[str, str]:
+    """Return what must stand beside every score of one protocol for it to be comparable."""
+    first = metrics.iloc[0]
+    return {
+        "dataset": str(first["dataset"]),
+        "run": str(first["run"]),
+        "protocol": str(first["protocol"]),
+        "images": f"{int(first['images']):,}",
+        "ignored pixels": f"{int(first['ignored_pixels']):,}",
+        "resolution": str(first["resolution"]),
+        "crop": str(first["crop"]),
+        "refinement": str(first["crf"]),
+        "classes": f"{int(first['classes'])}, from {int(first['clusters'])} clusters",
+        "labelling seeds": ", ".join(seeds_of(metrics)) or "none",
+        "fitted on": str(first["fitted_on"]),
+    }
+
+
+def protocol_scores(metrics: pd.DataFrame) -> list[ProtocolScores]:
+    """Return the scores of the classes, those of each protocol by themselves."""
+    tables = [of_protocol(metrics, name) for name in protocols_of(metrics)]
+    return [
+        ProtocolScores(conditions(table), class_lines(table, matchings_of(table)))
+        for table in tables
+    ]

@@ -1,0 +1,150 @@
+"""What is known of an image, read from the files of a run and drawn as a row of a contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcluster.datasets.labels import Classes, open_label, to_indices
+from lightcluster.datasets.manifest import Row, Sample
+from lightcluster.errors import ImageError, StoreError
+from lightcluster.evaluation.matching import UNMATCHED
+from lightcluster.extraction.images import open_row
+from lightcluster.images.recognition import open_plain
+from lightcluster.masks.consistency import PatchMasks, read_patch_masks
+from lightcluster.masks.pixels import PixelMasks, read_pixel_masks
+from lightcluster.reporting.contact_sheet import MASKS, SEGMENTATION, ColourKey, Strip, make_strip
+from lightcluster.reporting.overlays import CELL
+from lightcluster.reporting.tables import MATCHING_NAMES, read_table
+
+PATCH_ABOVE = 0.5
+"""The score above which a patch is drawn as foreground."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the pictures of a contact sheet come from; see `report`."""
+
+    patch_masks: Path | None
+    pixel_masks: Path | None
+    segmentation: Path
+    classes: Classes | None
+    ignore: int
+    max_pixels: int
+    key: ColourKey
+
+
+def read_colour_key(matching: Path, classes: Classes) -> ColourKey:
+    """Read which class each cluster is drawn as: first protocol, its own matching, first seed."""
+    table = read_table(matching)
+    first = table.iloc[0]
+    own, seed = str(first["matching"]), str(first["seed"])
+    for column in ("protocol", "matching", "seed"):
+        table = table[table[column] == first[column]]
+    position = {name: number for number, name in enumerate(classes.names)}
+    matched = np.full(int(table["cluster"].max()) + 1, UNMATCHED, np.int64)
+    matched[table["cluster"]] = [position.get(name, UNMATCHED) for name in table["class"]]
+    caption = (
+        "Colours: classes. A cluster has the colour of the class matched to it by the labels "
+        f"({MATCHING_NAMES[own]}, seed {seed})."
+    )
+    return ColourKey(classes.names, matched, caption)
+
+
+def load_strips(
+    sources: Sources, chosen: list[Sample], box: tuple[int, int] = CELL
+) -> Iterator[Strip]:
+    """Yield the row of each chosen image, with the masks of one shard at a time in memory."""
+    for shard, members in groupby(chosen, key=lambda sample: sample.shard):
+        patches, pixels = None, None
+        if sources.patch_masks is not None and sources.pixel_masks is not None:
+            patches = read_patch_masks(sources.patch_masks / f"{shard}.npz")
+            pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
+        for sample in members:
+            masks = {} if patches is None or pixels is None else masks_of(sample, patches, pixels)
+            yield load_strip(sources, sample, masks, box)
+
+
+def masks_of(
+    sample: Sample, patches: PatchMasks, pixels: PixelMasks
+) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks of an image by their headings.
+
+    Raises
+    ------
+    StoreError
+        If its shard does not hold it.
+    """
+    image_id = sample.row.image_id
+    try:
+        number, at = patches.image_id.index(image_id), pixels.image_id.index(image_id)
+    except ValueError:
+        raise StoreError(
+            f"shard {sample.shard} holds no masks of {image_id!r}: it is of another listing "
+            "of the dataset; run snakemake again"
+        ) from None
+    patch_mask = patches.score_of(number) > PATCH_ABOVE
+    masks = (*patches.votes_of(number), patch_mask, pixels.mask_of(at))
+    return dict(zip(MASKS, masks, strict=True))
+
+
+def load_strip(
+    sources: Sources, sample: Sample, masks: dict[str, NDArray[np.bool_]], box: tuple[int, int]
+) -> Strip:
+    """Read all that is known of one image and draw it.
+
+    Raises
+    ------
+    ImageError
+        If the image or its label can no longer be read.
+    """
+    row = sample.row
+    image, truth = read_image(row, sources.classes, sources.ignore, sources.max_pixels, box)
+    painted = read_segmentation(sources.segmentation / sample.shard / row.output)
+    return make_strip(row, image, masks, {SEGMENTATION: (painted, sources.key)}, truth, box)
+
+
+def read_image(
+    row: Row, classes: Classes | None, ignore: int, max_pixels: int, box: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
+    """Return an image, about as large as the box, and the positions of its true classes.
+
+    Returns
+    -------
+    uint8 array, shape (any height, any width, 3)
+    uint16 array, shape (height, width), or None
+        None without a label.
+
+    Raises
+    ------
+    ImageError
+        If one of them can no longer be read.
+    """
+    image = open_row(row.image, max_pixels, draft_size=box)
+    try:
+        if row.label is None or classes is None:
+            return image, None
+        label = open_label(row.label, (row.height, row.width))
+        return image, to_indices(label, classes, ignore)
+    except ImageError as error:
+        raise ImageError(f"{str(row.path)!r}: {error}") from None
+
+
+def read_segmentation(path: Path) -> NDArray[np.integer]:
+    """Return the clusters in a PNG of `paint_segmentation`, int [height, width].
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    try:
+        with open_plain(path) as image:
+            return np.asarray(image)
+    except (OSError, SyntaxError, ImageError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
