@@ -24,6 +24,7 @@ from lightcluster.regions.labelling import (
     label_regions,
     principal_components,
     read_labelling,
+    simplified_silhouette,
 )
 
 LLOYD = {"restarts": 10, "iterations": 30}
@@ -270,3 +271,27 @@ def test_too_few_regions_are_said_so_in_the_log(
         rows = label(tmp_path, [groups([1, 1])])
     assert caplog.messages == ["only 2 regions for 3 classes: some stay empty"]
     assert sorted(row["regions"] for row in rows[1:]) == ["0", "1", "1"]
+
+
+def test_the_confidence_compares_the_two_nearest_centroids() -> None:
+    centroids = np.eye(3, dtype=np.float32)
+    half_way, nearer = normalize(np.array([[1, 1, 0], [2, 1, 0]], np.float32), "l2")
+    points = np.stack([centroids[0], half_way, nearer])
+    own, other = 1 - 2 / np.sqrt(5), 1 - 1 / np.sqrt(5)
+    expected = [1, 0, (other - own) / other]
+    np.testing.assert_allclose(simplified_silhouette(points, centroids), expected, atol=1e-6)
+    twice = np.concatenate([centroids, centroids])
+    np.testing.assert_allclose(simplified_silhouette(points, twice), expected, atol=1e-6)
+    assert simplified_silhouette(points, centroids[:1]).tolist() == [1, 1, 1]
+    assert simplified_silhouette(points[:0], centroids).shape == (0,)
+
+
+def test_the_confidence_is_a_share_and_that_of_the_class_that_is_given() -> None:
+    fitted = fit(groups([30, 8, 15], noise=0.5), 3)
+    regions = {"cls": groups([20, 20, 20], noise=1.0)}
+    confidence = fitted.confidence_of(regions)
+    assert confidence.dtype == np.float32
+    assert ((confidence >= 0) & (confidence <= 1)).all()
+    distance = np.sort(1 - fitted.project(regions) @ fitted.centroids.T, axis=1)
+    slow = [(b - a) / max(a, b) for a, b in distance[:, :2]]
+    np.testing.assert_allclose(confidence, slow, atol=1e-5)

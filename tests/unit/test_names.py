@@ -16,9 +16,10 @@ from lightcluster.cli import app
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.errors import ConfigError, StoreError
 from lightcluster.exports.segmentation import open_segmentation
-from lightcluster.names.file import NAMES, POINTS, read_names, read_points
+from lightcluster.names.file import read_names, read_points
 from lightcluster.names.matching import NOWHERE, carry_names, draw_points
 from lightcluster.names.run import open_named, update_names, value_names
+from lightcluster.places import NAMES, POINTS
 from lightcluster.regions.painting import save_indexed
 
 K = 5

@@ -10,12 +10,14 @@ from builders import write_manifest, write_pixel_masks, write_region_maps
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightcluster.errors import StoreError
 from lightcluster.files import encode_names, write_arrays
 from lightcluster.regions.components import find_components
 from lightcluster.regions.painting import (
     paint_masks,
     paint_regions,
     paint_segmentation,
+    read_labelled_regions,
     save_indexed,
 )
 from lightcluster.regions.palette import VOC_PALETTE
@@ -110,8 +112,9 @@ def paint_classes(folder: Path, classes: list[int]) -> None:
     )
     maps = write_region_maps(folder / "maps.npz", MASKS, 0.05)
     paint_segmentation(
-        manifest, maps, folder / "regions.npz", folder / "labelling.npz", folder / "out"
-    )
+        manifest, maps, folder / "regions.npz", folder / "labelling.npz", folder / "out",
+        folder / "out.csv",
+    )  # fmt: skip
 
 
 def test_each_image_is_segmented_by_the_classes_of_its_own_regions(tmp_path: Path) -> None:
@@ -124,6 +127,21 @@ def test_each_image_is_segmented_by_the_classes_of_its_own_regions(tmp_path: Pat
     np.testing.assert_array_equal(painted["none.jpg"][1], np.zeros((3, 9)))
     expected = np.kron([[2, 0, 1], [0, 0, 0], [2, 0, 0]], np.ones((3, 3)))
     np.testing.assert_array_equal(painted["several.jpg"][1], expected)
+
+
+def test_the_table_of_regions_says_where_each_is_and_what(tmp_path: Path) -> None:
+    paint_classes(tmp_path, [3, 1, 2, 1, 2])
+    found = list(read_labelled_regions(tmp_path / "out.csv"))
+    assert [(one.image_id, one.region, one.cluster) for one in found] == [
+        ("one.jpg", 1, 3), ("one.jpg", 2, 1), ("several.jpg", 1, 2), ("several.jpg", 2, 1),
+        ("several.jpg", 3, 2),
+    ]  # fmt: skip
+    assert {one.confidence for one in found} == {1.0}
+    last = found[-1]
+    assert (last.area, last.top, last.left, last.bottom, last.right) == (9, 6, 0, 9, 3)
+    (tmp_path / "out.csv").write_text("image_id,region\na,b\n")
+    with pytest.raises(StoreError, match=r"out\.csv: cannot be read"):
+        list(read_labelled_regions(tmp_path / "out.csv"))
 
 
 def test_painting_again_replaces_the_folder(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def make(
     samples: int = 5,
     per_image: Path | None = None,
     masks: bool = True,
+    gallery: bool = False,
 ) -> Path:
     report(
         folder / "manifest.csv",
@@ -123,6 +124,7 @@ def make(
         failures=2,
         max_pixels=10_000,
         config={"clustering": {"k_image": 2}},
+        gallery=gallery,
     )
     return folder / name
 
@@ -340,7 +342,9 @@ def make_dataset_page(inputs: Path, *, labelled: bool = True) -> Path:
     for run in ("one", "two"):
         shutil.copytree(inputs / "segmentation", folder / run / "segmentation" / "seed-0")
         shutil.copytree(inputs / "tables", folder / run / "tables")
-        made = make(inputs, f"report-{run}", labelled=labelled, masks=run == "one")
+        made = make(
+            inputs, f"report-{run}", labelled=labelled, masks=run == "one", gallery=run == "two"
+        )
         made.rename(folder / run / "report")
     shutil.copy(inputs / "manifest.csv", folder)
     table = folder / "comparison" / "comparison.csv"
@@ -381,11 +385,12 @@ def test_the_page_of_a_dataset_compares_its_runs_and_holds_each_of_them(inputs):
     assert page.count("<main>") == 1
     assert page.index("Comparison") < page.index("Side by side") < page.index('id="run-one"')
     assert page.index('id="run-one"') < page.index('id="run-two"')
+    assert re.findall('href="([^"]*gallery[^"]*)"', page) == ["../two/gallery/index.html"]
     assert "+0.0 (+0.0 to +0.0)" in page
     assert page.count("published") >= 2
     assert "<i>odd</i>" not in page
     assert 'src="data:image' in page
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#run-)", page)
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#run-|\.\./two/gallery)", page)
 
 
 def test_without_labels_the_page_holds_the_runs_alone(inputs):

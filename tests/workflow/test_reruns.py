@@ -159,6 +159,7 @@ CHANGES: dict[str, Any] = {
     "report.seed": 1,
     "report.failures": 3,
     "report.parts": 3,
+    "report.gallery": False,
 }
 """Another value of each key, put over `DEMO`."""
 
@@ -219,6 +220,9 @@ def without_a_job(key: str) -> set[str]:
         return alone | painted | of_no_run("lightcluster")
     if key in FIT_CHANGES:
         return alone | painted | of_no_run("applied")
+    if key == "report.gallery":
+        galleries = {"draw_gallery", "write_gallery"}
+        return painted | galleries | of_no_run("lightcluster", "kmeans", "cause")
     if key == "method":  # the other run of this method has made what is shared
         shared = {"cache_crops", "cache_views", "fit_clusterbook", "train_head"}
         return painted | shared | of_no_run(CHANGES[key])

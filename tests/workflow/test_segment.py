@@ -76,7 +76,7 @@ def model(fitted: Path, tmp_path_factory) -> Path:
     return place
 
 
-def test_the_images_of_the_fit_come_out_as_in_the_run(fitted, model, tmp_path):
+def test_the_images_of_the_fit_come_out_as_in_the_run(fitted, model, tmp_path, read_rows):
     done = command("segment", fitted / "images", "--model", model, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "5 images are segmented" in done.stdout
@@ -85,6 +85,14 @@ def test_the_images_of_the_fit_come_out_as_in_the_run(fitted, model, tmp_path):
     assert pngs(tmp_path / "out" / "masks") == pngs(run / "masks" / "png")
     table = (run / "segmentation" / "seed-3" / "classes.csv").read_bytes()
     assert (tmp_path / "out" / "segmentation" / "classes.csv").read_bytes() == table
+    regions = read_rows(tmp_path / "out" / "segmentation" / "regions.csv")
+    in_run = [
+        {"shard": shard.stem, **row}
+        for shard in sorted((run / "segmentation" / "seed-3").glob("0*.csv"))
+        for row in read_rows(shard)
+    ]
+    assert regions
+    assert regions == in_run
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "manifest.csv", "masks", "rejected.csv", "report", "segment.json", "segmentation"
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,23 @@ def test_there_is_a_report_with_contact_sheets_and_without_scores(run):
     assert (folder / "report" / "index.html").stat().st_size > 10_000
     assert (folder / "report" / "contact_sheet_1.png").exists()
     assert not (folder / "report" / "classes.png").exists()
+
+
+def test_the_gallery_has_every_image_and_class_and_no_truth(run):
+    folder, said = run
+    assert "results/photos/lightcluster/gallery/index.html" in said
+    assert (folder / "gallery" / "index.html").stat().st_size < 10_000
+    assert '"../gallery/index.html"' in (folder / "report" / "index.html").read_text("utf-8")
+    scripts = sorted((folder / "gallery" / "data").glob("part-*.js"))
+    text = "".join(path.read_text("utf-8") for path in scripts)
+    assert all(json.dumps(name) in text for name in NAMES)
+    facts = (folder / "gallery" / "data" / "classes.js").read_text("utf-8")
+    known = json.loads(facts.removeprefix("gallery.know(").removesuffix(");\n"))
+    assert [cluster["id"] for cluster in known["clusters"]] == [*range(1, 11)]
+    assert {cluster["match"] for cluster in known["clusters"]} == {None}
+    assert (known["truth"], known["measure"]) == (None, None)
+    drawn = (folder / "gallery" / "0000").glob("[!.]*")
+    assert len(list(drawn)) == 4 * len(NAMES) + 1
 
 
 def test_nothing_is_evaluated(run):

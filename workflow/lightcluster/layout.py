@@ -39,8 +39,7 @@ from lightcluster.methods.registry import (
     kinds_sharing,
     method_of,
 )
-from lightcluster.names.file import NAMES, POINTS
-from lightcluster.places import OF_ALL_RUNS, record_of
+from lightcluster.places import NAMES, OF_ALL_RUNS, POINTS, record_of
 from lightcluster.shards import Shards, number_of
 from lightcluster.step.declaration import Step
 from lightcluster.steps import STEPS, settings_of
@@ -225,6 +224,10 @@ class Layout:
     def _shows_parts(self, run: str) -> bool:
         """Tell whether the parts of objects are to be found in a run."""
         return self.configs[run].report.parts > 0
+
+    def has_gallery(self, run: str) -> bool:
+        """Tell whether a run has a page of all of its images."""
+        return self.configs[run].report.gallery
 
     def has_masks(self, run: str) -> bool:
         """Tell whether the method of a run makes masks, and so regions and a model."""
@@ -422,7 +425,12 @@ class Layout:
 
     def _runs_with(self, name: str) -> list[str]:
         """Return the runs that have a step."""
-        asked = {"discover_parts": self._shows_parts, "score_images": self.scores_images}
+        asked = {
+            "discover_parts": self._shows_parts,
+            "score_images": self.scores_images,
+            "draw_gallery": self.has_gallery,
+            "write_gallery": self.has_gallery,
+        }
         runs = self.runs_of(*STEPS[name].kinds)
         return [run for run in runs if name not in asked or asked[name](run)]
 

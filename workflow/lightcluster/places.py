@@ -29,6 +29,9 @@ methods have more of them (`methods.registry.SHARED_FOLDERS`)."""
 ASIDE = "aside"
 """Folder there of what no longer belongs to the results, which is never deleted."""
 
+NAMES, POINTS = "names.csv", "names-points.csv"
+"""Files of the user's own in the folder of a run, which no rule makes; see `names`."""
+
 RECORDS = ".provenance"
 """Folder beside results, which holds the record of what made each; see `records`."""
 

@@ -142,6 +142,20 @@ def first_seed(pattern):
     )
 
 
+def of_first_seed(pattern, *, masks=False):
+    """Return an input function: `pattern` of a run, or of a shard, for its first labelling seed.
+
+    With `masks`, for runs that have masks alone.
+    """
+
+    def files(wildcards):
+        seed = CONFIGS[wildcards.run].labelling.seeds[0]
+        wanted = LAYOUT.has_masks(wildcards.run) or not masks
+        return [apply_wildcards(pattern, {**wildcards, "seed": seed})] * wanted
+
+    return files
+
+
 def first_segmentation(run):
     """Return the folder of the segmentation of a run with its first labelling seed."""
     seed = CONFIGS[run].labelling.seeds[0]

@@ -189,6 +189,49 @@ use rule report from step with:
         ),
 
 
+use rule draw_gallery from step with:
+    input:
+        LAYOUT.demo_input,
+        LAYOUT.labels_input,
+        manifest=f"{DATASET}/manifest/{{shard}}.csv",
+        segmentation=of_first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+        table=of_first_seed(
+            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}.csv", masks=True
+        ),
+        region_maps=of_first_seed(f"{RUN}/regions/maps/{{shard}}.npz", masks=True),
+        patch_masks=of_first_seed(f"{MASKS}/patch/{{shard}}.npz", masks=True),
+        pixel_masks=of_first_seed(f"{MASKS}/pixel/{{shard}}.npz", masks=True),
+        classes=CLASSES,
+    output:
+        directory(f"{RUN}/gallery/{{shard}}"),
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+
+
+use rule write_gallery from step with:
+    input:
+        first_seed(f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz") if LABELLED else [],
+        if_masks(f"{RUN}/counts/masks/{{shard}}.npz") if LABELLED else [],
+        first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+        drawn=per_shard(f"{RUN}/gallery/{{shard}}"),
+        rejected=expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
+        palette=of_first_seed(f"{RUN}/segmentation/seed-{{seed}}/classes.csv"),
+        classes=CLASSES,
+    output:
+        f"{RUN}/gallery/index.html",
+        data=directory(f"{RUN}/gallery/data"),
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        names=lambda wildcards: LAYOUT.names_stamp(wildcards.run),
+        options=options(
+            dataset=LAYOUT.dataset.name,
+            counts=f"{RUN}/counts" if LABELLED else None,
+        ),
+
+
 use rule write_dataset_page from step with:
     input:
         expand(f"{RUN}/report", run=CONFIGS),

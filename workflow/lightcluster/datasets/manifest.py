@@ -196,9 +196,9 @@ def write_rows(
 ) -> None:
     """Write a manifest or a table of rejections as CSV."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        _write_line(file, _COLUMNS[kind])
+        write_line(file, _COLUMNS[kind])
         for row in rows:
-            _write_line(file, _values_of(row))
+            write_line(file, _values_of(row))
 
 
 def _values_of(row: Row | Rejection) -> list[str]:
@@ -214,7 +214,7 @@ def _values_of(row: Row | Rejection) -> list[str]:
     return [*files, levels, *numbers, row.digest, digest]
 
 
-def _write_line(file: TextIO, values: Sequence[str]) -> None:
+def write_line(file: TextIO, values: Sequence[str]) -> None:
     """Write a line of CSV; one with a carriage return, which csv would leave bare, is quoted."""
     bare = any("\r" in value for value in values)
     csv.writer(
@@ -426,8 +426,8 @@ def gather_csv(parts: Iterable[Path], output: Path, rows: Iterable[Sequence[str]
                 for line, row in enumerate(csv.reader(source)):
                     shard = "shard" if line == 0 else part.name.split(".")[0]
                     if line > 0 or number == 0:
-                        _write_line(file, [shard, *row])
+                        write_line(file, [shard, *row])
                     count += line > 0
         for further in rows:
-            _write_line(file, further)
+            write_line(file, further)
     return count

@@ -25,6 +25,7 @@ from lightcluster.datasets.manifest import (
     Rejection,
     Row,
     count_rejected,
+    gather_csv,
     gather_manifest,
     gather_rejected,
     index_entries,
@@ -67,8 +68,9 @@ def segment(
 ) -> Path:
     """Segment images with a model, without fitting anything.
 
-    Writes below `output`: ``segmentation/``, an indexed PNG for each image, and its
-    ``classes.csv``; ``masks/``, binary PNGs; ``manifest.csv``, the images with their sizes;
+    Writes below `output`: ``segmentation/``, an indexed PNG for each image, its ``classes.csv`` and
+    ``regions.csv``, each region with its class and confidence; ``masks/``, binary PNGs;
+    ``manifest.csv``, the images with their sizes;
     ``rejected.csv``, images that cannot be used and why; ``report/index.html``, to look at; and
     ``segment.json``, which model it was. What an earlier call wrote there is replaced, and
     of other images moved to ``aside/``.
@@ -194,7 +196,7 @@ def _segment_shard(
     )  # fmt: skip
     paint_segmentation(
         manifest, maps, regions, folder / labelling_of(model.seeds[0]),
-        work / "segmentation" / shard,
+        work / "segmentation" / shard, work / "labelled" / f"{shard}.csv",
     )  # fmt: skip
     paint_masks(manifest, pixel, work / "masks" / shard)
 
@@ -282,6 +284,7 @@ def _hand_over(palette: Path, work: Path, output: Path) -> None:
                 shutil.copytree(shard, gathered, dirs_exist_ok=True, copy_function=shutil.move)
             if kind == "segmentation":
                 shutil.copyfile(palette, gathered / "classes.csv")
+                gather_csv(sorted((work / "labelled").iterdir()), gathered / "regions.csv")
     for name in ("report", "manifest.csv"):
         with replacing(output / name) as whole:
             os.replace(work / name, whole)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from lightcluster.errors import StoreError
 from lightcluster.files import replacing
-
-NAMES, POINTS = "names.csv", "names-points.csv"
+from lightcluster.places import NAMES, POINTS
 
 _NAME = ("cluster", "name")
 _POINT = ("image", "row", "column", "cluster")

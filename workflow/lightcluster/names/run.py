@@ -13,8 +13,6 @@ from pathlib import Path
 from lightcluster.datasets.manifest import Sample, iter_manifest
 from lightcluster.errors import StoreError
 from lightcluster.names.file import (
-    NAMES,
-    POINTS,
     Point,
     check_name,
     read_names,
@@ -22,6 +20,7 @@ from lightcluster.names.file import (
     write_names,
 )
 from lightcluster.names.matching import NOWHERE, Carried, carry_names, draw_points
+from lightcluster.places import NAMES, POINTS
 from lightcluster.progress import progress
 from lightcluster.regions.painted import WANTED, find_manifest, read_painted
 

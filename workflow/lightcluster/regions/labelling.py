@@ -69,6 +69,40 @@ class Labelling(Projection):
         """Return the class of each region, from 1."""
         return assign(self.project(regions), self.centroids) + 1
 
+    def confidence_of(self, regions: RegionFeatures) -> NDArray[np.float32]:
+        """Return how clearly each region is of its class: see `simplified_silhouette`."""
+        return simplified_silhouette(self.project(regions), self.centroids)
+
+
+def simplified_silhouette(
+    points: NDArray[np.float32], centroids: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return how much nearer each point is to its own centroid than to any other.
+
+    The silhouette of Rousseeuw (1987) with distances to centroids in the place of mean distances
+    to points (Hruschka, de Castro and Campello, "Evolutionary algorithms for clustering gene
+    expression data", ICDM 2004): (b - a) / max(a, b), where a and b are the cosine distances to the
+    nearest and to the next centroid.
+
+    Parameters
+    ----------
+    points : float32 array, shape (n, dim)
+        Of unit length.
+    centroids : float32 array, shape (classes, dim)
+        Of unit length. Those that stand twice count once.
+
+    Returns
+    -------
+    float32 array, shape (n,)
+        In [0, 1]: 0 half way between two centroids, 1 on one of them, or if there is no other.
+    """
+    distinct = np.unique(centroids, axis=0)
+    if len(distinct) == 1:
+        return np.ones(len(points), np.float32)
+    distance = np.clip(1 - points @ distinct.T, 0, 2)
+    own, other = np.partition(distance, 1, axis=1)[:, :2].T
+    return np.asarray(1 - own / np.maximum(other, np.finfo(np.float32).tiny), np.float32)
+
 
 def describe_regions(
     features: Sequence[NDArray[np.float32]], centers: NDArray[np.float32]

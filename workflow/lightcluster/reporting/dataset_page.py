@@ -19,6 +19,7 @@ from lightcluster.reporting.choice import choose_images
 from lightcluster.reporting.contact_sheet import ColourKey, Strip, draw_contact_sheets, make_strip
 from lightcluster.reporting.overlays import CELL
 from lightcluster.reporting.page import body_of, embed_png, embed_sheet, fill_template
+from lightcluster.reporting.run_page import GALLERY
 from lightcluster.reporting.strips import read_colour_key, read_image, read_segmentation
 from lightcluster.reporting.tables import Score
 
@@ -135,7 +136,12 @@ def write_dataset_page(
             embed_sheet(sheet)
             for sheet in draw_contact_sheets(progress(strips, "side by side", len(chosen)), legend)
         ],
-        bodies={run: body_of(folder / run / "report" / "index.html") for run in segmentations},
+        bodies={
+            run: body_of(folder / run / "report" / "index.html").replace(
+                f'"{GALLERY}"', f'"../{run}/{GALLERY.removeprefix("../")}"'
+            )
+            for run in segmentations
+        },
     )
     with replacing(output) as temporary:
         temporary.write_text(page, encoding="utf-8")

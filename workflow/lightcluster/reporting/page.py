@@ -30,14 +30,14 @@ def fill_template(path: Path, **values: Any) -> str:
 
 def embed_png(path: Path) -> str:
     """Return a PNG file as a data URI."""
-    return _data_uri("png", path.read_bytes())
+    return data_uri("png", path.read_bytes())
 
 
 def embed_jpeg(image: Image.Image, **options: Any) -> str:
     """Return a picture as the data URI of a JPEG, written with Pillow's options."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", optimize=True, **options)
-    return _data_uri("jpeg", buffer.getvalue())
+    return data_uri("jpeg", buffer.getvalue())
 
 
 def embed_sheet(image: Image.Image) -> str:
@@ -66,5 +66,6 @@ def body_of(path: Path) -> str:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """Return a picture of this kind, such as png, as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -60,6 +60,7 @@ def report(
     figures: Sequence[Path] = (),
     counts: Path | None = None,
     called: Mapping[int, str] | None = None,
+    gallery: bool = False,
 ) -> None:
     """Write the report of a run into the folder `output`.
 
@@ -104,6 +105,8 @@ def report(
         are shown, too.
     called : mapping of int to str, optional
         Names that a person gave to clusters; shown if the dataset has no labels.
+    gallery : bool
+        Whether there is one, which the page then links to: ``../gallery/index.html``.
 
     Raises
     ------
@@ -136,7 +139,7 @@ def report(
             metrics, of_images, sheets, drawn, shown=len(chosen), images=per_shard.total(),
             viewer=render_viewer(viewed),
             config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
-            analysis=[*(analysis.glob("*.png") if analysis else ()), *figures],
+            analysis=[*(analysis.glob("*.png") if analysis else ()), *figures], gallery=gallery,
         )  # fmt: skip
         (folder / "index.html").write_text(page, encoding="utf-8")
 

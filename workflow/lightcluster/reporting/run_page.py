@@ -15,6 +15,9 @@ from lightcluster.reporting.provenance import Cost, versions
 from lightcluster.reporting.tables import Score
 
 TEMPLATE = Path(__file__).with_name("summary.html.j2")
+GALLERY = "../gallery/index.html"
+"""Of the same run, from where the page is."""
+
 ANALYSES = {
     "patches": (
         "Patches",
@@ -46,8 +49,9 @@ def render_page(
     config: str,
     costs: Sequence[Cost],
     analysis: list[Path],
+    gallery: bool,
 ) -> str:
-    """Return the page as HTML that refers to no other file.
+    """Return the page as HTML that needs no other file.
 
     Parameters
     ----------
@@ -67,6 +71,8 @@ def render_page(
         None: no table of them.
     analysis : list of Path
         PNGs to embed, by the names of `ANALYSES`.
+    gallery : bool
+        Whether there is a `GALLERY` to link to.
     """
     return fill_template(
         TEMPLATE,
@@ -85,6 +91,7 @@ def render_page(
             (*ANALYSES[path.stem], embed_sheet_file(path))
             for path in sorted(analysis, key=_order_of)
         ],
+        gallery=GALLERY if gallery else None,
         versions=versions(),
         duration=lambda seconds: str(timedelta(seconds=round(seconds))),
     )

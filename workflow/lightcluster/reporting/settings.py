@@ -29,3 +29,8 @@ class ReportSettings(Section):
         description="Number of clusters into which the report divides the foreground patches "
         "of 64 images, by tokens and by keys; 0: none.",
     )
+    gallery: bool = Field(
+        True,
+        description="Whether there is a [gallery](../docs/reference/results.md#gallery) of all "
+        "images.",
+    )

@@ -110,13 +110,13 @@ def label_regions(
     unit="shard and seed",
     kinds=OURS,
     after=("find_regions", "embed_regions", "label_regions", "adopt_labelling"),
-    version=2,
+    version=3,
 )
 def paint_segmentation(
-    manifest: File, region_maps: File, regions: File, labelling: File, output: File,
+    manifest: File, region_maps: File, regions: File, labelling: File, output: File, table: File,
 ) -> None:  # fmt: skip
-    """Write the segmentations of a shard as indexed PNG."""
+    """Write the segmentations of a shard as indexed PNG, and a table of its regions."""
     use_threads(1)
     from lightcluster.regions.painting import paint_segmentation as do
 
-    do(manifest, region_maps, regions, labelling, output)
+    do(manifest, region_maps, regions, labelling, output, table)

@@ -10,11 +10,13 @@ import typer
 from lightcluster.methods.registry import FIGURES, REPORTED, SEGMENTING, SHOWN, method_of
 from lightcluster.step.arguments import (
     File,
+    FilesOfShards,
     OptionalFile,
     OptionalFiles,
     OptionalFilesOfShards,
     Settings,
     Shards,
+    Text,
 )
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
@@ -64,6 +66,70 @@ def write_dataset_page(
 
 
 @Step(
+    unit="shard",
+    reads=("labelling.seeds", "dataset.ignore", "dataset.max_pixels"),
+    places=("report.gallery",),
+    after=(
+        "index_dataset",
+        "read_classes",
+        "score_patches",
+        "refine_masks",
+        "find_regions",
+        *SEGMENTING,
+    ),
+)
+def draw_gallery(
+    settings: Settings, manifest: File, segmentation: File, output: File,
+    region_maps: OptionalFile = None, table: OptionalFile = None,
+    patch_masks: OptionalFile = None, pixel_masks: OptionalFile = None,
+    classes: OptionalFile = None,
+) -> None:  # fmt: skip
+    """Draw thumbnails, views and maps of the images of a shard, for the gallery."""
+    use_threads(1)
+    from lightcluster.reporting.gallery.drawing import draw_gallery as do
+
+    do(
+        manifest, segmentation, output,
+        region_maps=region_maps, table=table, patch_masks=patch_masks, pixel_masks=pixel_masks,
+        classes_file=classes, ignore=settings.dataset.ignore,
+        max_pixels=settings.dataset.max_pixels,
+    )  # fmt: skip
+
+
+@Step(
+    reads=("labelling.seeds", "evaluation", "method"),
+    places=("report.gallery",),
+    after=(
+        "index_dataset",
+        "read_classes",
+        *SEGMENTING,
+        "draw_gallery",
+        "count_masks",
+        "count_labels",
+        "count_confusion",
+    ),
+)
+def write_gallery(
+    settings: Settings, shards: Shards, drawn: FilesOfShards, rejected: FilesOfShards,
+    palette: File, dataset: Text, run: Text, output: File, data: File,
+    counts: OptionalFile = None, classes: OptionalFile = None,
+) -> None:  # fmt: skip
+    """Write the page of the gallery and its data."""
+    from lightcluster.evaluation.protocols import frames_of
+    from lightcluster.names.run import value_names
+    from lightcluster.reporting.gallery.writing import write_gallery as do
+
+    evaluation = settings.evaluation
+    do(
+        drawn, shards, rejected, palette, output, data,
+        dataset=dataset, run=run, seed=settings.labelling.seeds[0],
+        names=value_names(palette.parent), masks=method_of(settings).masks,
+        counts=counts, classes_file=classes,
+        frame=frames_of(evaluation.protocols, evaluation.stego_squash)[0],
+    )  # fmt: skip
+
+
+@Step(
     reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *SHOWN),
     after=(
         "gather_manifest",
@@ -73,7 +139,7 @@ def write_dataset_page(
         "score_images",
         *(figure.step for figure in FIGURES),
     ),
-    version=6,
+    version=7,
 )
 def report(
     settings: Settings, manifest: File, segmentation: File, benchmarks: File,
@@ -97,4 +163,5 @@ def report(
         max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
         analysis=analysis, figures=figures or [], counts=counts, called=given_names(segmentation),
+        gallery=drawn.gallery,
     )  # fmt: skip

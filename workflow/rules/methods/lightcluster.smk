@@ -177,6 +177,7 @@ use rule paint_segmentation from step with:
         labelling=f"{RUN}/classes/seed-{{seed}}.npz",
     output:
         directory(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+        table=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}.csv",
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
