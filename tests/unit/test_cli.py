@@ -21,7 +21,9 @@ def test_the_version_is_printed():
 
 
 def test_steps_are_no_commands_for_people():
-    assert set(COMMANDS) == {"check", "plan", "segment", "names", "export", "pretrain"}
+    assert set(COMMANDS) == {
+        "run", "check", "plan", "segment", "names", "export", "pretrain"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -29,6 +29,13 @@ _DEVICE = re.compile(r" on (cpu|cuda(?::\d+)?|mps)\b")
 _TAIL = 4096
 """Bytes at the end of a log that are looked at."""
 
+_SAID_BETTER = (
+    "returned non-zero exit status",
+    "Exiting because a job execution failed",
+    "At least one job did not complete successfully",
+)
+"""Of messages of Snakemake that say no more than that a job has failed."""
+
 REFRESHES = 2
 """A second, of the lines."""
 
@@ -62,7 +69,7 @@ def find_bar(text: str) -> Bar | None:
 
 def find_cause(text: str) -> str:
     """Return the line of a log that says why its job failed: the last one that is no bar."""
-    lines = [line.rsplit("\r", 1)[-1].strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text.splitlines()]  # at carriage returns, too
     lines = [line for line in lines if line and not _BAR.search(line)]
     return lines[-1] if lines else "nothing is in its log"
 
@@ -253,7 +260,8 @@ class LogHandler(LogHandlerBase):
 
     def _print_message(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.levelno >= logging.WARNING or text.startswith("Nothing to be done"):
+        told = record.levelno >= logging.WARNING or text.startswith("Nothing to be done")
+        if told and not any(words in text for words in _SAID_BETTER):
             self._say(text.strip())
 
     def _note(self, event: str, told: Mapping[str, Any]) -> None:

@@ -1,0 +1,132 @@
+"""What one sees of a run: lines for the steps at work, and the cause of what failed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
+from lightcluster.cli.run import OWN, snakemake_command
+from lightcluster.watching import Bar, Job, LogHandler, Run, find_bar, find_cause, lines_of
+
+BARS = (
+    "12 images, vit on cpu in torch.bfloat16\n"
+    "0000.zarr:   0%|          | 0/100 [00:00<?, ?image/s]\r"
+    "0000.zarr:  45%|####5     | 45/100 [00:12<00:15,  3.51image/s]"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "bar"),
+    [
+        (BARS, Bar(45, 100, 3.51)),
+        ("index:  10%|#  | 1/10 [00:02<00:18,  2.00s/image]", Bar(1, 10, 0.5)),
+        ("index:   0%|   | 0/10 [00:00<?, ?image/s]", Bar(0, 10, None)),
+        ("rounds:  33%|###  | 1/3 [00:01<00:02,  1.1round/s]", Bar(1, 3, None)),
+        ("nothing of the kind 3/4", None),
+        ("", None),
+    ],
+)
+def test_the_bar_of_a_job_is_read_from_its_log(text, bar):
+    assert find_bar(text) == bar
+
+
+def test_the_cause_is_the_last_line_that_is_no_bar():
+    assert find_cause(f"{BARS}\na.jpg: damaged image\n\n") == "a.jpg: damaged image"
+    bars = BARS.partition("\n")[2]
+    assert find_cause(f"a.jpg: damaged image\n{bars}") == "a.jpg: damaged image"
+    assert find_cause("") == "nothing is in its log"
+
+
+def shown(run: Run, now: float) -> str:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(lines_of(run, now))
+    return console.export_text()
+
+
+def test_a_line_says_how_far_a_step_is(tmp_path: Path):
+    log = tmp_path / "extract.log"
+    log.write_text(BARS)
+    run = Run(jobs={"extract_features": 2, "index_dataset": 1})
+    run.start(1, Job("extract_features", {"shard": "0000"}, log), 0.0)
+    line = shown(run, 9.0)
+    assert "extract_features" in line
+    assert "0/2" in line
+    assert "3.5 img/s" in line
+    assert "cpu" in line
+    assert "00:31 left" in line  # 9 s for 0.225 of the work
+    assert all(len(row) <= 80 for row in line.splitlines())
+    assert run.end(1) is None
+    run.start(2, Job("extract_features", {"shard": "0001"}, tmp_path / "none.log"), 10.0)
+    assert "1/2" in shown(run, 11.0)
+    assert run.end(2) is run.steps["extract_features"]
+    assert shown(run, 12.0).strip() == ""
+
+
+def test_rejected_images_are_counted(tmp_path: Path):
+    table = tmp_path / "0000.rejected.csv"
+    table.write_text("image_id,what,reason\na.jpg,image,damaged\nb.jpg,image,empty\n")
+    run = Run(jobs={"index_dataset": 1})
+    run.start(1, Job("index_dataset", {}, None, (table, tmp_path / "none.csv")), 0.0)
+    run.end(1)
+    assert run.rejected == 2
+
+
+def record(event: LogEvent | None, message: str = "", level: int = logging.INFO, **told):
+    made = logging.LogRecord("snakemake", level, "", 0, message, (), None)
+    made.__dict__.update(told, event=event) if event else None
+    return made
+
+
+def test_snakemake_finds_it_and_it_follows_a_run(tmp_path: Path, capfd):
+    assert LoggerPluginRegistry().get_plugin("lightcluster").log_handler is LogHandler
+    handler = LogHandler(SimpleNamespace(), None)
+    log = tmp_path / "merge_levels.log"
+    log.write_text("Traceback\nValueError: of no use\n")
+    job = {"rule_name": "merge_levels", "output": [], "log": [str(log)],
+           "wildcards": {"run": "mine", "shard": "0000"}}  # fmt: skip
+    for one in (
+        record(None, "Building DAG of jobs..."),
+        record(LogEvent.RUN_INFO, stats={"merge_levels": 1, "report": 1, "total": 2}),
+        record(LogEvent.JOB_INFO, jobid=1, **{**job, "rule_name": "report", "log": []}),
+        record(LogEvent.JOB_FINISHED, job_id=1),
+        record(LogEvent.PROGRESS, done=1, total=2),
+        record(None, "a warning of one's own", logging.WARNING),
+        record(LogEvent.JOB_INFO, jobid=2, **job),
+        record(LogEvent.JOB_ERROR, jobid=2, **job),
+    ):
+        handler.emit(one)
+    handler.close()
+    said = capfd.readouterr().err
+    assert "report" in said.splitlines()[0]
+    assert "a warning of one's own" in said
+    assert "Building DAG" not in said
+    assert "merge_levels (run mine, shard 0000): ValueError: of no use" in said
+    assert f"log: {log}" in said
+    assert (handler.run.done, handler.run.total) == (1, 2)
+
+
+def test_options_of_snakemake_are_passed_on(tmp_path: Path, monkeypatch):
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
+    snakemake = [sys.executable, "-m", "snakemake"]
+    watched = ["--logger", "lightcluster"]
+    assert snakemake_command(["a.yaml", "b.yaml", "--cores", "3"], verbose=False) == [
+        *snakemake, *watched, "--cores", "3", "--configfile", "a.yaml", "b.yaml"
+    ]  # fmt: skip
+    assert snakemake_command(["-j4", "-R", "report"], verbose=True) == [
+        *snakemake, "-j4", "-R", "report"
+    ]  # fmt: skip
+    planned = snakemake_command(["-n"], verbose=False)
+    assert "--logger" not in planned
+    assert "--cores" in planned
+    assert "--cores" not in snakemake_command(["--profile=profiles/slurm"], verbose=False)
+    (tmp_path / "Snakefile").unlink()
+    assert snakemake_command([], verbose=True)[-2:] == ["--snakefile", str(OWN)]
+    assert OWN.is_file()
