@@ -29,8 +29,8 @@ REST = "modules"
 
 API = "docs/reference/api"
 COMMANDS = "docs/reference/commands.md"
-BESIDE = (".png", ".svg")
-"""Files that pages show."""
+BESIDE = (".png", ".svg", ".ipynb")
+"""Files that pages show or link to."""
 
 
 def on_config(config: MkDocsConfig) -> None:

@@ -298,3 +298,13 @@ def test_whatever_is_changed_in_a_model_the_steps_that_adopt_it_run_again(folder
     edit(folder, run="another")
     seen.append(layout.fit_stamp("lightcluster"))
     assert len(set(seen)) == 12
+
+
+def test_a_model_is_exported_anew_when_a_step_that_it_names_changes():
+    """Else the message to run snakemake again would be of no use."""
+    before, waiting = set(), ["export_model"]
+    while waiting:
+        after = STEPS[waiting.pop()].after
+        waiting += set(after) - before
+        before |= set(after)
+    assert set(APPLIED_STEPS) <= before

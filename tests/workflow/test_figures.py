@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 pytestmark = pytest.mark.thorough
@@ -132,3 +133,18 @@ def test_the_documents_read_results_as_they_are(finished, document, monkeypatch)
         assert found["clusters"].max() > 0
     else:
         assert found["patches"].shape[1] == 128
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(finished, monkeypatch, capsys):
+    matplotlib.use("Agg")
+    monkeypatch.chdir(finished)
+    notebook = json.loads((ROOT / "docs/notebooks/lightcluster.ipynb").read_text(encoding="utf-8"))
+    space: dict = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), space)
+            assert not cell["outputs"]
+    said = capsys.readouterr().out
+    assert re.search(r"^[1-9]\d* objects$", said, flags=re.M)
+    assert re.search(r"^[\d.]+ mIoU on 4 images, iou_", said, flags=re.M)
+    assert len(space["found"]) == 4

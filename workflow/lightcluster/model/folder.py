@@ -53,9 +53,10 @@ DESCRIPTION = "model.json"
 
 APPLIED_STEPS = (
     "extract_features", "cluster_image", "merge_levels", "score_patches", "refine_masks",
-    "find_regions", "embed_regions", "paint_segmentation", "paint_masks",
+    "find_regions", "embed_regions",
 )  # fmt: skip
-"""Steps that are done with new images."""
+"""Steps that are done with new images, up to what the classes are given by. A model is exported
+anew when one of them changes, for `export_model` follows all of them."""
 
 ARRAYS = {
     "dataset": ("centroids", "distance"),
