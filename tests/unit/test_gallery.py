@@ -343,7 +343,7 @@ def test_images_are_filtered_sorted_and_searched(browser, gallery):
         assert shown(page)[:2] == [EMPTY, NAMES[1]]
         page.get_by_label("Sort by").select_option("iou")
         assert (shown(page)[0], shown(page)[-1]) == (EMPTY, LARGE)
-        assert "IoU of the foreground 67 %" in page.locator(".card", has_text=EVIL).inner_text()
+        assert "IoU 67 %" in page.locator(".card", has_text=EVIL).inner_text()
         page.get_by_label("Sort by").select_option("foreground")
         assert shown(page)[0] == EMPTY
         page.get_by_label("Show").select_option("nothing")

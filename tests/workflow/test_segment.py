@@ -229,11 +229,12 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
     assert lightcluster_names(run, "--set", "1=mug", "--set", "2=house").returncode == 0
     planned = run_snakemake(folder, "-n", config=fast_config(config))
     rules = set(re.findall(r"^(?:local)?rule (\w+):", planned.stdout, flags=re.M))
-    assert rules == {"all", "export_model", "report"}
+    assert rules == {"all", "export_model", "report", "write_gallery"}
     result = run_snakemake(folder, config=fast_config(config))
     assert result.returncode == 0, result.stdout
     named = lightcluster.load(run / "model")
     assert named.names[:3] == ("background", "mug", "house")
+    assert '"name":"mug"' in (run / "gallery" / "data" / "classes.js").read_text()
 
     paths = sorted((folder / "images").iterdir())
     before = [found.segmentation for found in named.predict(paths)]

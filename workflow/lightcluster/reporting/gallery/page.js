@@ -21,7 +21,7 @@
   function figureOf(image, state) {
     if (image.refused && state.show === "rejected") return image.refused;
     if (state.sort in gallery.MEASURES) {
-      const [name, measure] = gallery.MEASURES[state.sort];
+      const [, measure, name] = gallery.MEASURES[state.sort];
       const value = measure(image);
       if (value === null) return `no ${name}`;
       return `${name} ${state.sort === "confidence" ? value.toFixed(2) : percent(value)}`;

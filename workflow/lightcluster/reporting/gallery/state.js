@@ -7,10 +7,10 @@ const gallery = (() => {
   let known = null, clusters = new Map();
 
   const MEASURES = {
-    agreement: ["agreement of the levels", (image) => image.agreement],
-    confidence: ["confidence", (image) => image.confidence],
-    foreground: ["foreground area", (image) => image.foreground],
-    iou: ["IoU", (image) => image.iou],
+    agreement: ["agreement of the levels", (image) => image.agreement, "agreement"],
+    confidence: ["confidence", (image) => image.confidence, "confidence"],
+    foreground: ["foreground area", (image) => image.foreground, "foreground"],
+    iou: ["IoU", (image) => image.iou, "IoU"],
   };
   const DEFAULTS = { view: "images", class: "", show: "", sort: "", order: "", find: "", image: "", region: "" };
 
