@@ -30,7 +30,7 @@ from lightcluster.threads import use_threads
 def cluster_dataset(
     settings: Settings, shards: Shards, sample: FilesOfShards, output: File, threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Fit the centroids of the dataset level."""
+    """Fit the k-means centroids of the dataset level."""
     use_threads(threads)
     from lightcluster.clustering.dataset_level import cluster_dataset as do
 
@@ -82,7 +82,7 @@ def cluster_category(
     settings: Settings, shards: Shards, sample: FilesOfShards, superclasses: File, output: File,
     threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Fit the centroids of each superclass."""
+    """Fit the k-means centroids of each superclass."""
     use_threads(threads)
     from lightcluster.clustering.category_level import cluster_category as do
 
@@ -110,7 +110,7 @@ def cluster_category(
     after=("extract_features",),
 )
 def cluster_image(settings: Settings, store: File, output: File) -> None:
-    """Cluster each image of a shard and decide its foreground."""
+    """Cluster the patches of each image of a shard, and decide which clusters are foreground."""
     use_threads(1)
     from lightcluster.clustering.image_level import cluster_image as do
 

@@ -26,7 +26,7 @@ LISTED = (
 
 @Step(unit="dataset", reads=("dataset.demo",), places=("dataset.name", "dataset.format"), version=4)
 def generate_demo(settings: Settings, output: File) -> None:
-    """Draw the demo scenes."""
+    """Generate the demo scenes and their label maps."""
     from lightcluster.datasets.scenes import write_scenes
     from lightcluster.files import replacing
 
@@ -42,7 +42,7 @@ def generate_demo(settings: Settings, output: File) -> None:
     after=("generate_demo",),
 )
 def read_classes(settings: Settings, output: File, source: OptionalFile = None) -> None:
-    """Check classes.csv and copy it, or write the classes of a dataset of the field."""
+    """Validate classes.csv and copy it, or write the class list of a standard dataset."""
     from lightcluster.datasets.labels import built_in_classes, write_classes
     from lightcluster.datasets.labels import read_classes as read
 
@@ -58,7 +58,7 @@ def read_classes(settings: Settings, output: File, source: OptionalFile = None) 
     version=2,
 )
 def paint_labels(settings: Settings, output: File) -> None:
-    """Paint label maps from the instance annotations of COCO."""
+    """Render label maps from COCO instance annotations."""
     from lightcluster.datasets.painting import paint_labels as do
     from lightcluster.datasets.settings import DatasetSettings
 
@@ -88,7 +88,7 @@ def index_dataset(
     settings: Settings, shard: Shard, shards: Shards, generated: File, manifest: File,
     rejected: File, census: File, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Decode the images and labels of a shard once and write its manifest."""
+    """Decode every image and label map of a shard once, and write its manifest."""
     from lightcluster.datasets.manifest import index_dataset as do
 
     do(
@@ -98,7 +98,7 @@ def index_dataset(
 
 @Step(unit="dataset", after=("index_dataset",), version=2)
 def gather_manifest(manifests: FilesOfShards, shards: Shards, manifest: File, census: File) -> None:
-    """Join the manifests of all shards, and what was counted beside them."""
+    """Concatenate the manifests and statistics of all shards."""
     from lightcluster.datasets.manifest import gather_census
     from lightcluster.datasets.manifest import gather_manifest as do
 
@@ -117,7 +117,7 @@ def gather_manifest(manifests: FilesOfShards, shards: Shards, manifest: File, ce
 def gather_rejected(
     settings: Settings, rejections: FilesOfShards, shards: Shards, output: File, generated: File,
 ) -> None:  # fmt: skip
-    """Join the rejections of all shards, and count the files that are no images."""
+    """Concatenate the tables of rejected images, and count files that are not images."""
     from lightcluster.datasets.manifest import list_rejected as do
 
     do(settings.dataset, generated, shards.paths(rejections, ".rejected.csv"), output)

@@ -25,7 +25,7 @@ def count_masks(
     settings: Settings, manifest: File, classes: File, patch_masks: File, pixel_masks: File,
     output: File,
 ) -> None:  # fmt: skip
-    """Count what the mask of each stage takes of each class, and score its outline."""
+    """Count the pixels of each class that the mask of each stage covers, and score boundaries."""
     use_threads(1)
     from lightcluster.evaluation.mask_counts import count_masks as do
 
@@ -45,7 +45,7 @@ def count_masks(
 def count_regions(
     settings: Settings, manifest: File, classes: File, region_maps: File, output: File,
 ) -> None:  # fmt: skip
-    """Count the pixels of each region of a shard against true classes."""
+    """Count the pixels of each region of a shard by ground-truth class."""
     use_threads(1)
     from lightcluster.evaluation.region_counts import count_regions as do
 
@@ -65,7 +65,7 @@ def count_regions(
 def count_labels(
     seed: Seed, region_counts: File, regions: File, labelling: File, output: File,
 ) -> None:  # fmt: skip
-    """Count the classes that a labelling gives the regions of a shard against true classes."""
+    """Count the predicted clusters of a shard against the ground-truth classes, by region."""
     use_threads(1)
     from lightcluster.evaluation.counting import count_labels as do
 
@@ -81,7 +81,7 @@ def vote_neighbors(
     settings: Settings, shards: Shards, region_counts: FilesOfShards, regions: FilesOfShards,
     labelling: File, output: File,
 ) -> None:  # fmt: skip
-    """Label each region by a vote of its neighbours in other images, which know the truth."""
+    """Label each region by a k-NN vote of regions of other images (uses the ground truth)."""
     use_threads(1)
     from lightcluster.evaluation.neighbors import vote_neighbors as do
 
@@ -104,7 +104,7 @@ def vote_neighbors(
 def count_confusion(
     settings: Settings, seed: Seed, manifest: File, classes: File, segmentation: File, output: File,
 ) -> None:  # fmt: skip
-    """Count predicted clusters against true classes."""
+    """Count predicted clusters against ground-truth classes, by pixel."""
     use_threads(1)
     from lightcluster.evaluation.counting import count_confusion as do
 
@@ -162,7 +162,7 @@ def score_images(
     settings: Settings, shards: Shards, counts: File, dataset: Text, run: Text, fitted_on: Text,
     output: File, summary: File,
 ) -> None:  # fmt: skip
-    """Score each image by itself (protocol `per_image`)."""
+    """Score each image separately (protocol `per_image`)."""
     from lightcluster.evaluation.per_image import score_images as do
 
     do(

@@ -28,7 +28,7 @@ OF_FEATURES = kinds_sharing(FEATURES.wildcard)
     torch=True,
 )
 def fetch_weights(settings: Settings, output: File) -> None:
-    """Fetch, verify and store the weights of the backbone."""
+    """Download or read the weights of the backbone, verify and store them."""
     from lightcluster.extraction.settings import BackboneSettings
     from lightcluster.extraction.weights import fetch_weights as do
 
@@ -58,7 +58,7 @@ def choose_features(
     settings: Settings, shards: Shards, manifests: FilesOfShards, weights: File, output: File,
     device: Device = "auto", threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Choose the facet and the layer whose levels agree best."""
+    """Choose the facet and layer for which the levels agree best."""
     use_threads(threads)
     from lightcluster.extraction.choice import choose_features as do
 
@@ -96,7 +96,7 @@ def extract_features(
     settings: Settings, manifest: File, weights: File, output: File, choice: OptionalFile = None,
     device: Device = "auto", batch_size: BatchSize = 8, threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Run the backbone over a shard and store its features."""
+    """Run the backbone on the images of a shard and store the features."""
     use_threads(threads)
     from lightcluster.extraction.shard import extract_features as do
 
@@ -122,7 +122,7 @@ def extract_features(
 def sample_features(
     settings: Settings, shard: Shard, shards: Shards, store: File, output: File,
 ) -> None:  # fmt: skip
-    """Draw a shard's part of the sample that the upper levels are fitted on."""
+    """Draw this shard's share of the patches that the upper levels are fitted on."""
     use_threads(1)
     from lightcluster.clustering.sample import sample_features as do
 

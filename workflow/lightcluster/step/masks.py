@@ -74,7 +74,7 @@ def fit_trees(
     settings: Settings, shards: Shards, features: FilesOfShards, merged: FilesOfShards,
     sample: FilesOfShards, output: File, threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Re-estimate the foreground of the whole dataset by trees of clusters of patches."""
+    """Re-estimate the foreground of the whole dataset with trees of patch clusters."""
     use_threads(threads)
     from lightcluster.masks.reestimation import fit_trees as do
 
@@ -96,7 +96,7 @@ def fit_trees(
     version=4,
 )
 def score_patches(settings: Settings, store: File, merged: File, trees: File, output: File) -> None:
-    """Score the patches of a shard by the trees."""
+    """Compute the foreground score of each patch of a shard with the trees."""
     use_threads(1)
     from lightcluster.masks.reestimation import score_patches as do
 
@@ -115,7 +115,7 @@ def score_patches(settings: Settings, store: File, merged: File, trees: File, ou
     version=2,
 )
 def refine_masks(settings: Settings, manifest: File, patch_masks: File, output: File) -> None:
-    """Upsample and refine the masks of a shard."""
+    """Upsample the patch scores of a shard and refine the masks."""
     use_threads(1)
     from lightcluster.masks.pixels import refine_masks as do
 
@@ -128,7 +128,7 @@ def refine_masks(settings: Settings, manifest: File, patch_masks: File, output: 
 
 @Step(unit="shard", kinds=OURS, after=("refine_masks",))
 def paint_masks(manifest: File, pixel_masks: File, output: File) -> None:
-    """Write the binary masks of a shard as PNG."""
+    """Write the binary masks of a shard as PNGs."""
     from lightcluster.regions.painting import paint_masks as do
 
     do(manifest, pixel_masks, output)

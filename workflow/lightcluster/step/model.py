@@ -30,7 +30,7 @@ def _model(settings: Config) -> Path:
 
 @Step(kinds=APPLIED, reads=("fit",), places=("dataset.name",), after=("fetch_weights",))
 def adopt_fit(settings: Settings, weights: File, output: Files) -> None:
-    """Take levels and foreground of a model."""
+    """Copy the levels and the foreground decision of a model."""
     from lightcluster.model.adoption import adopt_fit as do
 
     do(_model(settings), weights, output)
@@ -49,7 +49,7 @@ def adopt_superclasses(
 
 @Step(unit="seed", kinds=APPLIED, reads=("fit",), places=("dataset.name", "labelling.seeds"))
 def adopt_labelling(settings: Settings, seed: Seed, output: File, palette: File) -> None:
-    """Take the classes of a model."""
+    """Copy the classes of a model."""
     from lightcluster.model.adoption import adopt_labelling as do
 
     do(_model(settings), seed, output, palette)
@@ -74,7 +74,7 @@ def export_model(
     category_level: File, foreground: File, trees: File, labelling: File, palettes: File,
     dataset: Text, run: Text, output: File, choice: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Write the folder with which `segment` segments new images."""
+    """Write the model folder that `segment` uses for new images."""
     from lightcluster.model.folder import export_model as do
 
     dataset_keys, features = settings.dataset, settings.features

@@ -26,7 +26,7 @@ from lightcluster.threads import device_of, use_threads
 def find_regions(
     settings: Settings, store: File, pixel_masks: File, dataset_level: File, output: File,
 ) -> None:  # fmt: skip
-    """Find the regions of a shard."""
+    """Find the regions in the masks of a shard."""
     use_threads(1)
     from lightcluster.regions.maps import find_regions as do
 
@@ -57,7 +57,7 @@ def embed_regions(
     settings: Settings, manifest: File, region_maps: File, weights: File, output: File,
     device: Device = "auto", batch_size: BatchSize = 8, threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Embed the object regions of a shard."""
+    """Crop the regions of a shard and embed them with the backbone."""
     use_threads(threads)
     from lightcluster.regions.embedding import embed_regions as do
 
@@ -115,7 +115,7 @@ def label_regions(
 def paint_segmentation(
     manifest: File, region_maps: File, regions: File, labelling: File, output: File, table: File,
 ) -> None:  # fmt: skip
-    """Write the segmentations of a shard as indexed PNG, and a table of its regions."""
+    """Write the segmentations of a shard as indexed PNGs, and a table of its regions."""
     use_threads(1)
     from lightcluster.regions.painting import paint_segmentation as do
 

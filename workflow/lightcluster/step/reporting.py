@@ -32,7 +32,7 @@ def compare(
     settings: Settings, shards: Shards, folder: File, run: Annotated[list[str], typer.Option()],
     table: File, figure: File,
 ) -> None:  # fmt: skip
-    """Compare all runs, and published figures."""
+    """Compare all runs with each other and with published results."""
     use_threads(1)
     from lightcluster.reporting.comparison import compare as do
 
@@ -53,7 +53,7 @@ def write_dataset_page(
     segmentation: Annotated[list[Path], typer.Option(help="Of each run, below its folder.")],
     output: File, comparison: OptionalFile = None, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Write the page that holds all runs."""
+    """Write the page that compares all runs."""
     use_threads(1)
     from lightcluster.reporting.dataset_page import write_dataset_page as do
 
@@ -84,7 +84,7 @@ def draw_gallery(
     patch_masks: OptionalFile = None, pixel_masks: OptionalFile = None,
     classes: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Draw thumbnails, views and maps of the images of a shard, for the gallery."""
+    """Draw the thumbnails, views and layers of a shard for the gallery."""
     use_threads(1)
     from lightcluster.reporting.gallery.drawing import draw_gallery as do
 
@@ -114,7 +114,7 @@ def write_gallery(
     palette: File, dataset: Text, run: Text, output: File, data: File,
     counts: OptionalFile = None, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Write the page of the gallery and its data."""
+    """Write the gallery page and its data."""
     from lightcluster.evaluation.protocols import frames_of
     from lightcluster.names.run import value_names
     from lightcluster.reporting.gallery.writing import write_gallery as do
@@ -149,7 +149,7 @@ def report(
     tables: OptionalFile = None, per_image: OptionalFile = None, counts: OptionalFile = None,
     classes: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Draw contact sheets and figures, and write the page that holds them."""
+    """Draw contact sheets and figures, and write the report page."""
     from lightcluster.names.run import given_names
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as do

@@ -53,7 +53,7 @@ def cache_crops(
     size: Annotated[int, typer.Option(min=1, help="Side of a crop in pixels.")],
     device: Device = "auto", batch_size: BatchSize = 8, threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Run the backbone over the training crops of a shard and store their tokens."""
+    """Run the backbone on the training crops of a shard and store their tokens."""
     use_threads(threads)
     from lightcluster.methods.cause.caching import cache_crops as do
 
@@ -89,7 +89,7 @@ def cache_views(
     settings: Settings, manifest: File, weights: File, output: File, device: Device = "auto",
     batch_size: BatchSize = 8, threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Run the backbone over the windows of a shard and store their tokens."""
+    """Run the backbone on the windows of a shard and store their tokens."""
     use_threads(threads)
     from lightcluster.methods.cause.caching import cache_views as do
 
@@ -115,7 +115,7 @@ def fit_clusterbook(
     settings: Settings, shards: Shards, seed: Seed, crops: FilesOfShards, output: File,
     losses: File, device: Device = "auto", threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Train the concepts of CAUSE."""
+    """Train CAUSE's clusterbook."""
     use_threads(threads)
     from lightcluster.methods.cause.course import course_of
     from lightcluster.methods.cause.stages import fit_clusterbook as do
@@ -141,7 +141,7 @@ def train_head(
     output: File, losses: File, manifests: OptionalFilesOfShards = None,
     classes: OptionalFile = None, device: Device = "auto", threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Train the head of CAUSE; manifests and classes are for `linear_probe: as_released` alone."""
+    """Train CAUSE's head; manifests and classes are used by `linear_probe: as_released` only."""
     use_threads(threads)
     from lightcluster.methods.cause.course import course_of
     from lightcluster.methods.cause.stages import train_head as do
@@ -198,7 +198,7 @@ def fit_probe(
     manifests: OptionalFilesOfShards = None, classes: OptionalFile = None, device: Device = "auto",
     threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Train the cluster probe of CAUSE, and a linear probe if one is asked for."""
+    """Train CAUSE's cluster probe, and a linear probe if requested."""
     use_threads(threads)
     from lightcluster.methods.cause.course import course_of
     from lightcluster.methods.cause.stages import fit_probe as do
@@ -233,7 +233,7 @@ def fit_probe(
     torch=True,
 )
 def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, palette: File) -> None:
-    """Take a head and a probe that another run has trained."""
+    """Copy a head and a probe trained by another run."""
     from lightcluster.methods.cause.adoption import adopt_probe as do
 
     assert settings.fit.model is not None  # else the run would have no such step
@@ -257,7 +257,7 @@ def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, pal
     torch=True,
 )
 def paint_probe(settings: Settings, manifest: File, views: File, probe: File, output: File) -> None:
-    """Write the segmentations of a shard that the probe makes."""
+    """Write the segmentations of a shard predicted by the probe."""
     use_threads(1)
     from lightcluster.methods.cause.segmentation import paint_probe as do
 
@@ -277,7 +277,7 @@ def paint_probe(settings: Settings, manifest: File, views: File, probe: File, ou
 def plot_training(
     settings: Settings, run_folder: File, clusterbooks: File, heads: File, output: File,
 ) -> None:  # fmt: skip
-    """Draw the losses of a training, and how many tokens each cluster has."""
+    """Plot the training losses and the cluster sizes."""
     from lightcluster.methods.cause.figure import plot_training as do
 
     do(run_folder, clusterbooks, heads, settings.labelling.seeds, output)

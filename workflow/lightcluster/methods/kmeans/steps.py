@@ -33,7 +33,7 @@ def fit_clusters(
     settings: Settings, shards: Shards, seed: Seed, sample: FilesOfShards, output: File,
     palette: File, classes: OptionalFile = None, threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Cluster patches into classes: the baseline."""
+    """Cluster patches into classes (baseline)."""
     use_threads(threads)
     from lightcluster.methods.kmeans.patch_clusters import fit_clusters as do
 
@@ -55,7 +55,7 @@ def fit_clusters(
 def paint_clusters(
     settings: Settings, manifest: File, store: File, clusters: File, output: File,
 ) -> None:  # fmt: skip
-    """Write the segmentations of a shard that the clusters of patches make."""
+    """Write the segmentations of a shard given by the patch clusters."""
     use_threads(1)
     from lightcluster.methods.kmeans.patch_clusters import paint_clusters as do
 

@@ -41,7 +41,7 @@ def analyse(
     settings: Settings, shards: Shards, manifests: FilesOfShards, features: FilesOfShards,
     run_folder: File, labelling: File, output: File, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Draw patches, superclasses and the regions of each class."""
+    """Plot the patches, the superclasses and typical regions of each class."""
     use_threads(1)
     from lightcluster.reporting.analysis import analyse as do
 
@@ -80,7 +80,7 @@ def discover_parts(
     weights: File, output: File, choice: OptionalFile = None, device: Device = "auto",
     threads: Threads = 1,
 ) -> None:  # fmt: skip
-    """Draw the parts of objects, by tokens and by keys."""
+    """Plot object parts, found by clustering tokens and keys."""
     use_threads(threads)
     from lightcluster.reporting.parts import discover_parts as do
 
