@@ -182,7 +182,7 @@ def test_plan_prints_sizes_and_jobs(photographs, capsys):
     print_plan([Path("mine.yaml")])
     text = " ".join(capsys.readouterr().out.split())
     assert "120" in text
-    assert "42 jobs in 1 shard(s)" in text
+    assert "44 jobs in 1 shard(s)" in text
 
 
 def test_mistakes_end_with_a_message_not_a_traceback(photographs):
