@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,15 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from lightcluster.cli.run import OWN, snakemake_command
-from lightcluster.watching import Bar, Job, LogHandler, Run, find_bar, find_cause, lines_of
+from snakemake_logger_plugin_lightcluster.watching import (
+    Bar,
+    Job,
+    LogHandler,
+    Run,
+    find_bar,
+    find_cause,
+    lines_of,
+)
 
 BARS = (
     "12 images, vit on cpu in torch.bfloat16\n"
@@ -130,3 +139,12 @@ def test_options_of_snakemake_are_passed_on(tmp_path: Path, monkeypatch):
     (tmp_path / "Snakefile").unlink()
     assert snakemake_command([], verbose=True)[-2:] == ["--snakefile", str(OWN)]
     assert OWN.is_file()
+
+
+def test_snakemake_imports_it_without_the_package():
+    """Another checkout, or a module, brings its own."""
+    program = (
+        "import sys, snakemake_logger_plugin_lightcluster; print('lightcluster' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
