@@ -17,13 +17,13 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
 
     COCO fills the union of an object's polygons: each is one ring that leaves its holes out.
     """
-    from lightcluster.exports.outlines import outline, single_rings
+    from lightcluster.exports.outlines import rings_of
 
-    def rings_of(picture: Picture, index: int, region: Region) -> list[list[float]]:
-        rings = single_rings(outline(region, options.tolerance))
+    def outline_of(picture: Picture, index: int, region: Region) -> list[list[float]]:
+        rings = rings_of(region, options.tolerance)
         return [ring.round(2).ravel().tolist() for ring in rings]
 
-    return write_objects(segmentation, output, rings_of, options)
+    return write_objects(segmentation, output, outline_of, options)
 
 
 COCO_POLYGONS = Exporter(

@@ -19,14 +19,15 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
 
     Shapes are polygons, or, without tolerance, masks.
     """
+    from lightcluster.regions.palette import hex_color
+
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
     for category in segmentation.categories:
         label = SubElement(labels, "label")
         SubElement(label, "name").text = category.name
-        red, green, blue = category.color
-        SubElement(label, "color").text = f"#{red:02x}{green:02x}{blue:02x}"
+        SubElement(label, "color").text = hex_color(category.color)
         SubElement(label, "attributes")
     count = 0
     for picture in segmentation.pictures():
@@ -47,7 +48,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
 
 def _add_shapes(image: Element, region: Region, number: int, tolerance: float) -> None:
     """Add the shapes of an object to its image."""
-    from lightcluster.exports.outlines import outline, single_rings
+    from lightcluster.exports.outlines import rings_of
 
     common = {"label": region.category.name, "source": "auto", "occluded": "0", "z_order": "0"}
     if tolerance == 0:
@@ -57,7 +58,7 @@ def _add_shapes(image: Element, region: Region, number: int, tolerance: float) -
             left=left, top=top, width=width, height=height,
         )  # fmt: skip
         return
-    for ring in single_rings(outline(region, tolerance)):
+    for ring in rings_of(region, tolerance):
         points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring)
         SubElement(image, "polygon", common, group_id=str(number), points=points)
 

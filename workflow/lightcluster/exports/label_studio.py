@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lightcluster.datasets.manifest import Row
-    from lightcluster.exports.segmentation import Region, Segmentation
+    from lightcluster.exports.segmentation import Picture, Region, Segmentation
 
 LOCAL_FILES = "/data/local-files/?d="
 """Where Label Studio serves files from a folder of its machine."""
@@ -47,7 +46,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
                 results = [
                     result
                     for number, region in enumerate(picture.regions, start=1)
-                    for result in _results(region, number, row, kind, options.tolerance)
+                    for result in _results(picture, number, region, kind, options.tolerance)
                 ]
                 prediction = {"model_version": f"LightCluster {__version__}", "result": results}
                 task = {"data": {IMAGE: place}, "predictions": [prediction]}
@@ -59,24 +58,24 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
 
 def _write_configuration(segmentation: Segmentation, path: Path, kind: str) -> None:
     """Write the labelling configuration: an image, and the classes with their colours."""
+    from lightcluster.regions.palette import hex_color
+
     view = Element("View")
     SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true")
     labels = SubElement(view, f"{kind.capitalize()}Labels", name=LABEL, toName=IMAGE)
     for category in segmentation.categories:
-        red, green, blue = category.color
-        SubElement(
-            labels, "Label", value=category.name, background=f"#{red:02x}{green:02x}{blue:02x}"
-        )
+        SubElement(labels, "Label", value=category.name, background=hex_color(category.color))
     indent(view)
     ElementTree(view).write(path, encoding="unicode")
 
 
 def _results(
-    region: Region, number: int, row: Row, kind: str, tolerance: float
+    picture: Picture, number: int, region: Region, kind: str, tolerance: float
 ) -> list[dict[str, Any]]:
     """Return the results of an object: a mask, or a polygon for each of its parts."""
-    from lightcluster.exports.outlines import outline, single_rings
+    from lightcluster.exports.outlines import rings_of
 
+    row = picture.row
     common = {
         "type": f"{kind}labels",
         "from_name": LABEL,
@@ -87,10 +86,10 @@ def _results(
     }
     named = {f"{kind}labels": [region.category.name]}
     if kind == "brush":
-        value = {"format": "rle", "rle": brush_rle(_whole(region, row)), **named}
+        value = {"format": "rle", "rle": brush_rle(picture.objects.label == number), **named}
         return [{**common, "id": str(number), "value": value}]
     size = row.width, row.height
-    rings = single_rings(outline(region, tolerance))
+    rings = rings_of(region, tolerance)
     return [
         {
             **common,
@@ -99,16 +98,6 @@ def _results(
         }
         for part, ring in enumerate(rings, start=1)
     ]
-
-
-def _whole(region: Region, row: Row) -> NDArray[np.bool_]:
-    """Return the mask of a region in its whole image."""
-    import numpy as np
-
-    mask = np.zeros((row.height, row.width), bool)
-    left, top, width, height = region.box
-    mask[top : top + height, left : left + width] = region.mask
-    return mask
 
 
 def brush_rle(mask: NDArray[np.bool_]) -> list[int]:

@@ -54,11 +54,11 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
 
 def _shapes(region: Region, number: int, tolerance: float) -> list[dict[str, Any]]:
     """Return the shapes of an object."""
-    from lightcluster.exports.outlines import outline, single_rings
+    from lightcluster.exports.outlines import rings_of
 
     common = {"label": region.category.name, "group_id": number, "description": "", "flags": {}}
     if tolerance > 0:
-        rings = single_rings(outline(region, tolerance))
+        rings = rings_of(region, tolerance)
         return [
             {**common, "shape_type": "polygon", "points": ring.round(2).tolist()} for ring in rings
         ]

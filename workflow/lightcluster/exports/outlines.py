@@ -42,6 +42,11 @@ def outline(region: Region, tolerance: float) -> MultiPolygon:
     return shapely.MultiPolygon(shapely.get_parts(simple).tolist())
 
 
+def rings_of(region: Region, tolerance: float) -> list[NDArray[np.float64]]:
+    """Return the `outline` of a region as `single_rings`."""
+    return single_rings(outline(region, tolerance))
+
+
 def single_rings(parts: MultiPolygon) -> list[NDArray[np.float64]]:
     """Return each part as one ring, for formats that know no holes.
 

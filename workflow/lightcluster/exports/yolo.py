@@ -24,7 +24,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     """
     import yaml
 
-    from lightcluster.exports.outlines import outline, single_rings
+    from lightcluster.exports.outlines import rings_of
     from lightcluster.exports.segmentation import link_image
 
     number = {category.id: index for index, category in enumerate(segmentation.categories)}
@@ -37,7 +37,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
             lines = [
                 _line(number[region.category.id], ring / size)
                 for region in picture.regions
-                for ring in single_rings(outline(region, options.tolerance))
+                for ring in rings_of(region, options.tolerance)
             ]
             labels = folder / "labels" / PurePosixPath(picture.row.output).with_suffix(".txt")
             labels.parent.mkdir(parents=True, exist_ok=True)

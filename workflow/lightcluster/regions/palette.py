@@ -30,6 +30,12 @@ def voc_palette() -> NDArray[np.uint8]:
 VOC_PALETTE = voc_palette()
 
 
+def hex_color(color: Sequence[int] | NDArray[np.uint8]) -> str:
+    """Return red, green and blue, 0 to 255, as HTML writes them: ``#rrggbb``."""
+    red, green, blue = (int(channel) for channel in color)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def write_palette(
     path: Path, names: Sequence[str], sizes: Sequence[int | None], counted: str
 ) -> None:
@@ -49,5 +55,5 @@ def write_palette(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "name", "color", counted])
         for number, (name, size) in enumerate(zip(names, sizes, strict=True)):
-            color = "#{:02x}{:02x}{:02x}".format(*VOC_PALETTE[number % 256])
+            color = hex_color(VOC_PALETTE[number % 256])
             writer.writerow([number, name, color, "" if size is None else size])

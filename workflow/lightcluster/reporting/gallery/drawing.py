@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
+from lightcluster.datasets.labels import IGNORED, read_classes
 from lightcluster.datasets.manifest import Row, read_manifest
-from lightcluster.errors import ImageError, StoreError
-from lightcluster.extraction.images import open_row
+from lightcluster.errors import StoreError
 from lightcluster.files import replacing
 from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.masks.pixels import read_pixel_masks
@@ -33,7 +32,7 @@ from lightcluster.regions.painting import read_labelled_regions
 from lightcluster.reporting.choice import level_agreement
 from lightcluster.reporting.overlays import class_colours, fit_box, resize_nearest
 from lightcluster.reporting.page import data_uri
-from lightcluster.reporting.strips import read_segmentation
+from lightcluster.reporting.strips import read_image, read_segmentation
 
 RECORDS = "images.json"
 THUMB, VIEW = 240, 1280
@@ -293,8 +292,7 @@ def draw_gallery(
         folder.mkdir()
         for number, (row, found) in enumerate(zip(progress(rows, "gallery"), every, strict=True)):
             size = row.height, row.width
-            image = open_row(row.image, max_pixels, draft_size=shrink_to(size, VIEW))
-            truth = read_true(row, classes, ignore)
+            image, truth = read_image(row, classes, ignore, max_pixels, shrink_to(size, VIEW))
             view, thumb, overlay = draw_image(image, found, size)
             view.save(folder / f"{number}.jpg", quality=VIEW_QUALITY, optimize=True)
             (folder / f"{number}-thumb.jpg").write_bytes(encode_thumb(thumb))
@@ -347,22 +345,6 @@ def iter_masked(
             maps.label_of(number), regions.get(row.image_id, []), pixels.mask_of(pixel),
             patches.votes_of(patch), patches.score_of(patch),
         )  # fmt: skip
-
-
-def read_true(row: Row, classes: Classes | None, ignore: int) -> NDArray[np.uint16] | None:
-    """Return the positions of the true classes of an image, or None if there is no label.
-
-    Raises
-    ------
-    ImageError
-        If the label can no longer be read.
-    """
-    if row.label is None or classes is None:
-        return None
-    try:
-        return to_indices(open_label(row.label, (row.height, row.width)), classes, ignore)
-    except ImageError as error:
-        raise ImageError(f"{str(row.path)!r}: {error}") from None
 
 
 def read_records(folder: Path) -> list[Drawn]:

@@ -21,6 +21,7 @@ from lightcluster.evaluation.counting import iter_images, read_class_counts
 from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
 from lightcluster.evaluation.protocols import FrameName
 from lightcluster.files import replacing
+from lightcluster.regions.palette import hex_color
 from lightcluster.reporting.gallery.drawing import Drawn, ShownRegion, read_records
 from lightcluster.reporting.overlays import class_colours
 from lightcluster.reporting.page import fill_template
@@ -409,7 +410,4 @@ def write_gallery(
 def _colored(classes: Classes) -> list[list[str]]:
     """Return the name and colour of each true class."""
     colours = class_colours(np.arange(len(classes.names)))
-    return [
-        [name, "#{:02x}{:02x}{:02x}".format(*colour)]
-        for name, colour in zip(classes.names, colours, strict=True)
-    ]
+    return [[name, hex_color(colour)] for name, colour in zip(classes.names, colours, strict=True)]
