@@ -123,14 +123,24 @@ def _from_pillow(image: Image.Image) -> NDArray[np.uint8] | bytes:
     return np.asarray(upright.convert("RGB"))
 
 
+def is_tensor(values: Any) -> bool:
+    """Tell whether something is a tensor, without importing torch."""
+    return type(values).__module__.partition(".")[0] == "torch"
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """Return numbers, or those of a tensor on any device, as an array; bfloat16 as float32."""
+    if not is_tensor(values):
+        return np.asarray(values)
+    tensor = values.detach()
+    numbers: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    return numbers
+
+
 def _to_array(image: Any) -> NDArray[Any]:
     """Return numbers with channels last."""
-    if type(image).__module__.partition(".")[0] == "torch":
-        array: NDArray[Any] = (
-            image.detach().float().cpu().numpy()
-            if (image.is_floating_point())
-            else image.detach().cpu().numpy()
-        )
+    if is_tensor(image):
+        array = as_array(image)
         return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
     if not isinstance(image, np.ndarray):
         raise ImageError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from lightcluster.api.given import Given, open_given
+from lightcluster.api.given import Given, as_array, open_given
 from lightcluster.errors import ConfigError
 from lightcluster.masks.pixels import refine_mask
 from lightcluster.masks.refinement.registry import RefinementSettings
@@ -50,8 +50,7 @@ def refine(
     ImageError
         If the image cannot be read.
     """
-    values = score.detach().cpu().numpy() if hasattr(score, "detach") else score
-    given = np.asarray(values, np.float32)
+    given = as_array(score).astype(np.float32)
     if given.ndim != 2 or not given.size or not (given.min() >= 0 and given.max() <= 1):
         raise ConfigError(
             f"score of shape {given.shape}: must be (rows, columns) of numbers in [0, 1]"

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -22,15 +22,18 @@ from lightcluster.clustering.kmeans import assign, normalize, set_threads
 from lightcluster.errors import ImageError
 from lightcluster.extraction.images import (
     color_map,
-    patch_colors,
     prepare_image,
-    resize_image,
     target_size,
 )
 from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import images_in_pass
 from lightcluster.extraction.precision import resolve_precision
-from lightcluster.extraction.shard import PreparedImage, compute_images
+from lightcluster.extraction.shard import (
+    PreparedImage,
+    batches_of_one_shape,
+    compute_images,
+    prepare_rgb,
+)
 from lightcluster.extraction.store import ImageFeatures
 from lightcluster.files import read_arrays
 from lightcluster.masks.consistency import merge_votes, read_upper_levels
@@ -53,24 +56,17 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class FoundRegions:
-    """The regions of an image, the largest first.
+class FoundRegions(Regions):
+    """The regions of an image with their classes.
 
     Attributes
     ----------
-    label : int32 array, shape (height, width)
-        Number of the region of each pixel, from 1; 0 outside of all.
-    box : int64 array, shape (regions, 4)
-        Top, left, bottom, right; bottom and right are exclusive.
-    area : int64 array, shape (regions,)
-        In pixels.
+    label, box, area
+        See `regions.components.Regions`.
     cluster : int64 array, shape (regions,)
         The class of each region, from 1: its value in the segmentation.
     """
 
-    label: NDArray[np.int32]
-    box: NDArray[np.int64]
-    area: NDArray[np.int64]
     cluster: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -267,17 +263,10 @@ class LoadedModel:
         sizes = [self._seen_at(image)[0] for image in images]
         order = sorted(range(len(images)), key=lambda number: sizes[number])
         most = images_in_pass(self._batch_size, backbone.device)
-        batches = [
-            same[start : start + most]
-            for same in (list(group) for _, group in groupby(order, lambda number: sizes[number]))
-            for start in range(0, len(same), most)
-        ]
+        batches = batches_of_one_shape(order, lambda number: sizes[number], most)
 
         def prepare(number: int) -> PreparedImage:
-            size, grid = self._seen_at(images[number])
-            rgb = resize_image(images[number].near(size), size)
-            pixels = prepare_image(rgb, size, backbone.mean, backbone.std)
-            return PreparedImage(pixels, patch_colors(rgb, grid))
+            return prepare_rgb(images[number].near(sizes[number]), sizes[number], backbone)
 
         assert settings.facet != "auto"  # a model knows what was chosen
         assert settings.layer != "auto"

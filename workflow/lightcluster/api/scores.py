@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lightcluster.api.given import as_array
 from lightcluster.errors import ConfigError, ImageError
 from lightcluster.evaluation.confusion import Confusion, count_confusion
 from lightcluster.evaluation.protocols import PROTOCOLS, frame_of, to_frame
@@ -141,8 +142,7 @@ def _pairs(
 
 def _labels(values: ArrayLike, number: int) -> NDArray[Any]:
     """Return a label map as an array."""
-    given: Any = values.detach().cpu().numpy() if hasattr(values, "detach") else values
-    array = np.asarray(given)
+    array = as_array(values)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise ImageError(
             f"image {number}: label maps are (height, width) of integers, not {array.dtype} of "

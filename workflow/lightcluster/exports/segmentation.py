@@ -20,7 +20,7 @@ from skimage import measure
 
 from lightcluster.datasets.manifest import Row, Sample, iter_manifest
 from lightcluster.errors import StoreError
-from lightcluster.names.run import BACKGROUND, value_names
+from lightcluster.names.run import BACKGROUND, given_names
 from lightcluster.progress import progress
 from lightcluster.regions.painted import find_manifest, painted_file, read_painted
 
@@ -240,9 +240,10 @@ def read_categories(segmentation: Path) -> tuple[list[Category], dict[int, int],
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        names = value_names(segmentation)
+        given = given_names(segmentation)
         listed = [
-            Category(int(row["id"]), names[int(row["id"])], _color(row["color"])) for row in rows
+            Category(int(row["id"]), given.get(int(row["id"]), row["name"]), _color(row["color"]))
+            for row in rows
         ]
     except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None

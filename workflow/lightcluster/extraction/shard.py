@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ from lightcluster.extraction.weights import read_record
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 class PreparedImage(NamedTuple):
@@ -129,7 +131,9 @@ def extract_shard(
         dim=backbone.dim,
         attributes=attributes,
     )
-    batches = _batches(plans, images_in_pass(batch_size, backbone.device))
+    batches = batches_of_one_shape(
+        plans, lambda plan: plan.size, images_in_pass(batch_size, backbone.device)
+    )
     decoders = max(2, threads)
     prepared = compute_ahead(
         lambda plan: prepare_row(*plan, backbone, max_pixels),
@@ -253,9 +257,11 @@ def compute_images(
             yield name, image
 
 
-def _batches(plans: Sequence[_Plan], most: int) -> list[list[_Plan]]:
-    """Split plans, in their order, into lists of one size of image each."""
-    same = [list(group) for _, group in groupby(plans, lambda plan: plan.size)]
+def batches_of_one_shape(
+    items: Sequence[Item], size_of: Callable[[Item], tuple[int, int]], most: int
+) -> list[list[Item]]:
+    """Split items, in their order, into lists of one size of image each, of at most so many."""
+    same = [list(group) for _, group in groupby(items, size_of)]
     return [group[start : start + most] for group in same for start in range(0, len(group), most)]
 
 
@@ -269,7 +275,12 @@ def prepare_row(
     ImageError
         Naming the file, if it cannot be read or has changed since it was indexed.
     """
-    rgb = resize_image(open_row(row, max_pixels, draft_size=size), size)
+    return prepare_rgb(open_row(row, max_pixels, draft_size=size), size, backbone)
+
+
+def prepare_rgb(rgb: NDArray[np.uint8], size: tuple[int, int], backbone: Backbone) -> PreparedImage:
+    """Resize to (height, width) and normalise an image [any height, any width, 3]."""
+    rgb = resize_image(rgb, size)
     grid = (size[0] // backbone.patch_size, size[1] // backbone.patch_size)
     pixels = prepare_image(rgb, size, backbone.mean, backbone.std)
     return PreparedImage(pixels, patch_colors(rgb, grid))

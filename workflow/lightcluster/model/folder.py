@@ -39,7 +39,7 @@ from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import with_split
 from lightcluster.methods.registry import method_of
 from lightcluster.methods.sections import HOW
-from lightcluster.names.run import value_names
+from lightcluster.names.run import given_names
 from lightcluster.paths import require_file
 from lightcluster.sections import Name, Section, Seed, find_mistakes, shorten, show, tidy
 from lightcluster.soundness import (
@@ -210,8 +210,9 @@ def _copy_palette(segmentation: Path, output: Path) -> None:
     """Copy the table of the values in segmentations, with the names that a person gave."""
     with (segmentation / "classes.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    for row, name in zip(rows, value_names(segmentation), strict=True):
-        row["name"] = name
+    given = given_names(segmentation)
+    for row in rows:
+        row["name"] = given.get(int(row["id"]), row["name"])
     with output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
