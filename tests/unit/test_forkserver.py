@@ -110,7 +110,7 @@ def test_streams_and_status_are_those_of_the_step(server, tmp_path):
     assert "No such option" in wrong.stderr
     said = run(environment, tmp_path, "read-classes", "--help")
     assert said.returncode == 0
-    assert "Check classes.csv" in said.stdout
+    assert "read-classes [OPTIONS]" in said.stdout
 
 
 def test_limits_are_those_of_the_command(server, tmp_path):
