@@ -329,7 +329,7 @@ def test_a_predictor_of_which_programs_disagree_is_refused(tmp_path):
 
 def test_a_tiff_that_is_not_read_is_told_what_to_do(tmp_path):
     tifffile.imwrite(tmp_path / "label.tif", IDS, compression="jpeg2000")
-    with pytest.raises(ImageError, match=r"TIFF of a kind .* 34712 .* save it as a PNG"):
+    with pytest.raises(ImageError, match=r"TIFF of a variant .* 34712 .* save it as a PNG"):
         read_label(LabelFile(tmp_path / "label.tif"), (2, 3))
 
 

@@ -1,1 +1,1 @@
-"""Decoding of image files: which decoder takes a file, and what it makes of it."""
+"""Decoding of image files: recognising the format, reading the header, converting to RGB."""

@@ -1,6 +1,6 @@
-"""BMP and TGA, whose fourth channel is often not opacity, but zero throughout.
+"""BMP and TGA, whose fourth channel is ignored if it is zero everywhere, so not an alpha channel.
 
-Nor is the one bit beside five of each colour in a TGA: of what it says, programs disagree.
+The 16th bit of a 16-bit TGA is ignored as well, because programs disagree about its meaning.
 """
 
 from __future__ import annotations

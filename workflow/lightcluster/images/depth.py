@@ -1,8 +1,8 @@
-"""From samples of any depth to eight bits: what is black, what is white, what is not there.
+"""Conversion of samples of any bit depth to 8-bit RGB: black, white and transparent pixels.
 
-Eight bits and fewer are taken by their own maximum. Deeper samples come in containers that say
-little of what is in them: a camera's 12 bits are mostly written as 16, floating-point numbers have
-no white at all. `choose_levels` decides by `dataset.depth`.
+Samples of 8 bits or fewer are scaled by the maximum of their depth. For deeper samples, the data
+type says little about the range in use: 12 bits of a camera are usually stored as 16, and
+floating-point numbers have no defined white. `choose_levels` decides, following `dataset.depth`.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from lightcluster.errors import ImageError
 
 
 class Levels(NamedTuple):
-    """The samples that become 0 and 255."""
+    """The sample values that become 0 and 255."""
 
     black: float
     white: float
 
 
 Depth = Literal["auto", "full", "stretch"] | int | Levels
-"""`dataset.depth`, or the levels that were chosen by it before."""
+"""`dataset.depth`, or the levels that were already chosen by it."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Decoded samples as a file holds them.
+    """Decoded samples as they are stored in a file.
 
     Attributes
     ----------
     colors : array, shape (height, width) or (height, width, 3)
-        Grey or RGB: whole or floating-point numbers.
+        Greyscale or RGB: integers or floating-point numbers.
     white : float or None
-        The largest sample that the file declares: 255, 4095, …; None if the type of the samples is
-        all that is known, as with 16 and 32 bits, negative and floating-point numbers.
+        The largest sample value by the declared bit depth: 255, 4095, …; None if only the data type
+        is known, as with 16 and 32 bits, signed integers and floating-point numbers.
     alpha : array, shape (height, width), or None
-        Opacity, in the same units as the colours; of floating-point numbers up to 1: from 0 to 1.
+        Opacity, in the units of the colours; for floating-point numbers, 0 to 1 if none exceeds 1.
     premultiplied : bool
-        Whether colours are multiplied by their opacity already.
+        Whether the colours are already multiplied by their opacity.
     hidden : bool array, shape (height, width), or None
-        Pixels that a file says hold no colour.
+        Pixels without data, according to the file.
     inverted : bool
-        Whether the largest sample is black.
+        Whether the largest sample value means black.
     """
 
     colors: NDArray[np.generic]
@@ -57,39 +57,46 @@ class Samples:
 
 
 def declared_white(bits: int) -> float | None:
-    """Return the largest sample of whole numbers; None of 16, 32 and 64 bits, which say little."""
+    """Return the largest unsigned integer of `bits` bits; None for 16, 32 and 64.
+
+    Samples of fewer bits are often stored as 16, 32 or 64, so these say nothing about the range.
+    """
     return None if bits in (16, 32, 64) else 2.0**bits - 1
 
 
 _LADDER = tuple(2.0**bits - 1 for bits in (8, 10, 12, 14, 16))
 _LEAST = 16
-"""Below it, and above 1, no floating-point maximum is near the white of any convention."""
+"""A floating-point maximum between 1 and this is close to no conventional white."""
 
 _ROWS_AT_ONCE = 2**20
-"""Pixels that are converted at once, in double precision."""
+"""Number of pixels that are converted at once, in double precision."""
 
 
 def choose_levels(samples: Samples, depth: Depth) -> Levels:
-    """Return which samples become black and white.
+    """Return which sample values become black and white.
 
     Parameters
     ----------
     samples : Samples
     depth : Depth
-        Of samples that declare their depth (8 bits and fewer, 10, 12, 14 …) only ``stretch`` and
-        given levels change anything. Of others:
+        Given levels are always used. Samples of 8 bits or fewer use their full range otherwise.
+        Samples of 10, 12, 14 … declared bits use it too, except with ``stretch``. All others:
 
-        - ``auto``: whole numbers, and floating-point numbers above 16, by the smallest of 8, 10,
-          12, 14 and 16 bits that holds all of the image; floating-point numbers up to 1 by 1;
-          negative and other numbers from the smallest to the largest.
-        - ``full``: the range of the type; 0 to 1 of floating-point numbers.
-        - ``stretch``: from the smallest to the largest.
-        - a number of bits: 0 to ``2**bits - 1``; what lies outside is black or white.
+        - ``auto``: integers, and floating-point numbers above 16, use the smallest of 8, 10, 12, 14
+          and 16 bits that covers all values of the image; floating-point numbers up to 1 use 0 to
+          1; images with negative values and all others use their smallest to largest value.
+        - ``full``: the range of the data type; 0 to 1 for floating-point numbers.
+        - ``stretch``: the smallest to the largest value.
+        - a number of bits: 0 to ``2**bits - 1``; values outside are clipped.
+
+    Returns
+    -------
+    Levels
 
     Raises
     ------
     ImageError
-        If samples are not finite numbers.
+        If a sample is not a finite number.
     """
     if isinstance(depth, Levels):
         return depth
@@ -103,14 +110,14 @@ def choose_levels(samples: Samples, depth: Depth) -> Levels:
         return Levels(0, 2.0**depth - 1)
     if depth == "stretch" or smallest < 0:
         return Levels(smallest, largest)
-    if samples.alpha is not None and kind != "f":  # it is of the same depth
+    if samples.alpha is not None and kind != "f":  # alpha has the same depth
         largest = max(largest, float(samples.alpha.max()))
     white = _conventional_white(largest, samples.colors.dtype)
     return Levels(smallest, largest) if white is None else Levels(0, white)
 
 
 def _conventional_white(largest: float, dtype: np.dtype[np.generic]) -> float | None:
-    """Return the value that stands for white, or None where no convention fits."""
+    """Return the value that means white, or None if no convention fits."""
     if dtype.kind == "f":
         if largest <= 1:
             return 1
@@ -128,22 +135,33 @@ def _range(dtype: np.dtype[np.generic]) -> tuple[float, float]:
 
 
 def _extremes(samples: Samples) -> tuple[float, float]:
-    """Return the smallest and the largest sample of pixels that are there; 0 and 0 of none."""
+    """Return the smallest and the largest sample of the valid pixels; 0 and 0 if there are none."""
     seen = samples.colors if samples.hidden is None else samples.colors[~samples.hidden]
     if not seen.size:
         return 0, 0
     extremes = float(seen.min()), float(seen.max())
     if not np.isfinite(extremes).all():
-        raise ImageError("pixels that are not finite numbers")
+        raise ImageError("some pixels are not finite numbers")
     return extremes
 
 
 def to_rgb(samples: Samples, levels: Levels) -> NDArray[np.uint8]:
-    """Return samples as eight-bit RGB, on white paper where they are transparent.
+    """Return samples as 8-bit RGB, with transparent pixels blended onto white.
+
+    Parameters
+    ----------
+    samples : Samples
+    levels : Levels
+        The sample values that become 0 and 255.
 
     Returns
     -------
     uint8 array, shape (height, width, 3)
+
+    Raises
+    ------
+    ImageError
+        If the alpha channel holds values that are not finite numbers.
     """
     height, width = samples.colors.shape[:2]
     rgb = np.empty((height, width, 3), np.uint8)
@@ -165,13 +183,13 @@ def to_rgb(samples: Samples, levels: Levels) -> NDArray[np.uint8]:
 
 
 def _opaque(samples: Samples, alpha: NDArray[np.generic], levels: Levels) -> float:
-    """Return the sample of opacity that lets nothing through: it is of no level of the colours."""
+    """Return the alpha value of an opaque pixel, which may differ from the white of the colours."""
     if samples.white is not None:
         return samples.white
     seen = alpha if samples.hidden is None else alpha[~samples.hidden]
     largest = float(seen.max()) if seen.size else 0
     if not np.isfinite(largest):
-        raise ImageError("opacity that is not finite numbers")
+        raise ImageError("the alpha channel has values that are not finite numbers")
     if alpha.dtype.kind == "f" and largest <= 1:
         return 1
     largest = max(largest, levels.white)
@@ -179,7 +197,7 @@ def _opaque(samples: Samples, alpha: NDArray[np.generic], levels: Levels) -> flo
 
 
 def _table(samples: Samples, levels: Levels) -> NDArray[np.uint8] | None:
-    """Return what becomes of every possible sample, where they are few and opaque."""
+    """Return a lookup table for all possible samples, if they are few and opaque; else None."""
     dtype = samples.colors.dtype
     if dtype.kind != "u" or dtype.itemsize > 2 or samples.alpha is not None:
         return None
@@ -188,7 +206,7 @@ def _table(samples: Samples, levels: Levels) -> NDArray[np.uint8] | None:
 
 
 def _fraction(values: NDArray[np.generic], levels: Levels) -> NDArray[np.float64]:
-    """Return values on the scale from 0, black, to 1, white."""
+    """Return values scaled to 0 (black) to 1 (white)."""
     spread = levels.white - levels.black
     with np.errstate(invalid="ignore", over="ignore"):  # hidden values may be anything
         scaled = (values.astype(np.float64) - levels.black) / (spread or 1)
@@ -208,9 +226,20 @@ def _on_paper(
 
 
 def span_of(rgb: NDArray[np.uint8], hidden: NDArray[np.bool_] | None = None) -> int:
-    """Return over how many of the 256 levels the middle 98 % of the samples of a picture spread.
+    """Return how many of the 256 values the middle 98 % of an image's samples span.
 
-    Of three channels that which spreads most counts.
+    The channel with the largest span counts.
+
+    Parameters
+    ----------
+    rgb : uint8 array, shape (height, width, channels)
+    hidden : bool array, shape (height, width), or None
+        Pixels to leave out.
+
+    Returns
+    -------
+    int
+        From 0 to 255; 0 if no pixel counts.
     """
     spans = [0]
     for channel in range(rgb.shape[-1]):

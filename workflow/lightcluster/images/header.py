@@ -1,4 +1,4 @@
-"""What is known of an image before its pixels are decoded."""
+"""The header of an image: what is known before its pixels are decoded."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 @dataclass(frozen=True)
 class Header:
-    """An image whose header is read.
+    """An image whose header has been read.
 
     Attributes
     ----------
     format : str
+        Name of the file format, such as ``PNG``.
     height, width : int
-        As stored.
+        Size as stored, before rotation.
     decode : callable
         Returns the pixels as stored: `Samples`, or RGB, uint8 [height, width, 3]. May be called
         once, while the file is open.
     orientation : int
-        1 to 8 as in EXIF: how the stored image is to be turned.
+        EXIF orientation, 1 to 8: how the stored image must be rotated and mirrored.
     frames : callable
-        Returns the number of frames or pages; may read through the file.
+        Returns the number of frames or pages; may read the whole file.
     draft : callable or None
-        Asks the decoder for no more than (width, height), where it can.
+        Lets the decoder scale the image down to about (width, height) while decoding; None if the
+        format does not support this.
     """
 
     format: str
@@ -44,13 +46,25 @@ class Header:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Height and width of the upright image."""
+        """Height and width after applying the orientation."""
         turned = self.orientation in (5, 6, 7, 8)
         return (self.width, self.height) if turned else (self.height, self.width)
 
 
 def turn(stored: NDArray[Kind], orientation: int) -> NDArray[Kind]:
-    """Return the upright image [height, width, …] of a stored one."""
+    """Apply an EXIF orientation to a stored image.
+
+    Parameters
+    ----------
+    stored : array, shape (height, width, …)
+    orientation : int
+        1 to 8.
+
+    Returns
+    -------
+    array, shape (height, width, …) or (width, height, …)
+        The upright image, contiguous.
+    """
     if orientation in (5, 6, 7, 8):
         stored = stored.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

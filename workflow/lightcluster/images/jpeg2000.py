@@ -1,4 +1,4 @@
-"""JPEG 2000 of other than eight bits, which Pillow shifts to eight or sixteen."""
+"""JPEG 2000 with other depths than 8 bits, whose samples Pillow would shift to 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lightcluster.images.header import Header
 from lightcluster.images.pillow import header_of
 
 _START = b"\xff\x4f\xff\x51"
-"""Of the codestream: the marker that begins it, and that of its sizes."""
+"""Start of the codestream: the SOC and SIZ markers."""
 
 _SEARCHED = 2**20
-"""Bytes in which it begins, after the boxes of a JP2."""
+"""Number of bytes in which the codestream must start; the boxes of a JP2 come first."""
 
 _COLORS = {1: 1, 2: 1, 3: 3, 4: 3}
 
@@ -32,13 +32,13 @@ def read_jpeg2000(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
     def decode() -> Samples | NDArray[np.uint8]:
         if len(set(precisions)) > 1 or precisions[0][1] or image.mode not in _MODES:
             layout = ", ".join(f"{'signed ' * sign}{bits}" for bits, sign in precisions)
-            raise ImageError(f"JPEG 2000 of {layout} bits in mode {image.mode}, which is not read")
+            raise ImageError(f"JPEG 2000 of {layout} bits in mode {image.mode}: not supported")
         file.seek(0)
         stored = imagecodecs.jpeg2k_decode(file.read())
         if stored.ndim == 2:
             stored = stored[..., None]
         if stored.shape[:2] != image.size[::-1] or stored.shape[2] != len(precisions):
-            raise ImageError("damaged or truncated image (JPEG 2000 of another size than it says)")
+            raise ImageError("damaged or truncated image (JPEG 2000 unlike its header)")
         count = _COLORS[stored.shape[2]]
         colors = stored[..., 0] if count == 1 else stored[..., :3]
         alpha = stored[..., count] if stored.shape[2] > count else None
@@ -51,7 +51,7 @@ _MODES = ("L", "LA", "I;16", "RGB", "RGBA")
 
 
 def _precisions(file: BinaryIO) -> list[tuple[int, bool]]:
-    """Return the bits of each component, and whether they are signed; none if not found."""
+    """Return bit depth and signedness of each component; empty if no codestream is found."""
     file.seek(0)
     content = file.read(_SEARCHED)
     start = content.find(_START)

@@ -1,7 +1,7 @@
-"""What Pillow leaves out of PBM, PGM, PPM, PAM and PFM.
+"""Netpbm files that Pillow does not decode losslessly: deep PGM and PPM, PAM and colour PFM.
 
-It reduces PGM and PPM of more than eight bits to eight, or scales them, and reads neither PAM nor
-PFM of three colours.
+Pillow reduces PGM and PPM of more than 8 bits to 8, or scales them, and reads neither PAM nor PFM
+with three channels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONTAINER = 65_535
 _LONGEST_HEADER = 2**16
 
 _TUPLES = {"BLACKANDWHITE": 1, "GRAYSCALE": 1, "RGB": 3}
-"""Colours of a pixel, by the tuple type of a PAM; `_ALPHA` may follow."""
+"""Number of colour channels by the tuple type of a PAM, without the suffix ``_ALPHA``."""
 
 
 def read_netpbm(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
@@ -43,7 +43,7 @@ def read_netpbm(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
             return _binary(file, offset, image.size, channels, largest)
         image.load()
         found = pixels_of(image)
-        if isinstance(found, Samples):  # Pillow has scaled them to this
+        if isinstance(found, Samples):  # Pillow has scaled them to 16 bits
             return Samples(found.colors, _CONTAINER)
         return found
 
@@ -53,7 +53,7 @@ def read_netpbm(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
 def _binary(
     file: BinaryIO, offset: int, size: tuple[int, int], channels: int, largest: int
 ) -> Samples:
-    """Read samples of two bytes, the higher one first."""
+    """Read big-endian 16-bit samples."""
     stored = _stored(file, offset, (size[1], size[0], channels), ">u2")
     return Samples(
         stored[..., 0] if channels == 1 else stored, None if largest == _CONTAINER else largest
@@ -66,7 +66,7 @@ def read_pam(file: BinaryIO) -> Header:
     Raises
     ------
     ImageError
-        If it is damaged, or of a tuple type that is not read.
+        If it is damaged, or its tuple type is not supported.
     """
     file.seek(0)
     start = file.read(_LONGEST_HEADER)
@@ -78,14 +78,14 @@ def read_pam(file: BinaryIO) -> Header:
             fields[key] = value.strip()
     numbers = [fields.get(key, "") for key in ("WIDTH", "HEIGHT", "DEPTH", "MAXVAL")]
     if not found or not all(number.isdecimal() and len(number) < 10 for number in numbers):
-        raise ImageError("damaged image (PAM whose header is not whole)")
+        raise ImageError("damaged image (PAM with an incomplete header)")
     width, height, depth, largest = map(int, numbers)
     kind = fields.get("TUPLTYPE", {1: "GRAYSCALE", 3: "RGB"}.get(depth, ""))
     colors, has_alpha = _TUPLES.get(kind.removesuffix("_ALPHA"), 0), kind.endswith("_ALPHA")
     if depth != colors + has_alpha or not 0 < largest <= _CONTAINER:
         raise ImageError(
-            f"PAM of {depth} samples a pixel up to {largest} and tuple type {kind[:40]!r}, which "
-            "is not read"
+            f"PAM with {depth} samples per pixel, maximum {largest} and tuple type {kind[:40]!r}: "
+            "not supported"
         )
 
     def decode() -> Samples:
@@ -101,7 +101,7 @@ def read_pam(file: BinaryIO) -> Header:
 
 
 def read_color_pfm(file: BinaryIO) -> Header:
-    """Return the header of a PFM of three colours.
+    """Return the header of a PFM with three channels.
 
     Raises
     ------
@@ -113,13 +113,13 @@ def read_color_pfm(file: BinaryIO) -> Header:
         rb"PF\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,20})\s", file.read(_LONGEST_HEADER)
     )
     if match is None:
-        raise ImageError("damaged image (PFM whose header is not whole)")
+        raise ImageError("damaged image (PFM with an incomplete header)")
     width, height = int(match[1]), int(match[2])
     order = "<" if match[3].startswith(b"-") else ">"
 
     def decode() -> Samples:
         stored = _stored(file, match.end(), (height, width, 3), f"{order}f4")
-        return Samples(stored[::-1], None)  # the lowest row stands first
+        return Samples(stored[::-1], None)  # the bottom row is stored first
 
     return Header("PFM", height, width, decode)
 
@@ -129,6 +129,6 @@ def _stored(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: str) -> 
     size = math.prod(shape) * np.dtype(dtype).itemsize
     content = file.read(size)
     if len(content) < size:
-        raise ImageError("damaged or truncated image (it ends before its pixels do)")
+        raise ImageError("damaged or truncated image (the file ends within the pixel data)")
     stored = np.frombuffer(content, dtype).reshape(shape)
     return stored.astype(stored.dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""What Pillow decodes: eight bits a channel, and grey of sixteen and thirty-two."""
+"""Images that Pillow decodes: 8 bits per channel, and greyscale of 16 and 32 bits."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def header_of(image: ImageFile.ImageFile) -> Header:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, that is still to be applied; 1 if there is none."""
-    try:  # not PNG's own method, which decodes the pixels and hides that they are damaged
+    """Return the EXIF orientation that must still be applied, 1 to 8; 1 if there is none."""
+    try:  # not PngImageFile.getexif, which decodes the pixels and hides damage
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken EXIF block does not make the picture unusable
         return 1
@@ -41,27 +41,32 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def count_frames(image: Image.Image) -> int:
-    """Return the number of frames or pages; 1 where they cannot be counted."""
+    """Return the number of frames or pages; 1 if they cannot be counted."""
     try:
         return int(getattr(image, "n_frames", 1))
-    except Exception:  # the first one may be sound all the same
+    except Exception:  # the first frame may still be intact
         return 1
 
 
 def pixels_of(image: Image.Image) -> Samples | NDArray[np.uint8]:
-    """Return the samples of a decoded image; RGB where a channel has eight bits.
+    """Return the samples of a decoded image.
+
+    Returns
+    -------
+    Samples, or uint8 array, shape (height, width, 3)
+        RGB, blended onto white, if the image has 8 bits per channel; `Samples` if it has more.
 
     Raises
     ------
     ImageError
-        If its mode is one that has no single meaning.
+        If the mode of the image is not supported.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         return Samples(values.astype(values.dtype.newbyteorder("=")), None)
     if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK",
                           "YCbCr"):  # fmt: skip
-        raise ImageError(f"an image of Pillow's mode {image.mode}, which is not read")
+        raise ImageError(f"the image has Pillow's mode {image.mode}, which is not supported")
     if image.mode == "La":
         image = image.convert("LA")
     elif image.mode == "RGBa":

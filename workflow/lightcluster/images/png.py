@@ -1,8 +1,8 @@
-"""PNG, decoded by libpng: Pillow lets pass what it should not, and leaves out what it should read.
+"""PNG, decoded by libpng, because Pillow accepts damaged files and loses bit depth.
 
-Pillow does not look at the checksums of the pixels nor whether there are as many as the header
-says, reduces colours of sixteen bits to eight, and compares the transparent grey of images of fewer
-than eight bits with samples that it has scaled before.
+Pillow checks neither the checksums of the pixel data nor its length, reduces 16-bit colours to 8
+bits, and misreads the transparent grey value of images with fewer than 8 bits: it compares it with
+samples that are already scaled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
-"""Nothing of them is looked at but an orientation, nor anything of a profile."""
+"""Chunks of text, of which only an orientation is used."""
 
 _LONGEST_TEXT = 2**26
 
@@ -37,12 +37,14 @@ _LONGEST_EXIF = 2**20
 
 
 def open_png(file: IO[bytes]) -> PngImagePlugin.PngImageFile:
-    """Open a PNG with Pillow, which refuses texts and profiles of more than a megabyte: without.
+    """Open a PNG with Pillow, without texts and colour profiles if Pillow finds them too large.
+
+    Pillow refuses a PNG with more than a megabyte of them.
 
     Raises
     ------
     Exception
-        Whatever Pillow raises if it is damaged.
+        Whatever Pillow raises if the file is damaged.
     """
     try:
         return PngImagePlugin.PngImageFile(file)
@@ -61,9 +63,9 @@ def open_png(file: IO[bytes]) -> PngImagePlugin.PngImageFile:
 
 
 def _orienting(name: bytes, content: bytes) -> bytes:
-    """Return a chunk that says of a text nothing but how the picture is turned; empty if nothing.
+    """Return a text chunk reduced to the orientation that it states; empty if it states none.
 
-    Pillow finds an orientation in XMP, and in the profile that ImageMagick writes of EXIF.
+    Pillow finds an orientation in XMP, and in the text profile in which ImageMagick stores EXIF.
     """
     keyword, _, rest = content.partition(b"\0")
     if name == b"iTXt" and keyword == b"XML:com.adobe.xmp":
@@ -79,7 +81,7 @@ def _orienting(name: bytes, content: bytes) -> bytes:
 
 
 def _inflated(packed: bytes) -> bytes:
-    """Return what is packed, or its beginning; empty if it is damaged."""
+    """Return decompressed text, at most `_LONGEST_TEXT` bytes; empty if it is damaged."""
     try:
         return zlib.decompressobj().decompress(packed, _LONGEST_TEXT)
     except zlib.error:
@@ -87,13 +89,13 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _foreign(names: set[bytes]) -> str:
-    """Return what a PNG holds that changes what its pixels mean; empty if nothing does."""
+    """Return why chunks of these names make a PNG unreadable; empty if they do not."""
     if b"CgBI" in names:
-        return "PNG as Apple's Xcode writes it (CgBI), which is not read; save it as plain PNG"
+        return "PNG in Apple's CgBI variant, which is not supported; save it as a standard PNG"
     unknown = sorted(name for name in names if name[:1].isupper() and name not in _CRITICAL)
     if unknown:
         name = unknown[0].decode("ascii", "backslashreplace")
-        return f"damaged image, or PNG with a part that is not known ({name})"
+        return f"damaged image, or PNG with an unknown critical chunk ({name})"
     return ""
 
 
@@ -110,10 +112,10 @@ def read_png(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
             raise ImageError(f"damaged or truncated image (PNG without {lacks})")
         if reason := _foreign(names):
             raise ImageError(reason)
-        if kind == _PALETTE and lengths[b"PLTE"] // 3 < 2**depth:  # else no sample is beyond it
+        if kind == _PALETTE and lengths[b"PLTE"] // 3 < 2**depth:  # an index may exceed it
             last = int(read_indices(file).max())
             if last >= lengths[b"PLTE"] // 3:
-                raise ImageError(f"damaged image (PNG whose palette lacks its colour {last})")
+                raise ImageError(f"damaged image (PNG whose palette has no colour {last})")
         file.seek(0)
         stored = imagecodecs.png_decode(file.read())
         return _deep(stored, kind) if depth == 16 else pixels_of(Image.fromarray(stored))
@@ -129,7 +131,7 @@ def read_png(image: ImageFile.ImageFile, file: BinaryIO) -> Header:
 
 
 def _deep(stored: NDArray[np.uint16], kind: int) -> Samples:
-    """Return samples of sixteen bits, [height, width] or [height, width, channels]."""
+    """Convert decoded 16-bit pixels, [height, width] or [height, width, channels], to `Samples`."""
     if stored.ndim == 2:
         return Samples(stored, None)
     count = 1 if kind in (_GREY, _ALPHA) else 3
@@ -137,15 +139,15 @@ def _deep(stored: NDArray[np.uint16], kind: int) -> Samples:
     if stored.shape[-1] == count:
         return Samples(colors, None)
     alpha = stored[..., count]
-    if kind in (_GREY, _RGB):  # one colour of the file is transparent
+    if kind in (_GREY, _RGB):  # the file declares one colour as transparent
         return Samples(colors, None, hidden=alpha == 0)
     return Samples(colors, None, alpha=alpha)
 
 
 def read_indices(file: IO[bytes]) -> NDArray[np.unsignedinteger]:
-    """Return the samples of a PNG of one channel as they are stored, be they grey or of a palette.
+    """Return the stored samples of a single-channel PNG: grey values or palette indices.
 
-    To libpng every PNG of one channel is given as grey; palettes would be looked up in.
+    libpng is told that the PNG is greyscale, because it would apply a palette.
 
     Returns
     -------
@@ -154,7 +156,7 @@ def read_indices(file: IO[bytes]) -> NDArray[np.unsignedinteger]:
     Raises
     ------
     ValueError
-        If it is damaged; so may what libpng raises.
+        If the PNG is damaged. Errors of libpng pass through.
     """
     file.seek(0)
     start, depth, pixels = file.read(8), 8, []
@@ -180,7 +182,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png_orientation(image: ImageFile.ImageFile, file: IO[bytes]) -> int:
-    """Return the orientation, which may stand after the pixels: they are stepped over."""
+    """Return the EXIF orientation, which may be stored after the pixel data (this is skipped)."""
     if "exif" not in image.info:
         for name, place, length in _chunks(file):
             if name == b"eXIf":
@@ -191,7 +193,7 @@ def png_orientation(image: ImageFile.ImageFile, file: IO[bytes]) -> int:
 
 
 def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, place and length of each chunk's content."""
+    """Yield the name of each chunk, and offset and length of its content."""
     place = 8
     while True:
         file.seek(place)

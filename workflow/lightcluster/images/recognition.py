@@ -1,8 +1,8 @@
-"""Which format a file has, by its content alone, and the decoder of it.
+"""Recognition of a file's format from its content alone, and the choice of its decoder.
 
-Pillow's own ``Image.open`` is not called: it tries all formats that the program around us has
-registered, some of which run other programs, and refuses large images by a limit that is one for
-the whole process. Here a file goes to one decoder, and limits are the caller's.
+Pillow's ``Image.open`` is not used: it tries every format that is registered in the process, some
+of which run external programs, and its limit on image size applies to the whole process. Here,
+each file is passed to exactly one decoder, and the caller sets the limit.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from lightcluster.images.png import open_png, read_png
 from lightcluster.paths import require_file
 
 PREFIX = 64
-"""Bytes at the beginning of a file by which its format is known."""
+"""Number of bytes at the start of a file that are enough to recognise its format."""
 
 FORMATS = (
     "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PAM", "PFM", "TIFF", "WEBP", "AVIF", "HEIF",
     "TGA",
 )  # fmt: skip
-"""Formats that are read, as messages list them; HEIF where pillow-heif is installed."""
+"""Supported formats, as listed in messages; HEIF only if pillow-heif is installed."""
 
 _MAGIC: dict[bytes, str] = {
     b"BM": "BMP",
@@ -57,7 +57,7 @@ _MAGIC: dict[bytes, str] = {
     b"MM\0+": "TIFF",
 }
 _DIB = (12, 40, 52, 56, 64, 108, 124)
-"""Lengths of the header with which a BMP without its first 14 bytes begins."""
+"""Possible header lengths of a DIB, a BMP without its file header of 14 bytes."""
 
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
@@ -78,16 +78,20 @@ _OWN: dict[str, Callable[[BinaryIO], Header]] = {"PAM": read_pam, "PFM": read_co
 
 
 class NoImageError(ImageError):
-    """A file that is no image, or whose header is damaged."""
+    """A file that is not an image in a supported format, or has a damaged header."""
 
 
 def format_of(prefix: bytes) -> str | None:
-    """Return the format of a file; None if it is none that is read.
+    """Return the format of a file; None if it is not supported.
 
     Parameters
     ----------
     prefix : bytes
-        The first `PREFIX` bytes, or all of a shorter file.
+        The first `PREFIX` bytes, or the whole of a shorter file.
+
+    Returns
+    -------
+    str or None
     """
     for magic, name in _MAGIC.items():
         if prefix.startswith(magic):
@@ -108,7 +112,7 @@ def format_of(prefix: bytes) -> str | None:
 
 
 def _is_tga(prefix: bytes) -> bool:
-    """Tell whether the first bytes make sense as a header of TGA, which has no mark of its own."""
+    """Return whether the first bytes make sense as a header of TGA, which has no magic number."""
     if len(prefix) < 18:
         return False
     palette, kind, entry, depth = prefix[1], prefix[2], prefix[7], prefix[16]
@@ -129,10 +133,21 @@ def _is_tga(prefix: bytes) -> bool:
 def read_header(file: BinaryIO, max_pixels: int) -> Header:
     """Read the header of an image.
 
+    Parameters
+    ----------
+    file : binary file
+    max_pixels : int
+        The largest allowed number of pixels.
+
+    Returns
+    -------
+    Header
+
     Raises
     ------
     ImageError
-        If it is no image, has more than `max_pixels` pixels, or is of a layout that is not read.
+        If the file is not an image, has more than `max_pixels` pixels, or its layout is not
+        supported.
     """
     file.seek(0)
     prefix = file.read(PREFIX)
@@ -143,26 +158,26 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
     if height * width > max_pixels:
         raise ImageError(f"{width} × {height} pixels; at most {max_pixels} are allowed")
     if height * width < 1:
-        raise ImageError(f"{width} × {height} pixels: there is none")
+        raise ImageError(f"the image is empty ({width} × {height} pixels)")
     return header
 
 
 def _recognised(prefix: bytes) -> str:
     found = format_of(prefix)
     if found is None:
-        raise NoImageError(f"not an image in a format among {', '.join(FORMATS)}")
+        raise NoImageError(f"not an image in a supported format: {', '.join(FORMATS)}")
     return found
 
 
 def _read(found: str, file: BinaryIO, max_pixels: int) -> Header:
     if found == "TIFF":
-        from lightcluster.images.tiff import read_tiff  # half a second that others need not wait
+        from lightcluster.images.tiff import read_tiff  # the import takes 0.5 s
 
         return read_tiff(file, max_pixels)
     if found in _OWN:
         return _OWN[found](file)
     image = _open(_open_heif if found == "HEIF" else _BY_PILLOW[found], found, file)
-    if image.width * image.height > max_pixels:  # refused; further headers need not be read
+    if image.width * image.height > max_pixels:  # the caller rejects it; stop here
         return header_of(image)
     further = {
         "PNG": read_png, "PPM": read_netpbm, "JPEG2000": read_jpeg2000, "BMP": read_bitmap,
@@ -177,7 +192,7 @@ def _open_heif(file: BinaryIO) -> ImageFile.ImageFile:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise ImageError(
-            "HEIC, which needs pillow-heif: pip install 'lightcluster[heic]', or pillow-heif"
+            "reading HEIC needs pillow-heif: pip install 'lightcluster[heic]', or pillow-heif"
         ) from None
     return HeifImageFile(file)  # type: ignore[no-untyped-call]
 
@@ -190,29 +205,34 @@ def _open(
         return decoder(file)
     except ImageError:
         raise
-    except Exception as error:  # header parsers raise whatever a damaged file leads them to
+    except Exception as error:  # damaged files make header parsers raise all kinds of errors
         reason = "" if "not identified" in str(error) else f" ({' '.join(str(error).split())})"
         if str(error).isdecimal():
-            reason = f" (the {error} in its header is not known)"
+            reason = f" (unknown value {error} in its header)"
         raise NoImageError(
-            f"damaged image, or {found} of a kind that is not read{reason}"
+            f"damaged image, or {found} of a variant that is not supported{reason}"
         ) from error
 
 
 @contextmanager
 def open_plain(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """Give a picture whose pixels are taken as they are: a label map, or what was painted here.
+    """Open a picture whose stored values are used unchanged: a label map or a written picture.
+
+    Yields
+    ------
+    PIL.ImageFile.ImageFile
+        Valid while the context is open.
 
     Raises
     ------
     OSError
         If the file cannot be opened.
     NoImageError
-        If it is none that Pillow decodes.
+        If Pillow cannot decode it.
     """
     with require_file(path).open("rb") as file:
         found = _recognised(file.read(PREFIX))
         decoders = {**_BY_PILLOW, "TIFF": TiffImagePlugin.TiffImageFile}
         if found not in decoders:
-            raise NoImageError(f"{found} is not read here")
+            raise NoImageError(f"{found} is not supported for label maps")
         yield _open(decoders[found], found, file)

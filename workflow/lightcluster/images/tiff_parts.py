@@ -1,7 +1,7 @@
-"""Strips and tiles of a TIFF that are whole pictures of another format, such as JPEG or LERC.
+"""Strips and tiles of a TIFF that are complete images in another format, such as JPEG or LERC.
 
-Their own headers say how large they are. One that is larger than its place would be decoded whole
-before all but a corner of it is thrown away.
+They are checked by the size in their own headers: a decoder would decode the whole of an oversized
+one before everything outside the strip or tile is discarded.
 """
 
 from __future__ import annotations
@@ -17,36 +17,43 @@ from tifffile import TiffPage
 from lightcluster.errors import ImageError
 
 _SPARE = 16
-"""Pixels by which a picture may exceed its place: coders fill up blocks."""
+"""Number of pixels by which an embedded image may be larger: encoders pad to whole blocks."""
 
 _LEAST = 8
 
 
 def check_part(data: bytes, page: TiffPage) -> None:
-    """Raise an ImageError if a strip or tile says it is larger than its place, or is cut off.
+    """Check that the image embedded in a strip or tile is complete and not too large.
 
     Parameters
     ----------
     data : bytes
-        As stored.
+        The strip or tile as stored.
     page : TiffPage
+
+    Raises
+    ------
+    ImageError
+        If it is truncated, or its header declares more pixels than the strip or tile has.
     """
     name, size_of = _SIZES.get(int(page.compression), ("", None))
     if size_of is None:
         return
-    if name == "JPEG" and b"\xff\xd9" not in data.rstrip(b"\0\xff")[-_SPARE:]:  # may be filled up
-        raise ImageError("damaged or truncated image (TIFF with a JPEG that is cut off)")
+    if name == "JPEG" and b"\xff\xd9" not in data.rstrip(b"\0\xff")[-_SPARE:]:  # may be padded
+        raise ImageError("damaged or truncated image (TIFF with a truncated JPEG)")
     size = size_of(data)
     if size is None:
         return
     rows = page.tilelength if page.is_tiled else page.rowsperstrip
     columns = page.tilewidth if page.is_tiled else page.imagewidth
     if size[0] > max(rows, _LEAST) + _SPARE or size[1] > max(columns, _LEAST) + _SPARE:
-        raise ImageError(f"TIFF with a {name} of {size[1]} × {size[0]} pixels in a smaller place")
+        raise ImageError(
+            f"TIFF with a {name} of {size[1]} × {size[0]} pixels in a smaller strip or tile"
+        )
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return height and width that a JPEG declares; None if it has no header of a frame."""
+    """Return the height and width that a JPEG declares; None if it has no frame header."""
     place = 2
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
@@ -60,7 +67,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def jpeg2000_size(data: bytes) -> tuple[int, int] | None:
-    """Return height and width that a JPEG 2000 declares, its reference grid; None if none."""
+    """Return height and width of a JPEG 2000's reference grid; None if no codestream is found."""
     start = data.find(b"\xff\x4f\xff\x51")
     if start < 0 or len(data) < start + 16:
         return None
@@ -69,7 +76,7 @@ def jpeg2000_size(data: bytes) -> tuple[int, int] | None:
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Return height and width that a WebP declares; None if it has no header."""
+    """Return the height and width that a WebP declares; None if it has no header."""
     kind, start = data[12:16], data[20:30]
     if data[:4] != b"RIFF" or len(start) < 10:
         return None
@@ -84,7 +91,7 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def lerc_size(data: bytes) -> tuple[int, int] | None:
-    """Return height and width that a LERC declares; None of what is compressed once more."""
+    """Return the height and width that a LERC declares; None if it is compressed again."""
     if data[:6] != b"Lerc2 ":
         return None
     version = int.from_bytes(data[6:10], "little")
@@ -100,38 +107,43 @@ _SIZES: dict[int, tuple[str, Callable[[bytes], tuple[int, int] | None]]] = {
     34927: ("WebP", webp_size),
     50001: ("WebP", webp_size),
 }
-"""Name and size of a strip or tile, by the number of its compression."""
+"""Name of the embedded format and function that reads its size, by compression number."""
 
 
 def read_lerc(data: bytes, decoded: NDArray[Any]) -> NDArray[Any]:
-    """Return the samples of a strip or tile of LERC, pixels that it masks being no numbers.
+    """Return the samples of a LERC strip or tile, with NaN for the pixels that it masks.
 
     Parameters
     ----------
     data : bytes
-        As stored.
+        The strip or tile as stored.
     decoded : array, shape (1, height, width, samples)
-        As tifffile makes it, which takes samples of any type for those of the page, and does not
-        look at the mask.
+        The result of tifffile, which ignores the mask and assumes that the samples have the data
+        type of the page.
+
+    Returns
+    -------
+    array, shape (1, height, width, samples)
 
     Raises
     ------
     ImageError
-        If the samples are of another type or number, or whole ones are masked.
+        If the number or the data type of the samples differs from `decoded`, or if integers or
+        single samples are masked.
     """
     found: Any = imagecodecs.lerc_decode(data, masks=True)
     samples: NDArray[Any] = found[0]
     mask: NDArray[np.bool_] | None = found[1]
     if samples.dtype != decoded.dtype or samples.size != decoded.size:
         raise ImageError(
-            f"TIFF with a LERC of {samples.size} samples of {samples.dtype}, where "
-            f"{decoded.size} of {decoded.dtype} belong"
+            f"TIFF with a LERC of {samples.size} samples of {samples.dtype} instead of "
+            f"{decoded.size} of {decoded.dtype}"
         )
     samples = samples.reshape(decoded.shape)
     if mask is None or mask.all():
         return samples
     if samples.dtype.kind != "f" or mask.size != decoded[..., 0].size:
-        raise ImageError("TIFF with a LERC that masks pixels of whole numbers, or single samples")
+        raise ImageError("TIFF with a LERC that masks integers or single samples: not supported")
     masked: NDArray[Any] = samples.copy()
     masked[~mask.reshape(decoded.shape[:3])] = np.nan
     return masked

@@ -1,6 +1,6 @@
-"""YCbCr of a TIFF that is not compressed, where several pixels share one blue and one red sample.
+"""Uncompressed YCbCr in TIFF, where several pixels share one Cb and one Cr sample.
 
-Pillow takes each pixel for three samples of its own, and tifffile leaves such data as they are.
+Pillow ignores the subsampling, and tifffile does not decode such data.
 """
 
 from __future__ import annotations
@@ -15,42 +15,72 @@ from tifffile import TiffFile, TiffPage
 from lightcluster.errors import ImageError
 
 _FULL = (0, 255, 128, 255, 128, 255)
-"""Samples of no luma and of full, of no chroma and of full, where the file does not say."""
+"""Default of ReferenceBlackWhite: zero and full value of luma, Cb and Cr."""
 
 _LUMA = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in luma that are read."""
+"""Supported luma coefficients of red, green and blue (ITU-R BT.601)."""
 
 
 def unreadable_ycbcr(page: TiffPage) -> str:
-    """Return what of a page of plain YCbCr is not read; empty if all is."""
+    """Return what is unsupported in an uncompressed YCbCr page; empty if nothing is.
+
+    Parameters
+    ----------
+    page : TiffPage
+
+    Returns
+    -------
+    str
+        To follow "TIFF" in a message.
+    """
     across, down = subsampling(page)
     if across not in (1, 2, 4) or down not in (1, 2, 4):
-        return f"of YCbCr with one colour for {across} × {down} pixels"
+        return f"in YCbCr with chroma subsampling {across} × {down}; 1, 2 and 4 are supported"
     if page.fillorder != 1:
-        return "of YCbCr whose bits stand in the other order (FillOrder)"
+        return f"in YCbCr with FillOrder {page.fillorder}, which is not supported"
     luma = _numbers(page, 529, _LUMA)
     if len(luma) != 3 or not np.allclose(luma, _LUMA, atol=0.002):
-        return f"of YCbCr with other coefficients than {_LUMA}"
+        return f"in YCbCr with luma coefficients other than {_LUMA}"
     range_ = _numbers(page, 532, _FULL)
     if len(range_) != 6 or not all(a < b for a, b in zip(range_[::2], range_[1::2], strict=True)):
-        return "of YCbCr with a range of samples (ReferenceBlackWhite) that is none"
+        return "in YCbCr with an invalid range of samples (ReferenceBlackWhite)"
     return ""
 
 
 def subsampling(page: TiffPage) -> tuple[int, int]:
-    """Return how many pixels across and down share their chroma; as TIFF has it, two and two."""
+    """Return how many pixels share one chroma sample across and down; the default of TIFF is 2, 2.
+
+    Parameters
+    ----------
+    page : TiffPage
+
+    Returns
+    -------
+    across, down : int
+        Both 0 if the tag is invalid.
+    """
     stated = page.tags.valueof(530, (2, 2))
     across, down = stated if isinstance(stated, tuple) and len(stated) == 2 else (0, 0)
     return int(across), int(down)
 
 
 def read_plain_ycbcr(tiff: TiffFile, page: TiffPage) -> NDArray[np.uint8]:
-    """Return the RGB, uint8 [height, width, 3], of a page that `unreadable_ycbcr` is content with.
+    """Decode a page for which `unreadable_ycbcr` finds no fault.
+
+    Parameters
+    ----------
+    tiff : TiffFile
+    page : TiffPage
+
+    Returns
+    -------
+    uint8 array, shape (height, width, 3)
+        RGB.
 
     Raises
     ------
     ImageError
-        If strips or tiles are shorter, or by a quarter longer, than they should be.
+        If strips or tiles are missing, too short, or more than a quarter too long.
     """
     height, width = int(page.imagelength), int(page.imagewidth)
     tiled = page.is_tiled
@@ -62,7 +92,7 @@ def read_plain_ycbcr(tiff: TiffFile, page: TiffPage) -> NDArray[np.uint8]:
         page.dataoffsets[: len(places)], page.databytecounts[: len(places)], length=len(places),
         flat=True,
     )  # fmt: skip
-    for data, index in segments:  # in the order in which they lie in the file
+    for data, index in segments:  # in the order of the file
         top, left = places[index]
         if not isinstance(data, bytes):
             raise ImageError("TIFF with strips or tiles that are missing")
@@ -74,16 +104,16 @@ def read_plain_ycbcr(tiff: TiffFile, page: TiffPage) -> NDArray[np.uint8]:
 
 
 def _spread(data: bytes, size: tuple[int, int], subsampled: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return three samples for each pixel of a strip or tile, which is stored block by block."""
+    """Upsample the chroma of a strip or tile, which is stored block by block, to every pixel."""
     across, down = subsampled
     blocks_down, blocks_across = -(-size[0] // down), -(-size[1] // across)
     length = across * down + 2
     needed = blocks_down * blocks_across * length
     if len(data) < needed:
-        raise ImageError("damaged or truncated image (TIFF with strips or tiles that are short)")
+        raise ImageError("damaged or truncated image (TIFF whose strips or tiles are too short)")
     if len(data) > needed + needed // 4:
         raise ImageError(
-            f"TIFF of YCbCr with more samples than one colour for {across} × {down} pixels needs"
+            f"TIFF in YCbCr with more samples than chroma subsampling {across} × {down} has"
         )
     stored = np.frombuffer(data, np.uint8, needed)
     blocks = stored.reshape(blocks_down, blocks_across, length)
@@ -103,7 +133,7 @@ def _to_rgb(ycbcr: NDArray[np.uint8], limits: tuple[float, ...]) -> NDArray[np.u
 
 
 def _numbers(page: TiffPage, tag: int, default: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the numbers of a tag, be they whole or quotients; none if they are no numbers."""
+    """Return the numbers of a tag, integers or fractions; empty if they are not numbers."""
     stated: Any = page.tags.valueof(tag)
     if stated is None:
         return default
