@@ -100,16 +100,16 @@ for _ in range(200):
     ENDLESS = [ENDLESS]
 
 DAMAGED: dict[str, tuple[Any, str]] = {
-    "nothing": (None, "has null in the place of a segmentation"),
-    "text": ("10 20 40 50", "in the place of a segmentation"),
-    "a number": (7, "has 7 in the place of a segmentation"),
+    "nothing": (None, "has null instead of a segmentation"),
+    "text": ("10 20 40 50", "instead of a segmentation"),
+    "a number": (7, "has 7 instead of a segmentation"),
     "empty": ([], "has an empty segmentation"),
-    "an empty polygon": ([[]], "has a polygon of 0 numbers; needed: 6, 8, 10, …"),
+    "an empty polygon": ([[]], "has a polygon of 0 numbers; allowed: 6, 8, 10, …"),
     "a point": ([[1, 2]], "has a polygon of 2 numbers"),
     "a box": ([[1, 2, 30, 40]], "has a polygon of 4 numbers"),
     "an odd polygon": ([[1, 2, 30, 40, 5, 6, 7]], "has a polygon of 7 numbers"),
     "the second is odd": ([SQUARE[0], [1, 2, 3]], "has a polygon of 3 numbers"),
-    "a flat polygon": (SQUARE[0], "has 10 in the place of a polygon"),
+    "a flat polygon": (SQUARE[0], "has 10 instead of a polygon"),
     "nested": ([[SQUARE[0]]], "has a polygon of 1 numbers"),
     "nested further": ([[[1, 2]] * 6], "has the coordinate a list"),
     "nested without end": (ENDLESS, "has a polygon of 1 numbers"),
@@ -126,25 +126,28 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "runs turned": ({"size": [96, 72], "counts": [PIXELS]}, "has runs of the size [96, 72]"),
     "runs of a huge size": ({"size": [10**6, 10**6], "counts": [10**12]}, "the size [1000000, 1"),
     "runs of fractions": ({"size": [72.0, 96.0], "counts": [PIXELS]}, "the size a list"),
-    "counts are absent": ({"size": [72, 96]}, "has null in the place of its runs"),
+    "counts are absent": ({"size": [72, 96]}, "has null instead of run lengths"),
     "too few": (
         {"size": [72, 96], "counts": [5, 5]},
-        "has runs of 10 pixels in all, its image 691",
+        "has runs of 10 pixels in total, but its image has 691",
     ),
-    "none": ({"size": [72, 96], "counts": []}, "has runs of 0 pixels in all"),
-    "too many": ({"size": [72, 96], "counts": [PIXELS, 1]}, "has runs of 6913 pixels in all"),
+    "none": ({"size": [72, 96], "counts": []}, "has runs of 0 pixels in total"),
+    "too many": ({"size": [72, 96], "counts": [PIXELS, 1]}, "has runs of 6913 pixels in total"),
     "negative": ({"size": [72, 96], "counts": [-1, PIXELS + 1]}, "has a run of -1 pixels"),
     "fractions": ({"size": [72, 96], "counts": [float(PIXELS)]}, "has a run of 6912.0 pixels"),
     "text runs": ({"size": [72, 96], "counts": [str(PIXELS)]}, "has a run of '6912' pixels"),
     "true runs": ({"size": [72, 96], "counts": [True, PIXELS - 1]}, "has a run of true pixels"),
     "a huge run": ({"size": [72, 96], "counts": [2**64]}, "has a run of 18446744073709551616"),
     "many runs": ({"size": [72, 96], "counts": [0] * 60_000}, "has 60,000 runs"),
-    "letters": ({"size": [72, 96], "counts": "no run lengths"}, "compressed runs that are damaged"),
-    "other letters": ({"size": [72, 96], "counts": "ż"}, "compressed runs that are damaged"),
-    "cut off": ({"size": [72, 96], "counts": "P"}, "compressed runs that are cut off"),
-    "never ending": ({"size": [72, 96], "counts": "o" * 99}, "compressed runs that are damaged"),
-    "one": ({"size": [72, 96], "counts": "1"}, "has runs of 1 pixels in all, its image 6912"),
-    "empty text": ({"size": [72, 96], "counts": ""}, "has runs of 0 pixels in all"),
+    "letters": ({"size": [72, 96], "counts": "no run lengths"}, "damaged compressed runs"),
+    "other letters": ({"size": [72, 96], "counts": "ż"}, "damaged compressed runs"),
+    "cut off": ({"size": [72, 96], "counts": "P"}, "truncated compressed runs"),
+    "never ending": ({"size": [72, 96], "counts": "o" * 99}, "damaged compressed runs"),
+    "one": (
+        {"size": [72, 96], "counts": "1"},
+        "has runs of 1 pixels in total, but its image has 6912",
+    ),
+    "empty text": ({"size": [72, 96], "counts": ""}, "has runs of 0 pixels in total"),
     "negative text": ({"size": [72, 96], "counts": "O"}, "has a run of -1 pixels"),
 }
 
@@ -278,23 +281,23 @@ OF_AN_IMAGE: dict[str, tuple[Change, str]] = {
     "a category as true": (setting("annotations", 1, category_id=True), "has the category true"),
     "no category": (setting("annotations", 1, category_id=...), "has the category null"),
     "a category in a list": (setting("annotations", 1, category_id=[1]), "has the category a list"),
-    "an image id as text": (setting("annotations", 1, image_id="285"), "annotation 2 names the ima"
-                            "ge as '285', which the list of images has as 285"),
-    "an image id as a fraction": (setting("annotations", 1, image_id=285.0), "the image as 285.0"),
-    "a listed id as text": (setting("images", 1, id="285"), "names the image as 285, which the "
-                            "list of images has as '285'"),
+    "an image id as text": (setting("annotations", 1, image_id="285"), "annotation 2 has the image"
+                            "_id '285'; in the list of images, the id is 285"),
+    "an image id as a fraction": (setting("annotations", 1, image_id=285.0), "the image_id 285.0"),
+    "a listed id as text": (setting("images", 1, id="285"), "has the image_id 285; in the list "
+                            "of images, the id is '285'"),
     "a listed id as a fraction": (setting("images", 1, id=285.0), "its id in the annotations is 285"
-                                  ".0; ids are whole numbers"),
+                                  ".0; ids must be integers"),
     "no annotation id": (setting("annotations", 1, id=...), "annotation null has no id"),
-    "an annotation id in a list": (setting("annotations", 1, id=[2]), "an id that is no whole num"),
-    "two annotations of an id": (adding("annotations", 1), "annotation 2 has the id of 1 other(s)"),
+    "an annotation id in a list": (setting("annotations", 1, id=[2]), "an id that is not an int"),
+    "two annotations of an id": (adding("annotations", 1), "2 has the same id as 1 other"),
     "two images of a file": (adding("images", 1, id=999), "list this image twice, as 285 and 999"),
     "an image twice": (adding("images", 1), "list this image twice, as 285 and 285"),
-    "no segmentation": (setting("annotations", 1, segmentation=...), "annotation 2 has null in th"),
+    "no segmentation": (setting("annotations", 1, segmentation=...), "2 has null instead of a"),
     "an empty one": (setting("annotations", 1, segmentation=[]), "annotation 2 has an empty segme"),
-    "another height": (setting("images", 1, height=71), "of an image of 71 x 96, it is 72 x 96 (h"),
-    "turned": (setting("images", 1, height=96, width=72), "of an image of 96 x 72, it is 72 x 96"),
-    "a huge image": (setting("images", 1, height=10**6, width=10**6), "image of 1000000 x 1000000"),
+    "another height": (setting("images", 1, height=71), "71 x 96, but the image is 72 x 96 (h"),
+    "turned": (setting("images", 1, height=96, width=72), "96 x 72, but the image is 72 x 96"),
+    "a huge image": (setting("images", 1, height=10**6, width=10**6), "size of 1000000 x 1000000"),
     "a height of text": (setting("images", 1, height="72"), "its height in the annotations is '72"),
     "a width as a fraction": (setting("images", 1, width=96.0), "its width in the annotations is "),
     "no width": (setting("images", 1, width=...), "its width in the annotations is null"),
@@ -320,7 +323,7 @@ def test_what_is_wrong_costs_the_label_of_its_image_alone_and_is_said_by_check(r
 @pytest.mark.parametrize("value", [None, ...])
 def test_an_image_without_an_id_loses_its_label_and_its_annotations_are_named(results, value):
     rejected, _, said = results(setting("images", 1, id=value))
-    assert rejected[COCO_IDS[1]] == "its id in the annotations is null; ids are whole numbers"
+    assert rejected[COCO_IDS[1]] == "its id in the annotations is null; ids must be integers"
     assert "(image_id 285)" in rejected["instances_val2017.json"]
     assert "2 problem(s)" in said
 
@@ -331,10 +334,10 @@ def test_a_number_of_thousands_of_digits_costs_what_it_belongs_to_alone(tmp_path
     assert text.count('"image_id": 285') == 1
     path.write_text(text.replace('"image_id": 285', '"image_id": ' + "9" * 9999))
     found = read.read_annotations(path)
-    assert "1 of its annotations belong to no image it lists (image_id inf)" in found.remarks
+    assert "1 of its annotations belong to none of its images (image_id inf)" in found.remarks
     assert [listed.reason for listed in found.images.values()] == [""] * len(found.images)
     path.write_text(text + "9" * 9999)  # where it is no number of JSON, the file is refused
-    with pytest.raises(DatasetError, match="no file of instance annotations"):
+    with pytest.raises(DatasetError, match="not a file of instance annotations"):
         read.read_annotations(path)
 
 
@@ -342,7 +345,7 @@ def test_two_images_of_one_id_both_lose_their_labels(results):
     rejected, _, said = results(setting("images", 1, id=139))
     assert set(rejected) == set(COCO_IDS[:2]) | {"instances_val2017.json"}
     assert "its id 139 in the annotations is also that of '000000000285.jpg'" in said
-    assert "1 of its annotations belong to no image it lists (image_id 285)" in said
+    assert "1 of its annotations belong to none of its images (image_id 285)" in said
 
 
 def test_a_category_that_is_declared_twice_costs_the_labels_that_use_it(results):
@@ -383,7 +386,7 @@ def test_of_many_that_belong_to_none_the_first_are_named(results):
 
     rejected, _, _ = results(change)
     assert rejected["instances_val2017.json"] == (
-        "50 of its annotations belong to no image it lists (image_id 1000, 1001, 1002, …)"
+        "50 of its annotations belong to none of its images (image_id 1000, 1001, 1002, …)"
     )
 
 
@@ -425,8 +428,8 @@ def test_ids_may_be_text_if_all_are(results):
         ("", "Expecting value"),
         ("{", "Expecting property name"),
         ('{"images": [', "Expecting value"),
-        ("[]", "holds no object"),
-        ("7", "holds no object"),
+        ("[]", "not a JSON object"),
+        ("7", "not a JSON object"),
         ("[" * 100_000, "nested too deeply"),
         ('{"images": [], "annotations": ' + '{"a":' * 100_000, "nested too deeply"),
         ('{"images": [{"id": ' + "9" * 5000 + "}]}", "no list 'annotations'"),
@@ -438,7 +441,7 @@ def test_ids_may_be_text_if_all_are(results):
 def test_a_file_that_holds_no_annotations_is_named(tmp_path, content, reason):
     path = tmp_path / "instances.json"
     path.write_text(content)
-    with pytest.raises(DatasetError, match=rf"instances\.json: is no file of .*{reason}"):
+    with pytest.raises(DatasetError, match=rf"instances\.json: is not a file of .*{reason}"):
         Instances(path)
 
 
@@ -449,14 +452,14 @@ def test_a_key_that_stands_twice_is_named(tmp_path):
     with pytest.raises(ImageError, match="annotation 2 has 'category_id' twice"):
         Instances(path).paint(f"{COCO_IDS[1]}.jpg", SIZE)
     path.write_text(text.replace('"categories"', '"annotations": [], "categories"'))
-    with pytest.raises(DatasetError, match=r"json: 'annotations' stands twice in it"):
+    with pytest.raises(DatasetError, match=r"json: has the key 'annotations' twice"):
         Instances(path)
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     path = write_instances(tmp_path, ANNOTATIONS)
     monkeypatch.setattr(read, "MOST_BYTES", 100)
-    with pytest.raises(DatasetError, match="bytes; at most 100 are read"):
+    with pytest.raises(DatasetError, match="bytes; at most 100 are allowed"):
         Instances(path)
 
 

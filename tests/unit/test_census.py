@@ -81,19 +81,19 @@ def test_masks_of_0_and_255_are_warned_of_with_the_share_that_is_ignored():
     assert "2 label maps, 25.0% of their pixels are ignored (value 255)" in text
     assert "1 of 2 classes occur in no label map: 1 disc" in text
     assert warnings == (
-        "the label maps hold nothing but 0 (background) and 255, which is ignored; if 255 stands "
-        "for objects, write the id of their class in its place"
+        "the label maps contain only 0 (background) and 255, which is ignored; if 255 means "
+        "objects, replace it by the id of their class"
     )
 
 
 def test_masks_of_1_and_255_and_no_background_are_warned_of():
-    assert "nothing but 1 (disc) and 255" in of([[1, 255], [255, 1]], background=None)[1]
+    assert "contain only 1 (disc) and 255" in of([[1, 255], [255, 1]], background=None)[1]
 
 
 def test_labels_of_255_alone_are_warned_of():
     _, warnings = of([[255, 255], [255, 255]])
     assert "100.0% of their pixels are ignored" in warnings
-    assert "no pixel of the label maps has a class; if 255 stands for objects" in warnings
+    assert "no pixel of the label maps has a class; if 255 means objects" in warnings
 
 
 def test_most_of_the_pixels_ignored_is_a_warning():
@@ -103,7 +103,7 @@ def test_most_of_the_pixels_ignored_is_a_warning():
 
 def test_one_object_of_another_class_does_not_hide_those_that_are_ignored():
     _, warnings = of([[0, 0, 255], [0, 255, 0], [0, 0, 1]])
-    assert "2 of 3 label maps hold nothing but 0 (background) and 255, which is ignored" in warnings
+    assert "2 of 3 label maps contain only 0 (background) and 255, which is ignored" in warnings
 
 
 def test_a_class_that_is_absent_may_be_the_ignored_one():
@@ -114,7 +114,7 @@ def test_a_class_that_is_absent_may_be_the_ignored_one():
 
 
 def test_background_alone_is_warned_of():
-    assert "nothing but the background" in of([[0, 0], [0, 0]])[1]
+    assert "contain only the background" in of([[0, 0], [0, 0]])[1]
 
 
 def test_a_background_that_is_absent_is_warned_of():
@@ -123,7 +123,7 @@ def test_a_background_that_is_absent_is_warned_of():
 
 
 def test_label_maps_that_are_all_the_same_are_warned_of():
-    assert "all 3 label maps are the same" in of([[0, 1]] * 3)[1]
+    assert "all 3 label maps are identical" in of([[0, 1]] * 3)[1]
     assert of([[0, 1], [0, 1], [1, 0]])[1] == ""
     assert of([[0, 1]])[1] == ""
     assert "the same" not in of([[[0, 1], [0, 1]], [[0, 1, 0, 1]]])[1]
@@ -142,7 +142,7 @@ def test_images_without_a_label_map_are_counted():
     census.add_label(np.array([[0, 1]], np.uint16), TWO)
     options = {"background": 0, "ignore": 255, "own": True}
     found = findings(census, TWO, labelled=True, **options)
-    assert found[0].text == "2 of 3 images have no label map that is used"
+    assert found[0].text == "2 of 3 images have no usable label map"
     assert findings(census, None, labelled=False, **options) == []
 
 
@@ -152,7 +152,7 @@ def test_images_of_one_colour_are_said_and_warned_of_if_they_are_most():
     census.add_image(np.zeros((4, 5, 3), np.uint8))
     (black,) = findings(census, None, **options)
     assert black.is_warning
-    assert black.text.startswith("1 of 1 images are of one colour: there is nothing in them")
+    assert black.text.startswith("1 of 1 images have a single colour: there is nothing in them")
     for _ in range(2):
         census.add_image(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
     (few,) = findings(census, None, **options)

@@ -347,7 +347,7 @@ def test_of_masks_that_overlap_the_first_is_seen(count, data):
 def test_categories_that_are_not_cocos_are_refused(tmp_path, number, name):
     content = {"images": [], "annotations": [], "categories": [{"id": number, "name": name}]}
     path = write_lines(tmp_path / "instances.json", [json.dumps(content)])
-    of_it = "where it is 'person'" if number == 1 else "whose ids are whole numbers from 1 to 90"
+    of_it = "where it is 'person'" if number == 1 else "whose ids are integers from 1 to 90"
     with pytest.raises(
         DatasetError, match=rf"category {number!r} is '{name}'; allowed are the 80 of COCO, {of_it}"
     ):
@@ -463,11 +463,11 @@ def test_mistakes_of_a_dataset_of_the_field_are_reported_together():
     assert mistakes(format="voc", split=None, images="i", labels="l", ignore=254) == [
         "dataset.root = none: `format: voc` needs the folder of the dataset",
         "dataset.split = none: `format: voc` needs the name of a split",
-        "dataset.images = 'i': `format: voc` finds its own below `root`; `images` is for "
+        "dataset.images = 'i': `format: voc` finds its images below `root`; `images` is for "
         "`format: folder`",
-        "dataset.labels = 'l': `format: voc` finds its own below `root`; `labels` is for "
+        "dataset.labels = 'l': `format: voc` finds its labels below `root`; `labels` is for "
         "`format: folder`",
-        "dataset.ignore = 254: pixels without a class are 255 in `format: voc`",
+        "dataset.ignore = 254: must be 255, the value of pixels without a class in `format: voc`",
     ]
 
 
@@ -478,7 +478,7 @@ def test_other_formats_have_no_root():
         "dataset.split = 'val'",
         "dataset.image_list = 'x.txt'",
     ]
-    assert "it is for voc, coco_stuff27" in found[0]
+    assert "to one of voc, coco_stuff27" in found[0]
 
 
 @pytest.mark.parametrize("split", ["../val", "a/b", "", "a b", "$(x)"])
@@ -498,8 +498,8 @@ def test_an_unknown_format_is_named_with_those_that_there_are():
     [
         (["2007_000033", "JPEGImages/2007_000042.jpg"], "line 2: 'JPEGImages/2007_000042.jpg' is"),
         (["/JPEGImages/a.jpg /SegmentationClassAug/a.png"], "line 1: '/JPEGImages/a.jpg /Segm"),
-        (["../../etc/passwd"], "is no image id"),
-        (["", "  "], "holds no image id"),
+        (["../../etc/passwd"], "is not an image id"),
+        (["", "  "], "contains no image ids"),
     ],
 )
 def test_a_list_that_holds_other_things_than_ids_is_named(tmp_path, lines, message):
@@ -560,7 +560,9 @@ def test_what_a_layout_lacks_is_named(tmp_path, check, name, part):
         write_lines(root / beside, ["x"])
     path = root / part
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(DatasetError, match=r"dataset\.root = .*is not laid out as `format: "):
+    with pytest.raises(
+        DatasetError, match=r"dataset\.root = .*does not have the layout of `format: "
+    ):
         entries_of(name, root)
     code, said = check(name)
     assert code == 1
@@ -594,7 +596,7 @@ def test_images_that_are_all_missing_are_named(tmp_path):
     write_lines(tmp_path / "ImageSets/Segmentation/val.txt", [f"2008_{n:06d}" for n in range(5)])
     with pytest.raises(
         DatasetError,
-        match=r"JPEGImages: holds no image of the split; looked for 2008_000000\.jpg, "
+        match=r"JPEGImages: contains no image of the split; looked for 2008_000000\.jpg, "
         r"2008_000001\.jpg, 2008_000002\.jpg, …",
     ):
         entries_of("voc", tmp_path)
@@ -604,7 +606,9 @@ def test_an_empty_folder_of_images_is_named(tmp_path):
     write_stuff_maps(tmp_path, range(182))
     for path in (tmp_path / "images/val2017").iterdir():
         path.rename(path.with_suffix(".png"))
-    with pytest.raises(DatasetError, match=r"val2017: holds no image of the split; there is none"):
+    with pytest.raises(
+        DatasetError, match=r"val2017: contains no image of the split; no files match"
+    ):
         entries_of("coco_stuff27", tmp_path)
 
 
@@ -614,7 +618,7 @@ def test_label_maps_that_are_all_missing_are_named(tmp_path):
         path.unlink()
     with pytest.raises(
         DatasetError,
-        match=r"gtFine/val: holds no label map of the split; looked for "
+        match=r"gtFine/val: contains no label map of the split; looked for "
         r"bad-honnef/bad-honnef_000000_000019_gtFine_labelIds\.png, ",
     ):
         entries_of("cityscapes", tmp_path)

@@ -171,7 +171,7 @@ def test_other_files_are_never_replaced(folder: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="is no folder"):
         segment([images], folder, tmp_path / "file")
-    with pytest.raises(DatasetError, match="holds no image"):
+    with pytest.raises(DatasetError, match="no images found"):
         segment([images], folder, tmp_path / "new")
     with pytest.raises(DatasetError, match="no such file or folder"):
         segment([tmp_path / "gone.jpg"], folder, tmp_path / "new")

@@ -51,13 +51,13 @@ def test_others_are_counted_by_suffix_pictures_first():
     names = ["b.CR2", "a.cr2", "x/d.svg", *(f"{n}.xml" for n in range(1000)), "README"]
     raw, svg, xml, bare = count_others(names)
     assert (raw.pattern, raw.what, raw.count) == ("*.cr2", "passed over", 2)
-    assert raw.reason.startswith("2 files, such as 'a.cr2': a camera's raw data")
-    assert (svg.what, svg.reason[:30]) == ("passed over", "1 file, such as 'x/d.svg': a f")
+    assert raw.reason.startswith("2 files, such as 'a.cr2': raw camera data")
+    assert (svg.what, svg.reason[:30]) == ("passed over", "1 file, such as 'x/d.svg': an ")
     assert (xml.pattern, xml.what, xml.count) == ("*.xml", "no image", 1000)
     assert (bare.pattern, bare.what) == ("* (no suffix)", "no image")
     assert list(describe_others([raw, svg, xml, bare])) == [
-        "3 pictures were passed over, by suffix: 2 .cr2, 1 .svg",
-        "1001 other files were passed over: 1000 .xml, 1 without suffix",
+        "3 pictures were skipped, by suffix: 2 .cr2, 1 .svg",
+        "1001 other files were skipped: 1000 .xml, 1 without suffix",
     ]
     assert not list(describe_others([]))
 
@@ -102,7 +102,7 @@ def test_they_have_a_row_a_suffix_in_the_table_of_rejections(folder):
     ]  # fmt: skip
     assert count_rejected(rejected) == 1
     (line,) = passed_over(rejected)
-    assert line.startswith("*.cr2: 2 files, such as 'b.cr2': a camera's raw data")
+    assert line.startswith("*.cr2: 2 files, such as 'b.cr2': raw camera data")
     others = []
     list_paths([folder / "images"], others)
     assert len(others) == 3
@@ -140,10 +140,10 @@ def test_what_is_unusual_of_images_is_said(tmp_path):
     depth, narrow, several = (remark.text for remark in found)
     assert depth == (
         "2 images of more than 8 bits; black to white is 0 to 1023 (1), 0 to 4095 (1); the range "
-        "was chosen for each; set dataset.depth to treat all alike"
+        "was chosen for each image; set dataset.depth to use one for all"
     )
     assert narrow.startswith("1 image of more than 8 bits, such as 'dark.tif', uses a small part")
-    assert several.startswith("1 image, such as 'pages.tif', holds several frames or pages")
+    assert several.startswith("1 image, such as 'pages.tif', has several frames or pages")
     depth, _, _ = remarks(index(tmp_path, 12))
     assert not depth.warning
     assert depth.text == "2 images of more than 8 bits; black to white is 0 to 4095 (2)"
@@ -154,7 +154,7 @@ def test_that_every_image_is_of_one_colour_is_said(tmp_path):
     for value in (0, 255):
         Image.new("RGB", (9, 9), (value, 0, 0)).save(tmp_path / f"{value}.png")
     assert [remark.text for remark in remarks(index(tmp_path, "auto"))] == [
-        "every image is of one colour throughout: there is nothing to be found in them"
+        "every image has a single colour: there is nothing in them to segment"
     ]
     Image.fromarray(G).save(tmp_path / "plain.png")
     assert not list(remarks(index(tmp_path, "auto")))

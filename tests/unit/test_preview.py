@@ -150,8 +150,8 @@ def test_check_says_what_is_unusual_of_images_and_what_is_passed_over(photograph
     assert check_all([Path("mine.yaml")]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "1 image of more than 8 bits; black to white is 0 to 1023 (1)" in text
-    assert "*.nef: 1 file, such as 'raw.nef': a camera's raw data" in text
-    assert "1 other file was passed over: 1 .txt" in text
+    assert "*.nef: 1 file, such as 'raw.nef': raw camera data" in text
+    assert "1 other file was skipped: 1 .txt" in text
 
 
 def test_measure_counts_patches_of_each_images_own_grid(photographs):

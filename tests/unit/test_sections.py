@@ -183,11 +183,11 @@ def test_a_spread_of_colours_is_above_nothing_and_within_one():
 def test_photographs_never_turn_into_the_demo():
     for key in ("images", "labels", "classes"):
         (line,) = mistakes({"dataset": {"name": "mine", key: "/my/photos"}})
-        assert line.startswith(f"  - dataset.{key} = '/my/photos': the demo draws its own")
-        assert "write `format: folder` beside it" in line
+        assert line.startswith(f"  - dataset.{key} = '/my/photos': not used by `format: demo`")
+        assert "set `format: folder` in `dataset`" in line
     (line,) = mistakes({"dataset": {"name": "mine", "root": "/voc"}})
-    assert "it is for voc, " in line
-    assert line.endswith("one of which is to be `format` in `dataset`")
+    assert "not used by `format: demo`" in line
+    assert "set `format` in `dataset` to one of voc, " in line
     found = mistakes({"dataset": {"images": "/my/photos"}, "features": {"layer": "x"}})
     assert len(found) == 2
 
@@ -195,12 +195,12 @@ def test_photographs_never_turn_into_the_demo():
 def test_classes_of_a_dataset_of_the_field_cannot_be_others():
     raw = {"format": "voc", "root": "/voc", "classes": "mine.csv", "ignore": 255}
     (line,) = mistakes({"dataset": raw})
-    assert "`format: voc` has classes of its own" in line
+    assert "`format: voc` has its own classes" in line
 
 
 def test_the_background_is_not_ignored():
     (line,) = mistakes({"dataset": {"background": 7, "ignore": 7}})
-    assert "dataset.ignore = 7: is also dataset.background" in line
+    assert "dataset.ignore = 7: is the same as dataset.background" in line
 
 
 @pytest.mark.parametrize("place", [*OF_DATASET, "Scenes", "MANIFEST.CSV", "Benchmarks"])
@@ -213,7 +213,7 @@ def test_runs_cannot_be_called_like_a_place_of_the_layout(place):
 def test_datasets_cannot_be_called_like_a_place_of_the_layout():
     for name in (*places.OF_RESULTS, "Weights"):
         (line,) = mistakes({"dataset": {"name": name}})
-        assert "is the workflow's own; choose another name" in line
+        assert "is reserved for the workflow; choose another name" in line
     parse_config({"dataset": {"name": "scenes"}, "runs": {"weights": {}}})
 
 

@@ -308,7 +308,7 @@ def test_stop_ends_the_run_with_the_message_of_the_bad_file(
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ("empty", "dataset.images = 'empty': holds no image"),
+        ("empty", "dataset.images = 'empty': no images found"),
         ("missing", "dataset.images = 'missing': there is no such folder"),
     ],
 )
@@ -428,7 +428,7 @@ def test_a_dataset_without_a_usable_image_says_so(tmp_path, run_snakemake, fast_
     config = fast_config({"dataset": {"name": "bad", "format": "folder", "images": "images"}})
     result = run_snakemake(tmp_path, config=config)
     assert result.returncode != 0
-    assert "no image can be used; results/bad/manifest/*.rejected.csv say why" in result.stdout
+    assert "no image can be used; see results/bad/manifest/*.rejected.csv" in result.stdout
     assert "letter.jpg" in (tmp_path / "results/bad/manifest/0000.rejected.csv").read_text()
     assert "Traceback" not in result.stdout, result.stdout
 

@@ -143,6 +143,6 @@ def test_what_a_layout_lacks_ends_the_run_at_once(tmp_path, run_snakemake, fast_
     result = run_snakemake(tmp_path, config=fast_config(settings("voc")))
     assert result.returncode != 0
     assert "val.txt: there is no such file; there are: train.txt" in result.stdout
-    assert "`lightcluster check` says how to get the dataset" in result.stdout
+    assert "`lightcluster check` shows how to download the dataset" in result.stdout
     assert "Traceback" not in result.stdout
     assert not (tmp_path / "results").exists()

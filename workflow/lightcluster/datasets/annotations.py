@@ -1,9 +1,9 @@
-"""The instance annotations of COCO, of which nothing is trusted.
+"""Reading and checking COCO's instance annotations.
 
-Each record of the file is checked before it is used, and every mask before it is painted:
-pycocotools, which rasterises polygons, ends the process, or paints what chance has left in memory,
-when numbers are not as it expects. What is wrong with a record that belongs to an image costs the
-label map of that image; what belongs to none is a remark on the file.
+Each record of the file is checked before it is used, and every mask before it is painted, because
+pycocotools, which rasterises the polygons, crashes or paints uninitialised memory on unexpected
+numbers. An error in a record that belongs to an image invalidates the label map of this image; an
+error in any other record is reported as a remark on the file.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from lightcluster.errors import DatasetError, ImageError
 from lightcluster.paths import require_file
 
 MOST_BYTES = 2**31
-"""Of a file of annotations; COCO's largest has a fifth of it."""
+"""Largest size of an annotation file; COCO's largest has a fifth of it."""
 
 MOST_STEPS = 2**24
-"""Of the outlines of one annotation, at five to a pixel: what pycocotools takes memory for."""
+"""Longest outline of an annotation, in fifths of a pixel: pycocotools allocates this much."""
 
 _MERGED = 16
-"""Polygons that are joined at once."""
+"""Number of polygons that are merged at once."""
 
 SHOWN = 3
-"""Ids that a remark names."""
+"""Number of ids that a remark lists."""
 
 _TWICE = object()
-"""Key of an object of the file in which a key stands twice; its value is that key."""
+"""Key that is added to a JSON object with a duplicate key; its value is the duplicate key."""
 
 
 @dataclass
 class Listed:
-    """What a file of annotations holds about an image.
+    """The records of an annotation file about one image.
 
     Attributes
     ----------
     record : dict
-        Of ``images``.
+        Its entry in ``images``.
     annotations : list of dict
         In the order of the file.
     reason : str
-        Why no label map can be painted; empty: nothing is known against it yet.
+        Why its label map cannot be painted; empty if no error has been found.
     """
 
     record: dict[Any, Any]
@@ -61,7 +61,7 @@ class Listed:
     reason: str = ""
 
     def reject(self, reason: str) -> None:
-        """Note why no label map can be painted; the first reason stays."""
+        """Record why the label map cannot be painted; the first reason is kept."""
         self.reason = self.reason or reason
 
 
@@ -74,7 +74,7 @@ class Annotations:
     images : dict of str to Listed
         By the name of the image file.
     remarks : list of str
-        What is wrong with records that belong to no image.
+        Errors in records that belong to no image.
     """
 
     images: dict[str, Listed]
@@ -84,28 +84,32 @@ class Annotations:
 def read_annotations(path: Path) -> Annotations:
     """Read ``instances_<split>.json``.
 
+    Returns
+    -------
+    Annotations
+
     Raises
     ------
     DatasetError
-        If it cannot be read as a whole, or its categories are not COCO's.
+        If the file cannot be parsed, or its categories are not COCO's.
     """
     try:
         if require_file(path).stat().st_size > MOST_BYTES:
-            raise ValueError(f"{path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
+            raise ValueError(f"{path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are allowed")
         content = _parse(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: is no file of instance annotations ({error})") from None
+        raise DatasetError(f"{path}: is not a file of instance annotations ({error})") from None
     except (RecursionError, MemoryError):
         raise DatasetError(
-            f"{path}: is no file of instance annotations (it is nested too deeply, or too large)"
+            f"{path}: is not a file of instance annotations (it is nested too deeply, or too large)"
         ) from None
     if not isinstance(content, dict):
-        raise DatasetError(f"{path}: is no file of instance annotations (it holds no object)")
+        raise DatasetError(f"{path}: is not a file of instance annotations (not a JSON object)")
     if _TWICE in content:
-        raise DatasetError(f"{path}: {content[_TWICE]!r} stands twice in it")
+        raise DatasetError(f"{path}: has the key {content[_TWICE]!r} twice")
     for part in ("images", "annotations", "categories"):
         if not isinstance(content.get(part), list):
-            raise DatasetError(f"{path}: is no file of instance annotations (no list {part!r})")
+            raise DatasetError(f"{path}: is not a file of instance annotations (no list {part!r})")
     declared = _categories(content["categories"], path)
     images, remarks = _images(content["images"])
     remarks += _distribute(content["annotations"], images, declared)
@@ -115,7 +119,7 @@ def read_annotations(path: Path) -> Annotations:
 def _parse(text: bytes) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_object)
-    except ValueError:  # Python reads no whole number of thousands of digits
+    except ValueError:  # Python refuses to parse integers with thousands of digits
         longest = sys.get_int_max_str_digits()
         if not longest or max(map(len, re.findall(rb"\d{1000,}", text)), default=0) <= longest:
             raise
@@ -123,7 +127,7 @@ def _parse(text: bytes) -> Any:
 
 
 def _whole(digits: str) -> float:
-    """Return a whole number; one that Python does not read is beyond all range."""
+    """Parse an integer; ±infinity if it has more digits than Python parses."""
     try:
         return int(digits)
     except ValueError:
@@ -131,7 +135,7 @@ def _whole(digits: str) -> float:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
-    """Return an object of JSON; one that has a key twice is marked by `_TWICE`."""
+    """Build a JSON object, with the key `_TWICE` if it has a duplicate key."""
     found: dict[Any, Any] = dict(pairs)
     if len(found) != len(pairs):
         found[_TWICE] = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
@@ -146,19 +150,17 @@ def _categories(records: Sequence[Any], path: Path) -> Counter[int]:
         name = item.get("name") if isinstance(item, dict) else None
         known = COCO_NAMES[number - 1] if type(number) is int and number in THING_CLASSES else None
         if known is None or name != known:
-            of_it = (
-                f"where it is {known!r}" if known else "whose ids are whole numbers from 1 to 90"
-            )
+            of_it = f"where it is {known!r}" if known else "whose ids are integers from 1 to 90"
             raise DatasetError(
                 f"{path}: category {shown(number)} is {shown(name)}; allowed are the 80 of COCO, "
-                f"{of_it}. Other annotations: paint label maps and use `format: folder`"
+                f"{of_it}. For other annotations, paint label maps and use `format: folder`"
             )
         declared[number] += 1
     return declared
 
 
 def _images(records: Sequence[Any]) -> tuple[dict[str, Listed], list[str]]:
-    """Return the images of a file by their names, and remarks on records that name none."""
+    """Return the images of a file by name, and remarks on records without a name."""
     images: dict[str, Listed] = {}
     names_of: defaultdict[tuple[type, Any], list[str]] = defaultdict(list)
     nameless = 0
@@ -179,7 +181,7 @@ def _images(records: Sequence[Any]) -> tuple[dict[str, Listed], list[str]]:
         if _TWICE in item:
             listed.reject(f"its record in the annotations has {item[_TWICE]!r} twice")
         if type(number) not in (int, str):
-            listed.reject(f"its id in the annotations is {shown(number)}; ids are whole numbers")
+            listed.reject(f"its id in the annotations is {shown(number)}; ids must be integers")
         else:
             names_of[type(number), number].append(name)
         for side in ("height", "width"):
@@ -199,14 +201,14 @@ def _images(records: Sequence[Any]) -> tuple[dict[str, Listed], list[str]]:
 def _distribute(
     records: Sequence[Any], images: dict[str, Listed], declared: Counter[int]
 ) -> list[str]:
-    """Give each annotation to its image; return remarks on those that belong to none."""
+    """Add each annotation to its image; return remarks on those that belong to none."""
     by_id = {_key(listed.record.get("id")): listed for listed in images.values()}
     by_text = {_text(listed.record.get("id")): listed for listed in images.values()}
     uses = Counter(_key(item.get("id")) for item in records if isinstance(item, dict))
     lost: Counter[str] = Counter()
     for item in records:
         if not isinstance(item, dict):
-            lost["no object"] += 1
+            lost["not an object"] += 1
             continue
         number = item.get("image_id")
         listed = by_id.get(_key(number)) or by_text.get(_text(number))
@@ -219,23 +221,23 @@ def _distribute(
     if not lost:
         return []
     first = ", ".join(list(lost)[:SHOWN]) + ", …" * (len(lost) > SHOWN)
-    return [f"{lost.total()} of its annotations belong to no image it lists (image_id {first})"]
+    return [f"{lost.total()} of its annotations belong to none of its images (image_id {first})"]
 
 
 def _mistakes(
     item: dict[Any, Any], listed: Listed, declared: Counter[int], uses: Counter[Any]
 ) -> Iterator[str]:
-    """Yield what is wrong with an annotation, its mask left aside."""
+    """Yield the errors in an annotation, apart from its mask."""
     number, image, category = item.get("id"), item["image_id"], item.get("category_id")
     if _TWICE in item:
         yield f"has {item[_TWICE]!r} twice"
     if _key(image) != _key(listed.record.get("id")):
         known = shown(listed.record.get("id"))
-        yield f"names the image as {shown(image)}, which the list of images has as {known}"
+        yield f"has the image_id {shown(image)}; in the list of images, the id is {known}"
     if type(number) not in (int, str):
-        yield "has no id" if number is None else "has an id that is no whole number"
+        yield "has no id" if number is None else "has an id that is not an integer"
     elif uses[_key(number)] > 1:
-        yield f"has the id of {uses[_key(number)] - 1} other(s)"
+        yield f"has the same id as {uses[_key(number)] - 1} other annotation(s)"
     if type(category) is not int or category not in declared:
         yield f"has the category {shown(category)}, which the file does not declare"
     elif declared[category] > 1:
@@ -243,12 +245,12 @@ def _mistakes(
 
 
 def named(item: dict[Any, Any]) -> str:
-    """Return how a message calls an annotation."""
+    """Return an annotation's name for messages."""
     return f"annotation {shown(item.get('id'))}"
 
 
 def shown(value: Any) -> str:
-    """Return a value of the file for a message: short, printable, whatever it is."""
+    """Return a short, printable form of any value of the file, for messages."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, (int, float, str)):
@@ -258,12 +260,12 @@ def shown(value: Any) -> str:
 
 
 def _key(number: Any) -> tuple[type, Any]:
-    """Return an id with its type: 1, 1.0, true and "1" are four things."""
+    """Return an id with its type, so that 1, 1.0, true and "1" differ."""
     return (type(number), number) if isinstance(number, (int, float, str)) else (type(number), None)
 
 
 def _text(number: Any) -> str | None:
-    """Return the text that ids of any type have in common; None if it can be no id."""
+    """Return an id as text, which is equal for 1, 1.0 and "1"; None if it cannot be an id."""
     if isinstance(number, str):
         return number.strip()
     if isinstance(number, float) and number.is_integer():
@@ -280,68 +282,80 @@ def mask_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     Parameters
     ----------
     segmentation : object
-        As it stands in the file: a list of polygons, or runs, plain or compressed.
+        As in the file: a list of polygons, or a run-length encoding, plain or compressed.
     size : (int, int)
         Height and width of the image.
 
     Returns
     -------
     bool array, shape (height, width)
-        Of polygons, as pycocotools paints them.
+        Polygons are rasterised by pycocotools.
 
     Raises
     ------
     ImageError
-        If it is not one of these, or a number in it is out of range.
+        If it has neither form, or a number in it is out of range.
     """
     if isinstance(segmentation, list):
         return _paint_polygons(segmentation, size)
     if isinstance(segmentation, dict):
         return _paint_runs(segmentation, size)
-    raise ImageError(f"has {shown(segmentation)} in the place of a segmentation")
+    raise ImageError(f"has {shown(segmentation)} instead of a segmentation")
 
 
 def _paint_runs(segmentation: dict[Any, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask of run lengths, which go down the columns and begin with zeros."""
+    """Decode run lengths, which are column-major and start with zeros, to a mask."""
     height, width = size
     if _TWICE in segmentation:
-        raise ImageError(f"has {segmentation[_TWICE]!r} twice in its runs")
+        raise ImageError(f"has {segmentation[_TWICE]!r} twice in its segmentation")
     stated, counts = segmentation.get("size"), segmentation.get("counts")
     whole = isinstance(stated, list) and all(type(side) is int for side in stated)
     if not whole or stated != [height, width]:
         said = str(stated)[:40] if whole else shown(stated)
-        raise ImageError(f"has runs of the size {said}, its image {[height, width]}")
+        raise ImageError(f"has runs of the size {said}, but its image has {[height, width]}")
     if not isinstance(counts, (str, list)):
-        raise ImageError(f"has {shown(counts)} in the place of its runs")
+        raise ImageError(f"has {shown(counts)} instead of run lengths")
     if len(counts) > 8 * height * width + 16:
-        raise ImageError(f"has {len(counts):,} runs or characters of them: more than pixels")
+        raise ImageError(f"has {len(counts):,} runs or characters, too many for its image")
     runs = decode_runs(counts) if isinstance(counts, str) else counts
     for run in runs:
         if type(run) is not int or not 0 <= run <= height * width:
             raise ImageError(f"has a run of {shown(run)} pixels")
     if sum(runs) != height * width:
-        raise ImageError(f"has runs of {sum(runs)} pixels in all, its image {height * width}")
+        raise ImageError(
+            f"has runs of {sum(runs)} pixels in total, but its image has {height * width}"
+        )
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T
 
 
 def decode_runs(text: str) -> list[int]:
-    """Return the run lengths of COCO's compressed form.
+    """Decode COCO's compressed run-length encoding.
 
-    Six bits a character, from ``0`` on: five of a number, the lowest first, and one that says that
-    it goes on; from the fourth number on, the difference to the last but one.
+    Each character holds six bits, counted from ``0``: five bits of a number, the lowest first, and
+    a continuation bit. From the fourth number on, the difference from the second-to-last run is
+    stored.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    list of int
+        Run lengths.
 
     Raises
     ------
     ImageError
-        If it is no such text.
+        If the text is not in this form.
     """
     runs: list[int] = []
     number = shift = 0
     for character in text:
         code = ord(character) - 48
         if not 0 <= code < 64 or shift > 35:
-            raise ImageError("has compressed runs that are damaged")
+            raise ImageError("has damaged compressed runs")
         number |= (code & 31) << shift
         shift += 5
         if not code & 32:
@@ -350,21 +364,21 @@ def decode_runs(text: str) -> list[int]:
             runs.append(number + (runs[-2] if len(runs) > 2 else 0))
             number = shift = 0
     if shift:
-        raise ImageError("has compressed runs that are cut off")
+        raise ImageError("has truncated compressed runs")
     return runs
 
 
 def _paint_polygons(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the union of polygons, each a list of x and y in turn."""
+    """Return the union of polygons, each a list of alternating x and y."""
     height, width = size
     if not polygons:
         raise ImageError("has an empty segmentation")
     steps = 0.0
     for polygon in polygons:
         if not isinstance(polygon, list):
-            raise ImageError(f"has {shown(polygon)} in the place of a polygon")
+            raise ImageError(f"has {shown(polygon)} instead of a polygon")
         if len(polygon) < 6 or len(polygon) % 2:
-            raise ImageError(f"has a polygon of {len(polygon)} numbers; needed: 6, 8, 10, …")
+            raise ImageError(f"has a polygon of {len(polygon)} numbers; allowed: 6, 8, 10, …")
         for place, value in enumerate(polygon):
             side = height if place % 2 else width
             if type(value) not in (int, float) or not -side <= value <= 2 * side:
@@ -378,7 +392,7 @@ def _paint_polygons(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bo
     if steps > MOST_STEPS:
         raise ImageError(f"has outlines that are {steps / 5:,.0f} pixels long")
     runs = rasteriser.frPyObjects(polygons, height, width)
-    while len(runs) > 1:  # one by one, the time would grow with the square of their number
+    while len(runs) > 1:  # merging one by one takes quadratic time
         runs = [
             rasteriser.merge(runs[start : start + _MERGED])
             for start in range(0, len(runs), _MERGED)

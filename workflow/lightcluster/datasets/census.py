@@ -1,8 +1,8 @@
-"""What label maps and images hold, counted, and what of it looks like a mistake.
+"""Statistics of label maps and images, and warnings about likely mistakes in them.
 
-A dataset may be readable to the last file and still be scored as nothing: masks of 0 and 255 whose
-objects are all ignored, labels of the background alone, a class that never occurs. Counts are made
-while a shard is indexed and add up over shards.
+Every file of a dataset may be readable and the scores still be meaningless: masks of 0 and 255
+whose objects are all ignored, label maps with background only, a class that never occurs. The
+counts are made while a shard is indexed, and are added up over shards.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from lightcluster.errors import StoreError
 from lightcluster.files import replacing
 
 SHOWN = 10
-"""Classes that a line names."""
+"""Number of classes that a line lists."""
 
 MUCH = 0.5
-"""Share of ignored pixels, of label maps or of images from which on a count is a warning."""
+"""A larger share of ignored pixels, label maps or images leads to a warning."""
 
 MUCH_BESIDE = 0.15
-"""Share of ignored pixels from which on they may be a class that occurs nowhere."""
+"""A larger share of ignored pixels may be a class that occurs nowhere else."""
 
 _SAME_COLOR = 2
-"""Levels of a channel by which the pixels of an image of one colour may differ."""
+"""Largest difference between the values of a channel in an image of a single colour."""
 
 Key = tuple[str, str]
-"""What is counted, and of which class id, or other value, if of one."""
+"""What is counted, and for which class id or other value (empty if for none)."""
 
 _COLUMNS = ("what", "value", "count", "pixels")
 
@@ -46,7 +46,7 @@ class Census:
     Attributes
     ----------
     counts, pixels : Counter of Key
-        Of files, and of the pixels in them, that are or have something.
+        Number of files that have the property, and of pixels in them.
     """
 
     counts: Counter[Key] = field(default_factory=Counter)
@@ -85,14 +85,14 @@ class Census:
             self.add("class", classes.ids[position], number)
 
     def add_turn(self, orientation: int, size: tuple[int, int]) -> None:
-        """Count an image with a label map, by what its size says of how the two lie.
+        """Count a rotated image with a label map, by whether their size shows the orientation.
 
         Parameters
         ----------
         orientation : int
-            Of the image, 1 to 8 as in EXIF.
+            EXIF orientation of the image, 1 to 8.
         size : (int, int)
-            Height and width of both.
+            Height and width of the upright image and of its label map.
         """
         if orientation > 1:
             quarter = orientation >= 5 and size[0] != size[1]
@@ -111,6 +111,14 @@ def write_census(path: Path, census: Census) -> None:
 def read_census(paths: Iterable[Path]) -> Census:
     """Read counts and add them up.
 
+    Parameters
+    ----------
+    paths : iterable of Path
+
+    Returns
+    -------
+    Census
+
     Raises
     ------
     StoreError
@@ -125,7 +133,7 @@ def read_census(paths: Iterable[Path]) -> Census:
                     census.add(line["what"], line["value"], pixels, count)
         except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise StoreError(
-                f"{path}: cannot be read ({error}); run snakemake to make it"
+                f"{path}: cannot be read ({error}); run snakemake to recompute it"
             ) from None
     return census
 
@@ -147,7 +155,7 @@ def findings(
     own: bool,
     labelled: bool,
 ) -> list[Finding]:
-    """Return what there is to say about a dataset.
+    """Return notes and warnings about a dataset.
 
     Parameters
     ----------
@@ -158,14 +166,18 @@ def findings(
     ignore : int
         Label value of pixels without a class.
     own : bool
-        Whether the labels are the user's own, not those of a dataset of the field.
+        Whether the labels are the user's own, not those of a standard dataset.
     labelled : bool
-        Whether there are to be labels.
+        Whether the dataset should have labels.
+
+    Returns
+    -------
+    list of Finding
     """
     found = list(_of_images(census))
     images, maps = census.counts["image", ""], census.counts["label map", ""]
     if labelled and maps < images:
-        found.append(Finding(f"{images - maps} of {images} images have no label map that is used"))
+        found.append(Finding(f"{images - maps} of {images} images have no usable label map"))
     if classes is not None and maps:
         found += _of_labels(census, classes, background, ignore, own)
     return found
@@ -175,7 +187,7 @@ def _of_images(census: Census) -> Iterator[Finding]:
     images, plain = census.counts["image", ""], census.counts["image of one colour", ""]
     if plain:
         yield Finding(
-            f"{plain} of {images} images are of one colour: there is nothing in them to segment",
+            f"{plain} of {images} images have a single colour: there is nothing in them to segment",
             plain > MUCH * images,
         )
 
@@ -198,17 +210,17 @@ def _of_labels(
             len(absent) > SHOWN
         )
         yield Finding(f"{len(absent)} of {len(names)} classes occur in no label map: {shown}")
-    advice = f"if {ignore} stands for objects, write the id of their class in its place"
+    advice = f"if {ignore} means objects, replace it by the id of their class"
     if not present:
         yield Finding(f"no pixel of the label maps has a class; {advice}", True)
     elif len(present) == 1 and ignored:
         yield Finding(
-            f"the label maps hold nothing but {present[0]} ({names[present[0]]}) and {ignore}, "
+            f"the label maps contain only {present[0]} ({names[present[0]]}) and {ignore}, "
             f"which is ignored; {advice}",
             True,
         )
     elif present == [str(background)]:
-        yield Finding("the label maps hold nothing but the background", True)
+        yield Finding("the label maps contain only the background", True)
     elif own and absent and share > MUCH_BESIDE:
         yield Finding(
             f"classes are absent while {share:.1%} of the pixels are ignored; {advice}", True
@@ -217,33 +229,33 @@ def _of_labels(
         yield from _of_some(census, names, maps, ignore)
     if present and background is not None and str(background) not in present:
         yield Finding(
-            f"the background, class {background}, occurs in no label map: there, everything counts "
-            "as foreground",
+            f"the background, class {background}, occurs in no label map: every pixel counts as "
+            "foreground",
             True,
         )
     if turned := census.counts["turned image", "any label"]:
         yield Finding(
-            f"{turned} images with a label map are turned or mirrored by their orientation tag, "
-            "and no size tells whether the label map is, too: it must lie as a viewer shows the "
-            "image",
+            f"{turned} images with a label map are rotated or mirrored by their orientation tag, "
+            "and their size does not show whether the label map is too: it must match the image as "
+            "viewers show it",
             own and not census.counts["turned image", "upright label"],
         )
     alike = max(
         (n for (what, _), n in census.counts.items() if what == "same label map"), default=0
     )
     if maps > 1 and alike == maps:
-        yield Finding(f"all {maps} label maps are the same", True)
+        yield Finding(f"all {maps} label maps are identical", True)
 
 
 def _of_some(census: Census, names: dict[str, str], maps: int, ignore: int) -> Iterator[Finding]:
-    """Yield what concerns a part of the label maps."""
+    """Yield findings about some of the label maps."""
     if alone := census.counts["label map of ignored pixels", ""]:
-        yield Finding(f"{alone} label maps hold ignored pixels alone", alone > MUCH * maps)
+        yield Finding(f"{alone} label maps contain only ignored pixels", alone > MUCH * maps)
     for number, name in names.items():
         beside = census.counts["label map of ignored pixels and class", number]
         if beside > MUCH * maps:
             yield Finding(
-                f"{beside} of {maps} label maps hold nothing but {number} ({name}) and {ignore}, "
+                f"{beside} of {maps} label maps contain only {number} ({name}) and {ignore}, "
                 "which is ignored",
                 True,
             )

@@ -1,6 +1,6 @@
-"""The images of a dataset as they are listed: names of files, and nothing of what they hold.
+"""The listed images of a dataset: file names only, without their contents.
 
-Nothing heavy is imported here: the workflow is parsed with it.
+Nothing heavy is imported here, because it is used while Snakemake parses the workflow.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ class LabelFile:
     ----------
     path : Path
     taxonomy : str
-        Name of the format that knows which class each value in it stands for; empty where values
-        are class ids.
+        Name of the format that maps its values to classes; empty if the values are class ids.
     digest: str
-        Of its content when it was indexed, see `digests.digest_of`; empty before that.
+        Digest of its content when it was indexed, see `digests.digest_of`; empty before that.
     """
 
     path: Path
@@ -54,9 +53,9 @@ class Entry:
     label_id : str
         Path of its label map below that folder.
     taxonomy : str
-        How the label map is to be read, see `LabelFile`.
+        How to read the label map, see `LabelFile`.
     unlabelled : str
-        Why it has no label map where one is to be expected; empty: none is.
+        Why an expected label map is missing; empty if none is expected or it exists.
     """
 
     image_id: str
@@ -69,29 +68,34 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where the image is."""
+        """Path of the image."""
         return self.images / self.image_id
 
     @property
     def label(self) -> LabelFile | None:
-        """Its label map, if there is one."""
+        """The label map, if there is one."""
         if self.labels is None:
             return None
         return LabelFile(self.labels / self.label_id, self.taxonomy)
 
     @property
     def places(self) -> tuple[str, str]:
-        """Where the image and its label map are, as text; without a label map, it is empty."""
+        """Paths of the image and of its label map (empty if there is none), as text."""
         image = f"{self.images}/{self.image_id}"
         return image, "" if self.labels is None else f"{self.labels}/{self.label_id}"
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """Yield the path below `folder` of all files.
+    """Yield the paths of all files below `folder`, relative to it.
 
-    Hidden files and folders are skipped, links followed, but not to a folder that they are in.
-    Links to nothing, pipes and the like are yielded, too, so that they are named as bad images
+    Hidden files and folders are skipped. Links are followed, except to a folder that contains
+    them. Broken links, pipes and the like are yielded too, so that they are reported as bad images
     rather than overlooked.
+
+    Raises
+    ------
+    DatasetError
+        If a folder cannot be listed.
     """
     pending = [("", _and_above(os.path.realpath(folder)))]
     while pending:
@@ -115,17 +119,27 @@ def walk(folder: Path) -> Iterator[str]:
 
 
 def _and_above(real: str) -> frozenset[str]:
-    """Return a folder and all that it is in."""
+    """Return a folder and all its parents."""
     return frozenset({real, *map(str, Path(real).parents)})
 
 
 def output_names(image_ids: list[str]) -> list[str]:
-    """Return a unique ``.png`` path for each image: its own with the suffix replaced.
+    """Return a unique output path for each image: its own path with the suffix ``.png``.
 
-    Images of one folder that differ in the suffix alone keep it (``a.jpg.png``, ``a.tif.png``), and
-    get a digest where that does not help. Upper and lower case are not told apart, nor are ways to
-    encode an accent, as on some file systems. No name is that of a folder, and none is longer than
-    255 bytes: a longer one is cut, and gets a digest too.
+    Images of one folder that differ only in the suffix keep it (``a.jpg.png``, ``a.tif.png``); if
+    that is not enough, a digest is appended. Names that differ only in case or in the encoding of
+    accents count as equal, because some file systems do not distinguish them. No name equals that
+    of a folder. Names longer than 255 bytes are shortened and get a digest.
+
+    Parameters
+    ----------
+    image_ids : list of str
+        Paths below the image folder.
+
+    Returns
+    -------
+    list of str
+        In the same order.
     """
     holding = {image_id.rpartition("/")[0] for image_id in image_ids} - {""}
     folders = {
@@ -156,7 +170,7 @@ def _with_digest(name: str, digest: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what names that some file systems take for the same have in common."""
+    """Return a key that is equal for names that some file systems do not distinguish."""
     if name.isascii():
         return name.lower()
     return normalize("NFD", normalize("NFD", name).casefold())

@@ -1,7 +1,7 @@
-"""Label maps painted from the instance annotations of COCO: 80 things, everything else background.
+"""Label maps painted from COCO's instance annotations: 80 thing classes and background.
 
-All annotations are painted, crowds among them: a crowd is a region of one class, and that is all a
-label map holds. Where two overlap, the one that stands first in the file is seen.
+All annotations are painted, including crowds, because a label map holds only the class. Where
+annotations overlap, the first one in the file is on top.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lightcluster.errors import ImageError
 def paint_instances(
     instances: Iterable[tuple[int, NDArray[np.bool_]]], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Paint masks into one map of classes; of masks that overlap, the first is seen.
+    """Paint instance masks into one label map; where masks overlap, the first is on top.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def paint_instances(
     Returns
     -------
     uint8 array, shape (height, width)
-        0 where there is no instance.
+        Class ids; 0 where there is no instance.
     """
     label = np.zeros(size, np.uint8)
     for class_id, mask in instances:
@@ -52,7 +52,7 @@ class Instances:
     Raises
     ------
     DatasetError
-        If it cannot be read as a whole, or its categories are not COCO's.
+        If the file cannot be parsed, or its categories are not COCO's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class Instances:
         self.remarks = read.remarks
 
     def __contains__(self, file_name: str) -> bool:
-        """Tell whether an image is in the file, with annotations or without."""
+        """Return whether the file lists an image, with or without annotations."""
         return file_name in self._images
 
     def names(self) -> list[str]:
@@ -75,7 +75,7 @@ class Instances:
         ----------
         file_name : str
         size : (int, int)
-            Height and width of the image itself.
+            Height and width of the image file.
 
         Returns
         -------
@@ -84,7 +84,8 @@ class Instances:
         Raises
         ------
         ImageError
-            If the file lacks the image, states another size, or a record of it is damaged.
+            If the annotations do not list the image or state another size, or if one of its
+            records is invalid.
         """
         if file_name not in self:
             raise ImageError("the instance annotations do not list this image")
@@ -94,14 +95,14 @@ class Instances:
         stated = (listed.record["height"], listed.record["width"])
         if stated != tuple(size):
             raise ImageError(
-                f"the annotations are of an image of {shown(stated[0])} x {shown(stated[1])}, it "
-                f"is {size[0]} x {size[1]} (height x width)"
+                f"the annotations state a size of {shown(stated[0])} x {shown(stated[1])}, but the "
+                f"image is {size[0]} x {size[1]} (height x width)"
             )
         return paint_instances((_instance(item, size) for item in listed.annotations), size)
 
 
 def _instance(item: dict[Any, Any], size: tuple[int, int]) -> tuple[int, NDArray[np.bool_]]:
-    """Return the class and the mask of an annotation; an ImageError names it."""
+    """Return class and mask of an annotation; errors name the annotation."""
     try:
         return THING_CLASSES[item["category_id"]], mask_of(item.get("segmentation"), size)
     except ImageError as error:

@@ -1,7 +1,7 @@
-"""Listing a dataset: which images there are, where their labels are, and in which shard each is.
+"""Listing a dataset: its images, the paths of their label maps, and their shards.
 
-Only names are looked at, so that the workflow can list 100,000 images while it is being parsed.
-Whether an image can be decoded is the business of `datasets.manifest`.
+Only file names are read, so that the workflow can list 100,000 images while it is parsed.
+`datasets.manifest` checks whether the images can be decoded.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lightcluster.digests import combine
 from lightcluster.errors import DatasetError
 
 SHARD_SIZE = 256
-"""Images in a shard at most on average, where that makes no more than `MOST_SHARDS`."""
+"""Largest average number of images per shard, unless this needs more than `MOST_SHARDS`."""
 
 MOST_SHARDS = 64
-"""Shards of a dataset of any size with `shard_size: auto`: some 1,300 jobs."""
+"""Largest number of shards with `shard_size: auto`; this makes some 1,300 jobs."""
 
 
 def list_dataset(
@@ -34,35 +34,45 @@ def list_dataset(
     ----------
     dataset : DatasetSettings
     generated : Path
-        Where the images or label maps that a step makes for some formats are, or will be.
+        Folder of the images or label maps that a step generates for some formats; may not exist
+        yet.
     others : list of str, optional
-        Paths of files in a folder of one's own images that are none are added to it.
+        The paths of files in a user's image folder that are not images are added to this list.
+
+    Returns
+    -------
+    list of Entry
 
     Raises
     ------
     DatasetError
-        If a folder or another part of the layout is missing, or no image is there.
+        If a folder or another part of the layout is missing, or there are no images.
     """
     found = [] if others is None else others
     return FORMATS[dataset.format].entries(dataset, generated, found)
 
 
 def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[Entry]:
-    """List images anywhere: files, and all images below folders.
+    """List images given as files and folders, including subfolders.
 
-    Ids are paths below the one folder, or else below the deepest folder that holds all of them.
+    Ids are paths relative to the folder, if a single one is given, otherwise to the deepest common
+    folder of all files.
 
     Parameters
     ----------
     paths : sequence of Path
         At least one.
     others : list of str, optional
-        Paths of files in folders that are no images are added to it.
+        The paths of files in the folders that are not images are added to this list.
+
+    Returns
+    -------
+    list of Entry
 
     Raises
     ------
     DatasetError
-        If there is nothing at one of them, or no image at any.
+        If a path does not exist, or there are no images.
     """
     files: set[str] = set()
     for path in paths:
@@ -83,7 +93,7 @@ def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[E
             files.add(str(path))
     if not files:
         raise DatasetError(
-            f"{', '.join(map(str, paths))}: holds no image; {looked_for(others or [])}"
+            f"{', '.join(map(str, paths))}: no images found; {looked_for(others or [])}"
         )
     whole = {os.path.abspath(file) for file in files}
     one = len(paths) == 1 and paths[0].is_dir()
@@ -96,10 +106,21 @@ def list_paths(paths: Sequence[Path], others: list[str] | None = None) -> list[E
 
 
 def count_shards(images: int, shard_size: int | Literal["auto"]) -> int:
-    """Return the smallest power of two of shards that hold at most `shard_size` images on average.
+    """Return the number of shards: the smallest power of two with at most `shard_size` images each.
 
-    A power of two, so that adding images to a dataset seldom moves others to another shard. With
-    ``auto`` there are at most `MOST_SHARDS`: Snakemake takes some 2 ms to plan each job.
+    It is a power of two so that adding images seldom moves others to another shard. With ``auto``
+    it is at most `MOST_SHARDS`, because Snakemake takes about 2 ms to plan each job.
+
+    Parameters
+    ----------
+    images : int
+        Number of images of the dataset.
+    shard_size : int or ``"auto"``
+        Largest average number of images per shard.
+
+    Returns
+    -------
+    int
     """
     if shard_size == "auto":
         return min(count_shards(images, SHARD_SIZE), MOST_SHARDS)
@@ -110,7 +131,7 @@ def count_shards(images: int, shard_size: int | Literal["auto"]) -> int:
 
 
 def shard_of(image_id: str, shards: int) -> int:
-    """Return the shard of an image: it depends on its id alone, not on the other images."""
+    """Return the shard of an image, which depends on its id only, not on the other images."""
     return int(digest_name(image_id)[:15], 16) % shards
 
 
@@ -123,13 +144,17 @@ def split_shards(entries: list[Entry], shards: int) -> list[list[Entry]]:
 
 
 def fingerprint(entries: Sequence[Entry], contents: Iterable[str] = ()) -> str:
-    """Return a digest of the names of images and labels, and of what they hold.
+    """Return a digest of the names of images and labels, and of their contents.
 
     Parameters
     ----------
     entries : sequence of Entry
     contents : iterable of str
         Digests of their files, see `digests.Digests.of`.
+
+    Returns
+    -------
+    str
     """
     names = (
         name

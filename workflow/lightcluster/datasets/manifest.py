@@ -1,4 +1,4 @@
-"""The manifest: the images of a shard that can be used, checked by decoding each of them once."""
+"""The manifest: the usable images of a shard, found by decoding every image once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lightcluster.progress import progress
 log = logging.getLogger(__name__)
 
 REFUSED = "rejected.csv"
-"""Name of the table, among painted label maps, of those that could not be painted."""
+"""Name of the table of label maps that could not be painted, in the folder of those that were."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Row:
         See `datasets.entries.Entry`.
     path : Path
     label : LabelFile or None
-        Its label map, if there is a usable one, and how it is to be read.
+        Its label map, if there is a usable one, and how to read it.
     height, width : int
         In pixels, after EXIF rotation.
     digest : str
-        Of the image file's content, see `digests.digest_of`.
+        Digest of the image file's content, see `digests.digest_of`.
     levels : Levels or None
-        The samples that become black and white; None of eight bits.
+        The sample values that become black and white; None for images of 8 bits.
     span, frames : int
         See `extraction.images.Picture`.
     """
@@ -71,13 +71,13 @@ class Row:
 
     @property
     def image(self) -> ImageRow:
-        """What a backbone needs to know of it."""
+        """What a backbone needs to know about the image."""
         return ImageRow(self.image_id, self.path, self.height, self.width, self.digest, self.levels)
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """One image, or one label map (its image is still segmented), that cannot be used."""
+    """An unusable image, or an unusable label map (whose image is still segmented)."""
 
     image_id: str
     what: str
@@ -85,11 +85,14 @@ class Rejection:
 
 
 Truth = Callable[[Entry, LabelFile, tuple[int, int]], NDArray[np.uint16]]
-"""What returns the class ids of an image of a height and width, or raises an ImageError."""
+"""Returns the class ids of an image, uint16 [height, width], or raises an ImageError.
+
+It is given the entry, its label map, and height and width of the image.
+"""
 
 
 def read_truth(entry: Entry, label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
-    """Return the class ids in the label map of an image; see `Truth`."""
+    """Return the class ids of an image's label map; see `Truth`."""
     return read_label(label, size)
 
 
@@ -104,25 +107,31 @@ def index_entries(
     truth: Truth = read_truth,
     census: Census | None = None,
 ) -> tuple[list[Row], list[Rejection]]:
-    """Decode every image and label map once and sort the usable from the others.
+    """Decode every image and label map once, and separate the usable from the unusable.
 
     Parameters
     ----------
     entries : sequence of Entry
     classes : Classes or None
-        None: labels are not looked at.
+        None: labels are ignored.
     ignore : int
-        Label value without a class.
+        Label value of pixels without a class.
     max_pixels : int
-        Larger images are refused unread.
+        Images with more pixels are rejected without decoding.
     depth : Depth
         See `images.depth.choose_levels`.
     stop : bool
-        Raise at the first bad image instead of recording it.
+        Raise an error for the first bad image instead of recording it.
     truth : Truth
-        What reads labels.
+        Function that reads label maps.
     census : Census, optional
-        What images and labels hold is added to it.
+        Statistics of the images and label maps are added to it.
+
+    Returns
+    -------
+    rows : list of Row
+        The usable images.
+    rejections : list of Rejection
 
     Raises
     ------
@@ -133,7 +142,7 @@ def index_entries(
     for entry in progress(entries, "index"):
         try:
             entry.image_id.encode()
-            digest = digest_file(entry.path)  # before: what comes in its place later is noticed
+            digest = digest_file(entry.path)  # first, so that a later change of the file is noticed
             picture = examine_image(entry.path, max_pixels, depth)
         except (ImageError, UnicodeEncodeError) as error:
             reason = "file name is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
@@ -215,7 +224,7 @@ def _values_of(row: Row | Rejection) -> list[str]:
 
 
 def write_line(file: TextIO, values: Sequence[str]) -> None:
-    """Write a line of CSV; one with a carriage return, which csv would leave bare, is quoted."""
+    """Write a line of CSV; values with a carriage return are quoted, which csv would not do."""
     bare = any("\r" in value for value in values)
     csv.writer(
         file, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
@@ -228,12 +237,12 @@ def parse_row(line: Mapping[str, str]) -> Row:
     Raises
     ------
     KeyError, ValueError, TypeError
-        If it is damaged.
+        If the line is damaged.
     """
     if None in line.values():
-        raise ValueError("a line is cut")
+        raise ValueError("a line is truncated")
     if line["taxonomy"] and line["taxonomy"] not in FORMATS:
-        raise ValueError(f"taxonomy {line['taxonomy']!r} is not known")
+        raise ValueError(f"unknown taxonomy {line['taxonomy']!r}")
     label = LabelFile(Path(line["label"]), line["taxonomy"], line["label_digest"])
     return Row(
         image_id=line["image_id"],
@@ -250,12 +259,12 @@ def parse_row(line: Mapping[str, str]) -> Row:
 
 
 def read_refused(path: Path) -> list[Rejection]:
-    """Read what a step that painted label maps could not paint; no file: it was not needed.
+    """Read which label maps could not be painted; empty if there is no such file.
 
     Raises
     ------
     StoreError
-        If it is damaged.
+        If the file is damaged.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -267,7 +276,7 @@ def read_refused(path: Path) -> list[Rejection]:
 
 
 def read_manifest(path: Path) -> list[Row]:
-    """Read a manifest of one shard.
+    """Read the manifest of one shard.
 
     Raises
     ------
@@ -317,7 +326,7 @@ def index_dataset(
 ) -> None:
     """Write the manifest, the rejections and the census of one shard of a dataset.
 
-    `generated` is the folder of what the workflow makes for it, see `listing.list_dataset`.
+    `generated` is the folder of generated images or label maps, see `listing.list_dataset`.
     """
     entries = split_shards(list_dataset(dataset, generated), shards)[shard]
     refused = read_refused(generated / REFUSED)
@@ -339,7 +348,7 @@ def index_dataset(
         truth=truth,
         census=counted,
     )
-    if shard == 0:  # what concerns no single image
+    if shard == 0:  # reasons that concern no single image, once
         rejections += [item for item in refused if item.what != "label"]
     log.info("%d images, %d with labels", len(rows), sum(row.label is not None for row in rows))
     if census is not None:
@@ -349,19 +358,19 @@ def index_dataset(
 
 
 def gather_rejected(parts: Iterable[Path], rejected: Path, others: Iterable[Others] = ()) -> None:
-    """Join the rejections of all shards; after them, what was passed over, a row a suffix."""
+    """Join the rejections of all shards, followed by the skipped files, one row per suffix."""
     rows = [["", printable(one.pattern), one.what, one.reason] for one in others]
     gather_csv(parts, rejected, rows)
 
 
 def count_rejected(rejected: Path) -> int:
-    """Return how many images and labels a table of rejections names."""
+    """Return the number of images and label maps in a table of rejections."""
     with rejected.open(newline="", encoding="utf-8") as file:
         return sum(row["what"] not in (PASSED_OVER, NO_IMAGE) for row in csv.DictReader(file))
 
 
 def passed_over(rejected: Path) -> list[str]:
-    """Return what a table of rejections says of pictures that are not read, a line a suffix."""
+    """Return a line for each suffix of skipped pictures in a table of rejections."""
     with rejected.open(newline="", encoding="utf-8") as file:
         return [
             f"{row['image_id']}: {row['reason']}"
@@ -373,51 +382,52 @@ def passed_over(rejected: Path) -> list[str]:
 def list_rejected(
     dataset: DatasetSettings, generated: Path, parts: Iterable[Path], rejected: Path
 ) -> None:
-    """Do the step of `gather_rejected` for a dataset."""
+    """Write the rejections of a dataset: list its files that are not images, and join the parts."""
     others: list[str] = []
     list_dataset(dataset, generated, others)
     gather_rejected(parts, rejected, count_others(others))
 
 
 def gather_manifest(parts: Sequence[Path], manifest: Path) -> None:
-    """Join the manifests of all shards; a row's shard is its first column.
+    """Join the manifests of all shards; the first column becomes the shard.
 
     Parameters
     ----------
     parts : sequence of Path
-        Of the shards, in one folder.
+        The manifests of the shards, in one folder.
     manifest : Path
 
     Raises
     ------
     DatasetError
-        If not one image can be used.
+        If no image is usable.
     """
     usable = gather_csv(parts, manifest)
     log.info("%d images can be used", usable)
     if not usable:
-        raise DatasetError(f"no image can be used; {parts[0].parent}/*.rejected.csv say why")
+        raise DatasetError(f"no image can be used; see {parts[0].parent}/*.rejected.csv")
 
 
 def gather_census(parts: Iterable[Path], output: Path) -> None:
-    """Add up what the label maps and images of all shards hold; see `datasets.census`."""
+    """Add up the statistics of all shards; see `datasets.census`."""
     write_census(output, read_census(parts))
 
 
 def gather_csv(parts: Iterable[Path], output: Path, rows: Iterable[Sequence[str]] = ()) -> int:
-    """Join CSV files of the same columns row by row, the shard, from the name of each, before them.
+    """Join CSV files with equal columns, and insert the shard as the first column.
 
     Parameters
     ----------
     parts : iterable of Path
+        One file per shard, whose name starts with the shard.
     output : Path
     rows : iterable of sequence of str
-        Further rows, with their first column, that are put after them.
+        Further rows to append, including the first column.
 
     Returns
     -------
     int
-        Number of rows of the files.
+        Number of rows in `parts`.
     """
     count = 0
     with replacing(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -1,7 +1,6 @@
-"""Files that lie among the images and are none by their suffix: they are counted, not forgotten.
+"""Files in the image folder that are not images by their suffix: they are counted and reported.
 
-Only names are looked at. What a file with the suffix of an image really holds is found out when it
-is decoded.
+Only names are read. Whether a file with an image suffix is really an image is found when decoding.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from importlib.util import find_spec
 from posixpath import splitext
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-"""Read where pillow-heif is installed."""
+"""Suffixes of HEIF, which can be read if pillow-heif is installed."""
 
 HEIF_HINT = "HEIC needs pillow-heif: pip install 'lightcluster[heic]', or pip install pillow-heif"
 
@@ -25,7 +24,7 @@ IMAGE_SUFFIXES = frozenset(
         *(HEIF_SUFFIXES if find_spec("pillow_heif") else ()),
     }
 )  # fmt: skip
-"""Files that are taken for images; which decoder reads one is decided by its content."""
+"""Suffixes of files that count as images; the content determines the decoder."""
 
 _RAW = """.3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef
     .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f"""
@@ -36,29 +35,29 @@ _FILM = ".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv"
 
 NOT_READ: dict[str, str] = {
     **dict.fromkeys(HEIF_SUFFIXES - IMAGE_SUFFIXES, HEIF_HINT),
-    **dict.fromkeys(_RAW.split(), "a camera's raw data; develop it to TIFF, PNG or JPEG first"),
-    **dict.fromkeys(_OTHER.split(), "a format that is not read; convert it to TIFF or PNG first"),
-    **dict.fromkeys(_FILM.split(), "a film; extract its frames first"),
+    **dict.fromkeys(_RAW.split(), "raw camera data; convert it to TIFF, PNG or JPEG first"),
+    **dict.fromkeys(_OTHER.split(), "an unsupported format; convert it to TIFF or PNG first"),
+    **dict.fromkeys(_FILM.split(), "a video; extract its frames first"),
 }
-"""Suffixes of pictures that are not read, and why."""
+"""Suffixes of pictures that are not supported, and why."""
 
 MOST_SUFFIXES = 40
-"""Suffixes that are told apart; the rarer ones are counted together."""
+"""Number of suffixes that are counted separately; the rarer ones are counted together."""
 
 PASSED_OVER, NO_IMAGE = "passed over", "no image"
 
 
 @dataclass(frozen=True)
 class Others:
-    """Files of one suffix that were passed over.
+    """Skipped files with the same suffix.
 
     Attributes
     ----------
     suffix : str
-        In small letters, with its dot; ``*`` of the rarer ones together, empty of none.
+        In lower case, with its dot; ``*`` for all rarer suffixes together, empty for no suffix.
     count : int
     example : str
-        Path of the first of them below the folder of the images.
+        Path of the first file below the image folder.
     """
 
     suffix: str
@@ -67,12 +66,12 @@ class Others:
 
     @property
     def what(self) -> str:
-        """`PASSED_OVER` of pictures, `NO_IMAGE` of other files."""
+        """`PASSED_OVER` for pictures, `NO_IMAGE` for other files."""
         return PASSED_OVER if self.suffix in NOT_READ else NO_IMAGE
 
     @property
     def pattern(self) -> str:
-        """What stands in the place of an image's name."""
+        """Text for the column of image names."""
         return f"*{self.suffix}" if self.suffix not in ("*", "") else f"* ({self._of_them})"
 
     @property
@@ -81,23 +80,23 @@ class Others:
 
     @property
     def reason(self) -> str:
-        """Why they were passed over, with their number."""
+        """Why they were skipped, with their number."""
         files = f"{self.count} file{'s' * (self.count != 1)}, such as {printable(self.example)!r}"
-        return f"{files}: {NOT_READ.get(self.suffix, 'no image by its suffix')}"
+        return f"{files}: {NOT_READ.get(self.suffix, 'not an image by its suffix')}"
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file is taken for an image."""
+    """Return whether a file counts as an image by its suffix."""
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix of a path, in small letters."""
+    """Return the suffix of a path in lower case."""
     return splitext(name)[1].lower()
 
 
 def count_others(names: Iterable[str]) -> list[Others]:
-    """Count files by their suffix: pictures first, then the most frequent ones."""
+    """Count files by their suffix; pictures come first, then the most frequent suffixes."""
     counts: dict[str, int] = {}
     first: dict[str, str] = {}
     for name in names:
@@ -113,7 +112,7 @@ def count_others(names: Iterable[str]) -> list[Others]:
 
 
 def describe_others(others: Iterable[Others]) -> Iterator[str]:
-    """Yield a line for the pictures that were passed over, and one for the other files."""
+    """Yield one line for skipped pictures, and one for other skipped files."""
     listed = list(others)
     for what, noun, why in (
         (PASSED_OVER, "picture", ", by suffix"),
@@ -127,22 +126,22 @@ def describe_others(others: Iterable[Others]) -> Iterator[str]:
             )
             total = sum(one.count for one in of_kind)
             were = f"{noun} was" if total == 1 else f"{noun}s were"
-            yield f"{total} {were} passed over{why}: {counts}"
+            yield f"{total} {were} skipped{why}: {counts}"
 
 
 def looked_for(others: Iterable[str]) -> str:
-    """Say which suffixes images have, and what is there instead of them."""
+    """Return a message on the suffixes that were searched, and on the files found instead."""
     common = (".bmp", ".gif", ".jpg", ".png", ".tif", ".webp")
-    looked = f"looked for {', '.join(common)} and {len(IMAGE_SUFFIXES) - len(common)} more suffixes"
+    looked = f"image suffixes are {', '.join(common)} and {len(IMAGE_SUFFIXES) - len(common)} more"
     return "; ".join([looked, *describe_others(count_others(others))])
 
 
 def digest_others(others: Iterable[Others]) -> str:
-    """Return a digest that changes when files that are passed over come or go."""
+    """Return a digest that changes when skipped files are added or removed."""
     text = repr([(one.suffix, one.count, one.example) for one in others])
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
 
 def printable(name: str) -> str:
-    """Return a file's name as text that can be written: bytes that are no UTF-8 are escaped."""
+    """Return a file name that can be written as UTF-8; invalid bytes are escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

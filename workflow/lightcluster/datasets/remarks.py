@@ -1,4 +1,4 @@
-"""What a person should know of images that can be used, before trusting what is made of them."""
+"""Remarks on usable images that are unusual and may lead to poor results."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 from lightcluster.datasets.manifest import Row
 
 NARROW = 16
-"""Levels of 256: a picture of over eight bits that spreads over no more is nearly of one grey.
+"""An image of more than 8 bits whose values span at most this many of 256 is almost uniform.
 
-Twelve bits in a container of sixteen that are taken for sixteen spread over so many.
+12-bit data span this many if they are stored in 16 bits and scaled as if they used all of them.
 """
 
 
@@ -23,12 +23,16 @@ class Remark(NamedTuple):
 
 
 def remarks(rows: Iterable[Row]) -> Iterator[Remark]:
-    """Yield a remark on each thing that is unusual about some images.
+    """Yield a remark on each unusual property of some images.
 
     Parameters
     ----------
     rows : iterable of Row
-        All images of a dataset that can be used.
+        All usable images of a dataset.
+
+    Yields
+    ------
+    Remark
     """
     levels: Counter[str] = Counter()
     count = flat = several = narrow = 0
@@ -50,31 +54,31 @@ def remarks(rows: Iterable[Row]) -> Iterator[Remark]:
     if narrow:
         yield Remark(
             f"{_images(narrow)} of more than 8 bits, such as {first['narrow']!r}, "
-            f"use{'s' * (narrow == 1)} a small part of the range from black to white: nearly one "
-            "grey remains; set dataset.depth to the bits of the camera (such as 12) or to stretch, "
-            "or declare the value that stands for no data (GDAL_NODATA)",
+            f"use{'s' * (narrow == 1)} a small part of the range from black to white and become "
+            "almost uniform; set dataset.depth to the bits of the camera (such as 12) or to "
+            "stretch, or declare the value that means no data (GDAL_NODATA)",
             warning=True,
         )
     if several:
         yield Remark(
             f"{_images(several)}, such as {first['several']!r}, "
-            f"hold{'s' * (several == 1)} several frames or pages: the first is taken",
+            f"ha{'s' if several == 1 else 've'} several frames or pages: the first one is used",
             warning=False,
         )
     if count and flat == count:
-        text = "every image is of one colour throughout: there is nothing to be found in them"
+        text = "every image has a single colour: there is nothing in them to segment"
         yield Remark(text, warning=True)
 
 
 def _of_depth(levels: Counter[str]) -> str:
-    """Say what was black and white in images of more than eight bits."""
+    """Return the ranges from black to white that were used for images of more than 8 bits."""
     most = levels.most_common(4)
     spans = ", ".join(f"{span} ({number})" for span, number in most)
     said = f"{_images(sum(levels.values()))} of more than 8 bits; black to white is {spans}"
     if len(levels) > len(most):
         said += f" and {len(levels) - len(most)} other ranges"
     if len(levels) > 1:
-        said += "; the range was chosen for each; set dataset.depth to treat all alike"
+        said += "; the range was chosen for each image; set dataset.depth to use one for all"
     return said
 
 

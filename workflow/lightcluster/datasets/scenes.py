@@ -1,14 +1,14 @@
 """Procedural scenes: textured objects on textured backgrounds, with exact label maps.
 
-A class is told by its outline, its parts and the texture of each part, never by its colour: every
-object draws its colours from the very distribution that the backgrounds draw theirs from. The
-textures occur on both, too, but the lens is focused on the objects and what lies behind them is
-out of focus. Scene ``i`` of a seed depends on ``(seed, i, style)`` alone.
+Classes differ in their outline, their parts and the texture of each part, but not in colour:
+objects and backgrounds draw their colours from the same distribution. They share textures too, but
+the objects are in focus and the background is not. Scene ``i`` depends only on
+``(seed, i, style)``.
 
-The picture is built from the back to the front. A *texture* turns coordinates into values in
-[0, 1]; an *object class* stacks a few layers, each an outline with a texture, into a *surface*;
-a surface gets its colours, is averaged down from the finer grid it was drawn on, and is laid
-over the canvas with a soft shadow below it.
+A picture is drawn from back to front. A *texture* maps coordinates to values in [0, 1]; an *object
+class* stacks a few layers, each an outline with a texture, to a *surface*; a surface is coloured,
+downsampled from the finer grid on which it is drawn, and composited onto the canvas with a soft
+shadow below it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from lightcluster.errors import ConfigError, DatasetError
 
 Field: TypeAlias = NDArray[np.floating]
-"""Coordinates or values of samples [h, w]: float32, or float64 where NumPy widens in between."""
+"""Coordinates or values of samples [h, w]: float32, or float64 where NumPy promotes."""
 
 Mask: TypeAlias = NDArray[np.bool_]
-"""Samples that belong to something [h, w]."""
+"""Samples inside an outline [h, w]."""
 
 Rng: TypeAlias = np.random.Generator
 
@@ -40,7 +40,7 @@ Texture: TypeAlias = Callable[[Field, Field, Rng], Field]
 """``texture(x, y, rng)``: values in [0, 1] at coordinates of the same shape."""
 
 SUPERSAMPLING = 2
-"""Samples along each side of a pixel, for the image and for the coverage behind the labels."""
+"""Samples along each side of a pixel, for the image and the coverage that decides its label."""
 
 TILE = 128
 """Side of the periodic noise tiles, in cells."""
@@ -48,35 +48,35 @@ TILE = 128
 JPEG_QUALITY = 92
 
 ARRANGEMENTS = 32
-"""Ways to arrange the objects of a scene that are tried before they may come close."""
+"""Number of arrangements of a scene's objects that are tried before they may touch."""
 
 APART = 1.1
-"""Clearance from which objects stand apart."""
+"""Smallest clearance of objects that do not touch."""
 
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """What all scenes of a dataset have in common.
+    """Parameters that all scenes of a dataset share.
 
     Attributes
     ----------
     height, width : int
-        Size in pixels of half of the scenes; other formats keep about the same area. 32 or more.
+        Size in pixels of half of the scenes; the others have about the same area. 32 or more.
     objects : (int, int)
-        Fewest and most objects of a scene.
+        Smallest and largest number of objects in a scene.
     object_share : (float, float)
-        Least and greatest share of the image area that one object is drawn at, in (0, 1).
+        Smallest and largest share of the image area of one object, in (0, 1).
     mixed_formats : bool
-        Whether a quarter of the scenes has height and width exchanged and a quarter is square.
+        Whether a quarter of the scenes has height and width swapped and a quarter is square.
     defocus : (float, float)
-        Least and greatest blur of the background: standard deviation in pixels, 0 or more.
+        Smallest and largest blur of the background: standard deviation in pixels, 0 or more.
     noise : (float, float)
-        Least and greatest noise of the sensor: standard deviation as a share of white, 0 or more.
+        Smallest and largest sensor noise: standard deviation as a share of white, 0 or more.
 
     Raises
     ------
     ConfigError
-        If a size is too small or a pair is out of range or not in rising order.
+        If a size is too small, or a pair is out of range or not in ascending order.
     """
 
     height: int = 240
@@ -91,41 +91,43 @@ class SceneStyle:
         if min(self.height, self.width) < 32:
             raise ConfigError(f"height, width: {self.height}, {self.width}; at least 32 each")
         if not 0 <= self.objects[0] <= self.objects[1]:
-            raise ConfigError(f"objects: {self.objects}; two counts, 0 or more, in rising order")
+            raise ConfigError(f"objects: {self.objects}; needs two ascending integers, 0 or more")
         if not 0 < self.object_share[0] <= self.object_share[1] < 1:
-            raise ConfigError(f"object_share: {self.object_share}; two shares in (0, 1), rising")
+            raise ConfigError(
+                f"object_share: {self.object_share}; needs two ascending numbers in (0, 1)"
+            )
         if not 0 <= self.defocus[0] <= self.defocus[1]:
-            raise ConfigError(f"defocus: {self.defocus}; two widths, 0 or more, in rising order")
+            raise ConfigError(f"defocus: {self.defocus}; needs two ascending numbers, 0 or more")
         if not 0 <= self.noise[0] <= self.noise[1]:
-            raise ConfigError(f"noise: {self.noise}; two levels, 0 or more, in rising order")
+            raise ConfigError(f"noise: {self.noise}; needs two ascending numbers, 0 or more")
 
 
-# --- Textures: values in [0, 1] over coordinates of which one unit is about one motif ----------
+# --- Textures: values in [0, 1] over coordinates; one unit is about one motif ------------------
 
 
 def plain(x: Field, y: Field, rng: Rng) -> Field:
-    """Even, but for faint clouds."""
+    """Uniform, with faint clouds."""
     return 0.2 + 0.25 * clouds(x, y, rng)
 
 
 def clouds(x: Field, y: Field, rng: Rng) -> Field:
-    """Soft noise with as much detail at every scale."""
+    """Soft noise with equal detail at all scales."""
     return _sample(_pink_tile(rng), 8 * x, 8 * y)
 
 
 def grass(x: Field, y: Field, rng: Rng) -> Field:
-    """Noise drawn out along y: blades, fur, bark."""
+    """Noise that is stretched along y, like grass, fur or bark."""
     return _sample(_pink_tile(rng), 24 * x, 3 * y)
 
 
 def marble(x: Field, y: Field, rng: Rng) -> Field:
-    """Bands along y, bent by noise."""
+    """Bands along y that are warped by noise."""
     bend = _sample(_pink_tile(rng), 5 * x, 5 * y)
     return _wave(0.7 * x + 1.6 * bend)
 
 
 def stripes(x: Field, y: Field, rng: Rng) -> Field:
-    """Hard bands along y, of a random width."""
+    """Sharp bands along y with a random width."""
     return (x % 1 < rng.uniform(0.35, 0.65)).astype(np.float32)
 
 
@@ -135,7 +137,7 @@ def checks(x: Field, y: Field, rng: Rng) -> Field:
 
 
 def bricks(x: Field, y: Field, rng: Rng) -> Field:
-    """Courses of bricks, twice as wide as high, each of its own tone, between dark joints."""
+    """Rows of bricks with different tones and dark joints, twice as wide as high."""
     row = np.floor(2 * y)
     along = x + 0.5 * (row % 2)
     column = np.floor(along)
@@ -154,7 +156,7 @@ def scales(x: Field, y: Field, rng: Rng) -> Field:
 
 
 def spots(x: Field, y: Field, rng: Rng) -> Field:
-    """Discs in rows, each row shifted by half the spacing."""
+    """Rows of discs, each row shifted by half the spacing."""
     row = np.floor(y)
     across = (x + 0.5 * (row % 2)) % 1 - 0.5
     radius = rng.uniform(0.25, 0.36)
@@ -163,24 +165,24 @@ def spots(x: Field, y: Field, rng: Rng) -> Field:
 
 
 def cells(x: Field, y: Field, rng: Rng) -> Field:
-    """Rounded cells at random places: pebbles, foliage."""
+    """Rounded cells at random positions, like pebbles or leaves."""
     return _sample(_cell_tile(rng), 10 * x, 10 * y)
 
 
 def _wave(phase: Field) -> Field:
-    """A cosine of period one, between 0 and 1."""
+    """A cosine with period 1 and values in [0, 1]."""
     wave: Field = 0.5 - 0.5 * np.cos(np.float32(2 * math.pi) * phase)
     return wave
 
 
 def _sample(tile: Field, x: Field, y: Field) -> Field:
-    """The periodic ``tile`` at column ``x`` and row ``y``, between cells linearly."""
+    """The periodic ``tile`` at columns ``x`` and rows ``y``, with linear interpolation."""
     sampled: Field = map_coordinates(tile, np.stack([y, x]), order=1, mode="grid-wrap")
     return sampled
 
 
 def _pink_tile(rng: Rng) -> Field:
-    """Periodic noise [TILE, TILE] in [0, 1] whose amplitude falls with the frequency."""
+    """Periodic noise [TILE, TILE] in [0, 1] whose amplitude decreases with frequency."""
     spectrum = np.fft.rfft2(rng.standard_normal((TILE, TILE)))
     frequency = np.hypot(np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None, :])
     frequency[0, 0] = np.inf
@@ -189,13 +191,13 @@ def _pink_tile(rng: Rng) -> Field:
 
 
 def _cell_tile(rng: Rng) -> Field:
-    """Periodic cells [TILE, TILE]: 1 at their centres, 0 farthest from all of them."""
+    """Periodic cells [TILE, TILE]: 1 at their centres, 0 farthest from all centres."""
     spacing = 8
     corners = np.arange(0, TILE, spacing)
     empty = np.ones((TILE, TILE), dtype=np.bool_)
     jitter = rng.integers(0, spacing, (2, corners.size, corners.size))
     empty[corners[:, None] + jitter[0], corners[None, :] + jitter[1]] = False
-    # The transform knows no period, so it is taken with a margin and cut back.
+    # The distance transform is not periodic, so a margin is added and cropped again.
     margin = 2 * spacing
     distance = distance_transform_edt(np.pad(empty, margin, mode="wrap"))
     inner = distance[margin:-margin, margin:-margin]
@@ -214,25 +216,25 @@ MATERIALS: tuple[Texture, ...] = (
     spots,
     cells,
 )
-"""The textures of backgrounds."""
+"""The textures of the backgrounds."""
 
 
 # --- Object classes: surfaces over local coordinates, x to the right and y up, in [-1, 1] -------
 
 BODY, TRIM, ACCENT = range(3)
-"""The parts of an object; each has a pair of colours of its own."""
+"""The parts of an object; each part has its own pair of colours."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A drawn object, or a background, before it is coloured.
+    """A drawn object or background before it is coloured.
 
     Attributes
     ----------
     part : int8 array [h, w]
-        BODY, TRIM or ACCENT; -1 outside of the object.
+        BODY, TRIM or ACCENT; -1 outside the object.
     texture : float32 array [h, w]
-        Where between the two colours of its part a sample lies, in [0, 1].
+        Position of each sample between the two colours of its part, in [0, 1].
     """
 
     part: NDArray[np.int8]
@@ -240,7 +242,7 @@ class Surface:
 
 
 def _stack(*layers: tuple[Mask, int, Field]) -> Surface:
-    """Lay (outline, part, texture) over one another, the first one lowest."""
+    """Stack layers of (outline, part, texture); the first is at the bottom."""
     part = np.full(layers[0][0].shape, -1, dtype=np.int8)
     texture = np.zeros(part.shape, dtype=np.float32)
     for outline, index, values in layers:
@@ -250,17 +252,17 @@ def _stack(*layers: tuple[Mask, int, Field]) -> Surface:
 
 
 def _ellipse(x: Field, y: Field, width: float, height: float) -> Mask:
-    """Inside of an ellipse around the origin with these half axes."""
+    """Inside of an ellipse at the origin with these semi-axes."""
     return (x / width) ** 2 + (y / height) ** 2 < 1
 
 
 def _box(x: Field, y: Field, left: float, right: float, bottom: float, top: float) -> Mask:
-    """Inside of an upright rectangle."""
+    """Inside of an axis-aligned rectangle."""
     return (x > left) & (x < right) & (y > bottom) & (y < top)
 
 
 def _rotated(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
-    """The coordinates along axes that are turned anticlockwise by ``angle``."""
+    """The coordinates along axes that are rotated anticlockwise by ``angle``."""
     cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     return cosine * x + sine * y, cosine * y - sine * x
 
@@ -326,7 +328,7 @@ def tree(x: Field, y: Field, rng: Rng) -> Surface:
 
 
 def wheel(x: Field, y: Field, rng: Rng) -> Surface:
-    """A tyre with treads and a hub, joined by spokes; one sees through between the spokes."""
+    """A tyre with treads, a hub and spokes; the background is visible between the spokes."""
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     spokes = rng.integers(5, 9)
     turn = (angle * spokes / (2 * math.pi)) % 1 - 0.5
@@ -344,7 +346,7 @@ def wheel(x: Field, y: Field, rng: Rng) -> Surface:
 
 
 def butterfly(x: Field, y: Field, rng: Rng) -> Surface:
-    """Two mirrored pairs of wings, rimmed and spotted, with a slim body between them."""
+    """Two mirrored pairs of wings with rims and spots, and a slim body between them."""
     side = np.abs(x)
     lift = rng.uniform(0.5, 0.75)
     upper_x, upper_y = _rotated(side - 0.48, y - 0.32, lift)
@@ -380,7 +382,7 @@ def mushroom(x: Field, y: Field, rng: Rng) -> Surface:
 
 
 def star(x: Field, y: Field, rng: Rng) -> Surface:
-    """A starfish: five round-ended grained arms with a beaded ridge along each."""
+    """A starfish: five grained arms with round ends and a beaded ridge along each."""
     radius, angle = np.hypot(x, y), np.arctan2(x, y)
     sector = 2 * math.pi / 5
     off = np.abs((angle / sector + 0.5) % 1 - 0.5) * sector
@@ -407,7 +409,7 @@ def cup(x: Field, y: Field, rng: Rng) -> Surface:
     mouth = mouth_x**2 + mouth_y**2
     handle = np.hypot((x - 0.4) / 0.9, y + 0.05)
     loop = (handle > 0.3) & (handle < 0.54) & (middle > 0.4)
-    # Around the cup the pattern closes up towards the sides and sags like the mouth.
+    # The pattern is compressed towards the sides and curved like the mouth, as on a cylinder.
     around = np.arcsin(np.clip(middle / half, -1, 1))
     sag = y + 0.18 * np.cos(around)
     pattern = checks(4 * sag, 4 * around / 1.57, rng)
@@ -423,15 +425,15 @@ def cup(x: Field, y: Field, rng: Rng) -> Surface:
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """One class of objects.
+    """A class of objects.
 
     Attributes
     ----------
     draw : callable
-        ``draw(x, y, rng)``: the surface of one object at coordinates [h, w] of [-1, 1]; its name
-        is that of the class.
+        ``draw(x, y, rng)``: the surface of an object at coordinates [h, w] in [-1, 1]. Its name is
+        the class name.
     lean : float
-        How far the object may lean from upright, in radians.
+        Largest rotation from upright, in radians.
     """
 
     draw: Callable[[Field, Field, Rng], Surface]
@@ -458,18 +460,18 @@ CLASSES: tuple[str, ...] = ("background", *(known.draw.__name__ for known in OBJ
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands.
+    """Position, size and orientation of an object.
 
     Attributes
     ----------
     row, column : float
-        Where the origin of its coordinates lies, in pixels.
+        Origin of its coordinates, in pixels.
     size : float
-        Pixels that one unit of its coordinates spans.
+        Pixels per unit of its coordinates.
     angle : float
-        How far it leans anticlockwise, in radians.
+        Anticlockwise rotation, in radians.
     mirrored : bool
-        Whether left and right are exchanged.
+        Whether it is mirrored horizontally.
     """
 
     row: float
@@ -492,21 +494,20 @@ def render_scene(
     seed : int
         Seed of the dataset, 0 or more.
     index : int
-        Number of the scene, 0 or more. No scene depends on how many others there are.
+        Number of the scene, 0 or more. A scene does not depend on how many others there are.
     style : SceneStyle, optional
-        What all scenes have in common.
+        Parameters that all scenes share.
     cast : sequence of (int, int), optional
-        The objects to show, the rearmost first: the label of each, and a seed of its form. Scenes
-        with one cast show the same objects in other poses, paint, light and surroundings. By
-        default the scene draws its objects itself.
+        The objects to draw, the rearmost first: label and shape seed of each. Scenes with the same
+        cast show the same objects with different poses, colours, lighting and backgrounds. By
+        default the objects are random.
 
     Returns
     -------
     image : uint8 array [H, W, 3]
         sRGB colours in [0, 255].
     labels : uint8 array [H, W]
-        Index into ``CLASSES``: the frontmost object that covers at least half of the pixel,
-        0 where there is none.
+        Index into ``CLASSES``: the frontmost object that covers at least half of the pixel, or 0.
     """
     rng = np.random.default_rng([seed, index])
     height, width = _format(rng, style)
@@ -522,12 +523,12 @@ def render_scene(
 
 
 def draw_object(rng: Rng) -> tuple[int, int]:
-    """A random object: its label, and the seed of its form."""
+    """A random object: its label and shape seed."""
     return int(rng.integers(1, len(CLASSES))), int(rng.integers(2**32))
 
 
 def _format(rng: Rng, style: SceneStyle) -> tuple[int, int]:
-    """Height and width of a scene: as in the style, turned, or square."""
+    """Height and width of a scene: as in the style, swapped, or square."""
     square = round(math.sqrt(style.height * style.width))
     formats = [(style.height, style.width)] * 2
     formats += [(style.width, style.height), (square, square)]
@@ -535,9 +536,9 @@ def _format(rng: Rng, style: SceneStyle) -> tuple[int, int]:
 
 
 def _colours(rng: Rng) -> NDArray[np.float32]:
-    """Colour pairs of the three parts, [3, 2, 3] in [0, 1]: all colours of a scene come from here.
+    """Colour pairs of the three parts, [3, 2, 3] in [0, 1], used for objects and backgrounds.
 
-    The two colours of a pair are near in hue and apart in brightness, either way round.
+    The two colours of a pair have similar hues and different brightness, in either order.
     """
     hue = rng.uniform(0, 1, (3, 1)) + rng.normal(0, 0.06, (3, 2))
     saturation = np.clip(rng.uniform(0.05, 0.65, (3, 1)) + rng.normal(0, 0.08, (3, 2)), 0, 0.8)
@@ -551,8 +552,8 @@ def _colours(rng: Rng) -> NDArray[np.float32]:
 
 
 def _coloured(surface: Surface, colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours [h, w, 3] of a surface, black outside of it."""
-    # A table of 32 steps from the one colour to the other of each part, and black for none (-1).
+    """Colours [h, w, 3] of a surface, black outside it."""
+    # A table of 32 steps between the two colours of each part, and black for no part (-1).
     steps = np.linspace(0, 1, 32, dtype=np.float32)[:, None]
     table = colours[:, :1] * (1 - steps) + colours[:, 1:] * steps
     table = np.concatenate([table, np.zeros_like(table[:1])])
@@ -582,7 +583,7 @@ def _averaged(fine: NDArray[np.float32]) -> NDArray[np.float32]:
 def _background(
     rng: Rng, height: int, width: int, defocus: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """One material, or two that meet at a line, strewn with small bits, out of focus: [h, w, 3]."""
+    """One texture, or two that meet at a line, with small clutter, out of focus: [h, w, 3]."""
     row, column = _fine_grid(slice(0, height), slice(0, width))
     texture = _material(rng, row, column)
     part = np.zeros(texture.shape, dtype=np.int8)
@@ -606,7 +607,7 @@ def _material(rng: Rng, row: Field, column: Field) -> Field:
 
 
 def _half_plane(rng: Rng, row: Field, column: Field, height: int, width: int) -> Mask:
-    """What lies below a horizon or, as often, to one side of a slanting line."""
+    """The area below a horizon or, equally often, to one side of a slanted line."""
     slant = rng.normal(0, 0.05) if rng.uniform() < 0.5 else rng.uniform(0.4, 1.2)
     slant *= rng.choice([-1, 1])
     level = height * rng.uniform(0.3, 0.7) + slant * (column - width / 2)
@@ -615,7 +616,7 @@ def _half_plane(rng: Rng, row: Field, column: Field, height: int, width: int) ->
 
 
 def _strew(rng: Rng, part: NDArray[np.int8], texture: Field) -> None:
-    """Put one bit of clutter, a pebble or a stick, onto a background; it has no label."""
+    """Draw one piece of clutter, a pebble or a stick, onto a background; it has no label."""
     length = SUPERSAMPLING * rng.uniform(3, 9)
     thickness = length * rng.uniform(0.25, 1)
     top = int(rng.integers(part.shape[0]))
@@ -630,7 +631,7 @@ def _strew(rng: Rng, part: NDArray[np.int8], texture: Field) -> None:
 
 
 def _share(rng: Rng, style: SceneStyle, count: int) -> float:
-    """Share of the image area for one object; many objects are smaller, to leave background."""
+    """Share of the image area of one object; smaller with many objects, to leave background."""
     low, high = style.object_share
     return float(rng.uniform(low, low + (high - low) / math.sqrt(count)))
 
@@ -638,9 +639,9 @@ def _share(rng: Rng, style: SceneStyle, count: int) -> float:
 def _arrange(
     rng: Rng, cast: Sequence[tuple[int, int]], style: SceneStyle, shape: tuple[int, int]
 ) -> list[Pose]:
-    """Poses of all objects: the first arrangement that is apart, or the most open of those tried.
+    """Poses of all objects: the first arrangement in which none touch, or else the widest tried.
 
-    Objects of two classes that touch make one region, which has one class.
+    Touching objects of different classes would form a single region, which gets a single class.
     """
     arrangements: list[list[Pose]] = []
     for _ in range(ARRANGEMENTS):
@@ -656,9 +657,9 @@ def _arrange(
 def _pose(
     rng: Rng, label: int, form: int, share: float, shape: tuple[int, int], others: list[Pose]
 ) -> Pose:
-    """Size an object to ``share`` of the image and put it far from the others."""
+    """Scale an object to ``share`` of the image and place it far from the others."""
     known = OBJECT_CLASSES[label - 1]
-    # Drawn twice from one seed: coarsely here, to learn its area and so its size, then in place.
+    # Drawn twice with the same seed: coarsely here to measure its area, later at its final size.
     ticks = np.linspace(-1, 1, 64, dtype=np.float32)
     x, y = np.meshgrid(ticks, ticks)
     outline = known.draw(x, y, np.random.default_rng(form)).part >= 0
@@ -666,7 +667,7 @@ def _pose(
     size = min(size, 0.55 * min(shape))
     angle = rng.uniform(-known.lean, known.lean)
     mirrored = bool(rng.integers(2))
-    # A centre at 0.75 of the size from the border lets some objects be cut a little by it.
+    # Centres may be as close as 0.75 of the size, so some objects are slightly cut by the border.
     margin = [min(0.75 * size, side / 2) for side in shape]
     places = [
         Pose(
@@ -682,7 +683,7 @@ def _pose(
 
 
 def _clearance(poses: Sequence[Pose]) -> float:
-    """Least distance between two objects, relative to their sizes; 1 is about touching."""
+    """Smallest distance between two objects, relative to their sizes; at about 1, they touch."""
     return min(
         (
             math.hypot(one.row - other.row, one.column - other.column) / (one.size + other.size)
@@ -701,7 +702,7 @@ def _place(
     light: float,
     rng: Rng,
 ) -> None:
-    """Draw one object, and the shadow below it, onto the canvas and into the labels."""
+    """Draw one object and its shadow onto the canvas, and the object into the labels."""
     window = _window(pose, labels.shape)
     row, column = _fine_grid(*window)
     right, up = (column - pose.column) / pose.size, (pose.row - row) / pose.size
@@ -714,14 +715,14 @@ def _place(
     colours = _distinct_colours(rng, below[coverage[..., 0] >= 0.5].mean(axis=0))
     colour = _averaged(_coloured(surface, colours))
     below *= 1 - 0.55 * _shadow(coverage, pose.size, light) * (1 - coverage)
-    # `colour` is already weighted by the coverage: the samples outside are black.
+    # `colour` is already weighted by the coverage, because samples outside are black.
     below *= 1 - coverage
     below += colour * _relief(coverage, pose.size, light)
     labels[window][coverage[..., 0] >= 0.5] = label
 
 
 def _window(pose: Pose, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Rows and columns of the image that the object and its shadow may touch."""
+    """Rows and columns of the image that the object and its shadow may cover."""
     reach = 1.2 * pose.size * (abs(math.cos(pose.angle)) + abs(math.sin(pose.angle)))
     rows = slice(max(int(pose.row - reach), 0), min(int(pose.row + reach) + 1, shape[0]))
     columns = slice(max(int(pose.column - reach), 0), min(int(pose.column + reach) + 1, shape[1]))
@@ -729,7 +730,7 @@ def _window(pose: Pose, shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 
 def _distinct_colours(rng: Rng, behind: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The one of four draws of colours whose body differs most from what is ``behind`` it [3]."""
+    """Of four random colour sets, the one whose body differs most from the mean ``behind`` [3]."""
     draws = [_colours(rng) for _ in range(4)]
     return max(
         draws, key=lambda colours: float(np.linalg.norm(colours[BODY].mean(axis=0) - behind))
@@ -737,7 +738,7 @@ def _distinct_colours(rng: Rng, behind: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _shadow(coverage: NDArray[np.float32], size: float, light: float) -> NDArray[np.float32]:
-    """The coverage, blurred and moved away from the light: [h, w, 1]."""
+    """The coverage, blurred and shifted away from the light: [h, w, 1]."""
     offset = 0.09 * size
     drop = (round(offset * math.sin(light)), round(offset * math.cos(light)))
     blurred: NDArray[np.float32] = gaussian_filter(coverage[..., 0], 0.06 * size)
@@ -746,7 +747,7 @@ def _shadow(coverage: NDArray[np.float32], size: float, light: float) -> NDArray
 
 
 def _relief(coverage: NDArray[np.float32], size: float, light: float) -> NDArray[np.float32]:
-    """Brightness of a rounded body that is lit from one side: [h, w, 1], about 1."""
+    """Shading of a rounded body lit from one side: [h, w, 1], about 1."""
     height = gaussian_filter(coverage[..., 0], 0.08 * size)
     down, right = np.gradient(height)
     slope = 0.08 * size * (math.sin(light) * down + math.cos(light) * right)
@@ -757,11 +758,11 @@ def _relief(coverage: NDArray[np.float32], size: float, light: float) -> NDArray
 def _photograph(
     canvas: NDArray[np.float32], light: float, level: tuple[float, float], rng: Rng
 ) -> NDArray[np.uint8]:
-    """Light that falls off across the scene, a slightly soft lens and sensor noise."""
+    """Apply a light falloff across the scene, slight lens blur and sensor noise."""
     height, width = canvas.shape[:2]
     down = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
     right = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
-    # The light stands where the shadows point away from.
+    # The light is on the side opposite to the shadows.
     towards = -(math.sin(light) * down + math.cos(light) * right)
     lit = canvas * (1 + rng.uniform(0.05, 0.25) * towards)
     blur = rng.uniform(0.2, 0.7)
@@ -774,7 +775,7 @@ def _photograph(
 
 
 def scene_name(index: int) -> str:
-    """Name of the files of a scene without their suffix, such as ``scene-0007``."""
+    """File name of a scene without suffix, such as ``scene-0007``."""
     return f"scene-{index:04d}"
 
 
@@ -783,31 +784,30 @@ def write_scenes(
 ) -> None:
     """Write scenes 0 to ``count - 1`` and the names of their classes.
 
-    Writes ``images/scene-0000.jpg``, ... (JPEG, because so are most photographs that the
-    pipeline is used on), ``labels/scene-0000.png``, ... (8 bits, one channel: the label itself)
-    and ``classes.csv`` with the columns ``id`` and ``name``. The same arguments write the same
-    bytes.
+    Writes ``images/scene-0000.jpg``, … (JPEG, like most photographs that the workflow is used on),
+    ``labels/scene-0000.png``, … (8 bits, one channel: the class id) and ``classes.csv`` with the
+    columns ``id`` and ``name``. The same arguments write the same bytes.
 
     Parameters
     ----------
     folder : path
-        Where to write; made if missing.
+        Output folder; created if missing.
     count : int
         Number of scenes, 1 or more.
     seed : int
         Seed of the dataset, 0 or more.
     style : SceneStyle, optional
-        What all scenes have in common.
+        Parameters that all scenes share.
 
     Raises
     ------
     ConfigError
         If ``count`` is less than 1.
     DatasetError
-        If ``images`` or ``labels`` holds other files, which would mix with these.
+        If ``images`` or ``labels`` contains other files.
     """
     if count < 1:
-        raise ConfigError(f"count: {count}; at least 1")
+        raise ConfigError(f"count: {count}; must be at least 1")
     images = [Path(folder) / "images" / f"{scene_name(index)}.jpg" for index in range(count)]
     labels = [Path(folder) / "labels" / f"{scene_name(index)}.png" for index in range(count)]
     for paths in (images, labels):
@@ -824,9 +824,9 @@ def write_scenes(
 
 
 def _refuse_others(folder: Path, names: set[str]) -> None:
-    """Raise if another file than ``names``, which will be overwritten, is there."""
+    """Raise a DatasetError if a folder contains files other than ``names``."""
     others = sorted(path.name for path in folder.iterdir() if path.name not in names)
     if others:
         raise DatasetError(
-            f"{folder}: {len(others)} other files, such as {others[0]}; empty it first"
+            f"{folder}: contains {len(others)} other files, such as {others[0]}; empty it first"
         )

@@ -1,4 +1,4 @@
-"""The section `dataset` of the configuration, and what of it cannot be together."""
+"""The configuration section `dataset`, and checks for contradictions in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
 
 
 def _describe_formats() -> str:
-    """Return what the formats are, for the table of `dataset.format`."""
+    """Describe the formats, for the table entry of `dataset.format`."""
     others = [form for name, form in FORMATS.items() if name not in FIELD_FORMATS]
     notes = [form.summary for form in FIELD_FORMATS.values() if form.summary]
     return (
@@ -32,7 +32,7 @@ def _describe_formats() -> str:
 
 
 def _describe_splits() -> str:
-    """Return which splits are taken where none is set, for the table of `dataset.split`."""
+    """Describe the default splits, for the table entry of `dataset.split`."""
     titles: dict[str, str] = {}
     for form in FIELD_FORMATS.values():
         titles.setdefault(form.split, form.title)
@@ -47,7 +47,7 @@ def _describe_splits() -> str:
 
 
 def _without_background() -> str:
-    """Return the formats of which no class is the background."""
+    """Return the formats without a background class."""
     *others, last = (f"`{name}`" for name, form in FORMATS.items() if form.background is None)
     return f"{', '.join(others)} and {last}"
 
@@ -97,7 +97,7 @@ class _Read(Section):
     )
 
 
-# The keys of the last base come first.
+# Pydantic lists the keys of the last base class first.
 class DatasetSettings(DemoKeys, _Read, FolderKeys, FieldKeys, _Named):
     """The images, and their labels, if there are any."""
 
@@ -106,7 +106,7 @@ class DatasetSettings(DemoKeys, _Read, FolderKeys, FieldKeys, _Named):
     @model_validator(mode="before")
     @classmethod
     def _defaults_follow_the_format(cls, raw: Any) -> Any:
-        """Put the format's own values where none are set."""
+        """Set the defaults of the format for keys that are not set."""
         name = raw.get("format") if isinstance(raw, Mapping) else None
         if not isinstance(name, str) or name not in FORMATS:
             return raw
@@ -114,16 +114,16 @@ class DatasetSettings(DemoKeys, _Read, FolderKeys, FieldKeys, _Named):
 
 
 def contradictions(dataset: DatasetSettings) -> Iterator[str]:
-    """Yield mistakes of the dataset's name, and those that lie between two of its keys."""
+    """Yield a message for a reserved dataset name, and for each contradiction between two keys."""
     if place := places.taken(dataset.name, places.OF_RESULTS):
         yield (
-            f"dataset.name = {dataset.name!r}: 'results/{place}' is the workflow's own; choose "
-            "another name"
+            f"dataset.name = {dataset.name!r}: 'results/{place}' is reserved for the workflow; "
+            "choose another name"
         )
     if dataset.background is not None and dataset.background == dataset.ignore:
         yield (
-            f"dataset.ignore = {dataset.ignore}: is also dataset.background, so that no background "
-            "would be scored; choose another value for one of the two"
+            f"dataset.ignore = {dataset.ignore}: is the same as dataset.background, so the "
+            "background would not be scored; choose different values"
         )
     yield from FORMATS[dataset.format].contradictions(dataset)
     if dataset.format in FIELD_FORMATS:
@@ -131,6 +131,6 @@ def contradictions(dataset: DatasetSettings) -> Iterator[str]:
     for key in FieldKeys.model_fields:
         if (value := getattr(dataset, key)) is not None:
             yield (
-                f"dataset.{key} = {str(value)!r}: `format: {dataset.format}` has none; it is for "
-                f"{', '.join(FIELD_FORMATS)}, one of which is to be `format` in `dataset`"
+                f"dataset.{key} = {str(value)!r}: not used by `format: {dataset.format}`; remove "
+                f"it, or set `format` in `dataset` to one of {', '.join(FIELD_FORMATS)}"
             )

@@ -1,5 +1,5 @@
-"""Formats of datasets, one module each.
+"""Dataset formats, one module each.
 
-A new one is a module here and a line in `registry`. The configuration is parsed, and a dataset
-listed, with these modules: they import nothing heavy but within the functions that need it.
+To add a format, add a module here and list it in `registry`. These modules are imported to parse
+the configuration and to list datasets, so heavy imports belong inside functions.
 """

@@ -1,4 +1,4 @@
-"""Cityscapes: the layout of its two archives; the classes of cityscapesScripts."""
+"""Cityscapes: the layout of its two archives, and the 27 classes of cityscapesScripts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _CLASSES = (
     "terrain", "sky", "person", "rider", "car", "truck", "bus", "caravan", "trailer", "train",
     "motorcycle", "bicycle",
 )  # fmt: skip
-"""Of the label ids 7 to 33."""
+"""Names of the classes with label ids 7 to 33."""
 
 _FIRST = 7
-"""The first label id that is a class; those before it are borders and what is unlabelled."""
+"""The first label id that is a class; lower ids mean borders and unlabelled pixels."""
 
 _VALUES = {
-    # The label id of a license plate is -1: 255 in a map of 8 bits, 65535 in one of 16.
+    # The label id of a license plate is -1: 255 in 8-bit label maps, 65535 in 16-bit ones.
     **dict.fromkeys((*range(_FIRST), 255, 65_535), IGNORE),
     **{_FIRST + number: number for number in range(len(_CLASSES))},
 }

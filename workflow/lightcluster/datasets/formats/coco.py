@@ -1,4 +1,4 @@
-"""What all formats of COCO have in common: its classes, and how to get its images.
+"""Classes and download commands that all formats of COCO share.
 
 Source: COCO-Stuff, ``labels.txt``.
 """
@@ -30,22 +30,22 @@ COCO_NAMES = (
     "wall-brick", "wall-concrete", "wall-other", "wall-panel", "wall-stone", "wall-tile",
     "wall-wood", "water-other", "waterdrops", "window-blind", "window-other", "wood",
 )  # fmt: skip
-"""Of the values 0 to 181 in the stuff-thing maps; a value is COCO's category id less one."""
+"""Names of the values 0 to 181 in the stuff-thing maps; a value is COCO's category id minus 1."""
 
 FIRST_STUFF = 91
-"""The first value that is stuff; those before it are things."""
+"""The first value of a stuff class; lower values are things."""
 
 NEVER_ANNOTATED = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
-"""Values of the 11 things that COCO was to have, and has no annotation of."""
+"""Values of the 11 thing classes that COCO defines but never annotated."""
 
 THINGS = tuple(value for value in range(FIRST_STUFF) if value not in NEVER_ANNOTATED)
-"""Values of the 80 things."""
+"""Values of the 80 thing classes."""
 
 THING_CLASSES = {value + 1: number for number, value in enumerate(THINGS, 1)}
 """Class id, 1 to 80, of each category id, 1 to 90, of COCO's instance annotations."""
 
 THING_NAMES = ("background", *(COCO_NAMES[value] for value in THINGS))
-"""By those class ids."""
+"""Names of these classes, by class id."""
 
 DOWNLOAD_IMAGES = """\
 wget http://images.cocodataset.org/zips/val2017.zip    # and train2017.zip for `split: train2017`

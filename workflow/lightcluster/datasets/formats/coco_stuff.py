@@ -1,8 +1,7 @@
-"""COCO-Stuff: the stuff-thing maps in the layout of its own page, with three sets of classes.
+"""COCO-Stuff: the stuff-thing maps in their published layout, with three sets of classes.
 
 Sources: COCO-Stuff, ``labels.txt`` and its hierarchy (Caesar, Uijlings and Ferrari, arXiv
-1612.03716), in the order of supercategories that IIC (arXiv 1807.06653), PiCIE and STEGO have in
-common.
+1612.03716); the order of the supercategories is that of IIC (arXiv 1807.06653), PiCIE and STEGO.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lightcluster.datasets.formats.coco import (
 from lightcluster.datasets.formats.field import IGNORE, FieldFormat
 
 _CURATED = "curated/val2017/Coco164kFull_Stuff_Coarse_7.txt"
-"""The list of 2,175 images that results on COCO-Stuff-27 are on, below the root of COCO."""
+"""List of the 2,175 images of published results on COCO-Stuff-27, relative to the root."""
 
 _THING_GROUPS: dict[str, tuple[range, ...]] = {
     "electronic": (range(71, 77),),
@@ -35,7 +34,7 @@ _THING_GROUPS: dict[str, tuple[range, ...]] = {
     "sports": (range(33, 43),),
     "vehicle": (range(1, 9),),
 }
-"""The supercategories of things, in the order of their class ids, with their values."""
+"""The supercategories of things and their values, in the order of class ids."""
 
 _STUFF_GROUPS: dict[str, tuple[int, ...]] = {
     "ceiling": (101, 102),
@@ -54,7 +53,7 @@ _STUFF_GROUPS: dict[str, tuple[int, ...]] = {
     "structural": (98, 112, 137, 145, 163),
     "water": (119, 147, 154, 177, 178),
 }
-"""The supercategories of stuff, likewise; their class ids follow those of things."""
+"""The supercategories of stuff and their values; their class ids follow those of things."""
 
 _DOWNLOAD = f"""\
 {DOWNLOAD_IMAGES}

@@ -1,4 +1,4 @@
-"""Scenes that the program draws itself."""
+"""The demo: generated scenes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def demo_names(count: int) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoFormat(Format):
-    """What the step `generate_demo` draws, with its labels and classes."""
+    """The scenes that the step `generate_demo` draws, with their label maps and classes."""
 
     def entries(self, dataset: DemoKeys, generated: Path, others: list[str]) -> list[Entry]:
-        """List the scenes, drawn or not."""
+        """List the scenes, which need not exist yet."""
         return [
             Entry(
                 image_id=f"{name}.jpg",
@@ -52,20 +52,20 @@ class DemoFormat(Format):
         ]
 
     def sources(self, entry: Entry) -> tuple[str, ...]:
-        """Return nothing: all is made."""
+        """Return nothing, because all files are generated."""
         return ()
 
     def classes_file(self, dataset: DemoKeys, generated: Path) -> Path:
-        """Return the file that is drawn with the scenes."""
+        """Return the file that is written with the scenes."""
         return generated / "classes.csv"
 
     def contradictions(self, dataset: Any) -> Iterator[str]:
-        """Yield the keys that are for images of one's own."""
+        """Yield a message for each key that is only for a user's own images."""
         for key in ("images", "labels", "classes"):
             if (value := getattr(dataset, key)) is not None:
                 yield (
-                    f"dataset.{key} = {str(value)!r}: the demo draws its own; for your own images "
-                    "write `format: folder` beside it, in `dataset`"
+                    f"dataset.{key} = {str(value)!r}: not used by `format: demo`; for your own "
+                    "images, set `format: folder` in `dataset`"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Datasets of the field in the layout in which they are distributed, below one root."""
+"""Standard datasets in the layout in which they are distributed, below a root folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IGNORE = 255
 """Value of pixels without a class in all of these datasets."""
 
 SHOWN = 3
-"""Missing files that a message names."""
+"""Number of missing files that a message lists."""
 
 
 class FieldKeys(Section):
@@ -49,28 +49,28 @@ class FieldKeys(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class FieldFormat(Format):
-    """The layout of a dataset below its root, and which class each value of its label maps is.
+    """The layout of a standard dataset, and the classes of the values in its label maps.
 
-    In its patterns stand ``{split}``, ``{id}``, the id of an image, and ``{city}``, the id up to
+    The patterns may contain ``{split}``, ``{id}``, the id of an image, and ``{city}``, the id up to
     the first underscore.
 
     Attributes
     ----------
     title : str
-        What the dataset is called.
+        Name of the dataset for readers.
     split : str
-        The split that is taken where none is set.
+        The default split.
     images, labels : str
-        Folders.
+        Patterns of the folders, relative to the root.
     image, label : str
-        Paths of an image and its label map below these.
+        Patterns of an image and its label map, relative to these folders.
     ids : str or None
-        The file that lists the images of a split; None: all images of the folder are of it.
+        Pattern of the file that lists the images of a split; None: all images of the folder.
     values : mapping of int to int, or None
-        The class id, or `IGNORE`, that each value of a label map stands for; other values are
-        mistakes. None: values are class ids.
+        Class id, or `IGNORE`, of each value of a label map; other values are errors. None: the
+        values are class ids.
     download : str
-        Commands that get and place the data, run in the root.
+        Shell commands that download and unpack the data, to be run in the root folder.
     """
 
     title: str
@@ -85,36 +85,36 @@ class FieldFormat(Format):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Its own split and background."""
+        """Default split and background of this format."""
         return {"split": self.split, "background": self.background}
 
     @property
     def suffix(self) -> str:
-        """What the names of images end in after their id."""
+        """Part of an image's file name after the id."""
         return self.image.rpartition("{id}")[2]
 
     def image_of(self, name: str) -> str:
-        """Return the path of the image of an id below the folder of the images."""
+        """Return the path of an image relative to the image folder, by its id."""
         return self.image.format(id=name, city=name.partition("_")[0])
 
     def label_of(self, name: str) -> str:
-        """Return the path of its label map below the folder of the labels."""
+        """Return the path of a label map relative to the label folder, by the id of its image."""
         return self.label.format(id=name, city=name.partition("_")[0])
 
     def how_to_get(self, dataset: FieldKeys) -> str:
-        """Return the commands that get the data and place it in the root."""
+        """Return the commands that download and unpack the data in the root folder."""
         place = shlex.quote(str(dataset.root))
         return f"mkdir -p {place} && cd {place}\n{self.download}"
 
     def read_label(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
-        """Return the class ids that the values of a label map stand for."""
+        """Return the class ids of a label map, uint16 [height, width]."""
         from lightcluster.datasets.label_values import read_values, remap
 
         stored = read_values(path, size)
         return stored if self.values is None else remap(stored, self.values)
 
     def contradictions(self, dataset: Any) -> Iterator[str]:
-        """Yield what is missing, and the keys that are for images of one's own."""
+        """Yield a message for each missing key, and for keys that only other formats use."""
         wanted = {"root": "the folder of the dataset", "split": "the name of a split"}
         for key, what in wanted.items():
             if getattr(dataset, key) is None:
@@ -125,19 +125,19 @@ class FieldFormat(Format):
             "classes": "",
         }.items():
             if (value := getattr(dataset, key)) is not None:
-                found = f"finds its own {where}" if where else "has classes of its own"
+                found = f"finds its {key} {where}" if where else "has its own classes"
                 yield (
                     f"dataset.{key} = {str(value)!r}: `format: {self.name}` {found}; `{key}` is "
                     "for `format: folder`"
                 )
         if dataset.ignore != IGNORE:
             yield (
-                f"dataset.ignore = {dataset.ignore}: pixels without a class are {IGNORE} in "
-                f"`format: {self.name}`"
+                f"dataset.ignore = {dataset.ignore}: must be {IGNORE}, the value of pixels without "
+                f"a class in `format: {self.name}`"
             )
 
     def entries(self, dataset: FieldKeys, generated: Path, others: list[str]) -> list[Entry]:
-        """List a split; an image of a list that is missing is an entry all the same."""
+        """List a split; images in the list whose file is missing are included."""
         images = self.place(dataset, self.images)
         self._check_layout(dataset)
         there = set(walk(images))
@@ -145,7 +145,7 @@ class FieldFormat(Format):
         image_ids = [self.image_of(name) for name in ids]
         label_ids = [self.label_of(name) for name in ids]
         if missing := _none_found(image_ids, there):
-            problem = f"{images}: holds no image of the split; {missing}"
+            problem = f"{images}: contains no image of the split; {missing}"
             raise self._layout_error(dataset, [problem])
         labels, labels_there = self.label_maps(dataset, generated, label_ids)
         taxonomy = self.name if self.values is not None else ""
@@ -165,43 +165,43 @@ class FieldFormat(Format):
         ]
 
     def place(self, dataset: FieldKeys, pattern: str) -> Path:
-        """Return where a folder or file of a split is."""
+        """Return the path of a folder or file of the split."""
         assert dataset.root is not None  # see `contradictions`
         return dataset.root / pattern.format(split=dataset.split)
 
     def folders(self, dataset: FieldKeys) -> list[Path]:
-        """Return the folders without which nothing can be listed."""
+        """Return the folders that listing needs."""
         return [self.place(dataset, self.images), self.place(dataset, self.labels)]
 
     def files(self, dataset: FieldKeys) -> list[Path]:
-        """Return the files without which nothing can be listed."""
+        """Return the files that listing needs."""
         listed = self.ids is not None and dataset.image_list is None
         return [self.place(dataset, self.ids)] if listed and self.ids is not None else []
 
     def label_maps(
         self, dataset: FieldKeys, generated: Path, label_ids: list[str]
     ) -> tuple[Path, Container[str]]:
-        """Return the folder of the label maps, and which paths there are in it.
+        """Return the folder of the label maps, and the paths that exist in it.
 
         Raises
         ------
         DatasetError
-            If none of `label_ids` is there.
+            If none of `label_ids` exists.
         """
         labels = self.place(dataset, self.labels)
         there = set(walk(labels))
         if missing := _none_found(label_ids, there):
-            problem = f"{labels}: holds no label map of the split; {missing}"
+            problem = f"{labels}: contains no label map of the split; {missing}"
             raise self._layout_error(dataset, [problem])
         return labels, there
 
     def _check_layout(self, dataset: FieldKeys) -> None:
-        """Raise a DatasetError that names all folders and files of the layout that are missing."""
+        """Raise a DatasetError that names all missing folders and files, if there are any."""
         assert dataset.root is not None
         if not dataset.root.is_dir():
             raise DatasetError(
                 f"dataset.root = {str(dataset.root)!r}: there is no such folder; `lightcluster "
-                "check` says how to get the dataset"
+                "check` shows how to download the dataset"
             )
         problems = [
             f"{path}: there is no such {kind}{_beside(path)}"
@@ -218,13 +218,13 @@ class FieldFormat(Format):
     def _layout_error(self, dataset: FieldKeys, problems: list[str]) -> DatasetError:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         return DatasetError(
-            f"dataset.root = {str(dataset.root)!r}: is not laid out as `format: {self.name}` with "
-            f"`split: {dataset.split}` is:\n{lines}\n`lightcluster check` says how to get the "
-            "dataset"
+            f"dataset.root = {str(dataset.root)!r}: does not have the layout of `format: "
+            f"{self.name}` with `split: {dataset.split}`:\n{lines}\n`lightcluster check` shows how "
+            "to download the dataset"
         )
 
     def _ids_of(self, dataset: FieldKeys, there: Iterable[str]) -> Iterable[str]:
-        """Return the ids of the images of a split, each once, in any order."""
+        """Return the unique ids of the images of a split, in any order."""
         if dataset.image_list is not None:
             return read_ids(dataset.image_list, "dataset.image_list")
         if self.ids is not None:
@@ -238,36 +238,41 @@ class FieldFormat(Format):
 
 
 def _beside(path: Path) -> str:
-    """Return what is in the place of a missing file or folder, if there is anything."""
+    """Return which files or folders exist next to a missing one."""
     if not path.parent.is_dir():
         return ""
     there = sorted(item.name for item in path.parent.iterdir() if item.suffix == path.suffix)
     shown = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
-    return f"; there are: {shown}" if there else f"; {path.parent} holds none"
+    return f"; there are: {shown}" if there else f"; {path.parent} contains none"
 
 
 def _none_found(wanted: list[str], there: Container[str]) -> str:
-    """Return what was looked for, if none of it is there."""
+    """Return a description of the wanted files, if none of them exists."""
     if any(name in there for name in wanted):
         return ""
     if not wanted:
-        return "there is none at all"
+        return "no files match"
     return f"looked for {', '.join(wanted[:SHOWN])}{', …' * (len(wanted) > SHOWN)}"
 
 
 def read_ids(path: Path, key: str) -> list[str]:
-    """Read a text file of image ids, one a line; ids that stand twice are taken once.
+    """Read a text file of image ids, one per line; duplicates are removed.
 
     Parameters
     ----------
     path : Path
     key : str
-        The key of the configuration that leads to it, for messages.
+        The configuration key of the file, for messages.
+
+    Returns
+    -------
+    list of str
 
     Raises
     ------
     DatasetError
-        If it cannot be read, holds no id, or a line is none: ids have no folder and no spaces.
+        If the file cannot be read or contains no ids, or if a line is not an id (ids contain no
+        folders or spaces).
     """
     try:
         lines = require_file(path).read_text(encoding="utf-8-sig").splitlines()
@@ -280,12 +285,12 @@ def read_ids(path: Path, key: str) -> list[str]:
             continue
         if not _ID.fullmatch(name):
             raise DatasetError(
-                f"{key}: {path}, line {number}: {name[:80]!r} is no image id; allowed: one a line, "
-                "without folder and suffix, such as 2007_000033"
+                f"{key}: {path}, line {number}: {name[:80]!r} is not an image id; allowed: one id "
+                "per line, without folder and suffix, such as 2007_000033"
             )
         ids[name] = None
     if not ids:
-        raise DatasetError(f"{key}: {str(path)!r} holds no image id")
+        raise DatasetError(f"{key}: {str(path)!r} contains no image ids")
     return list(ids)
 
 

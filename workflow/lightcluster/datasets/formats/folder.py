@@ -1,4 +1,4 @@
-"""A folder of one's own images, and one of label maps, if there are any."""
+"""A user's own folder of images, with an optional folder of label maps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightcluster.errors import DatasetError
 from lightcluster.sections import Section
 
 SHOWN = 3
-"""Files that a message names."""
+"""Number of files that a message lists."""
 
 
 class FolderKeys(Section):
@@ -46,33 +46,33 @@ class FolderKeys(Section):
     @field_validator("label_pattern")
     @classmethod
     def _pattern_names_one_label(cls, pattern: str) -> str:
-        """Refuse a pattern that is the same for all images, or that leaves the folder."""
+        """Reject a pattern that is the same for all images or leaves the folder."""
         rest = pattern.replace("{stem}", "").replace("{name}", "")
         parts = pattern.split("/")
         hidden = any(not part or part.startswith(".") or part != part.strip() for part in parts)
         if rest == pattern or set("{}\\\0") & set(rest) or hidden:
             raise PydanticCustomError(
                 "pattern",
-                "must hold {stem} or {name}, no other braces, and no folder that is empty, "
-                "hidden or above, such as {stem}_mask.png",
+                "must contain {stem} or {name}, such as {stem}_mask.png, and no other braces, "
+                "hidden folders, '..' or empty parts",
             )
         return pattern
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderFormat(Format):
-    """Images of one's own; labels, and classes with them, are optional."""
+    """The user's own images; labels and their classes are optional."""
 
     def labelled(self, dataset: FolderKeys) -> bool:
-        """Tell whether a folder of labels is given."""
+        """Return whether a folder of labels is set."""
         return dataset.labels is not None
 
     def classes_file(self, dataset: FolderKeys, generated: Path) -> Path | None:
-        """Return the file that is given."""
+        """Return the configured file."""
         return dataset.classes
 
     def contradictions(self, dataset: FolderKeys) -> Iterator[str]:
-        """Yield what is missing."""
+        """Yield a message for each missing key."""
         if dataset.images is None:
             yield "dataset.images = none: `format: folder` needs the folder of the images"
         if dataset.labels is not None and dataset.classes is None:
@@ -87,15 +87,15 @@ class FolderFormat(Format):
                 raise DatasetError(f"dataset.{key} = {str(folder)!r}: there is no such folder")
         if labels is not None and labels.resolve().is_relative_to(images.resolve()):
             raise DatasetError(
-                f"dataset.labels = {str(labels)!r}: lies in the folder of the images, so that "
-                "label maps would be taken for images; give each a folder of its own"
+                f"dataset.labels = {str(labels)!r}: is inside the image folder, so the label maps "
+                "would be read as images; use separate folders"
             )
         found = list(walk(images))
         ids = sorted(filter(is_image, found))
         others.extend(name for name in found if not is_image(name))
         if not ids:
             raise DatasetError(
-                f"dataset.images = {str(images)!r}: holds no image, nor do its subfolders; "
+                f"dataset.images = {str(images)!r}: no images found, not even in subfolders; "
                 f"{looked_for(others)}"
             )
         there = set(walk(labels)) if labels is not None else set()
@@ -117,13 +117,17 @@ class FolderFormat(Format):
 
 
 def label_name(image_id: str, pattern: str) -> str:
-    """Return the path of the label map of an image below the folder of the labels.
+    """Return the path of an image's label map, relative to the label folder.
 
     Parameters
     ----------
     image_id : str
     pattern : str
         See `FolderKeys.label_pattern`.
+
+    Returns
+    -------
+    str
     """
     folder, _, name = image_id.rpartition("/")
     label = pattern.replace("{name}", "\0").replace("{stem}", splitext(name)[0])
@@ -133,14 +137,20 @@ def label_name(image_id: str, pattern: str) -> str:
 def why_unlabelled(
     image_ids: Sequence[str], label_ids: Sequence[str], there: Iterable[str]
 ) -> list[str]:
-    """Return for each image why it has no label map; empty where it has one, or none resembles it.
+    """Explain missing label maps by files with a similar name.
 
     Parameters
     ----------
     image_ids, label_ids : sequence of str
-        Paths of the images, and of the label maps that were looked for.
-    there : collection of str
-        Paths of what is in the folder of the labels.
+        Paths of the images and of their expected label maps.
+    there : iterable of str
+        Paths of all files in the label folder.
+
+    Returns
+    -------
+    list of str
+        One reason per image; empty if it has a label map, or if no file has a similar name (unless
+        no image has a label map).
     """
     files = set(there)
     absent = [label_id not in files for label_id in label_ids]
@@ -156,7 +166,7 @@ def why_unlabelled(
         stem = folded(splitext(image_id.rpartition("/")[2])[0])
         beside = repr(resembling[stem]) if lacks and stem in resembling else ""
         if beside and normalize("NFC", resembling[stem]) == normalize("NFC", label_id):
-            beside += ", whose accents are encoded in another way"
+            beside += ", whose accents are encoded differently"
         if lacks and not beside and all(absent):
             beside = ", ".join(map(repr, spare[:SHOWN])) + ", …" * (len(spare) > SHOWN)
             beside = beside or "no file at all"
@@ -169,7 +179,7 @@ def why_unlabelled(
 
 
 def _parts(name: str) -> Iterator[str]:
-    """Yield what a label map's name holds up to, or from, a place where a word may end."""
+    """Yield the parts of a label map's name before and after each separator."""
     text = folded(name)
     for place, letter in enumerate(text):
         if letter in "._- ":

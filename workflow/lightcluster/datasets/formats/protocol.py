@@ -1,4 +1,4 @@
-"""What the format of a dataset is to the rest of the program."""
+"""The interface of dataset formats."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ if TYPE_CHECKING:
 
 
 class Painter(Protocol):
-    """What paints the label maps of a format that are stored in another form.
+    """Paints the label maps of a format that stores them in another form.
 
     Attributes
     ----------
     remarks : list of str
-        What is wrong with the source, and concerns no single image.
+        Problems of the source that concern no single image.
     """
 
     remarks: list[str]
 
     def names(self) -> list[str]:
-        """Return the names of the image files that the source knows."""
+        """Return the names of the image files that the source lists."""
         ...
 
     def paint(self, file_name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Return the label map of an image of a height and width, or raise an ImageError."""
+        """Return the label map of an image, given its (height, width), or raise an ImageError."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format(ABC):
-    """A format of datasets: which images there are, where their labels are, what these mean.
+    """A dataset format: where images and label maps are stored, and what label values mean.
 
-    Methods are given the section `dataset` of the configuration; each format declares the keys of
-    it that only it reads.
+    Methods are given the configuration section `dataset`. Keys that only one format reads are
+    declared with that format.
 
     Attributes
     ----------
     name : str
         Value of `dataset.format`.
     summary : str
-        What it is, for the table of that key.
+        Short description for the table entry of this key.
     classes : tuple of str
-        Names of its classes by their ids, from 0; empty where a ``classes.csv`` has them.
+        Names of the classes by their ids, from 0; empty if they are read from ``classes.csv``.
     background : int or None
-        Id of the background where classes are built in.
+        Id of the background class, if the classes are built in.
     own : bool
-        Whether labels are the user's own, so that mistakes in them are likely.
+        Whether the labels are the user's own, so that mistakes in them are likely.
     step : str
-        The step of the workflow that only this format has, and that makes its labels.
+        The workflow step that generates the labels, if only this format has it; else empty.
     draws : bool
-        Whether that step makes the images, too.
+        Whether this step also generates the images.
     """
 
     name: str
@@ -70,11 +70,11 @@ class Format(ABC):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Values of keys of the section `dataset` that are not set."""
+        """Defaults of this format for keys of the section `dataset`."""
         return {}
 
     def contradictions(self, dataset: Any) -> Iterator[str]:
-        """Yield the mistakes that lie between this format and another key of the dataset."""
+        """Yield a message for each key of the dataset that contradicts this format."""
         yield from ()
 
     @abstractmethod
@@ -85,26 +85,30 @@ class Format(ABC):
         ----------
         dataset : DatasetSettings
         generated : Path
-            Where what `step` makes is, or will be.
+            Folder of the files that `step` generates; may not exist yet.
         others : list of str
-            Paths of files among the images that are none are added to it.
+            The paths of files in the image folder that are not images are added to this list.
+
+        Returns
+        -------
+        list of Entry
 
         Raises
         ------
         DatasetError
-            If a folder or another part of the layout is missing, or no image is there.
+            If a folder or another part of the layout is missing, or there are no images.
         """
 
     def sources(self, entry: Entry) -> tuple[str, ...]:
-        """Return the files of an image that `step` does not make; empty text for none."""
+        """Return the files of an image that `step` does not generate; empty text for none."""
         return entry.places
 
     def step_reads(self, dataset: Any) -> list[Path]:
-        """Return the files, images aside, that `step` reads."""
+        """Return the files that `step` reads, apart from images."""
         return []
 
     def painter(self, dataset: Any) -> Painter | None:
-        """Return what paints label maps, if `step` does.
+        """Return the painter of label maps, if `step` paints them.
 
         Raises
         ------
@@ -114,11 +118,11 @@ class Format(ABC):
         return None
 
     def labelled(self, dataset: Any) -> bool:
-        """Tell whether there are labels to evaluate against."""
+        """Return whether there are labels for evaluation."""
         return True
 
     def classes_file(self, dataset: Any, generated: Path) -> Path | None:
-        """Return the ``classes.csv``, if there is one."""
+        """Return the path of ``classes.csv``, if the format has one."""
         return None
 
     def read_label(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
@@ -128,5 +132,5 @@ class Format(ABC):
         return read_values(path, size)
 
     def how_to_get(self, dataset: Any) -> str:
-        """Return the commands that get and place the data; empty if there are none."""
+        """Return the commands that download and unpack the data; empty if there are none."""
         return ""

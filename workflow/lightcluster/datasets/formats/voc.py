@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012: the layout and the classes of its development kit."""
+"""PASCAL VOC 2012: layout and classes of its development kit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CLASSES = (
 _DOWNLOAD = """\
 wget http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar
 tar -xf VOCtrainval_11-May-2012.tar --strip-components=2
-# trainaug: put its list into ImageSets/Segmentation/trainaug.txt (one id a line) and the PNGs of
-# SBD (SegmentationClassAug) that are missing in SegmentationClass there"""
+# for trainaug, save its list as ImageSets/Segmentation/trainaug.txt (one id per line) and copy the
+# PNGs of SBD (SegmentationClassAug) that SegmentationClass lacks into that folder"""
 
 VOC = FieldFormat(
     name="voc",
