@@ -426,7 +426,7 @@ def test_averages_and_teachers_are_preferred_and_the_choice_is_said(contents: An
     ],
 )
 def test_where_nothing_tells_which_is_meant_both_are_named(contents: Any) -> None:
-    with pytest.raises(WeightsError, match=r"holds several networks, at '.*' and '.*', and noth"):
+    with pytest.raises(WeightsError, match=r"contains several networks, '.*' and '.*', and noth"):
         pick_network(contents, PATH)
 
 
@@ -438,7 +438,7 @@ def test_the_choice_is_recorded_and_logged(tmp_path: Path, caplog) -> None:
         record = fetch_weights("test_vit", "file", path, 0, output)
     assert record.taken == "state_dict_ema, not state_dict"
     assert json.loads(output.with_suffix(".json").read_text())["taken"] == record.taken
-    assert "holds several networks; taken: state_dict_ema, not state_dict" in caplog.text
+    assert "contains several networks; using state_dict_ema, not state_dict" in caplog.text
     found = safetensors.torch.load_file(output)
     assert all(torch.equal(found[name], tensor) for name, tensor in second.items())
 
@@ -465,20 +465,20 @@ LORA = "base_model.model.vit.encoder.layer.0.attention.attention.query.lora_A.de
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({LORA: torch.zeros(4, DIM)}, "holds LoRA adapters and no network of its own"),
-        ({"blocks.0.attn.qkv.lora_B.weight": torch.zeros(4, DIM)}, "holds LoRA adapters"),
-        ({"blocks.0.adapter.down.weight": torch.zeros(4, DIM)}, "holds adapters (PEFT)"),
-        ({"base_model.model.head.weight": torch.zeros(4)}, "holds adapters (PEFT)"),
+        ({LORA: torch.zeros(4, DIM)}, "contains LoRA adapters without their base"),
+        ({"blocks.0.attn.qkv.lora_B.weight": torch.zeros(4, DIM)}, "contains LoRA adapters"),
+        ({"blocks.0.adapter.down.weight": torch.zeros(4, DIM)}, "contains adapters (PEFT)"),
+        ({"base_model.model.head.weight": torch.zeros(4)}, "contains adapters (PEFT)"),
         ({"blocks.0.attn.qkv.base_layer.weight": torch.zeros(4)}, "(PEFT), such as LoRA"),
-        ({"blocks.0.mlp.fc1.qweight": torch.zeros(4, dtype=torch.int32)}, "holds quantised"),
-        ({"blocks.0.mlp.fc1.weight.SCB": torch.zeros(4)}, "holds quantised weights"),
+        ({"blocks.0.mlp.fc1.qweight": torch.zeros(4, dtype=torch.int32)}, "contains quantised"),
+        ({"blocks.0.mlp.fc1.weight.SCB": torch.zeros(4)}, "contains quantised weights"),
         ({"blocks.0.mlp.fc1.weight": torch.zeros(128, DIM, dtype=torch.int8)},
-         "blocks.0.mlp.fc1.weight holds int8, as quantised weights do"),
-        ({"norm.bias": torch.zeros(DIM).to(torch.float8_e4m3fn)}, "norm.bias holds float8"),
-        ({"norm.bias": torch.zeros(DIM, dtype=torch.complex64)}, "norm.bias holds complex64"),
-        ({"norm.bias": torch.zeros(DIM, dtype=torch.bool)}, "norm.bias holds bool"),
+         "blocks.0.mlp.fc1.weight is int8, so the weights are quantised"),
+        ({"norm.bias": torch.zeros(DIM).to(torch.float8_e4m3fn)}, "norm.bias is float8"),
+        ({"norm.bias": torch.zeros(DIM, dtype=torch.complex64)}, "norm.bias is complex64"),
+        ({"norm.bias": torch.zeros(DIM, dtype=torch.bool)}, "norm.bias is bool"),
         ({"norm.bias": torch.zeros(DIM).to_sparse()}, "norm.bias is sparse"),
-        ({"norm.bias": torch.zeros(1).expand(2**40)}, "claims more numbers than the file holds"),
+        ({"norm.bias": torch.zeros(1).expand(2**40)}, "has more elements than the file"),
         ({"norm.bias": torch.full((DIM,), torch.nan)}, "not finite: norm.bias"),
         ({"norm.bias": torch.full((DIM,), torch.inf)}, "not finite: norm.bias"),
         ({"norm.bias": torch.zeros(DIM + 1)}, "of another shape: norm.bias [33] instead of [32]"),
@@ -494,7 +494,7 @@ def test_what_is_no_plain_network_is_refused_with_its_cause(
 
 
 def test_another_architecture_is_named_with_its_size(tmp_path: Path) -> None:
-    wanted = "backbone.model is 3 blocks of 32 features with patches of 8 x 8"
+    wanted = "backbone.model has 3 blocks of 32 features with patches of 8 x 8"
 
     def of(**shape: Any) -> str:
         network = VisionTransformer(num_classes=0, **{"img_size": 32, "num_heads": 2, **shape})
@@ -503,11 +503,11 @@ def test_another_architecture_is_named_with_its_size(tmp_path: Path) -> None:
         return message
 
     small = {"patch_size": 8, "embed_dim": DIM, "depth": DEPTH}
-    assert "holds 3 blocks of 32 features with patches of 16 x 16" in of(
+    assert "contains 3 blocks of 32 features with patches of 16 x 16" in of(
         **{**small, "patch_size": 16}
     )
-    assert "holds 5 blocks of 32 features" in of(**{**small, "depth": 5})
-    assert "holds 3 blocks of 64 features" in of(**{**small, "embed_dim": 64})
+    assert "contains 5 blocks of 32 features" in of(**{**small, "depth": 5})
+    assert "contains 3 blocks of 64 features" in of(**{**small, "embed_dim": 64})
     assert "images of 1 channels" in of(**small, in_chans=1)
     assert "4 register tokens" in of(**small, reg_tokens=4)
 
@@ -515,10 +515,10 @@ def test_another_architecture_is_named_with_its_size(tmp_path: Path) -> None:
 def test_blocks_that_are_not_all_there_are_named(tmp_path: Path) -> None:
     gaps = chunked(dinov2(build(1, **SCALED).state_dict()), lambda n: (n // 2, n))
     gaps = {name: tensor for name, tensor in gaps.items() if not name.startswith("blocks.0.1.")}
-    assert "lacks blocks" in refusal(gaps, tmp_path, build(**SCALED))
+    assert "some blocks are missing" in refusal(gaps, tmp_path, build(**SCALED))
     published = hugging_face_vit(A)
     del published["vit.encoder.layer.1.attention.attention.key.weight"]
-    assert "blocks.1.attn.key.weight, blocks.1.attn.value.weight are not all there" in refusal(
+    assert "blocks.1.attn.key.weight, blocks.1.attn.value.weight are missing" in refusal(
         published, tmp_path
     )
     del published["vit.encoder.layer.1.attention.attention.query.weight"]
@@ -528,18 +528,18 @@ def test_blocks_that_are_not_all_there_are_named(tmp_path: Path) -> None:
 def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
     endless: dict[str, Any] = {"a": 1}
     endless["model"] = endless
-    assert "nested more than 16 deep, or without end" in refusal(endless, tmp_path)
+    assert "nested more than 16 levels deep" in refusal(endless, tmp_path)
     deep: Any = A
     for _ in range(200):
         deep = {"model": deep}
-    assert "nested more than 16 deep, or without end" in refusal(deep, tmp_path)
+    assert "nested more than 16 levels deep" in refusal(deep, tmp_path)
 
 
 @pytest.mark.parametrize(
     "contents", [{}, {"epoch": 1}, [torch.zeros(3)], torch.zeros(3), 3, None, {"model": {}}]
 )
 def test_files_without_tensors_say_so(contents: Any, tmp_path: Path) -> None:
-    assert "holds no tensors" in refusal(contents, tmp_path)
+    assert "no dictionary of named tensors" in refusal(contents, tmp_path)
 
 
 def test_other_kinds_of_files_are_told_by_their_content(tmp_path: Path) -> None:
@@ -559,21 +559,21 @@ def test_other_kinds_of_files_are_told_by_their_content(tmp_path: Path) -> None:
     safetensors.torch.save_file(A, tmp_path / "model-00001-of-00002.safetensors")
     (tmp_path / "empty.pth").touch()
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "script.pt")  # type: ignore[no-untyped-call]
-    assert "is an archive of NumPy (JAX)" in cause(tmp_path / "jax.npz")
-    assert "is a file of HDF5" in cause(tmp_path / "a.h5")
-    assert "is a quantised file of GGUF" in cause(tmp_path / "a.gguf")
-    assert "is JSON" in cause(tmp_path / "config.json")
-    assert "pointer of Git LFS" in cause(tmp_path / "lfs.safetensors")
-    assert "is the index of a network saved in parts" in cause(
+    assert "is a NumPy archive (JAX)" in cause(tmp_path / "jax.npz")
+    assert "is an HDF5 file" in cause(tmp_path / "a.h5")
+    assert "is a quantised GGUF file" in cause(tmp_path / "a.gguf")
+    assert "is a JSON file" in cause(tmp_path / "config.json")
+    assert "Git LFS pointer" in cause(tmp_path / "lfs.safetensors")
+    assert "is the index of a sharded checkpoint" in cause(
         tmp_path / "model.safetensors.index.json"
     )
-    assert "is one part of a network saved in parts" in cause(
+    assert "is one shard of a sharded checkpoint" in cause(
         tmp_path / "model-00001-of-00002.safetensors"
     )
     assert "is a folder; give the file in it" in cause(tmp_path)
     assert "cannot be read" in cause(tmp_path / "empty.pth")
     assert "cannot be read (No such file" in cause(tmp_path / "none.pth")
-    assert "is a program of TorchScript" in cause(tmp_path / "script.pt")
+    assert "is a TorchScript program" in cause(tmp_path / "script.pt")
 
 
 def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
@@ -587,9 +587,9 @@ def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pos_embed": torch.zeros(1, 14, DIM)}, "without those of 1 other token must be a square"),
+        ({"pos_embed": torch.zeros(1, 14, DIM)}, "without those of 1 other token must form a"),
         ({"pos_embed": torch.zeros(1, 16, DIM)}, r"pos_embed is \[1, 16, 32\]; its positions"),
-        ({"pos_embed": torch.zeros(1, 1, DIM)}, "must be a square"),
+        ({"pos_embed": torch.zeros(1, 1, DIM)}, "must form a square"),
         ({"pos_embed": torch.zeros(17, DIM)}, r"\[17, 32\]; it must be \[1, positions, features"),
         ({"pos_embed": torch.tensor(1.0)}, r"pos_embed is \[\]"),
         (
@@ -616,7 +616,7 @@ def test_positions_without_a_grid_and_numbers_beyond_single_precision_are_named(
     ids=["CLIP", "DINOv3", "Swin", "ResNet"],
 )
 def test_networks_of_another_kind_are_called_so(names: tuple[str, ...]) -> None:
-    with pytest.raises(WeightsError, match="of another kind, or in a layout that is not known; i"):
+    with pytest.raises(WeightsError, match="of another kind or in an unknown layout; i"):
         convert_checkpoint(
             dict.fromkeys(names, torch.zeros(2, 3, 4, 4)), VISION_TRANSFORMERS, build(), PATH
         )
@@ -631,8 +631,8 @@ def test_a_head_alone_is_named(tmp_path: Path) -> None:
     [
         (b"hello", r"neither a safetensors file nor a torch checkpoint \(\w+\)$"),
         (b"", "neither a safetensors file nor a torch checkpoint"),
-        (b"\x1f\x8b\x08\x00\x00", "is an archive, or compressed; unpack it"),
-        (b"\0" * 257 + b"ustar\x0000" + b"\0" * 248, "is an archive, or compressed; unpack it"),
+        (b"\x1f\x8b\x08\x00\x00", "is an archive or compressed; unpack it"),
+        (b"\0" * 257 + b"ustar\x0000" + b"\0" * 248, "is an archive or compressed; unpack it"),
     ],
 )
 def test_what_no_reader_knows_is_called_so_in_plain_words(
@@ -649,5 +649,5 @@ def test_an_archive_of_tar_is_to_be_unpacked(tmp_path: Path) -> None:
     inner = saved(dict(A), tmp_path)
     with tarfile.open(tmp_path / "file.tar", "w") as archive:
         archive.add(inner, "file.pth")
-    with pytest.raises(WeightsError, match="is an archive, or compressed; unpack it"):
+    with pytest.raises(WeightsError, match="is an archive or compressed; unpack it"):
         read_checkpoint(tmp_path / "file.tar")

@@ -135,9 +135,9 @@ def test_check_names_layers_that_the_backbone_does_not_have(photographs, capsys)
     assert check_all([Path("mine.yaml")]) == 1
     text = " ".join(capsys.readouterr().out.split())
     for layer in (12, -13):
-        said = f"features.layer = {layer}: is outside this backbone of 12 blocks; allowed are -12"
+        said = f"features.layer = {layer}: this backbone has 12 blocks; allowed: -12"
         assert text.count(said) == 1
-    assert "features.layer = -2: is outside this backbone of 1 blocks" in text
+    assert "features.layer = -2: this backbone has 1 blocks" in text
     assert "3 problem(s)" in text
 
 

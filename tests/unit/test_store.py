@@ -316,7 +316,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="a store needs"):
             FeatureStoreWriter(path, *arguments, DIM, {})
     with FeatureStoreWriter(path, grids, grids, ["a"], ["key"], DIM, {}) as writer:
-        with pytest.raises(ValueError, match="announced"):
+        with pytest.raises(ValueError, match="not the one expected"):
             writer.append("b", images([(1, 2)])[0])
         with pytest.raises(ValueError, match="2 rows"):
             writer.append("a", images([(2, 2)])[0])

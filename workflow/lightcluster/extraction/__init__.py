@@ -1,6 +1,6 @@
-"""Frozen backbones, the extraction of patch features, and the store they are kept in.
+"""Frozen backbones, the extraction of patch features, and the feature store.
 
-Entry points: :func:`.weights.fetch_weights` prepares verified weights once,
-:func:`.shard.extract_shard` turns one shard of images into a store, and
-:class:`.store.FeatureStore` is what every later step reads.
+Entry points: :func:`.weights.fetch_weights` verifies weights and saves them once,
+:func:`.shard.extract_shard` writes the feature store of one shard of images, and
+:class:`.store.FeatureStore` reads it in all later steps.
 """

@@ -1,10 +1,10 @@
-"""Which facet of which layer to cluster, chosen without labels: where the levels agree best.
+"""Choice of the facet and layer to cluster, without labels: those whose levels agree best.
 
-For every candidate the three levels are run on a sample of the images, with k = 2 and the default
-rules. A good one shows in two signs that have nothing to do with each other: the clusters of the
-dataset and of the superclasses are those of each image by itself (Cohen's kappa), and what they
-call foreground is where the class token of the last block looks. Either sign alone can be misled,
-so what is maximised is their product. The criterion is this project's own.
+For every candidate, the three levels are run on a sample of the images, with k = 2 and the default
+rules. Two independent properties indicate a good candidate: the clusters of the dataset level and
+the superclass level agree with those of the image level (Cohen's kappa), and the foreground is
+where the class token of the last block attends. Each of them alone can be misleading, so their
+product is maximised. This criterion was developed in this project.
 """
 
 from __future__ import annotations
@@ -46,19 +46,18 @@ _RULES = ForegroundSettings().rules
 
 @dataclass(frozen=True)
 class Sampled:
-    """Patches of some images, as one candidate sees them.
+    """Sampled patches of some images, with the features of one candidate.
 
     Attributes
     ----------
     features : float16 array, shape (n, dim)
         L2-normalised.
     image : int64 array, shape (n,)
-        Ascending.
+        Image of each patch, ascending.
     foreground : bool array, shape (n,)
-        The image level.
+        Foreground of the image level.
     gaze : float32 array, shape (n,)
-        Rank of the attention of the last block's class token among the patches of the image, as a
-        share of them.
+        Rank of the last block's class attention among the patches of the image, in (0, 1].
     """
 
     features: NDArray[np.float16]
@@ -74,9 +73,9 @@ class Agreement:
     Attributes
     ----------
     kappa : float
-        Cohen's kappa of the image level with each of the upper levels, their mean; at most 1.
+        Mean of Cohen's kappa between the image level and each of the upper levels; at most 1.
     gaze : float
-        Correlation of the share of levels that vote for foreground with `Sampled.gaze`.
+        Pearson correlation of `Sampled.gaze` with the share of levels that vote for foreground.
     """
 
     kappa: float
@@ -84,12 +83,22 @@ class Agreement:
 
     @property
     def score(self) -> float:
-        """What is maximised."""
+        """The criterion that is maximised."""
         return self.kappa * max(self.gaze, 0.0)
 
 
 def cohen_kappa(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Return the agreement of two masks beyond that of chance; 0 where both are constant."""
+    """Return Cohen's kappa of two masks, their agreement beyond chance; 0 if both are constant.
+
+    Parameters
+    ----------
+    one, other : bool array, shape (n,)
+
+    Returns
+    -------
+    float
+        At most 1.
+    """
     agreed = float((one == other).mean())
     by_chance = float(one.mean() * other.mean() + (~one).mean() * (~other).mean())
     return (agreed - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0
@@ -102,6 +111,7 @@ def measure_agreement(sampled: Sampled, superclass: NDArray[np.integer]) -> Agre
     ----------
     sampled : Sampled
     superclass : int array, shape (images,)
+        Superclass of each image.
 
     Returns
     -------
@@ -121,7 +131,7 @@ def measure_agreement(sampled: Sampled, superclass: NDArray[np.integer]) -> Agre
 
 
 def _level(points: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask of an upper level that is fitted on these patches."""
+    """Return the foreground of an upper level that is fitted on these patches."""
     clustering = _CLUSTERING
     fitted = fit_kmeans(
         points, K, restarts=clustering.restarts, iterations=clustering.iterations, seed=SEED
@@ -132,7 +142,21 @@ def _level(points: NDArray[np.float32], foreground: NDArray[np.bool_]) -> NDArra
 def image_level(
     features: NDArray[np.float32], attention: NDArray[np.float32], grid: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return the image-level mask of L2-normalised features [patches, dim]."""
+    """Return the image-level mask of an image.
+
+    Parameters
+    ----------
+    features : float32 array, shape (patches, dim)
+        L2-normalised.
+    attention : float32 array, shape (patches,)
+        Class attention.
+    grid : (int, int)
+        Rows and columns of patches.
+
+    Returns
+    -------
+    bool array, shape (patches,)
+    """
     clustering = _CLUSTERING
     labels = fit_kmeans(
         features, K, restarts=clustering.restarts_image, iterations=clustering.iterations, seed=SEED
@@ -149,24 +173,24 @@ def sample_candidates(
     *,
     precision: torch.dtype,
 ) -> tuple[dict[tuple[Facet, int], Sampled], NDArray[np.float32]]:
-    """Run the image level of every candidate and keep some patches of each image.
+    """Run the image level of every candidate and sample patches of each image.
 
     Parameters
     ----------
     images : iterator of float32 array, shape (3, height, width)
-        As `prepare_image` returns them.
+        As returned by `prepare_image`.
     count : int
-        Their number; as many patches of each are kept as fit into `clustering.sample_tokens`.
+        Number of images; as many patches of each are kept as fit into `clustering.sample_tokens`.
     backbone : Backbone
     facets, layers : sequence
-        All of their pairs are candidates.
+        All pairs of a facet and a layer are candidates.
     precision : torch.dtype
 
     Returns
     -------
     sampled : dict of (facet, layer) to Sampled
     cls : float32 array, shape (images, dim)
-        L2-normalised.
+        L2-normalised CLS tokens.
     """
     quota = max(1, _CLUSTERING.sample_tokens // count)
     parts: dict[tuple[Facet, int], list[Sampled]] = {
@@ -202,7 +226,7 @@ def sample_candidates(
 
 
 def group(cls: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the superclass of each image from its L2-normalised CLS token [images, dim]."""
+    """Return the superclass of each image, int64 [images], from L2-normalised CLS tokens."""
     settings, clustering = _SUPERCLASSES, _CLUSTERING
     fitted = fit_kmeans(
         cls, number_of_superclasses("auto", len(cls)),
@@ -229,10 +253,10 @@ def choose_features(
     device: str,
     threads: int,
 ) -> None:
-    """Choose on images drawn evenly over shards, and write a table of the candidates, best first.
+    """Rate all candidates on a sample of the images, and write a table of them, best first.
 
-    Columns: ``facet``, ``layer``, ``score``, ``kappa`` and ``gaze`` (`Agreement`); see
-    `layout.read_choice`.
+    The images are drawn evenly from all shards. Columns: ``facet``, ``layer``, ``score``,
+    ``kappa`` and ``gaze`` (see `Agreement`); `layout.read_choice` reads the table.
 
     Raises
     ------

@@ -1,15 +1,15 @@
-"""From an image file to the array a backbone reads.
+"""Decoding and preparing images for a backbone.
 
-Photographs come as eight bits per channel and everything else is brought there:
+All images are converted to 8-bit RGB:
 
-- The orientation, of EXIF or of TIFF, is applied; sizes are those a viewer shows.
-- Transparency is composited on white, as on paper: hidden pixels often hold arbitrary colours.
-  Pixels of GDAL's value of no data are white, too.
-- Samples of more than eight bits are scaled as `dataset.depth` says, see `images.depth`.
-- Of several frames or pages the first is taken. Colour profiles are not looked at.
+- The orientation in EXIF or TIFF tags is applied; sizes are those after rotation.
+- Transparency is blended onto white, because transparent pixels often have arbitrary colours.
+  Pixels with the value of GDAL_NODATA become white, too.
+- Samples of more than 8 bits are scaled according to `dataset.depth`, see `images.depth`.
+- The first of several frames or pages is used. Colour profiles are ignored.
 
-Each function checks the header against its ``max_pixels`` before anything is decoded. Formats are
-known by the content, see `images.recognition`.
+Each function compares the header with ``max_pixels`` before anything is decoded. Formats are
+recognised by their content, see `images.recognition`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,22 @@ from lightcluster.images.recognition import read_header
 _DRAFT_MARGIN = 2
 
 COLORS_PER_SIDE = 2
-"""Of a patch, down and across, that `patch_colors` keeps."""
+"""`patch_colors` divides each side of a patch into this many parts."""
 
 
 class ImageRow(NamedTuple):
-    """One image of a manifest; height and width are those of the upright image.
+    """One image of a manifest.
 
-    `digest` is that of the file's content when it was indexed; `levels` are what its samples of
-    more than eight bits are scaled by.
+    Attributes
+    ----------
+    image_id : str
+    path : Path
+    height, width : int
+        Size of the upright image.
+    digest : str
+        Digest of the file's content when it was indexed.
+    levels : Levels or None
+        Sample values that become black and white in images of more than 8 bits.
     """
 
     image_id: str
@@ -53,20 +61,20 @@ class ImageRow(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A decoded image, and what is to be known of how it was decoded.
+    """A decoded image, and how it was decoded.
 
     Attributes
     ----------
     rgb : uint8 array, shape (height, width, 3)
         Upright.
     levels : Levels or None
-        The samples that became black and white; None of eight bits.
+        The sample values that became black and white; None for images of 8 bits.
     span : int
-        Of the 256 levels, over how many the middle 98 % of its samples spread.
+        How many of the 256 values the middle 98 % of its samples span.
     frames : int
-        Frames or pages of the file.
+        Number of frames or pages in the file.
     orientation : int
-        1 to 8 as in EXIF: how the stored picture was turned.
+        EXIF orientation of the stored image, 1 to 8, which has been applied.
     """
 
     rgb: NDArray[np.uint8]
@@ -82,30 +90,31 @@ def open_image(
     draft_size: tuple[int, int] | None = None,
     depth: Depth = "auto",
 ) -> NDArray[np.uint8]:
-    """Decode an image file into eight-bit RGB.
+    """Decode an image file to 8-bit RGB.
 
     Parameters
     ----------
     source : Path or bytes
-        Where the file is, or its whole content.
+        Path of the file, or its content.
     max_pixels : int
-        Larger images are refused by their header.
+        Images with more pixels are rejected by their header.
     draft_size : (height, width), optional
-        What the image will be resized to. JPEGs of at least four times that size are then
-        decoded at a half, a quarter or an eighth, never below twice ``draft_size``: many times
-        faster, and too fine a difference to matter after an antialiased resize.
+        Size to which the image will be resized. JPEGs that are at least four times as large are
+        decoded at a half, a quarter or an eighth of their size, but at least at twice
+        ``draft_size``. This is many times faster, and the difference is negligible after an
+        antialiased resize.
     depth : Depth
-        How samples of more than eight bits are scaled, see `images.depth.choose_levels`.
+        How samples of more than 8 bits are scaled, see `images.depth.choose_levels`.
 
     Returns
     -------
     uint8 [H, W, 3]
-        Upright.
+        The upright image.
 
     Raises
     ------
     ImageError
-        If the file is missing, empty, no image, too large or damaged. The message does not
+        If the file is missing, empty, not an image, too large or damaged. The message does not
         name the file.
     """
     with _open_header(source, max_pixels) as header:
@@ -113,7 +122,7 @@ def open_image(
 
 
 def examine_image(source: Path | bytes, max_pixels: int, depth: Depth) -> Picture:
-    """Decode an image file, see :func:`open_image`, and tell how."""
+    """Decode an image file and report how; see :func:`open_image`."""
     with _open_header(source, max_pixels) as header:
         rgb, levels, hidden = _decode(header, None, depth)
         return Picture(rgb, levels, span_of(rgb, hidden), header.frames(), header.orientation)
@@ -136,10 +145,10 @@ def _decode(
             stored = to_rgb(stored, levels)
             levels = levels if deep else None
         if draft_size is None and stored.shape[:2] != (header.height, header.width):
-            raise ImageError("damaged or truncated image (of another size than its header says)")
+            raise ImageError("damaged or truncated image (its size differs from its header)")
     except ImageError:
         raise
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # damaged files make decoders raise all kinds of errors
         raise ImageError(
             f"damaged or truncated image ({' '.join(str(error).split()) or type(error).__name__})"
         ) from error
@@ -157,25 +166,29 @@ def open_row(
     Raises
     ------
     ImageError
-        Naming the file, if it cannot be read or has changed since it was indexed.
+        If the file cannot be read or has changed since it was indexed; the message names it.
     """
     with unchanged(row.path, row.digest):
         return open_image(row.path, max_pixels, draft_size, row.levels or "auto")
 
 
 def image_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width of the upright image, from the header alone.
+    """Height and width of the upright image, read from the header only.
 
     Parameters
     ----------
     source : Path or bytes
-        Where the file is, or its whole content.
+        Path of the file, or its content.
     max_pixels : int
+
+    Returns
+    -------
+    height, width : int
 
     Raises
     ------
     ImageError
-        If the file is missing, empty, no image or has more than ``max_pixels`` pixels.
+        If the file is missing, empty, not an image or has more than ``max_pixels`` pixels.
     """
     with _open_header(source, max_pixels) as header:
         return header.upright
@@ -184,22 +197,22 @@ def image_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:
 def target_size(
     height: int, width: int, short_side: int, patch: int, max_tokens: int
 ) -> tuple[int, int]:
-    """The size an image is resized to: its own aspect ratio in whole patches.
+    """The size to which an image is resized: its aspect ratio, rounded to whole patches.
 
-    The short side becomes ``short_side``, rounded to patches. The long side keeps the aspect
-    ratio to the nearest patch; only where that exceeds ``max_tokens`` is it lowered, so that
-    extreme panoramas are squashed along their long side rather than blurred along the short.
+    The short side becomes ``short_side``, rounded to whole patches. The long side keeps the aspect
+    ratio to the nearest patch, unless this exceeds ``max_tokens``: extreme panoramas are squashed
+    along their long side, so that the short side keeps its resolution.
 
     Parameters
     ----------
     height, width : int
-        Of the image, at least 1.
+        Size of the image, at least 1.
     short_side : int
-        Pixels wanted along the shorter side.
+        Desired short side in pixels.
     patch : int
         Side of a patch in pixels.
     max_tokens : int
-        Bound on the number of patches; at least that of a square image.
+        Largest number of patches; at least that of a square image.
 
     Returns
     -------
@@ -209,13 +222,13 @@ def target_size(
     Raises
     ------
     ConfigError
-        If ``max_tokens`` is below the patches of a square image.
+        If ``max_tokens`` is smaller than the number of patches of a square image.
     """
     short = max(1, _round_ratio(short_side, patch))
     if max_tokens < short * short:
         raise ConfigError(
             f"features.max_tokens = {max_tokens}: too few for a short side of {short_side} pixels; "
-            f"allowed are {short * short} or more"
+            f"must be at least {short * short}"
         )
     long = _round_ratio(short * max(height, width), min(height, width))
     long = min(long, max_tokens // short)
@@ -223,7 +236,7 @@ def target_size(
 
 
 def resize_image(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize an image [H, W, 3] to (height, width): bicubic, antialiased, by Pillow."""
+    """Resize an image [H, W, 3] to (height, width) by Pillow's antialiased bicubic filter."""
     if rgb.shape[:2] == size:
         return rgb
     return np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BICUBIC))
@@ -235,14 +248,14 @@ def patch_colors(rgb: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.ui
     Parameters
     ----------
     rgb : uint8 array, shape (height, width, 3)
-        Resized to whole patches.
+        An image whose size is a multiple of the patch size.
     grid : (int, int)
         Rows and columns of patches.
 
     Returns
     -------
     uint8 array, shape (rows * columns, 4, 3)
-        RGB; the quarters from left to right and from top to bottom.
+        RGB; the quarters in row-major order.
     """
     side, (rows, columns) = COLORS_PER_SIDE, grid
     small = Image.fromarray(rgb).resize((side * columns, side * rows), Image.Resampling.BOX)
@@ -251,7 +264,7 @@ def patch_colors(rgb: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.ui
 
 
 def color_map(colors: NDArray[np.uint8], grid: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the small picture, uint8 [2 * rows, 2 * columns, 3], of `patch_colors`."""
+    """Arrange `patch_colors` as an image, uint8 [2 * rows, 2 * columns, 3]."""
     side, (rows, columns) = COLORS_PER_SIDE, grid
     blocks = colors.reshape(rows, columns, side, side, 3).transpose(0, 2, 1, 3, 4)
     return blocks.reshape(side * rows, side * columns, 3)
@@ -266,9 +279,9 @@ def prepare_image(
     ----------
     rgb : uint8 [H, W, 3]
     size : (int, int)
-        Height and width wanted.
+        Output height and width.
     mean, std : sequence of float [3]
-        On the scale 0 to 1.
+        Of the RGB channels, in [0, 1].
 
     Returns
     -------
@@ -290,8 +303,8 @@ def _open_file(source: Path | bytes) -> BinaryIO:
     if isinstance(source, bytes):
         return BytesIO(source)
     try:
-        if not stat.S_ISREG(source.stat().st_mode):  # opening a FIFO waits, perhaps for ever
-            raise ImageError("a folder or a special file, not an image")
+        if not stat.S_ISREG(source.stat().st_mode):  # opening a FIFO may block forever
+            raise ImageError("not an image file but a folder or special file")
         return source.open("rb")
     except FileNotFoundError as error:
         raise ImageError("the file does not exist") from error
@@ -301,14 +314,14 @@ def _open_file(source: Path | bytes) -> BinaryIO:
 
 @contextmanager
 def _open_header(source: Path | bytes, max_pixels: int) -> Iterator[Header]:
-    """Give the header of an image whose size is allowed, while its file is open."""
+    """Open an image file, check its size, and yield its header."""
     with _open_file(source) as file:
         try:
             yield read_header(file, max_pixels)
-        except OSError as error:  # a sector that is damaged, a server that is gone
+        except OSError as error:  # a bad sector or an unreachable server
             raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
 
 
 def _round_ratio(numerator: int, denominator: int) -> int:
-    """The nearest integer to a quotient of positive integers, halves upwards."""
+    """The quotient of positive integers, rounded to the nearest integer, halves up."""
     return (2 * numerator + denominator) // (2 * denominator)

@@ -1,4 +1,4 @@
-"""Backbones opened with the weights of a file, or checked against them."""
+"""Loading a backbone with the weights in a file, and checking such a file."""
 
 from __future__ import annotations
 
@@ -25,8 +25,26 @@ def open_backbone(
 ) -> Backbone:
     """Load the backbone that a weights file and its record describe.
 
-    `mean` and `std` of the RGB channels, in [0, 1], replace those of the record if they are given;
-    the mean colour knows none, nor `positions` (see `backbones.positions`).
+    Parameters
+    ----------
+    weights : Path
+        A weights file of :func:`.weights.fetch_weights`, with its record beside it.
+    device : str
+        Such as ``"cpu"`` or ``"cuda:0"``.
+    mean, std : sequence of float [3] or None
+        Normalisation of the RGB channels, in [0, 1]; None: as in the record. Ignored by the
+        mean-colour baseline.
+    positions : {"timm", "as_released"}
+        How position embeddings are resized, see `backbones.positions`.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, unreadable or belongs to another architecture.
     """
     record = read_record(weights)
     return load_backbone(
@@ -42,7 +60,7 @@ def load_backbone(
     std: Sequence[float] | None = None,
     positions: Positions = "timm",
 ) -> Backbone:
-    """A frozen backbone with the weights that :func:`.weights.fetch_weights` wrote.
+    """Load a frozen backbone with weights written by :func:`.weights.fetch_weights`.
 
     Parameters
     ----------
@@ -51,22 +69,26 @@ def load_backbone(
     weights : Path
         A safetensors file with exactly the parameters of the model.
     device : str
-        Where it runs, e.g. ``"cpu"`` or ``"cuda:0"``.
+        Such as ``"cpu"`` or ``"cuda:0"``.
     mean, std : sequence of float [3], optional
-        Normalisation of images; as published for the model by default.
+        Normalisation of the RGB channels, in [0, 1]; by default as published for the model.
     positions : {"timm", "as_released"}
-        How position embeddings are resized.
+        How position embeddings are resized, see `backbones.positions`.
+
+    Returns
+    -------
+    Backbone
 
     Raises
     ------
     WeightsError
-        If the file is missing, unreadable or of another architecture.
+        If the file is missing, unreadable or belongs to another architecture.
     """
     try:
         state = safetensors.torch.load_file(weights)
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{weights}: not a readable safetensors file ({error})") from error
-    family, network = find_family(model)  # no random start that the weights would replace
+    family, network = find_family(model)  # on the meta device, without initialisation
     if _kinds(state) != _kinds(network.state_dict()):
         try:
             check_tensors(weights, _shapes(network))
@@ -77,24 +99,24 @@ def load_backbone(
 
 
 def outline(model: str) -> Backbone:
-    """A backbone without weights: its size, its layers, and how it normalises images.
+    """Return a backbone without weights, for its size, layers and normalisation.
 
     Raises
     ------
     WeightsError
-        If there is no such model.
+        If the model is unknown or not supported.
     """
     family, network = find_family(model)
     return family.open(network, "meta")
 
 
 def check_weights(model: str, weights: Path) -> None:
-    """Check that a file has exactly the parameters of a model, before anything is done with them.
+    """Check that a file contains exactly the parameters of a model, and that they are finite.
 
     Raises
     ------
     ModelError
-        If it has not, or if they are not finite; see `soundness.check_tensors`.
+        If it does not; see `soundness.check_tensors`.
     """
     check_tensors(weights, _shapes(find_family(model)[1]))
 

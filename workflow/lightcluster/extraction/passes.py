@@ -1,8 +1,8 @@
-"""Passes of the backbone: on a CPU several at a time, each in a thread of its own.
+"""Forward passes of the backbone; on a CPU, several run at once, each in a single thread.
 
-Threads that share each matrix product of a small ViT wait for one another a hundred times in a
-pass; threads with a pass each do not. And what a pass computes then depends on the images in it
-alone: a job with one thread and a job with eight leave the same bytes.
+If threads share the matrix products of a small ViT, they wait for each other a hundred times per
+pass; threads with separate passes do not. Also, the result of a pass then depends only on its
+images: jobs with one thread and with eight write the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _ENOUGH_FOR_CPU = 4
 
 
 def images_in_pass(batch_size: int, device: torch.device) -> int:
-    """Return how many images a pass takes: `batch_size`, or four where more gain nothing."""
+    """Return the number of images per pass: `batch_size`, but at most 4 on a CPU.
+
+    Larger batches are no faster on a CPU.
+    """
     return min(batch_size, _ENOUGH_FOR_CPU) if device.type == "cpu" else batch_size
 
 
@@ -39,12 +42,16 @@ def compute_features(
     ----------
     backbone : Backbone
     batches : iterable of float32 array, shape (images, 3, height, width)
-        Read some batches ahead.
+        Some batches are read ahead.
     facets, layer, precision
         See :meth:`.protocol.Backbone.forward`.
     threads : int
-        Passes at a time, on a CPU; another device computes one after the other. Until the last
-        batch, torch divides no operation among threads.
+        Number of simultaneous passes on a CPU; other devices run one at a time. Until the last
+        batch is done, torch's own threading is switched off.
+
+    Yields
+    ------
+    Features
     """
     at_once = threads if backbone.device.type == "cpu" else 1
 

@@ -1,8 +1,8 @@
-"""The network that is meant in a checkpoint that may hold several.
+"""Picking the network in a checkpoint that may contain several.
 
-A checkpoint is a nest of dictionaries. Every place in it at which the projection of patches lies is
-a network of its own: the student and the teacher of a self-distillation, weights and their moving
-average. One is picked.
+A checkpoint is a nested dictionary. Every patch projection in it belongs to a separate network,
+such as the student and the teacher of self-distillation, or the weights and their moving average.
+One of them is picked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PATCHES = re.compile(
     r"(?P<place>(?:.*\.)?)(?:patch_embed\.proj|patch_embed\.projection|conv_proj"
     r"|embeddings\.patch_embeddings\.projection)\.weight"
 )
-"""Of timm and all that follow it; of mmpretrain; of torchvision; of Hugging Face."""
+"""Names of the patch projection in timm and similar code, mmpretrain, torchvision, Hugging Face."""
 
 _WRAPPERS = re.compile(r"^(?:(?:state_dict|model|module|_orig_mod|backbone|encoder)\.)+")
 _DEEPEST = 16
@@ -34,8 +34,8 @@ _PREFERRED = (
     re.compile(r"state_dict"),
     re.compile(r"model"),
 )
-"""Names of networks, the preferred first: as timm prefers averages, DINO and DINOv2 their teacher,
-and the released programs of MoCo-v3 and I-JEPA (in timm) the encoder that is trained."""
+"""Names of networks, the preferred first: timm uses moving averages, DINO and DINOv2 the teacher,
+and the released code of MoCo-v3 and I-JEPA (in timm) the trained encoder."""
 
 _LAST = re.compile(r"student|momentum_encoder|target_encoder|predictor")
 
@@ -49,9 +49,9 @@ class Picked:
     tensors : dict of str to Tensor
         By their names in the network.
     place : str
-        Where it lies in the checkpoint, such as ``state_dict_ema``; empty at the top.
+        Its key in the checkpoint, such as ``state_dict_ema``; empty at the top level.
     others : tuple of str
-        Where others lie that were not picked.
+        Keys of the networks that were not picked.
     """
 
     tensors: dict[str, Tensor]
@@ -60,7 +60,7 @@ class Picked:
 
     @property
     def choice(self) -> str:
-        """In words, which one was picked; empty if there was no choice."""
+        """Description of the picked network; empty if there was only one."""
         if not self.others:
             return ""
         return f"{self.place or 'the outermost'}, not {' or '.join(self.others)}"
@@ -72,19 +72,23 @@ def pick_network(contents: Any, path: Path) -> Picked:
     Parameters
     ----------
     contents : object
-        As the file was read: dictionaries in dictionaries, with tensors somewhere.
+        As read from the file: nested dictionaries with tensors.
     path : Path
-        Named in messages.
+        The file, for messages.
+
+    Returns
+    -------
+    Picked
 
     Raises
     ------
     WeightsError
-        If there is no network, no telling which is meant, or what is there is no whole network.
+        If there is no complete network, or several with equal preference.
     """
     groups = list(_flatten(contents, path))
     names = [f"{place}{name}" for place, tensors in groups for name in tensors]
     if not names:
-        raise WeightsError(f"{path}: holds no tensors by name, in dictionaries")
+        raise WeightsError(f"{path}: contains no dictionary of named tensors")
     if reason := _no_network(names):
         raise WeightsError(f"{path}: {reason}")
     networks = dict(_networks(groups))
@@ -97,8 +101,8 @@ def pick_network(contents: Any, path: Path) -> Picked:
     if list(ranks.values()).count(ranks[best]) > 1:
         several = " and ".join(repr(place.rstrip(".")) for place in places)
         raise WeightsError(
-            f"{path}: holds several networks, at {several}, and nothing says which is meant; save "
-            "the one alone"
+            f"{path}: contains several networks, {several}, and nothing says which to use; save "
+            "only one"
         )
     return Picked(
         networks[best],
@@ -108,14 +112,14 @@ def pick_network(contents: Any, path: Path) -> Picked:
 
 
 def _flatten(contents: Any, path: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield the tensors of each dictionary of a nest by name, with the place of the dictionary."""
+    """Yield the key of each nested dictionary that contains tensors, and its tensors by name."""
     pending: list[tuple[str, Any, int]] = [("", contents, 0)]
     while pending:
         place, value, depth = pending.pop()
         if not isinstance(value, Mapping):
             continue
         if depth == _DEEPEST:
-            raise WeightsError(f"{path}: is nested more than {_DEEPEST} deep, or without end")
+            raise WeightsError(f"{path}: is nested more than {_DEEPEST} levels deep")
         if tensors := {str(key): item for key, item in value.items() if isinstance(item, Tensor)}:
             yield place, tensors
         inner = [(f"{place}{key}.", item, depth + 1) for key, item in value.items()]
@@ -125,7 +129,7 @@ def _flatten(contents: Any, path: Path) -> Iterator[tuple[str, dict[str, Tensor]
 def _networks(
     groups: Iterable[tuple[str, dict[str, Tensor]]],
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield the place of each network, and its tensors by their names in it."""
+    """Yield the key of each network, and its tensors by their names in the network."""
     for place, tensors in groups:
         for name in tensors:
             if found := _PATCHES.fullmatch(name):
@@ -140,23 +144,23 @@ def _networks(
 
 _SIGNS = {
     r"(?:^|[._])lora_": (
-        "holds LoRA adapters and no network of its own; merge them into the network (in PEFT, "
-        "`merge_and_unload()`) and save that"
+        "contains LoRA adapters without their base network; merge them into it (in PEFT, "
+        "`merge_and_unload()`) and save the result"
     ),
     r"^base_model\.model\.|\.base_layer\.|adapter|modules_to_save"
     r"|(?:^|[._])(?:ia3|oft|boft|vera|hada|lokr)_": (
-        "holds adapters (PEFT), such as LoRA, and no network of its own; merge them into the "
-        "network and save that"
+        "contains adapters (PEFT), such as LoRA, without their base network; merge them into it "
+        "and save the result"
     ),
     r"(?:^|[._])(?:qweight|qzeros|SCB|absmax|quant_state|quant_map|_packed_params|zero_point)\b": (
-        "holds quantised weights; save the network in float32, float16 or bfloat16"
+        "contains quantised weights; save the network in float32, float16 or bfloat16"
     ),
 }
-"""Parts of names that only what is no plain network has, and what to say of it."""
+"""Patterns of tensor names that do not occur in plain networks, and the messages for them."""
 
 
 def _no_network(names: list[str]) -> str | None:
-    """Return why tensors are no whole network of plain numbers; None if nothing says so."""
+    """Return why tensors are not a complete plain network; None if no name suggests this."""
     for sign, reason in _SIGNS.items():
         if any(re.search(sign, name) for name in names):
             return reason
@@ -164,7 +168,7 @@ def _no_network(names: list[str]) -> str | None:
 
 
 def _rank(place: str, places: list[str]) -> int:
-    """Return the rank of a network among others by the names in its place that they lack."""
+    """Return the preference of a network by those parts of its key that not all networks share."""
     shared = set.intersection(*(set(other.split(".")) for other in places))
     own = [name for name in place.split(".") if name and name not in shared]
     if any(_LAST.fullmatch(name) for name in own):

@@ -1,4 +1,4 @@
-"""Floating-point types of matrix products."""
+"""Floating-point precision of the backbone's matrix products."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ from lightcluster.extraction.backbones.protocol import Precision
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast | nullcontext[None]:
-    """The context in which matrix products have the given precision."""
+    """Return the context in which matrix products have the given precision."""
     if precision == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=precision)
 
 
 def resolve_precision(precision: Precision, device: str | torch.device) -> torch.dtype:
-    """The floating-point type of the matrix products.
+    """Return the floating-point type of the matrix products.
 
     Parameters
     ----------
     precision : "auto", "float32", "bfloat16" or "float16"
-        ``auto`` takes bfloat16 where the hardware multiplies it natively (CPUs with
-        ``avx512_bf16`` or ``amx_bf16``, recent GPUs), float16 on other GPUs, else float32.
+        ``auto``: bfloat16 if the hardware supports it natively (CPUs with ``avx512_bf16`` or
+        ``amx_bf16``, recent GPUs), float16 on other GPUs, else float32.
     device : str or torch.device
+
+    Returns
+    -------
+    torch.dtype
 
     Raises
     ------
     ValueError
-        If the precision is none of the four.
+        If the precision is not one of the four.
     """
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if precision in types:
         return types[precision]
     if precision != "auto":
         allowed = ["auto", *types]
-        raise ValueError(f"features.precision: {precision!r} unknown; allowed are {allowed}")
+        raise ValueError(f"features.precision: unknown value {precision!r}; allowed: {allowed}")
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     capabilities = torch.cpu.get_capabilities()

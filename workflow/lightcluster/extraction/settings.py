@@ -1,4 +1,4 @@
-"""The sections `backbone` and `features` of the configuration."""
+"""The configuration sections `backbone` and `features`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightcluster.extraction.backbones.registry import DECLARED, DEFAULT, declar
 from lightcluster.sections import Section, Seed, Share, Spread, Word
 
 Source = Literal["embedded", "hub", "file", "random", "none"]
-"""Where weights come from: `none` where there is no network."""
+"""Source of the weights; `none` for a model that is not a network."""
 
 
 class BackboneSettings(Section):
@@ -49,12 +49,12 @@ class BackboneSettings(Section):
 
     @property
     def declaration(self) -> Declaration:
-        """What is known of the model without building it."""
+        """What is known about the model without building it."""
         return declaration_of(self.model)
 
     @property
     def source(self) -> Source:
-        """Where the weights come from."""
+        """Source of the weights."""
         if not self.declaration.network:
             return "none"
         match self.weights:
@@ -64,7 +64,7 @@ class BackboneSettings(Section):
 
     @property
     def file(self) -> Path | None:
-        """The file that the weights are read from; None where they come from elsewhere."""
+        """The file from which the weights are read; None for other sources."""
         files = {"embedded": self.declaration.weights, "file": Path(self.weights)}
         return files.get(self.source)
 
@@ -106,5 +106,5 @@ class FeatureSettings(Section):
 
     @property
     def automatic(self) -> bool:
-        """Whether the facet or the layer is to be chosen."""
+        """Whether the facet or the layer is chosen automatically."""
         return "auto" in (self.facet, self.layer)

@@ -1,13 +1,13 @@
-"""From the images of one shard to their feature store.
+"""Extracting the features of one shard of images into a feature store.
 
-Threads decode and resize ahead of the backbone (Pillow releases the interpreter lock), so that
-the matrix products rarely wait. Images are put in the order of (grid, image id): batches then
-hold one shape each and need no padding.
+Threads decode and resize images ahead of the backbone (Pillow releases the GIL), so that it rarely
+waits. Images are sorted by (grid, image id), so that all images of a batch have the same shape and
+no padding is needed.
 
-What a stored image depends on: its file, the backbone, the image policy and the precision. The
-batch an image happens to share changes its features by rounding alone (matrix libraries choose
-their blocking by the size of the operands); with the same batch size and device the bytes of the
-store are the same, whatever the threads.
+The features of an image depend on its file, the backbone, the target size and the precision. The
+other images in its batch change them only by rounding errors (matrix libraries choose their
+blocking by the size of the operands). With the same batch size and device, the store has the same
+bytes for any number of threads.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Item = TypeVar("Item")
 
 
 class PreparedImage(NamedTuple):
-    """An image as the backbone reads it, and its colours as the store keeps them.
+    """An image prepared for the backbone, and its patch colours for the store.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class PreparedImage(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """An image and the size it is resized to."""
+    """An image and the size to which it is resized."""
 
     row: ImageRow
     size: tuple[int, int]
@@ -92,29 +92,29 @@ def extract_shard(
         At least one, in any order.
     backbone : Backbone
     output : Path
-        The store; it appears only when complete.
+        Path of the store, which appears only when it is complete.
     facets : sequence of "key", "query", "value", "token"
     layer : int
-        Block the facets come from; negative counts from the last.
+        Block from which the facets are taken; negative numbers count from the last.
     short_side, max_tokens : int
-        Image policy, see :func:`.images.target_size`.
+        Size to which images are resized, see :func:`.images.target_size`.
     max_pixels : int
-        Larger images are refused.
+        Images with more pixels are rejected.
     precision : torch.dtype
         See :func:`.precision.resolve_precision`.
     batch_size : int
-        Images in one pass, at most; see :func:`.passes.images_in_pass`.
+        Largest number of images per pass; see :func:`.passes.images_in_pass`.
     threads : int
-        That compute, on a CPU, and as many, but at least two, that decode images.
+        Number of computing threads on a CPU, and of decoding threads (at least two).
     attributes : mapping
-        Recorded in the store: all that decides the features, in JSON types.
+        Everything that determines the features, in JSON types; recorded in the store.
 
     Raises
     ------
     ImageError
         If an image cannot be read or has changed since it was indexed; nothing is written.
     LightClusterError
-        If features are not finite.
+        If features are not finite in float16.
     """
     patch = backbone.patch_size
     plans = [
@@ -208,13 +208,13 @@ def compute_images(
     precision: torch.dtype,
     threads: int,
 ) -> Iterator[tuple[str, ImageFeatures]]:
-    """Yield images, or views of some, with their features, in order, computed in batches.
+    """Yield images (or views of images) with their features, in order, computed in batches.
 
     Parameters
     ----------
     backbone : Backbone
     batches : sequence of sequences of (str, Path)
-        Name and file of each image; those of a batch have the same shape.
+        Name and file of each image; all images of a batch have the same shape.
     prepared : iterator of PreparedImage
         In the order of the batches.
     facets, layer, precision
@@ -222,12 +222,17 @@ def compute_images(
     threads : int
         See :func:`.passes.compute_features`.
 
+    Yields
+    ------
+    name : str
+    features : ImageFeatures
+
     Raises
     ------
     LightClusterError
-        If the float16 of the store cannot hold the features.
+        If features are not finite in float16, the type of the store.
     """
-    colors: deque[NDArray[np.uint8]] = deque()  # of the images on their way through the backbone
+    colors: deque[NDArray[np.uint8]] = deque()  # of images that are in the backbone
 
     def stack(batch: Sequence[tuple[str, Path]]) -> NDArray[np.float32]:
         ready = [next(prepared) for _ in batch]
@@ -251,8 +256,8 @@ def compute_images(
             arrays: list[NDArray[Any]] = [image.cls, image.cls_attention, *image.facets.values()]
             if not all(np.isfinite(array).all() for array in arrays):
                 raise LightClusterError(
-                    f"{path}: features that are not finite numbers of float16; "
-                    "set `precision: float32`, and check the weights if that does not help"
+                    f"{path}: its features are not finite in float16; set `precision: float32` in "
+                    "`features`, and check the weights if that does not help"
                 )
             yield name, image
 
@@ -260,7 +265,21 @@ def compute_images(
 def batches_of_one_shape(
     items: Sequence[Item], size_of: Callable[[Item], tuple[int, int]], most: int
 ) -> list[list[Item]]:
-    """Split items, in their order, into lists of one size of image each, of at most so many."""
+    """Split items into batches of one image size and of at most `most` items, keeping the order.
+
+    Parameters
+    ----------
+    items : sequence
+        Sorted by size.
+    size_of : callable
+        Returns the image size of an item.
+    most : int
+        Largest size of a batch.
+
+    Returns
+    -------
+    list of list
+    """
     same = [list(group) for _, group in groupby(items, size_of)]
     return [group[start : start + most] for group in same for start in range(0, len(group), most)]
 
@@ -273,13 +292,13 @@ def prepare_row(
     Raises
     ------
     ImageError
-        Naming the file, if it cannot be read or has changed since it was indexed.
+        If the file cannot be read or has changed since it was indexed; the message names it.
     """
     return prepare_rgb(open_row(row, max_pixels, draft_size=size), size, backbone)
 
 
 def prepare_rgb(rgb: NDArray[np.uint8], size: tuple[int, int], backbone: Backbone) -> PreparedImage:
-    """Resize to (height, width) and normalise an image [any height, any width, 3]."""
+    """Resize an RGB image of any size, uint8 [H, W, 3], to (height, width), and normalise it."""
     rgb = resize_image(rgb, size)
     grid = (size[0] // backbone.patch_size, size[1] // backbone.patch_size)
     pixels = prepare_image(rgb, size, backbone.mean, backbone.std)

@@ -1,32 +1,33 @@
-"""The feature store of one shard: a Zarr v3 group of flat arrays and their offsets.
+"""The feature store of one shard: a Zarr v3 group of flat arrays with offsets.
 
-Images keep their own aspect ratio and so have different numbers of patches. The patches of all N
-images follow one another in flat arrays of T rows, those of image i from ``offset[i]`` to
-``offset[i + 1]``, in the row-major order of its ``grid[i]``.
+Images keep their aspect ratio, so they have different numbers of patches. The patches of all N
+images are concatenated in flat arrays of T rows; image i has the rows from ``offset[i]`` to
+``offset[i + 1]``, in row-major order of its ``grid[i]``.
 
 ============== ================ ======================================================
 array          type             meaning
 ============== ================ ======================================================
 key, …         float16 [T, D]   a facet of each patch
-cls_attention  float16 [T]      attention the class token pays to each patch
+cls_attention  float16 [T]      attention of the class token to each patch
 colors         uint8 [T, 4, 3]  mean RGB of the quarters of each patch, row by row
 cls            float32 [N, D]   class token
 grid           int32 [N, 2]     patches of the image, down and across
 offset         int64 [N + 1]    first row of each image, and T
 size           int32 [N, 2]     height and width of the image in pixels
-image_id       uint8 [bytes]    UTF-8 of all ids, one after the other
-image_id_end   int64 [N]        where each id ends
+image_id       uint8 [bytes]    UTF-8 of all ids, concatenated
+image_id_end   int64 [N]        end of each id
 ============== ================ ======================================================
 
-The group's attributes hold the version of this layout and whatever decides the features.
+The attributes of the group hold the version of this layout and everything that determines the
+features.
 
-Integrity. Every chunk carries a CRC-32C, and so does the index of the chunks within a file (the
-*sharding* codec keeps files few and large). Zarr reads a missing or empty file as zeros: files
-are therefore looked for before each reading, and chunks of nothing but zeros stored like any
-other. Nothing is compressed: Zstandard takes a quarter off half-precision keys, but three steps
-read them, each at 1.6 times the cost.
+Integrity: every chunk has a CRC-32C, and so has the index of the chunks in each file (the
+*sharding* codec combines chunks into few large files). Zarr reads a missing or empty file as
+zeros, so each read first checks that the files exist, and all-zero chunks are stored like any
+other. Nothing is compressed: Zstandard would save a quarter of the size of float16 keys, but three
+steps read them, which would then cost 1.6 times as much.
 
-Bytes depend on the contents alone; there are no time stamps.
+The bytes depend only on the contents; there are no time stamps.
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ _FILE_BYTES = 64 * 2**20
 _READ_AHEAD_ROWS = 32 * 1024
 _VERSION_KEY = "store_version"
 _PER_PATCH = {"cls_attention": ((), np.float16), "colors": ((4, 3), np.uint8)}
-"""Arrays beside the facets with a row for each patch: the shape of a row, and its type."""
+"""Further arrays with a row for each patch: shape of a row and data type."""
 _REMEDY = "delete it and run snakemake again"
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What is appended for one image.
+    """The features of one image, as they are written.
 
     Attributes
     ----------
@@ -87,7 +88,7 @@ class StoredImage:
     Attributes
     ----------
     index : int
-        Its place in the store.
+        Its index in the store.
     image_id : str
     grid : (int, int)
         Patches down and across; their product is T_i.
@@ -95,7 +96,7 @@ class StoredImage:
         Height and width in pixels.
     cls : float32 [D]
     arrays : dict of str to array [T_i, …]
-        Those asked for.
+        The requested arrays.
     """
 
     index: int
@@ -109,34 +110,34 @@ class StoredImage:
 class FeatureStoreWriter:
     """Writes a store under a temporary name, and renames it when it is complete.
 
-    A context manager. Features are buffered until a whole file of the sharding codec is full, so
-    that each is written once; memory is at most 64 MiB a facet. One writer at a time for one
-    path: what an earlier one that was killed left behind is removed.
+    A context manager. Features are buffered until a file of the sharding codec is full, so that
+    each file is written once; this takes at most 64 MiB of memory per facet. There may be only one
+    writer per path at a time: it removes the temporary files of an earlier one that was killed.
 
     Parameters
     ----------
     path : Path
-        The store; an old one is replaced on success.
+        Path of the store; an existing one is replaced on success.
     grids : int [N, 2]
-        Patches of each image. N may be 0: a shard of which no image can be used.
+        Patches of each image, down and across. N may be 0, for a shard without usable images.
     sizes : int [N, 2]
         Height and width of each image in pixels.
     image_ids : sequence of str
-        In the order in which they will be appended, all different.
+        Unique ids in the order in which the images will be appended.
     facets : sequence of str
         At least one.
     dim : int
-        Features of a patch.
+        Feature dimension.
     attributes : mapping
-        JSON types; compared by :meth:`FeatureStore.open`.
+        JSON types; :meth:`FeatureStore.open` can compare them.
     chunk_rows : int, optional
-        Rows of a facet that are read together: those of one image for who reads image by image in
-        no order. 4,096 by default.
+        Rows per chunk of a facet. For reading single images in random order, choose the number of
+        rows of an image. 4,096 by default.
 
     Raises
     ------
     ValueError
-        If the arguments contradict one another.
+        If the arguments contradict each other.
     """
 
     def __init__(
@@ -153,9 +154,9 @@ class FeatureStoreWriter:
         count = len(image_ids)
         shapes = {grids.shape, sizes.shape}
         if len(set(image_ids)) != count or shapes != {(count, 2)}:
-            raise ValueError("a store needs a grid, a size and an id of its own for each image")
+            raise ValueError("a store needs a grid, a size and a unique id for each image")
         if not facets or (grids < 1).any():
-            raise ValueError("a store needs at least one facet, and each image at least one patch")
+            raise ValueError("a store needs at least one facet, and one patch per image")
         self.path = path
         self._grids = grids.astype(np.int32)
         self._sizes = sizes.astype(np.int32)
@@ -195,16 +196,16 @@ class FeatureStoreWriter:
         Raises
         ------
         ValueError
-            If another image, or another shape, was announced for this place.
+            If the image or the shape of its features is not the one expected next.
         """
         index = self._appended
         if index == len(self._image_ids) or image_id != self._image_ids[index]:
-            raise ValueError(f"image {image_id!r} was not announced for place {index}")
+            raise ValueError(f"image {image_id!r} is not the one expected at index {index}")
         count = int(self._offset[index + 1] - self._offset[index])
         rows: dict[str, NDArray[Any]] = {name: features.facets[name] for name in self._facets}
         rows |= {name: getattr(features, name) for name in _PER_PATCH}
         if any(rows[name].shape != (count, *flat.shape) for name, flat in self._flat.items()):
-            raise ValueError(f"image {image_id!r}: features do not have the {count} rows announced")
+            raise ValueError(f"image {image_id!r}: its features do not have {count} rows")
         for name, values in rows.items():
             self._flat[name].append(values)
         self._cls[index] = features.cls
@@ -219,12 +220,12 @@ class FeatureStoreWriter:
         self._exit.__exit__(kind, error, trace)
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Write what is buffered, unless an exception ends the writing."""
+        """Write buffered features, unless an exception occurred."""
         if kind is not None:
             return
         if self._appended < len(self._image_ids):
             raise StoreError(
-                f"{self.path}: {self._appended} images of {len(self._image_ids)} were written"
+                f"{self.path}: only {self._appended} of {len(self._image_ids)} images were written"
             )
         for array in self._flat.values():
             array.flush()
@@ -276,26 +277,30 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: Path, expect: Mapping[str, Any] | None = None) -> FeatureStore:
-        """Open a store and check that it is whole and the one expected.
+        """Open a store and check that it is complete and has the expected attributes.
 
         Parameters
         ----------
         path : Path
         expect : mapping, optional
-            Attributes that must have these values; others are not looked at.
+            Attributes that must have these values; others are ignored.
+
+        Returns
+        -------
+        FeatureStore
 
         Raises
         ------
         StoreError
-            If the store is missing, incomplete, damaged, of another version of the layout or
-            made from something else than expected.
+            If the store is missing, incomplete, damaged, has another layout version or other
+            attributes than expected.
         """
         if not (path / "zarr.json").is_file():
             raise StoreError(f"{path}: no feature store; {_REMEDY}")
         try:
             group = zarr.open_group(path, mode="r", zarr_format=3)
             found = dict(group.attrs)
-        except Exception as error:  # zarr raises whatever damaged metadata leads it to
+        except Exception as error:  # damaged metadata makes zarr raise all kinds of errors
             raise StoreError(f"{path / 'zarr.json'}: damaged ({error}); {_REMEDY}") from error
         for key, wanted in {_VERSION_KEY: STORE_VERSION, **(expect or {})}.items():
             if found.get(key) != wanted:
@@ -317,15 +322,15 @@ class FeatureStore:
         Raises
         ------
         StoreError
-            If the store has no such facet, or the file they lie in is damaged.
+            If the store has no such facet, or its file is damaged.
         ValueError
-            If the range leaves the store.
+            If the range is outside the store.
 
         Notes
         -----
-        A whole chunk, such as a crop of CAUSE's cache, is read from its file without Zarr, whose
-        event loop holds up all threads of Python: zarr-python takes 12 times the CPU time for it,
-        with obstore's files 13 and with zarrs' codecs 4 times. All else is read by zarr-python
+        A whole chunk, such as a crop in CAUSE's cache, is read without zarr-python, whose event
+        loop blocks all Python threads: it takes 12 times the CPU time for this, with obstore 13
+        times and with the codecs of zarrs 4 times. All other reads use zarr-python
         (``benchmarks/chunks.py``).
         """
         if name not in (*self.facets, *_PER_PATCH):
@@ -355,25 +360,25 @@ class FeatureStore:
         images: NDArray[np.int64] | None = None,
         max_rows: int = _READ_AHEAD_ROWS,
     ) -> Iterator[tuple[NDArray[np.int64], int, dict[str, NDArray[Any]]]]:
-        """Walk through the store in blocks of whole images.
+        """Iterate over the store in blocks of whole images.
 
         Parameters
         ----------
         names : sequence of str
             Facets, ``cls_attention`` and ``colors``.
         images : int64 array, optional
-            Only these, ascending; all by default.
+            Only these images, ascending; all by default.
         max_rows : int
-            Bound on the rows of a block; an image with more is a block by itself.
+            Largest number of rows per block; an image with more is a block by itself.
 
         Yields
         ------
         block : int64 array
-            Images of the block.
+            Indices of the images in the block.
         start : int
-            Its first row.
+            First row of the block.
         arrays : dict of str to array
-            All rows from there to the end of its last image.
+            All rows of the block, including those of images between that were not requested.
         """
         wanted = np.arange(self.n_images) if images is None else images
         while len(wanted):
@@ -386,9 +391,13 @@ class FeatureStore:
     def iter_images(
         self, names: Sequence[str] = ("key",), images: NDArray[np.int64] | None = None
     ) -> Iterator[StoredImage]:
-        """All images, or some, in order, read in blocks of about 32,000 rows: few reads.
+        """Yield all or some images in order, read in blocks of about 32,000 rows.
 
         See :meth:`iter_blocks` for the arguments.
+
+        Yields
+        ------
+        StoredImage
         """
         for block, base, arrays in self.iter_blocks(names, images):
             for index in block.tolist():
@@ -408,15 +417,15 @@ class FeatureStore:
             try:
                 array = self._group[name]
                 if not isinstance(array, zarr.Array):
-                    raise TypeError(f"{name} is no array")
-            except Exception as error:  # zarr raises whatever damaged metadata leads it to
+                    raise TypeError(f"{name} is not an array")
+            except Exception as error:  # damaged metadata makes zarr raise all kinds of errors
                 found = f"{self.path / name / 'zarr.json'}: missing or damaged ({error})"
                 raise StoreError(f"{found}; {_REMEDY}") from error
             self._arrays[name] = array
         return self._arrays[name]
 
     def _files(self, name: str, start: int, stop: int) -> Iterator[tuple[Path, int, int]]:
-        """Yield the files of a range of rows of an array, and the rows of the range in each."""
+        """Yield the files that contain a range of rows of an array, and the rows in each."""
         array = self._array(name)
         height, *widths = array.shards or array.chunks
         columns = [range(ceil(side / w)) for side, w in zip(array.shape[1:], widths, strict=True)]
@@ -432,7 +441,7 @@ class FeatureStore:
                 raise StoreError(f"{file}: missing or empty; {_REMEDY}")
 
     def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Read rows of an array from files none of which is missing."""
+        """Read rows of an array after checking that no file is missing."""
         self._look_for_files(name, start, stop)
         array = self._array(name)
         try:
@@ -442,12 +451,12 @@ class FeatureStore:
                 data = _read_chunk(file, start // array.chunks[0] % per_file, per_file)
                 return np.frombuffer(data, array.dtype).reshape(array.chunks).copy()
             return np.asarray(array[start:stop])
-        except Exception as error:  # codecs raise whatever damaged bytes lead them to
+        except Exception as error:  # damaged bytes make codecs raise all kinds of errors
             file = self._blame(name, start, stop)
             raise StoreError(f"{file}: damaged ({error}); {_REMEDY}") from error
 
     def _blame(self, name: str, start: int, stop: int) -> Path:
-        """The first file in which a range of rows cannot be read."""
+        """Return the first file from which a range of rows cannot be read."""
         for file, first, end in self._files(name, start, stop):
             try:
                 self._array(name)[first:end]
@@ -490,7 +499,7 @@ class FeatureStore:
 
 
 class _BufferedArray:
-    """Appends rows to a Zarr array, whole files at a time."""
+    """Appends rows to a Zarr array, writing whole files."""
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         self._array = array
@@ -514,7 +523,7 @@ class _BufferedArray:
             self._pending_rows += len(rows)
 
     def flush(self) -> None:
-        """Write what is pending: a whole file, or the last one."""
+        """Write pending rows: a full file, or the last one."""
         if self._pending:
             stop = self._written + self._pending_rows
             self._array[self._written : stop] = np.concatenate(self._pending)
@@ -528,7 +537,7 @@ def _create(
     dtype: np.typing.DTypeLike,
     chunk_rows: int | None = None,
 ) -> zarr.Array[Any]:
-    """A checksummed array, in as few files as the size of a write allows."""
+    """Create an array with checksums, in files of at most `_FILE_BYTES`."""
     rows, *rest = shape
     row_bytes = np.dtype(dtype).itemsize * int(np.prod(rest))
     most = chunk_rows or _CHUNK_ROWS
@@ -550,22 +559,26 @@ def _create(
 
 
 def _read_chunk(file: Path, number: int, chunks: int) -> memoryview:
-    """Return the bytes of a chunk of a file of the sharding codec.
+    """Return the bytes of a chunk in a file of the sharding codec.
 
     Parameters
     ----------
     file : Path
-        The chunks, each with its CRC-32C, and at the end an index with its own: offset and length
-        of each chunk.
+        Contains the chunks, each with a CRC-32C, followed by an index with the offset and length
+        of each chunk, and a CRC-32C of the index.
     number : int
-        Which chunk.
+        Index of the chunk.
     chunks : int
-        That the file has.
+        Number of chunks in the file.
+
+    Returns
+    -------
+    memoryview
 
     Raises
     ------
     OSError, ValueError
-        If it cannot be read, or is not what was written.
+        If the file cannot be read, or a checksum is wrong.
     """
     with file.open("rb", buffering=0) as opened:
 

@@ -1,9 +1,9 @@
-"""Let ``import timm`` succeed where the installed torchvision does not match torch.
+"""Make ``import timm`` work if the installed torchvision does not match torch.
 
 timm imports torchvision for a few transforms. Package indexes without CPU builds of torchvision
-hand out the CUDA wheel, whose compiled extension cannot be loaded beside a CPU build of torch;
-the import then stops at ``operator torchvision::nms does not exist``. No operator of torchvision
-is ever called by this package, so declaring their signatures is enough.
+deliver the CUDA wheel, whose compiled extension cannot be loaded with a CPU build of torch; the
+import then fails with ``operator torchvision::nms does not exist``. This package never calls an
+operator of torchvision, so declaring their signatures is enough.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPERATORS = ("nms", "qnms")
 def ensure_torchvision_operators() -> None:
     """Declare torchvision's operators if its compiled extension cannot be loaded.
 
-    Call it before importing timm. With a matching torchvision, or with none, it changes nothing.
+    Call this before importing timm. With a matching torchvision, or with none, it has no effect.
     """
     specification = importlib.util.find_spec("torchvision")
     if specification is None or not specification.submodule_search_locations:

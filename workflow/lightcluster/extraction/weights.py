@@ -1,11 +1,10 @@
-"""Backbone weights, from wherever they come, as one verified safetensors file.
+"""Backbone weights of any source, saved as one verified safetensors file.
 
-The file holds exactly the parameters of the timm model without its classifier, in float32. A
-JSON file beside it records what it is, so that later steps can name the weights by their
-SHA-256 without opening them.
+The file contains exactly the parameters of the timm model without its classifier, in float32. A
+JSON file beside it describes them, so that later steps know their SHA-256 without opening them.
 
-Published layouts are translated by the model's family (`backbones`). Every disagreement is an
-error, because weights that load only partly still produce plausible features.
+The model's family translates published layouts (`backbones`). Every mismatch is an error, because
+partly loaded weights still produce plausible features.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """What a weights file holds; the contents of the JSON beside it.
+    """Description of a weights file; the contents of the JSON file beside it.
 
     Attributes
     ----------
@@ -49,16 +48,16 @@ class WeightsRecord:
     source : str
         ``embedded``, ``hub``, ``file``, ``random`` or ``none``.
     sha256 : str
-        Of the safetensors file, hexadecimal.
+        Hash of the safetensors file, hexadecimal.
     parameters : int
         Number of scalars.
     mean, std : tuple of float [3]
-        Normalisation of RGB on the scale 0 to 1 that the model was trained with.
+        RGB normalisation with which the model was trained, in [0, 1].
     interpolation : str
-        How timm resizes images for it.
+        Filter with which timm resizes images for it.
     patch_size, dim, heads, depth, prefix_tokens : int
     taken : str
-        Which network of the file was taken, and which were not; empty where it holds but one.
+        Which network of the file was used, and which were not; empty if the file has only one.
     """
 
     model: str
@@ -78,9 +77,9 @@ class WeightsRecord:
     def normalization(
         self, mean: Sequence[float] | None, std: Sequence[float] | None
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the mean and std with which images are normalised: those given, else its own.
+        """Return the mean and std for input normalisation: the given ones, else the model's own.
 
-        The mean colour is not normalised otherwise, whatever is given.
+        The mean-colour baseline always uses its own.
         """
         if self.source == "none":
             return self.mean, self.std
@@ -90,31 +89,37 @@ class WeightsRecord:
 def fetch_weights(
     model: str, source: str, path: Path | None, seed: int, output: Path
 ) -> WeightsRecord:
-    """Write the verified weights of a model, and the record of what they are.
+    """Write the verified weights of a model, and their record.
 
     Parameters
     ----------
     model : str
         Name in timm, e.g. ``vit_small_patch8_224.dino``.
     source : str
-        ``embedded``: those that ship with the project, at ``path``. ``hub``: timm's published
-        weights, from its cache or the network (``HF_HUB_OFFLINE`` is respected). ``file``:
-        ``path``. ``random``: an initialisation drawn with ``seed``.
-        ``none``: the model is no network and has none.
+        ``embedded``: the weights in this project, at ``path``. ``hub``: timm's published weights,
+        from its cache or the network (``HF_HUB_OFFLINE`` is respected). ``file``: ``path``.
+        ``random``: a random initialisation with ``seed``. ``none``: the model is not a network and
+        has no weights.
     path : Path or None
-        For ``embedded`` and ``file``: safetensors, or a torch checkpoint without code in it.
+        For ``embedded`` and ``file``: a safetensors file, or a torch checkpoint without code.
     seed : int
+        Seed for ``random``.
     output : Path
-        The safetensors file; written under a temporary name, then renamed. The record goes to
-        the same name with the suffix ``.json``.
+        The safetensors file; written under a temporary name, then renamed. The record has the same
+        name with the suffix ``.json``.
+
+    Returns
+    -------
+    WeightsRecord
 
     Raises
     ------
     WeightsError
-        If the model is unknown or unsupported, or its weights cannot be had, read or matched.
+        If the model is unknown or not supported, or its weights cannot be downloaded or read, or
+        do not fit it.
     """
     if source not in SOURCES:
-        raise WeightsError(f"backbone.weights: source {source!r} unknown; allowed: {SOURCES}")
+        raise WeightsError(f"backbone.weights: unknown source {source!r}; allowed: {SOURCES}")
     family, network = find_family(model)
     taken = ""
     if source == "random":
@@ -127,7 +132,7 @@ def fetch_weights(
         file = _local_file(source, path)
         picked = read_checkpoint(file)
         if taken := picked.choice:
-            log.info("%s: holds several networks; taken: %s", file, taken)
+            log.info("%s contains several networks; using %s", file, taken)
         state = convert_checkpoint(picked.tensors, family, network, file)
 
     state = {name: tensor.float().contiguous() for name, tensor in state.items()}
@@ -139,12 +144,12 @@ def fetch_weights(
 
 
 def read_record(weights: Path) -> WeightsRecord:
-    """The record beside a weights file.
+    """Read the record beside a weights file.
 
     Raises
     ------
     WeightsError
-        If it is missing or not such a record.
+        If it is missing or damaged.
     """
     path = weights.with_suffix(".json")
     try:
@@ -152,29 +157,34 @@ def read_record(weights: Path) -> WeightsRecord:
         fields["mean"], fields["std"] = tuple(fields["mean"]), tuple(fields["std"])
         return WeightsRecord(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: not a record of weights ({error})") from error
+        raise WeightsError(f"{path}: not a valid weights record ({error})") from error
 
 
 def convert_checkpoint(
     checkpoint: dict[str, Tensor], family: Family, network: nn.Module, path: Path
 ) -> dict[str, Tensor]:
-    """The parameters of a network out of a checkpoint in a published layout.
+    """Convert a checkpoint in a published layout to the parameters of a network.
 
     Parameters
     ----------
     checkpoint : dict of str to Tensor
-        Of one network, by the names in the file.
+        Tensors of one network, by the names in the file.
     family : Family
     network : nn.Module
-        Whose parameters are wanted.
+        The network whose parameters are needed; may be on the meta device.
     path : Path
-        Named in messages.
+        The file, for messages.
+
+    Returns
+    -------
+    dict of str to Tensor
+        By the names in `network`.
 
     Raises
     ------
     WeightsError
-        If the network is of another size, or any parameter is missing, unexpected, of another
-        shape or not finite.
+        If the network has another size, or a parameter is missing, unexpected, of another shape or
+        not finite.
     """
     expected = network.state_dict()
     converted = family.translate(plain_tensors(checkpoint, path), network, path)
@@ -199,13 +209,13 @@ def convert_checkpoint(
 
 
 def _local_file(source: str, path: Path | None) -> Path:
-    """Return the file of weights; a WeightsError if there is none."""
+    """Return the weights file, or raise a WeightsError if there is none."""
     if path is None:
-        raise WeightsError("backbone.weights: a path is needed to read weights from a file")
+        raise WeightsError("backbone.weights: needs a path to read weights from a file")
     if source == "embedded" and not path.is_file():
         raise WeightsError(
-            f"{path}: the embedded weights are missing; they come with the project's folder: "
-            "install the package from there with `pip install -e .`, or set `backbone.weights`"
+            f"{path}: the embedded weights are missing; they are part of the repository: install "
+            "the package from there with `pip install -e .`, or set `backbone.weights`"
         )
     return path
 

@@ -1,6 +1,5 @@
-"""Frozen backbones: one module a family, behind the protocol that every step uses.
+"""Frozen backbones: one module per family, behind an interface that all steps use.
 
-A new family is a module here that declares it, and a line in `registry`. The configuration is
-parsed with the modules of families: they import torch and timm only within the functions that need
-them.
+To add a family, add a module here and list it in `registry`. These modules are imported to parse
+the configuration, so they import torch and timm only inside functions.
 """

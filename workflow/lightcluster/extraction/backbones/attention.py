@@ -1,6 +1,6 @@
-"""Arithmetic that the attention of all families has in common.
+"""Attention arithmetic that all families share.
 
-Notation as in `protocol`; ``N`` tokens of an image, of which ``P`` are prefix tokens.
+Notation as in `protocol`; an image has ``N`` tokens, of which ``P`` are prefix tokens.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     Notes
     -----
-    torch's fused attention gains nothing from bfloat16 on a CPU. Plain matrix products do,
-    provided the scores stay in the cache: hence one image and a slice of its queries at a time.
+    On a CPU, torch's fused attention is no faster in bfloat16. Plain matrix products are, if the
+    scores fit into the cache, so one image and a slice of its queries are computed at a time.
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return functional.scaled_dot_product_attention(query, key, value)
@@ -53,7 +53,7 @@ def attention_received(query: Tensor, key: Tensor, class_token: bool) -> Tensor:
     ----------
     query, key : Tensor [B, h, N, d]
     class_token : bool
-        Whether it is that of the class token, which is the first; else of all tokens, their mean.
+        True: attention from the class token, which is the first; False: mean over all tokens.
 
     Returns
     -------
@@ -71,5 +71,5 @@ def attention_received(query: Tensor, key: Tensor, class_token: bool) -> Tensor:
 
 
 def concatenate_heads(heads: Tensor) -> Tensor:
-    """[B, h, T, D / h] to float32 [B, T, D]."""
+    """Concatenate the heads of [B, h, T, D / h] to float32 [B, T, D]."""
     return heads.transpose(1, 2).flatten(2).float()

@@ -1,4 +1,4 @@
-"""The small backbone that this project trained itself: a plain Vision Transformer of timm."""
+"""The small backbone that this project pretrained: a plain Vision Transformer of timm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 SIDE = 80
-"""Side in pixels of the images it is trained on."""
+"""Side in pixels of its training images."""
 
 _NAME = "vit_mini_patch8_80"
 _ARCHITECTURE = {
@@ -65,4 +65,4 @@ EMBEDDED = Declaration(
     },
     register=_register,
 )
-"""``resources/README.md`` is the model card of its weights."""
+"""The embedded backbone; ``resources/README.md`` is its model card."""

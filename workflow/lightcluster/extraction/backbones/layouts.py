@@ -1,4 +1,4 @@
-"""Parameters of a network in a published layout, under the names that timm has for them."""
+"""Converting parameters from published checkpoint layouts to timm's names."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ from lightcluster.sections import shorten
 _UNUSED = re.compile(
     r"^(?:head\.|head_dist\.|dino_head\.|ibot_head\.|mask_token$|masked_embed$|decoder|pooler\.)"
 )
-"""Classifiers, projection heads of self-distillation, what stands for masked patches, decoders."""
+"""Parameters to drop: classifiers, projection heads, mask tokens and decoders."""
 
 
 def name_as_timm(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the parameters of a network under the names that timm has for them.
+    """Rename the parameters of a network as in timm.
 
     Parameters
     ----------
     tensors : mapping of str to Tensor
-        Of a network of timm, DINO, iBOT, MAE, MoCo-v3, DINOv2 (also in chunks of blocks),
-        torchvision, mmpretrain, or Hugging Face's ViT, ViT-MAE, DINOv2 and DINOv2 with registers.
-        Others are returned as they are.
+        Parameters in the layout of timm, DINO, iBOT, MAE, MoCo-v3, DINOv2 (also with chunks of
+        blocks), torchvision, mmpretrain, or Hugging Face's ViT, ViT-MAE, DINOv2 and DINOv2 with
+        registers. Other names are kept.
     path : Path
-        Named in messages.
+        The file, for messages.
+
+    Returns
+    -------
+    dict of str to Tensor
 
     Raises
     ------
     WeightsError
-        If they contradict each other.
+        If a parameter occurs twice, or blocks or parts of a matrix are missing.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         timm = _rename(name)
         if timm in renamed:
-            raise WeightsError(f"{path}: holds {timm} twice, once as {name}")
+            raise WeightsError(f"{path}: contains {timm} twice, once as {name}")
         if not _UNUSED.match(timm):
             renamed[timm] = tensor
     if any(_CHUNKED.match(name) for name in renamed):
@@ -107,21 +111,22 @@ _CHUNKED = re.compile(r"^blocks\.(\d+)\.(\d+)\.")
 
 
 def _join_chunks(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the blocks of DINOv2's chunks under their numbers in the whole network.
+    """Renumber the blocks in DINOv2's chunks by their position in the whole network.
 
-    In DINOv2 a chunk holds placeholders for all blocks before it, so that the second number counts
-    through; where others count anew in each chunk, the chunks are put one after another.
+    In DINOv2, a chunk contains placeholders for all preceding blocks, so the second number is the
+    position in the network. If the numbers start at 0 in each chunk instead, the chunks are
+    concatenated.
     """
     found = sorted({(int(m[1]), int(m[2])) for name in tensors if (m := _CHUNKED.match(name))})
     numbers = [inner for _, inner in found]
-    if sorted(numbers) != list(range(len(found))):  # they count anew in each chunk
+    if sorted(numbers) != list(range(len(found))):  # they start at 0 in each chunk
         counts = [numbers[:place].count(0) for place in range(1, len(found) + 1)]
         starts = [place for place, inner in enumerate(numbers) if inner == 0]
         if not starts or any(
             inner != place - starts[count - 1]
             for place, (inner, count) in enumerate(zip(numbers, counts, strict=True))
         ):
-            raise WeightsError(f"{path}: lacks blocks: those in its chunks are {found}")
+            raise WeightsError(f"{path}: some blocks are missing; its chunks contain {found}")
     count_through = sorted(numbers) == list(range(len(found)))
     place_of = {pair: pair[1] if count_through else place for place, pair in enumerate(found)}
     joined: dict[str, Tensor] = {}
@@ -140,11 +145,11 @@ _PARTS = {
         "fc1", ("gate_proj", "up_proj"),
     ),
 }  # fmt: skip
-"""Matrices that timm keeps as one, and the order of their parts in it."""
+"""Matrices that timm stores as one, and the order of their parts in it."""
 
 
 def _fuse(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return parameters with one matrix for queries, keys and values, and for gated perceptrons."""
+    """Join the matrices of queries, keys and values, and those of gated MLPs, as timm does."""
     fused: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         for pattern, (whole, parts) in _PARTS.items():
@@ -156,7 +161,7 @@ def _fuse(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
                 shapes = {part.shape for part in found}
                 if len(found) < len(parts) or len(shapes) > 1:
                     raise WeightsError(
-                        f"{path}: {', '.join(names)} are not all there, or not of one shape"
+                        f"{path}: some of {', '.join(names)} are missing or of another shape"
                     )
                 fused[f"{m[1]}.{whole}.{m[3]}"] = torch.cat(found)
             break
@@ -166,7 +171,7 @@ def _fuse(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _split_registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters with the class token's position in it, as timm has it with registers."""
+    """Add the class token's position embedding to the token, as timm does for registers."""
     if "register_tokens" not in tensors:
         return tensors
     split = dict(tensors)
@@ -184,33 +189,34 @@ def _split_registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def check_size(
     tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], others: int, path: Path
 ) -> None:
-    """Check that parameters are of a network of the size that is expected.
+    """Check that the parameters of a checkpoint belong to a network of the expected size.
 
     Parameters
     ----------
     tensors, expected : mapping of str to Tensor
-        By their names in timm: of a checkpoint, and of the network.
+        Parameters of the checkpoint and of the network, by their names in timm.
     others : int
-        Positions of the network's embedding that are of no patch.
+        Number of positions in the network's embedding that belong to prefix tokens.
     path : Path
-        Named in messages.
+        The file, for messages.
 
     Raises
     ------
     WeightsError
-        If the number or width of its blocks, its patches, registers or channels differ, or it has
-        a position embedding of no square grid.
+        If the number or width of blocks, patch size, registers or channels differ, or if the
+        position embedding is not a square grid.
     """
     found, wanted = describe_architecture(tensors), describe_architecture(expected)
     if found is not None and found != wanted:
-        # timm would resample patches, and a network of another size pass for the right one
+        # timm would resample the patches and accept a network of another size
         raise WeightsError(
-            f"{path}: holds {found}; backbone.model is {wanted}: name the model of these weights"
+            f"{path}: contains {found}, but backbone.model has {wanted}; set backbone.model to the "
+            "model of these weights"
         )
     if not any(name.startswith("blocks.") for name in tensors):
         raise WeightsError(
-            f"{path}: holds a network of another kind, or in a layout that is not known; its "
-            f"tensors are {shorten(sorted(tensors), _LISTED)}"
+            f"{path}: contains a network of another kind or in an unknown layout; its tensors are "
+            f"{shorten(sorted(tensors), _LISTED)}"
         )
     if reason := _no_grid(tensors, others):
         raise WeightsError(f"{path}: {reason}")
@@ -220,7 +226,7 @@ _LISTED = 3
 
 
 def describe_architecture(state: Mapping[str, Tensor]) -> str | None:
-    """Return the size of a network in words, from its parameters; None if they do not show it."""
+    """Describe the size of a network by its parameters; None if they do not show it."""
     patches = state.get("patch_embed.proj.weight")
     blocks = {match[1] for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}
     if patches is None or patches.ndim != 4 or not blocks:
@@ -230,14 +236,14 @@ def describe_architecture(state: Mapping[str, Tensor]) -> str | None:
     return (
         f"{len(blocks)} blocks of {dim} features with patches of {height} x {width}"
         + (f", {registers} register tokens" if registers else "")
-        + (f", images of {channels} channels" if channels != 3 else "")
+        + (f", {channels} input channels" if channels != 3 else "")
     )
 
 
 def _no_grid(tensors: Mapping[str, Tensor], others: int) -> str | None:
-    """Return why a position embedding is that of no square grid; None if it is, or is missing."""
+    """Return why a position embedding is not a square grid; None if it is, or is missing."""
     positions = tensors.get("pos_embed")
-    if positions is None or "dist_token" in tensors:  # of a network with one token more
+    if positions is None or "dist_token" in tensors:  # which has one more prefix token
         return None
     shape = list(positions.shape)
     if len(shape) != 3 or shape[0] != 1:
@@ -245,5 +251,5 @@ def _no_grid(tensors: Mapping[str, Tensor], others: int) -> str | None:
     grid = shape[1] - others
     if grid < 1 or math.isqrt(grid) ** 2 != grid:
         less = f" without those of {others} other token" + "s" * (others > 1) if others else ""
-        return f"pos_embed is {shape}; its positions{less} must be a square, such as 14 x 14"
+        return f"pos_embed is {shape}; its positions{less} must form a square, such as 14 x 14"
     return None

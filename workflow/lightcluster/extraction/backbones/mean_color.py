@@ -1,7 +1,6 @@
-"""The mean colour of each patch in place of a network: the baseline that any backbone has to beat.
+"""A baseline that any backbone should beat: the mean colour of each patch.
 
-It takes the place of a Vision Transformer in every step, so that what is compared is the features
-alone.
+It replaces the Vision Transformer in every step, so that only the features differ.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ MEAN_COLOR = Declaration(
 
 
 class MeanColor(Backbone):
-    """Patches of 8 × 8 pixels whose every facet is their mean RGB colour in [0, 1].
+    """Patches of 8 × 8 pixels; every facet is their mean RGB colour in [0, 1].
 
-    The class token is the mean colour of the image. It attends to all patches alike, so that
-    border and centre alone decide what is foreground.
+    The class token is the mean colour of the image. It attends equally to all patches, so only the
+    border and the centre decide what is foreground.
 
     Parameters
     ----------
     device : str or torch.device
-        Where the images lie.
+        Device of the images.
     """
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
@@ -52,7 +51,7 @@ class MeanColor(Backbone):
 
     @property
     def device(self) -> torch.device:
-        """Where the images have to lie."""
+        """Device on which the images must be."""
         import torch
 
         return torch.device(self._device)
@@ -64,7 +63,7 @@ class MeanColor(Backbone):
         layers: Sequence[int],
         precision: torch.dtype,
     ) -> list[Features]:
-        """Mean colours of images [B, 3, H, W], in float32 whatever the precision."""
+        """Compute the mean colours of images [B, 3, H, W], always in float32."""
         import torch
         from torch.nn.functional import avg_pool2d
 
@@ -74,7 +73,7 @@ class MeanColor(Backbone):
 
 
 class MeanColors(Family):
-    """The one model that is no network: its module has no parameters."""
+    """The family of `MeanColor`, whose module has no parameters."""
 
     summary = f"{MEAN_COLOR.name}, {MEAN_COLOR.summary}"
 
@@ -89,17 +88,17 @@ class MeanColors(Family):
         return nn.Identity()
 
     def download(self, model: str) -> nn.Module:
-        """Return a module without parameters: there is nothing to be had."""
+        """Return a module without parameters; nothing is downloaded."""
         return self.build(model)
 
     def translate(
         self, tensors: Mapping[str, Tensor], network: nn.Module, path: Path
     ) -> dict[str, Tensor]:
-        """Return the parameters as they are: any is one too many."""
+        """Return the parameters unchanged; the caller rejects any as unexpected."""
         return dict(tensors)
 
     def published(self, network: nn.Module) -> Published:
-        """Return that colours are not normalised."""
+        """Return the identity normalisation."""
         return Published((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bicubic")
 
     def open(
@@ -110,7 +109,7 @@ class MeanColors(Family):
         std: Sequence[float] | None = None,
         positions: Positions = "timm",
     ) -> MeanColor:
-        """Return the baseline: colours as they are, without positions, whatever is given."""
+        """Return the baseline; normalisation and positions are ignored."""
         return MeanColor(device)
 
 

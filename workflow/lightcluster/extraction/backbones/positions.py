@@ -1,14 +1,14 @@
-"""Position embeddings at the grid of an image, which is rarely the one they were trained at.
+"""Resizing position embeddings to the patch grid of an image.
 
-They are resized bicubically, and programs differ in how:
+The interpolation is bicubic, but implementations differ:
 
-- ``timm`` gives the new size, and filters as Pillow does: Keys' cubic with a = -1/2, widened where
-  the grid shrinks (antialiasing), cut off and normalised again at the border.
-- ``as_released``, the programs of DINO, iBOT and DINOv2, gives the factor (n + 0.1) / N from N
-  patches to n, the tenth against rounding; the grid is sampled at (i + 1/2) N / (n + 0.1) - 1/2,
-  a little off what its centres correspond to, by Keys' cubic with a = -3/4, never widened, the
-  border repeated. The program of DINOv2's models with registers gives the size and antialiases, as
-  timm does.
+- ``timm`` passes the new size and filters like Pillow: Keys' cubic with a = -1/2, widened when the
+  grid shrinks (antialiasing), truncated and renormalised at the border.
+- ``as_released``, the released code of DINO, iBOT and DINOv2, passes the scale factor
+  (n + 0.1) / N from N to n patches; the 0.1 avoids rounding down. The grid is sampled at
+  (i + 1/2) N / (n + 0.1) - 1/2, slightly off the patch centres, by Keys' cubic with a = -3/4,
+  without antialiasing, repeating the border. The code for DINOv2 with registers passes the size
+  and antialiases, like timm.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 OFFSET = 0.1
-"""What the released programs add to the number of patches of a side."""
+"""What the released code adds to the number of patches per side."""
 
 
 def resize_as_released(cells: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Resize a grid of embeddings as the released programs do.
+    """Resize a grid of embeddings as in the released code of DINO.
 
     Parameters
     ----------
@@ -50,15 +50,16 @@ def resize_as_released(cells: Tensor, old: tuple[int, int], new: tuple[int, int]
 
 
 def embed_positions(model: VisionTransformer, patches: Tensor, positions: Positions) -> Tensor:
-    """Put the prefix tokens before the patches, and add the position embedding.
+    """Prepend the prefix tokens to the patches, and add the position embedding.
 
     Parameters
     ----------
     model : VisionTransformer
-        With ``dynamic_img_size``.
+        Built with ``dynamic_img_size``.
     patches : Tensor [B, rows, columns, D]
-        As its patch embedding returns them.
+        Output of its patch embedding.
     positions : {"timm", "as_released"}
+        How the embedding is resized.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""What a backbone is to the rest of the program: a family that opens it, and what it computes.
+"""The interface of backbones, of their families, and of what they compute.
 
-Notation: ``B`` images, ``T`` patches of an image in row-major order, ``P`` prefix tokens (the
-class token first, then registers), ``h`` heads and ``D`` features.
+Notation: ``B`` images, ``T`` patches per image in row-major order, ``P`` prefix tokens (the class
+token first, then registers), ``h`` heads and ``D`` features.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ FACETS: tuple[Facet, ...] = ("key", "query", "value", "token")
 
 @dataclass(frozen=True)
 class Features:
-    """What one forward pass yields for a batch of images of one shape; all float32.
+    """Output of a forward pass for a batch of images of the same shape; all float32.
 
     Attributes
     ----------
     facets : dict of str to Tensor [B, T, D]
-        The facets asked for, of the patches, row-major.
+        The requested facets of the patches, row-major.
     cls : Tensor [B, D]
-        Class token after the last block and the final normalisation, whatever the layer of the
-        facets; the mean of the patch tokens where the model has no class token.
+        Class token after the last block and the final normalisation, for any layer of the facets;
+        the mean of the patch tokens if the model has no class token.
     cls_attention : Tensor [B, T]
-        Attention the class token pays to each patch at the layer, in [0, 1], averaged over the
-        heads. The softmax runs over all tokens, so that a row sums to one *less* what the
-        prefix tokens receive. Averaged over all queries where the model has no class token.
+        Attention of the class token to each patch at the layer, in [0, 1], averaged over the
+        heads. The softmax includes all tokens, so each row sums to one minus the attention to the
+        prefix tokens. The mean over all queries if the model has no class token.
     """
 
     facets: dict[Facet, Tensor]
@@ -55,9 +55,9 @@ class Backbone(ABC):
     ----------
     patch_size, dim, heads, depth, prefix_tokens : int
     mean, std : tuple of float [3]
-        Normalisation of the RGB channels on the scale 0 to 1.
+        Normalisation of the RGB channels, in [0, 1].
     positions : {"timm", "as_released"}
-        How the position embedding is resized to the grid of an image.
+        How the position embedding is resized to the patch grid of an image.
     """
 
     patch_size: int
@@ -72,7 +72,7 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the images have to lie."""
+        """Device on which the images must be."""
 
     @abstractmethod
     def _compute(
@@ -82,10 +82,10 @@ class Backbone(ABC):
         layers: Sequence[int],
         precision: torch.dtype,
     ) -> list[Features]:
-        """The features of :meth:`forward` of known facets, at blocks from ``0 … depth - 1``."""
+        """Compute :meth:`forward` for valid facets and for blocks in ``0 … depth - 1``."""
 
     def resolve_layer(self, layer: int) -> int:
-        """Turn a layer counted from either end into one in ``0 … depth - 1``.
+        """Convert a layer number that may be negative to one in ``0 … depth - 1``.
 
         Raises
         ------
@@ -94,8 +94,8 @@ class Backbone(ABC):
         """
         if not -self.depth <= layer < self.depth:
             raise ConfigError(
-                f"features.layer = {layer}: is outside this backbone of {self.depth} blocks; "
-                f"allowed are {-self.depth} to {self.depth - 1}"
+                f"features.layer = {layer}: this backbone has {self.depth} blocks; allowed: "
+                f"{-self.depth} to {self.depth - 1}"
             )
         return layer % self.depth
 
@@ -106,7 +106,7 @@ class Backbone(ABC):
         layer: int = -1,
         precision: torch.dtype | None = None,
     ) -> Features:
-        """Features of a batch of images of one shape.
+        """Compute the features of a batch of images of the same shape.
 
         Parameters
         ----------
@@ -114,10 +114,10 @@ class Backbone(ABC):
             Normalised with ``mean`` and ``std``; H and W are multiples of the patch size.
         facets : sequence of "key", "query", "value", "token"
         layer : int
-            The block they come from; negative counts from the last.
+            Block of the facets; negative numbers count from the last.
         precision : torch.dtype, optional
-            Of the matrix products, by autocast; see :func:`.precision.resolve_precision`.
-            float32 by default.
+            Precision of the matrix products (by autocast), float32 by default; see
+            :func:`.precision.resolve_precision`.
 
         Returns
         -------
@@ -130,14 +130,14 @@ class Backbone(ABC):
         """
         if unknown := set(facets) - set(FACETS):
             raise ConfigError(
-                f"features.facets: {sorted(unknown)} unknown; allowed are {list(FACETS)}"
+                f"features.facet: unknown value {sorted(unknown)}; allowed: {list(FACETS)}"
             )
         return self._infer(images, facets, [self.resolve_layer(layer)], precision)[0]
 
     def forward_layers(
         self, images: Tensor, facets: Sequence[Facet], precision: torch.dtype | None = None
     ) -> list[Features]:
-        """Features of every layer, from the first to the last, in one pass; see :meth:`forward`."""
+        """Compute the features of all layers, first to last, in one pass; see :meth:`forward`."""
         return self._infer(images, facets, range(self.depth), precision)
 
     def _infer(
@@ -155,14 +155,14 @@ class Backbone(ABC):
 
 @dataclass(frozen=True)
 class Published:
-    """How images were prepared for the weights that are published of a model.
+    """How images must be preprocessed for the published weights of a model.
 
     Attributes
     ----------
     mean, std : tuple of float [3]
-        Normalisation of the RGB channels on the scale 0 to 1.
+        Normalisation of the RGB channels, in [0, 1].
     interpolation : str
-        Filter that they were resized with.
+        Filter for resizing.
     """
 
     mean: tuple[float, float, float]
@@ -171,25 +171,25 @@ class Published:
 
 
 class Family(ABC):
-    """Models that the same code builds, fills with weights and looks into.
+    """Models that the same code builds, loads and runs.
 
     A *network* is the torch module of a model. It may be on the meta device, without values.
 
     Attributes
     ----------
     summary : str
-        Which models these are, for messages.
+        Description of these models for messages.
     """
 
     summary: str
 
     @abstractmethod
     def outline(self, model: str) -> nn.Module | None:
-        """Return the network of a model without values; None if it is of another family."""
+        """Return the network of a model without values; None if it is not in this family."""
 
     @abstractmethod
     def build(self, model: str) -> nn.Module:
-        """Return the network of a model of this family, drawn by torch's generator."""
+        """Return the network of a model, randomly initialised by torch's global generator."""
 
     @abstractmethod
     def download(self, model: str) -> nn.Module:
@@ -198,27 +198,38 @@ class Family(ABC):
         Raises
         ------
         WeightsError
-            If none are published, or they cannot be had.
+            If none are published, or they cannot be downloaded.
         """
 
     @abstractmethod
     def translate(
         self, tensors: Mapping[str, Tensor], network: nn.Module, path: Path
     ) -> dict[str, Tensor]:
-        """Return the parameters of a checkpoint by the names that the network has for them.
+        """Convert the parameters of a checkpoint to the names in the network.
 
-        Whether none is missing and all are of the right shape is checked by the caller; `path` is
-        named in messages.
+        The caller checks that none is missing and that the shapes are right.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            By the names in the checkpoint.
+        network : nn.Module
+        path : Path
+            The file, for messages.
+
+        Returns
+        -------
+        dict of str to Tensor
 
         Raises
         ------
         WeightsError
-            If they are in no known layout, or evidently of another network.
+            If the layout is unknown, or the parameters clearly belong to another network.
         """
 
     @abstractmethod
     def published(self, network: nn.Module) -> Published:
-        """Return how images were prepared for the published weights of a network."""
+        """Return the preprocessing for the published weights of a network."""
 
     @abstractmethod
     def open(
@@ -238,32 +249,37 @@ class Family(ABC):
         device : str
             Such as ``"cpu"`` or ``"cuda:0"``.
         mean, std : sequence of float [3], optional
-            Normalisation of images; as published by default.
+            Normalisation of the RGB channels, in [0, 1]; by default as published.
         positions : {"timm", "as_released"}
+            How the position embedding is resized.
+
+        Returns
+        -------
+        Backbone
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """What the configuration has to know of a model, before it is built.
+    """What the configuration must know about a model before it is built.
 
     Attributes
     ----------
     name : str
         Value of `backbone.model`.
     summary : str
-        What it is, for the table of that key, where it is more than a name in timm.
+        Description for the table entry of this key; empty for ordinary models of timm.
     network : bool
-        Whether it has weights, a seed and a normalisation to be set; if not, the source of its
+        Whether it has weights, a seed and a configurable normalisation; if not, the source of its
         weights is ``none``.
     weights : Path or None
-        Its file that ships with the project: `backbone.weights: embedded`.
+        Weights file that ships with the project, for `backbone.weights: embedded`.
     size : mapping of str to int
-        ``dim``, ``depth`` and ``patch_size``, where no weights show them.
+        ``dim``, ``depth`` and ``patch_size``, for a model without weights.
     defaults : mapping of str to mapping of str to int
-        Defaults of other sections, by key, in the place of those for DINO.
+        Defaults of other sections, by key, that replace those for DINO.
     register : callable, optional
-        Makes an architecture of this project known to timm.
+        Registers an architecture of this project with timm.
     """
 
     name: str

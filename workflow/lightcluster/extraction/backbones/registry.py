@@ -1,4 +1,4 @@
-"""The backbones that there are."""
+"""The list of all backbone families, and of models with a declaration."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LISTED: tuple[Family, ...] = (VISION_TRANSFORMERS, MEAN_COLORS)
 _DECLARED: tuple[Declaration, ...] = (EMBEDDED, MEAN_COLOR)
 
 DECLARED = {model.name: model for model in _DECLARED}
-"""Models of which something is known before they are built, by the value of `backbone.model`."""
+"""Models with a declaration, by the value of `backbone.model`."""
 
 DEFAULT = _DECLARED[0]
 
 
 def declaration_of(model: str) -> Declaration:
-    """Return what is known of a model without building it; any name is that of a network."""
+    """Return the declaration of a model; models without one are networks of timm."""
     return DECLARED.get(model) or Declaration(name=model)
 
 
@@ -37,10 +37,16 @@ def find_family(model: str) -> tuple[Family, nn.Module]:
         Value of `backbone.model`: a name in timm, with or without the tag of its weights, or one
         of `DECLARED`.
 
+    Returns
+    -------
+    family : Family
+    network : nn.Module
+        On the meta device.
+
     Raises
     ------
     WeightsError
-        If the name is unknown, or the model is of no family.
+        If the name is unknown, or no family supports the model.
     """
     _register()
     for family in _LISTED:
@@ -51,7 +57,7 @@ def find_family(model: str) -> tuple[Family, nn.Module]:
 
     supported = "; ".join(family.summary for family in _LISTED)
     if is_known(model):
-        raise WeightsError(f"backbone.model: {model!r} is not among {supported}")
+        raise WeightsError(f"backbone.model: {model!r} is not supported; supported: {supported}")
     raise WeightsError(f"backbone.model: {explain_unknown(model, supported)}")
 
 

@@ -1,4 +1,4 @@
-"""What families of timm's networks have in common."""
+"""Base class of families whose networks are built by timm."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 class TimmFamily(Family):
-    """Networks of timm that have the same architecture.
+    """Networks of timm with the same architecture.
 
     Attributes
     ----------
     options : mapping
-        Arguments of the architecture that let it embed images of any multiple of its patch.
+        Arguments for timm that allow images of any multiple of the patch size.
     """
 
     options: Mapping[str, Any]
 
     @abstractmethod
     def accepts(self, network: nn.Module) -> bool:
-        """Tell whether the family can look into all blocks of a network."""
+        """Return whether this family supports the architecture of a network."""
 
     def outline(self, model: str) -> nn.Module | None:
-        """Return the network of a model without values; None if it is of another family."""
+        """Return the network of a model without values; None if it is not in this family."""
         import torch
 
         from lightcluster.extraction.backbones.timm_models import create, is_known
@@ -40,7 +40,7 @@ class TimmFamily(Family):
         return network if network is not None and self.accepts(network) else None
 
     def build(self, model: str) -> nn.Module:
-        """Return the network of a model of this family, drawn by torch's generator."""
+        """Return the network of a model, randomly initialised by torch's global generator."""
         from lightcluster.extraction.backbones.timm_models import create
 
         network = create(model, self.options)
@@ -56,7 +56,7 @@ class TimmFamily(Family):
         return download(model, self.options, _configuration(outline))
 
     def published(self, network: nn.Module) -> Published:
-        """Return how images were prepared for the published weights of a network."""
+        """Return the preprocessing for the published weights of a network."""
         configuration = _configuration(network)
         return Published(
             configuration["mean"], configuration["std"], configuration["interpolation"]

@@ -1,4 +1,4 @@
-"""Networks of timm by name, and what timm publishes of them."""
+"""Creating and downloading networks of timm by name."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 
 
 def is_known(model: str) -> bool:
-    """Tell whether timm knows a model, and the tag of its weights if it has one."""
+    """Return whether timm has a model, and weights with its tag if the name has one."""
     name, _, tag = model.partition(".")
     return timm.is_model(name) and (not tag or model in get_arch_pretrained_cfgs(name))
 
 
 def explain_unknown(model: str, supported: str) -> str:
-    """Return what is wrong with the name of a model that timm does not know.
+    """Return a message about a model name that timm does not know.
 
     Parameters
     ----------
     model : str
     supported : str
-        What to name where no name is near.
+        Supported models, to list if no name is similar.
     """
     name = model.partition(".")[0]
     if timm.is_model(name):
         allowed = ", ".join(get_arch_pretrained_cfgs(name)) or name
-        return f"no weights are tagged {model!r}; allowed: {allowed}"
+        return f"timm has no weights {model!r}; allowed: {allowed}"
     known = timm.list_models() + timm.list_models(pretrained=True)
     close = difflib.get_close_matches(model, known, n=5)
-    hint = f"did you mean {', '.join(close)}?" if close else f"supported are {supported}"
+    hint = f"did you mean {', '.join(close)}?" if close else f"supported: {supported}"
     return f"timm has no model {model!r}; {hint}"
 
 
 def create(model: str, options: Mapping[str, Any]) -> nn.Module | None:
-    """Return a network without classifier; None if its architecture has no such options."""
+    """Return a network without classifier; None if its architecture lacks these options."""
     try:
         network: nn.Module = timm.create_model(model, num_classes=0, **options)
-    except TypeError:  # raised by constructors that do not know an option
+    except TypeError:  # the constructor has no such option
         return None
     return network
 
@@ -58,14 +58,19 @@ def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any
     ----------
     model : str
     options : mapping
-        Of the architecture.
+        Arguments of the architecture.
     published : mapping
-        What timm says of them: of ``hf_hub_id`` and ``url``, one is named in the message.
+        timm's configuration of the weights, whose ``hf_hub_id`` or ``url`` is shown in the
+        message.
+
+    Returns
+    -------
+    nn.Module
 
     Raises
     ------
     WeightsError
-        If none are published, or they cannot be had.
+        If none are published, or they cannot be downloaded.
     """
     if not timm.is_model_pretrained(model):
         raise WeightsError(
@@ -74,11 +79,11 @@ def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any
         )
     try:
         network: nn.Module = timm.create_model(model, pretrained=True, num_classes=0, **options)
-    except Exception as error:  # the hub client raises what its transport raises
+    except Exception as error:  # the hub client passes on all errors of its transport
         origin = published["hf_hub_id"] or published["url"]
         raise WeightsError(
             f"backbone.weights: {model!r} could not be downloaded and is not in the cache "
             f"({type(error).__name__}: {error}). Download the file from {origin} on a machine "
-            "with a network, copy it here and set `backbone.weights: path/to/file.safetensors`"
+            "with internet access, copy it and set `backbone.weights: path/to/file.safetensors`"
         ) from error
     return network

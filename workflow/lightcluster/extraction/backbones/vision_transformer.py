@@ -1,4 +1,4 @@
-"""Plain Vision Transformers of timm: DINO, iBOT, MAE, MoCo-v3, DINOv2 and their like.
+"""Plain Vision Transformers of timm: DINO, iBOT, MAE, MoCo-v3, DINOv2 and similar models.
 
 With the notation of `protocol`, a block computes
 
@@ -35,9 +35,9 @@ class VisionTransformerBackbone(Backbone):
     model : VisionTransformer
         Built with ``dynamic_img_size=True``, so that images of any size can be embedded.
     mean, std : sequence of float [3]
-        Normalisation of the RGB channels on the scale 0 to 1.
+        Normalisation of the RGB channels, in [0, 1].
     positions : {"timm", "as_released"}
-        How the position embedding is resized to the grid of an image; see `positions`.
+        How the position embedding is resized to the patch grid of an image; see `positions`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class VisionTransformerBackbone(Backbone):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters lie, and the images have to."""
+        """Device of the parameters, on which the images must be."""
         return next(self.model.parameters()).device
 
     def _block(self, index: int) -> Block:
@@ -72,11 +72,11 @@ class VisionTransformerBackbone(Backbone):
         layers: Sequence[int],
         precision: torch.dtype,
     ) -> list[Features]:
-        """The features of :meth:`forward` of known facets, at blocks from ``0 … depth - 1``.
+        """Compute :meth:`forward` for valid facets and for blocks in ``0 … depth - 1``.
 
-        The class token of the last block is all that leaves the model unless tokens of that
-        block are asked for. Attention, projection and perceptron of the last block are then
-        computed for that single row, which is exact up to rounding and saves most of a block.
+        Unless the tokens of the last block are requested, only its class token is needed.
+        Attention, projection and MLP of the last block are then computed for this single row,
+        which is exact up to rounding and saves most of the block.
         """
         from lightcluster.extraction.backbones.attention import (
             attention_received,
@@ -115,12 +115,12 @@ class VisionTransformerBackbone(Backbone):
         ]
 
     def _final_norm(self, x: Tensor) -> Tensor:
-        """The model's last normalisation, which timm keeps in ``fc_norm`` of pooling models."""
+        """Apply the final normalisation, which is ``fc_norm`` in models with pooling."""
         return cast("Tensor", self.model.fc_norm(self.model.norm(x)))
 
 
 def _open_block(block: Any, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One transformer block, with its inner query, key and value laid open.
+    """Compute one transformer block, and return its query, key and value as well.
 
     Parameters
     ----------
@@ -128,14 +128,13 @@ def _open_block(block: Any, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tenso
     x : Tensor [B, N, D]
         Tokens before the block.
     rows : int
-        How many of the first tokens the output is wanted for; all N attend-to tokens take part
-        in any case.
+        Number of leading tokens for which the output is computed; they attend to all N tokens.
 
     Returns
     -------
     output : Tensor [B, rows, D]
     query, key, value : Tensor [B, h, N, D / h]
-        As they enter the attention, hence normalised where the block has such norms.
+        As used in the attention, after query and key norms if the block has them.
     """
     from lightcluster.extraction.backbones.attention import attend
 
@@ -166,10 +165,10 @@ class VisionTransformers(TimmFamily):
     options: Mapping[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": False}
 
     def accepts(self, network: nn.Module) -> bool:
-        """Tell whether blocks, attention and patches are the plain ones.
+        """Return whether blocks, attention and patch embedding are the plain ones.
 
-        They are not in Vision Transformers with parallel or post-norm blocks, differential
-        attention, convolutional stems or oblong patches.
+        This excludes Vision Transformers with parallel or post-norm blocks, differential
+        attention, convolutional stems or non-square patches.
         """
         from timm.layers.attention import Attention
         from timm.layers.patch_embed import PatchEmbed
@@ -186,9 +185,9 @@ class VisionTransformers(TimmFamily):
     def translate(
         self, tensors: Mapping[str, Tensor], network: nn.Module, path: Path
     ) -> dict[str, Tensor]:
-        """Return the parameters of a checkpoint in a published layout; see `layouts`.
+        """Convert the parameters of a checkpoint in a published layout; see `layouts`.
 
-        A position embedding of another grid is interpolated.
+        A position embedding for another grid is interpolated.
         """
         from timm.models.vision_transformer import checkpoint_filter_fn
 
@@ -203,7 +202,7 @@ class VisionTransformers(TimmFamily):
             converted = checkpoint_filter_fn(dict(named), network)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError(
-                f"{path}: in no layout that can be converted for this model ({error})"
+                f"{path}: its layout cannot be converted for this model ({error})"
             ) from error
         return {
             name: tensor
