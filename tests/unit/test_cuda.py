@@ -173,7 +173,7 @@ def test_a_killed_training_ends_about_as_an_undisturbed_one(
     monkeypatch.setattr(course_module, "views_of_step", original)
     with caplog.at_level(logging.INFO):
         resumed = fit_all(crops, tmp_path / "two", "tr", "kmeans", "cuda")
-    assert f"{stage}.checkpoint.safetensors: goes on after step 8" in caplog.text
+    assert f"{stage}.checkpoint.safetensors: resuming after step 8" in caplog.text
     curves = [pd.read_csv(path.parent / f"{stage}.csv") for path in (undisturbed[stage],
               resumed[stage])]  # fmt: skip
     np.testing.assert_allclose(curves[1], curves[0], rtol=0.02)

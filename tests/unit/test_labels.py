@@ -368,7 +368,7 @@ def test_the_indices_of_a_palette_tiff_are_ids(tmp_path):
         (IDS, {"photometric": "miniswhite"}, "0 is white"),
         (IDS.astype("i1"), {"photometric": "minisblack"}, "signed 8 bits"),
         (IDS.astype("f4"), {"photometric": "minisblack"}, "mode F; it must have a single channel"),
-        (np.dstack([IDS, IDS]), {"planarconfig": "contig", "extrasamples": [0]}, "of 2 channels"),
+        (np.dstack([IDS, IDS]), {"planarconfig": "contig", "extrasamples": [0]}, "with 2 channels"),
         (np.stack([IDS, IDS]), {"photometric": "minisblack"}, "holds 2 frames or pages"),
     ],
     ids=["white is 0", "signed", "floats", "two channels", "two pages"],

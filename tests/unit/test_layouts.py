@@ -508,7 +508,7 @@ def test_another_architecture_is_named_with_its_size(tmp_path: Path) -> None:
     )
     assert "contains 5 blocks of 32 features" in of(**{**small, "depth": 5})
     assert "contains 3 blocks of 64 features" in of(**{**small, "embed_dim": 64})
-    assert "images of 1 channels" in of(**small, in_chans=1)
+    assert "1 input channels" in of(**small, in_chans=1)
     assert "4 register tokens" in of(**small, reg_tokens=4)
 
 

@@ -236,10 +236,10 @@ def test_what_contradicts_the_model_is_named(folder: Path):
         applied(folder, features={"short_side": 96, "layer": "auto"}, labelling={"seeds": [1]})
     assert "has 2 mistakes" in str(error.value)
     assert (
-        "runs.lightcluster.features.short_side = 96: its model was fitted with 448; leave the key "
-        "out, or fit another model"
+        "runs.lightcluster.features.short_side = 96: the model was fitted with 448; remove the "
+        "key, or fit another model"
     ) in str(error.value)
-    assert "labelling.seeds = [1]: its model was fitted with [7, 8]" in str(error.value)
+    assert "labelling.seeds = [1]: the model was fitted with [7, 8]" in str(error.value)
     with pytest.raises(ConfigError, match=r"fit\.model = .*elsewhere.*: no model, model\.json"):
         applied(folder / "elsewhere")
     with pytest.raises(ConfigError, match="`method: kmeans` is always fitted on its images"):

@@ -576,15 +576,15 @@ def test_every_word_of_a_head_about_itself_with_anything_wrong(tmp_path: Path) -
         safetensors.numpy.save_file(tensors, path, {ABOUT: text})
         probe_refusal(path)
     safetensors.numpy.save_file(tensors, path)
-    assert "is no probe of a trained head" in probe_refusal(path)
+    assert "is not a probe of a trained head" in probe_refusal(path)
 
 
 @pytest.mark.parametrize(
     ("sha256", "mean", "std", "message"),
     [
-        ("b", None, None, "trained on tokens of other weights"),
-        ("a", [0.4, 0.5, 0.5], None, "a mean of [0.5, 0.5, 0.5], and not of [0.4, 0.5, 0.5]"),
-        ("a", None, [0.1, 0.1, 0.1], "a std of [0.2, 0.2, 0.2], and not of [0.1, 0.1, 0.1]"),
+        ("b", None, None, "trained with other backbone weights"),
+        ("a", [0.4, 0.5, 0.5], None, "mean: [0.5, 0.5, 0.5]`, but this run has [0.4, 0.5, 0.5]"),
+        ("a", None, [0.1, 0.1, 0.1], "std: [0.2, 0.2, 0.2]`, but this run has [0.1, 0.1, 0.1]"),
         ("a", None, None, None),
         ("a", [0.5, 0.5, 0.5], [0.2, 0.2, 0.2], None),
     ],

@@ -156,7 +156,7 @@ def test_a_head_of_other_weights_is_refused(trained, run_snakemake, fast_config)
     )
     result = run_snakemake(folder, "--until", "adopt_probe", config=config)
     assert result.returncode != 0
-    assert "trained on tokens of other weights than those that `backbone` names" in result.stdout
+    assert "trained with other backbone weights than those set in `backbone`" in result.stdout
 
 
 def test_a_size_of_too_few_patches_is_a_clear_error(trained, run_snakemake, fast_config):
@@ -164,4 +164,6 @@ def test_a_size_of_too_few_patches_is_a_clear_error(trained, run_snakemake, fast
     config = fast_config(photos("small", "a", {"cause": {}}), {"cause": {"size": 160}})
     result = run_snakemake(folder, "--until", "cache_crops", config=config)
     assert result.returncode != 0
-    assert "cause.size: crops are seen at 112 pixels, 7.0 patches of 16" in result.stdout
+    assert (
+        "cause.size: training crops have a side of 112 pixels, 7.0 patches of 16" in result.stdout
+    )

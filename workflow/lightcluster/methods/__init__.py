@@ -1,4 +1,4 @@
-"""The methods that segment a dataset: each is a folder that declares all that is its own.
+"""Segmentation methods, one folder per method.
 
-`protocol` says what a method is, `registry` which there are.
+`protocol` defines the interface of a method, and `registry` lists all methods.
 """

@@ -1,4 +1,4 @@
-"""How many clusters a segmentation without masks has."""
+"""Number of clusters of methods without masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def one_a_class(
     setting: int | Literal["auto", "silhouette"], classes: Classes | None, background: int | None
 ) -> int:
-    """Return `regions.number.number_of_clusters`: one for each class, the background's included."""
-    from lightcluster.regions.number import number_of_clusters  # faiss with it
+    """Return `regions.number.number_of_clusters`: one per class, including the background."""
+    from lightcluster.regions.number import number_of_clusters  # imports faiss
 
     return number_of_clusters(setting, classes, background)

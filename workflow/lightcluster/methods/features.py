@@ -1,4 +1,4 @@
-"""What methods have in common that cluster the patch features of whole images."""
+"""Declarations shared by methods that cluster the patch features of whole images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ FEATURES: Shared[CommonSections] = Shared(
 
 
 def whole_image(height: int, width: int, config: CommonSections, patch: int) -> tuple[int, int]:
-    """Return that the backbone sees an image once, and of how many patches."""
+    """Return the number of views of an image, which is 1, and its number of patches.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the image.
+    config : CommonSections
+    patch : int
+        Side of a patch in pixels.
+
+    Returns
+    -------
+    views, patches : int
+    """
     from lightcluster.extraction.images import target_size
 
     features = config.features

@@ -1,8 +1,8 @@
-"""What a method is to the rest of the program.
+"""The interface of methods.
 
-A method is declared below the configuration, which is made of the sections of all methods, and
-below the steps. What it does with finished configurations is therefore in modules that it names:
-its steps, and its `config.fit.Adoption`.
+Methods are declared in a lower layer than the configuration (which combines the sections of all
+methods) and the steps. Code that needs a complete configuration is therefore in modules that the
+declaration only names: the steps, and `config.fit.Adoption`.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ Clusters: TypeAlias = (
 )
 
 Settings = TypeVar("Settings", bound=CommonSections, contravariant=True)
-"""The sections that a method reads: the common ones, and one of its own if it has one."""
+"""The sections that a method reads: the common ones, and its own section if it has one."""
 
 WITHOUT_LABELS = "without labels"
 WITH_LABELS = "WITH THEIR LABELS"
-"""Said of results behind the images that they are fitted on; more may follow, in parentheses."""
+"""Follow the description of the images on which results are fitted; may have a remark appended."""
 
 
 def seen_labels(fitted_on: str) -> str:
-    """Return what is said of labels where results owe something to them; empty if they do not."""
+    """Return the remark about labels in `fitted_on`; empty if no labels were used."""
     return fitted_on[place:] if (place := fitted_on.find(WITH_LABELS)) >= 0 else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shared(Generic[Settings]):
-    """Files that runs have together where their settings lead to the same ones.
+    """Files that runs share if the relevant settings are equal.
 
     Attributes
     ----------
     wildcard : str
-        Stands for their name in the rules and in the names of logs.
+        Wildcard for their name in rules and log files.
     folder : str
-        In the folder of the dataset; in it, a folder of each name.
+        Folder below that of the dataset; it contains one folder per name.
     ids : callable
-        Returns the names that a run has, the one that it segments by first. Whatever changes the
-        files changes their name.
+        Returns the names that a run uses, with the one for segmentation first. Everything that
+        changes the files changes their name.
     seeded : bool
-        Whether there is a file of each seed, ``seed-N``, rather than of each shard.
+        Whether there is one file per seed, ``seed-N``, instead of one per shard.
     fitted_only : bool
-        Whether runs that apply what another one has fitted have none.
+        Whether only fitted runs use them, not runs that apply another run's result.
     """
 
     wildcard: str
@@ -61,19 +61,20 @@ class Shared(Generic[Settings]):
 
     @property
     def unit(self) -> str:
-        """What its step has one job for; see `step.declaration.JOBS_OF`."""
+        """Unit of its step, of which there is one job each; see `step.declaration.JOBS_OF`."""
         return f"{self.wildcard} {'and seed' if self.seeded else 'shard'}"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that a step of a method draws of a run, for its report.
+    """A figure in the report that a step of a method draws.
 
     Attributes
     ----------
     step : str
+        Name of the step.
     file : str
-        A PNG in the folder of the run.
+        PNG in the folder of the run.
     title, caption : str
     """
 
@@ -84,7 +85,7 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """By which the report knows it."""
+        """Name in the report."""
         return Path(self.file).stem
 
 
@@ -94,66 +95,68 @@ def _nothing(*_: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Generic[Settings]):
-    """A way to segment a dataset.
+    """A segmentation method.
 
     Attributes
     ----------
     name : str
         Value of the key `method`, and the kind of its runs; see `Step.kinds`.
     summary : str
-        What it is, for the table of that key.
+        Short description for the table entry of this key.
     drawings : mapping of str to (str, str)
-        Kinds of runs whose steps the documents draw, each with a heading and a text.
+        Kinds of runs whose steps are drawn in the documentation, each with a heading and a text.
     steps : tuple of str
-        Modules in which its steps are declared.
+        Modules that declare its steps.
     segments : str
         The step that writes its segmentations.
     masks : bool
-        Whether it makes masks of a foreground and regions, whose classes are the segmentation, and
-        leaves a model. If not, each of its clusters is one of pixels.
+        Whether it computes foreground masks and regions, segments by classifying the regions, and
+        saves a model. If not, it clusters pixels.
     clusters : callable, optional
-        Without masks: returns the number of values in a segmentation, from `labelling.classes`, the
-        classes of the dataset and `dataset.background`.
+        For methods without masks: returns the number of values in a segmentation, given
+        `labelling.classes`, the classes of the dataset and `dataset.background`.
     shared : tuple of Shared
-        What its runs may share; the first one whose name is that of a run's features is shown.
+        Files that its runs may share; the first one whose name is that of a run's features is
+        shown.
     shown : tuple of str
-        Sections that the report shows.
+        Configuration sections that the report shows.
     reported : tuple of str
-        Steps whose files the report is made of, besides the segmentations and the figures.
+        Steps whose files the report uses, besides the segmentations and figures.
     figures : tuple of Figure
-        What is in the report of its runs alone.
+        Figures that only its reports have.
     conditions : tuple of str
-        Keys that change what results are said to be of: `refined_by` and `labels`.
+        Keys that change `refined_by` or `labels`.
     refined_by : callable
-        Returns what refines the segmentations of a run; ``none``: nothing does.
+        Returns the refinement of a run's segmentations, or ``none``.
     labels : callable
-        Returns `WITHOUT_LABELS`, or what begins with `WITH_LABELS`, of a run that is fitted.
+        Returns `WITHOUT_LABELS`, or a text that starts with `WITH_LABELS`, for a fitted run.
     defaults : callable
-        Returns defaults that depend on other keys: of the configuration as it is given, and of
-        whether the backbone is the embedded one.
+        Returns defaults that depend on other keys, given the raw configuration and whether the
+        backbone is the embedded one.
     problems : callable
-        Yields what a run of it cannot have together, each a line.
+        Yields a message for each combination of settings that the method does not support.
     notes : mapping of str to callable
-        Lines that follow the table of a section in the documents.
+        Yield the lines that follow the table of a section in the documentation.
     progress : mapping of str to (str or Shared, str)
-        What is made of each shard, from first to last: its name, the folder below that of the run,
-        and the ending of its files.
+        Results of each shard, in order: label, folder below that of the run, and file suffix.
     results : callable
-        Yields lines that end a run: from its folder, and whether it has been fitted.
+        Yields the lines that are printed at the end of a run, given its folder and whether it was
+        fitted.
     views : callable
-        Returns how often the backbone sees an image, and how many patches of it are kept: from its
-        height and width, the settings, and the side of a patch.
+        Returns the number of views of an image and the number of their patches, given its height
+        and width, the settings, and the side of a patch.
     peak_bytes : callable
-        Returns about how much memory its largest job takes: from the number of views, the number of
-        their patches, the number of features of a patch, and the settings.
+        Returns the approximate memory of its largest job, given the number of views, the number of
+        their patches, the feature dimension, and the settings.
     fit : str
-        What `fit.model` is to it; empty: it is always fitted on the images that it segments.
+        Description of `fit.model`; empty if the method is always fitted on the images that it
+        segments.
     adopted : str
         Kind of the runs with `fit.model`.
     adoption : str
-        Module with its `ADOPTION`: what is done with `fit.model`.
+        Module with its `ADOPTION`, which handles `fit.model`.
     preloaded : mapping of server to tuple of str
-        Modules that steps need, for `forkserver.PRELOADED`.
+        Modules that its steps need, for `forkserver.PRELOADED`.
     """
 
     name: str
@@ -184,5 +187,5 @@ class Method(Generic[Settings]):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What its runs may be: fitted, or, if it can, applying what another run has fitted."""
+        """Kinds of its runs: fitted and, if supported, applying the result of another run."""
         return (self.name, *filter(None, [self.adopted]))

@@ -1,4 +1,4 @@
-"""The methods that there are, and what the configuration and the steps owe to them."""
+"""The list of all methods, and what configuration and steps derive from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightcluster.methods.protocol import Method
 from lightcluster.methods.sections import CommonSections, Fit
 
 
-# The keys of the last base come first.
+# Pydantic lists the keys of the last base class first.
 class _Sections(CauseSections):
     """The sections of all methods."""
 
@@ -24,7 +24,7 @@ class _Sections(CauseSections):
 _LISTED: tuple[Method[_Sections], ...] = (LIGHTCLUSTER, KMEANS, CAUSE)
 
 METHODS = {method.name: method for method in _LISTED}
-"""By the value of the key `method`; the first is the default."""
+"""All methods by the value of the key `method`; the first is the default."""
 
 if TYPE_CHECKING:
     Name = str
@@ -33,7 +33,7 @@ else:
 
 
 class FitSettings(Fit):
-    """What a run is fitted on."""
+    """The images on which a run is fitted."""
 
     model: Path | None = Field(
         None,
@@ -46,7 +46,7 @@ class FitSettings(Fit):
 
 
 class MethodSections(_Sections):
-    """What to segment, and how: all that methods read."""
+    """All sections that methods read: what to segment, and how."""
 
     method: Name = Field(
         _LISTED[0].name,
@@ -61,30 +61,30 @@ def method_of(config: CommonSections) -> Method[_Sections]:
 
 
 def kind_of(config: CommonSections) -> str:
-    """Return what a run does: the name of its method, or how that calls applying `fit.model`."""
+    """Return the kind of a run: the name of its method or, with `fit.model`, `Method.adopted`."""
     method = method_of(config)
     return method.name if config.fit.model is None else method.adopted
 
 
 KINDS = tuple(kind for method in _LISTED for kind in method.kinds)
-"""Of runs; see `kind_of`."""
+"""All kinds of runs; see `kind_of`."""
 
 WITH_MASKS = tuple(kind for method in _LISTED if method.masks for kind in method.kinds)
 WITHOUT_MASKS = tuple(kind for kind in KINDS if kind not in WITH_MASKS)
 
 SHARED = {shared.wildcard: shared for method in _LISTED for shared in method.shared}
-"""What runs of one method or of several share, by its wildcard."""
+"""Everything that runs share, by its wildcard."""
 
 
 SHARED_FOLDERS = (*places.OF_SEVERAL_RUNS, *(shared.folder for shared in SHARED.values()))
-"""Folders, in that of the dataset, in which things of several runs lie side by side."""
+"""Folders below that of the dataset whose files several runs share."""
 
 OF_DATASET = (*places.OF_ALL_RUNS, *SHARED_FOLDERS, places.ASIDE)
-"""All that is there beside the folders of runs."""
+"""All names in the folder of a dataset that are not runs."""
 
 
 def kinds_sharing(wildcard: str) -> tuple[str, ...]:
-    """Return the kinds of runs that have something that is shared."""
+    """Return the kinds of runs that use the shared files of this wildcard."""
     return tuple(
         kind
         for method in _LISTED
@@ -96,16 +96,16 @@ def kinds_sharing(wildcard: str) -> tuple[str, ...]:
 FIGURES = tuple(figure for method in _LISTED for figure in method.figures)
 
 CONDITIONS = tuple(key for method in _LISTED for key in method.conditions)
-"""Keys that change what results are said to be of."""
+"""Keys that change the refinement or the use of labels; see `Method.conditions`."""
 
 SHOWN = tuple(dict.fromkeys(section for method in _LISTED for section in method.shown))
-"""Sections that some report shows."""
+"""Configuration sections that are shown in any report."""
 
 SEGMENTING = tuple(method.segments for method in _LISTED)
 """Steps that write segmentations."""
 
 COUNTED = tuple(method.segments for method in _LISTED if not method.masks)
-"""Those whose pixels are counted, rather than regions."""
+"""Segmenting steps of methods without masks, evaluated by counting pixels instead of regions."""
 
 REPORTED = tuple(step for method in _LISTED for step in method.reported)
 
@@ -113,4 +113,4 @@ PRELOADED = {
     server: tuple(name for method in _LISTED for name in method.preloaded.get(server, ()))
     for server in ("plain", "torch")
 }
-"""Modules that steps need; see `forkserver`."""
+"""Modules that the steps of methods need; see `forkserver`."""

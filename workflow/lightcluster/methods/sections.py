@@ -1,7 +1,7 @@
-"""The sections of the configuration that say what is segmented, and how, whatever the method.
+"""The configuration sections that all methods have in common.
 
-They are those of the method of this project, of which others read some; a method may have a section
-of its own besides.
+These are the sections of this project's method; other methods read some of them, and may have a
+section of their own.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lightcluster.sections import Section
 
 
 class Fit(Section):
-    """What a run is fitted on; `registry.FitSettings` documents it."""
+    """The images on which a run is fitted; documented in `registry.FitSettings`."""
 
     model: Path | None = None
 
 
 class CommonSections(Section):
-    """All that methods read, but for the sections of their own."""
+    """The sections that all methods have in common."""
 
     dataset: DatasetSettings = DatasetSettings()
     method: str
@@ -48,4 +48,4 @@ class CommonSections(Section):
 
 
 HOW = tuple(CommonSections.model_fields)[3:]
-"""The sections that say how images are segmented, but not which images."""
+"""The sections that determine how images are segmented, but not which images."""

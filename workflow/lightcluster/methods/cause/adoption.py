@@ -1,4 +1,4 @@
-"""A head that another run has trained, in the place of training: what it is, and its adoption."""
+"""Reading, checking and copying a head and probe that another run has trained."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from lightcluster.sections import Section, Share, Spread, find_mistakes
 from lightcluster.soundness import check_palette, check_tensors
 
 ABOUT = "trained"
-"""Name, in the header of a probe's file, under which `Trained` is kept."""
+"""Key of `Trained` in the header of a probe's file."""
 
 PALETTE = "classes.csv"
-"""Beside the probe's file."""
+"""Name of the palette next to the probe's file."""
 
 
 class Trained(Section):
-    """What is known of a trained head and probe.
+    """Description of a trained head and probe.
 
     Attributes
     ----------
     head, framing, resampling : str
     size : int
-        Settings of `config.CauseSettings` that a run needs to apply it.
+        Settings of `CauseSettings` that a run must share to apply it.
     weights : str
         SHA-256 of the backbone's weights.
     mean, std : tuple of float [3]
-        By which the backbone's input was normalised.
+        Normalisation of the backbone's input.
     positions : {"timm", "as_released"}
         How position embeddings were resized.
     images : str
-        In words, the images that it was trained on.
+        Description of the training images.
     supervised : bool
         Whether a loss on labels has changed the head (`linear_probe: as_released`).
     """
@@ -60,22 +60,22 @@ class Trained(Section):
 
     @property
     def fitted_on(self) -> str:
-        """In words, what it owes to images and labels."""
+        """Description of the training images and the use of labels."""
         return f"{self.images}, {LABELS if self.supervised else WITHOUT_LABELS}"
 
 
 def probe_of(folder: Path, seed: int) -> Path:
-    """Return the file of a seed below the folder ``cause`` of a run."""
+    """Return the probe file of a seed in the folder ``cause`` of a run."""
     return folder / f"seed-{seed}" / "probe.safetensors"
 
 
 def read_trained(path: Path) -> Trained:
-    """Read what a probe's file says of itself; its tensors are not read.
+    """Read the description in a probe's file, without its tensors.
 
     Raises
     ------
     ModelError
-        If the file is missing or damaged, or no probe.
+        If the file is missing, damaged or not a probe.
     """
     try:
         with safetensors.safe_open(require_file(path), "np") as file:
@@ -83,28 +83,28 @@ def read_trained(path: Path) -> Trained:
         described = json.loads(header[ABOUT])
     except FileNotFoundError:
         raise ModelError(
-            f"{path}: is missing; a run with `method: cause` writes its own to "
+            f"{path}: is missing; a run with `method: cause` writes it to "
             "results/<dataset>/<run>/cause/seed-N/"
         ) from None
     except (OSError, KeyError, ValueError, RecursionError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path}: is no probe of a trained head ({error})") from None
+        raise ModelError(f"{path}: is not a probe of a trained head ({error})") from None
     if not isinstance(described, dict):
-        raise ModelError(f"{path}: is no probe of a trained head")
+        raise ModelError(f"{path}: is not a probe of a trained head")
     if mistakes := find_mistakes(described, Trained):
         raise ModelError(f"{path}: {mistakes[0]}")
     return Trained.model_validate(described)
 
 
 def check_probe(path: Path) -> None:
-    """Check a head, its codes, its probe and the table of its clusters, before they are used.
+    """Check a head, its codes, its probe and the palette before they are used.
 
     Raises
     ------
     ModelError
-        If a file is damaged, contradicts the other one or what the head says of itself, or holds
+        If a file is damaged, contradicts the other file or the head's description, or contains
         numbers that are not finite.
     """
-    import torch  # which a look at what a file says of itself has no need of
+    import torch  # not needed for reading only the description
 
     from lightcluster.methods.cause.heads import FEATURES, build_head
 
@@ -112,12 +112,12 @@ def check_probe(path: Path) -> None:
     shapes = _shapes(path)
     codes, probe, position = (shapes.get(name, ()) for name in ("codes", "probe", "head.position"))
     if len(codes) != 2 or len(probe) != 2 or min(*codes, *probe) < 1:
-        raise ModelError(f"{path}: lacks the codes of a head, or its probe")
+        raise ModelError(f"{path}: the codes or the probe are missing")
     count = 0
     if described.head == "tr":
         count = position[0] if len(position) == 2 else 1
         if not count or count != math.isqrt(count) ** 2 or count > described.size**2:
-            raise ModelError(f"{path}: head.position has {count} places, which are no square")
+            raise ModelError(f"{path}: head.position has {count} positions, which is not a square")
     with torch.device("meta"):
         head = build_head(described.head, codes[1], count)
     wanted = {f"head.{name}": tuple(part.shape) for name, part in head.state_dict().items()}
@@ -141,41 +141,40 @@ def adopt_probe(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> None:
-    """Copy a probe, with its head, and the table of its clusters.
+    """Copy a probe with its head, and its palette.
 
     Parameters
     ----------
     folder : Path
-        ``cause`` of a trained run.
+        Folder ``cause`` of a trained run.
     seed : int
     weights : Path
-        The backbone's weights that this run segments with, their record beside them.
+        The backbone's weights in this run, with their record beside them.
     output, palette : Path
-    mean, std : sequence of float [3], optional
+    mean, std : sequence of float [3] or None
         Settings of the backbone.
 
     Raises
     ------
     ModelError
-        If the probe cannot be used, or was trained on tokens of other weights, or of images that
-        were normalised otherwise.
+        If the probe cannot be used, or was trained with other weights or another normalisation.
     """
-    from lightcluster.extraction.weights import read_record  # torch with it
+    from lightcluster.extraction.weights import read_record  # imports torch
 
     source, record = probe_of(folder, seed), read_record(weights)
     check_probe(source)
     trained = read_trained(source)
     if trained.weights != record.sha256:
         raise ModelError(
-            f"{source}: trained on tokens of other weights than those that `backbone` names"
+            f"{source}: was trained with other backbone weights than those set in `backbone`"
         )
     for name, fitted, own in zip(
         ("mean", "std"), (trained.mean, trained.std), record.normalization(mean, std), strict=True
     ):
         if fitted != own:
             raise ModelError(
-                f"{source}: trained on tokens of images that were normalised with a {name} of "
-                f"{list(fitted)}, and not of {list(own)}, as `backbone.{name}` has it"
+                f"{source}: was trained with `backbone.{name}: {list(fitted)}`, but this run has "
+                f"{list(own)}"
             )
     for origin, target in ((source, output), (source.with_name(PALETTE), palette)):
         copy_file(origin, target)

@@ -1,4 +1,4 @@
-"""Tokens of views, computed once: the only steps of CAUSE that run the backbone."""
+"""Caching the tokens of views: the only steps of CAUSE that run the backbone."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 
 LEAST_SIDE = 2 * BLOCK
-"""Patches at each side of a training crop: four tokens of it are compared at least."""
+"""Smallest side of a training crop in patches, so that at least four of its tokens are sampled."""
 
 
 class _Seen(NamedTuple):
-    """A view of an image of the manifest."""
+    """A view of an image in the manifest."""
 
     row: ImageRow
     view: View
@@ -57,7 +57,7 @@ def cache_crops(
     framing: Framing,
     **settings: Any,
 ) -> None:
-    """Write the store of the tokens of the training crops of a shard.
+    """Write the tokens of the training crops of a shard to a feature store.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ def cache_crops(
     fractions, mirrored, framing
         See `views.training_views`.
     **settings
-        As of `cache_views`.
+        As for `cache_views`.
 
     Raises
     ------
     ConfigError
-        If a view has fewer than `LEAST_SIDE` patches at a side.
+        If a side of the views has fewer than `LEAST_SIDE` patches.
     """
     seen = [
         _Seen(row, view, f"{row.image_id}#{number}")
@@ -91,7 +91,7 @@ def cache_views(
     mirrored: bool,
     **settings: Any,
 ) -> None:
-    """Write the store of the tokens of the windows of a shard.
+    """Write the tokens of the evaluation windows of a shard to a feature store.
 
     Parameters
     ----------
@@ -104,20 +104,20 @@ def cache_views(
     Other Parameters
     ----------------
     resampling : {"antialiased", "nearest"}
-        How it becomes a square.
+        How a view is resized.
     size : int
-        Side of a view in pixels, rounded to patches.
+        Side of a view in pixels, rounded to whole patches.
     mean, std : sequence of float or None
-        Of the RGB channels; None: those of the weights.
+        Normalisation of the RGB channels; None: as in the record of the weights.
     positions : {"timm", "as_released"}
         See `backbones.positions`.
     max_pixels : int
-        Larger images are refused.
+        Images with more pixels are rejected.
     precision : {"auto", "float32", "bfloat16", "float16"}
-        Of the backbone.
+        Precision of the backbone.
     device : str
     batch_size : int
-        Views in a pass.
+        Views per pass.
     threads : int
     """
     seen = [
@@ -151,12 +151,13 @@ def _write(
     batch_size: int,
     threads: int,
 ) -> None:
-    """Compute the tokens of views, which may be `trained` on, and store them in their order."""
+    """Compute and store the tokens of views in order; `trained`: they are training crops."""
     backbone = open_backbone(weights, device, mean, std, positions)
     if trained and side_in_patches(size, backbone.patch_size) < LEAST_SIDE:
         raise ConfigError(
-            f"cause.size: crops are seen at {size} pixels, {size / backbone.patch_size:.1f} "
-            f"patches of {backbone.patch_size}; at least {LEAST_SIDE} are needed at each side"
+            f"cause.size: training crops have a side of {size} pixels, "
+            f"{size / backbone.patch_size:.1f} patches of {backbone.patch_size}; at least "
+            f"{LEAST_SIDE} patches are needed"
         )
     record, dtype = read_record(weights), resolve_precision(precision, device)
     side = side_in_patches(size, backbone.patch_size)
@@ -195,7 +196,7 @@ def _prepare(
     max_pixels: int,
     threads: int,
 ) -> Iterator[PreparedImage]:
-    """Yield the views as the backbone reads them; threads decode each image once, ahead."""
+    """Yield the prepared views; threads decode each image once, ahead of the backbone."""
     of_image: dict[ImageRow, list[View]] = {}
     for item in seen:
         of_image.setdefault(item.row, []).append(item.view)

@@ -1,9 +1,9 @@
-"""The loss of CAUSE's head: tokens of like concepts together, those of unlike ones apart.
+"""The contrastive loss of CAUSE's head, between tokens of similar and dissimilar concepts.
 
-The projection of a token is linear in its features, so that the inner product of a student's and a
-teacher's projections, of 2,048 numbers each, is one of 91: ``(P f + b) · z = f · P^T z + b · z``.
-``P^T z`` and ``b · z`` are computed once for all anchors, which makes the comparison with a bank of
-many thousand projections ten times as cheap and gives the same cosines.
+The projection of a token is linear in its features, so the inner product of a student's and a
+teacher's projection, both with 2,048 dimensions, reduces to 91 dimensions:
+``(P f + b) · z = f · P^T z + b · z``. ``P^T z`` and ``b · z`` are computed once for all anchors, so
+the comparison with a bank of many thousand projections costs a tenth and gives the same cosines.
 """
 
 from __future__ import annotations
@@ -17,31 +17,40 @@ from torch.utils.checkpoint import checkpoint
 
 TEMPERATURE = 0.07
 POSITIVE, NEGATIVE = 0.3, 0.1
-"""Concepts of a larger cosine than the first are alike, of a smaller one than the second unlike."""
+"""Concepts with a cosine above the first value are similar, below the second one dissimilar."""
 
 _PAIRS = {"cpu": 0, "cuda": 2**27}
-"""Pairs of an anchor and another token that are compared at a time; an image's at least. On a GPU
-that is 0.5 GiB for each of about ten tensors."""
+"""Number of pairs of an anchor and another token that are compared at a time, but at least those of
+one image. On a GPU, this takes 0.5 GiB for each of about ten tensors."""
 
 
 def concept_relations(codes: Tensor) -> Tensor:
-    """Return whether concepts are alike (1), unlike (-1) or neither (0): int8 [K, K]."""
+    """Return whether concepts are similar (1), dissimilar (-1) or neither (0).
+
+    Parameters
+    ----------
+    codes : Tensor float [K, D]
+
+    Returns
+    -------
+    Tensor int8 [K, K]
+    """
     unit = functional.normalize(codes, dim=-1)
     cosine = unit @ unit.T
     return (cosine > POSITIVE).to(torch.int8) - (cosine < NEGATIVE).to(torch.int8)
 
 
 class Others:
-    """The projections that anchors are compared with, seen from the student's features.
+    """The projections with which anchors are compared, mapped to the student's feature space.
 
     Parameters
     ----------
     projections : Tensor [n, 2048]
-        Of the teacher, of unit length.
+        Projections of the teacher, of unit length.
     concepts : Tensor int64 [n]
-        The code of each; -1 for a row that is none.
+        Code of each projection; -1 for an empty row.
     projection : nn.Linear
-        Of the student.
+        Projection layer of the student.
 
     Attributes
     ----------
@@ -65,18 +74,18 @@ def contrastive_loss(
     relations: Tensor,
     bank: Bank,
 ) -> Tensor:
-    """Return the loss of a batch, each image's tokens being anchors.
+    """Return the loss of a batch, in which all tokens are anchors.
 
     Parameters
     ----------
     features : Tensor float [B, n, 90]
-        Of the student.
+        Features of the student.
     concepts : Tensor int64 [B, n]
-        The code of each token.
+        Code of each token.
     seen : Tensor float [B, n, 2048]
         The teacher's projections of the same tokens, of unit length.
     projection : nn.Linear
-        Of the student.
+        Projection layer of the student.
     relations : Tensor int8 [K, K]
         See `concept_relations`.
     bank : Bank
@@ -89,8 +98,8 @@ def contrastive_loss(
 
     Notes
     -----
-    What is as large as the bank is there for a few images at a time, also on the way back: on a
-    processor for one, and on a GPU for as many as keep it busy.
+    Tensors as large as the bank exist only for a few images at a time, in the backward pass too:
+    for one image on a CPU, and for as many as keep it busy on a GPU.
     """
     images, count = concepts.shape
     lengths = projection(features).norm(dim=-1)
@@ -128,24 +137,24 @@ def contrast(
     Parameters
     ----------
     features : Tensor [b, n, 90]
-        Of the student.
+        Features of the student.
     lengths : Tensor [b, n]
-        Of the student's projections.
+        Lengths of the student's projections.
     concepts : Tensor int64 [b, n]
-        The code of each anchor.
+        Code of each anchor.
     seen, shift, others : Tensor [m, 90], Tensor [m], Tensor int64 [m]
-        See `Others`; the last are their concepts.
+        `Others.seen`, `Others.shift` and `Others.concepts`.
     relations : Tensor int8 [K, K]
     own : int or None
-        Where the anchors themselves begin among the others: a token is no other to itself. None:
-        they are not there.
+        Index of the first anchor among the others, because a token is not compared with itself.
+        None: the anchors are not among them.
 
     Returns
     -------
     Tensor [b]
-        One mean over all positive pairs (i, j) of ``-s_ij + log(sum of exp s_ik over the positives
-        and negatives k of i)``, with s the cosine over the temperature: an anchor with many
-        positives weighs more. 0 if there is no such pair.
+        The mean over all positive pairs (i, j) of ``-s_ij + log(sum of exp s_ik over the positives
+        and negatives k of i)``, where s is the cosine divided by the temperature. Anchors with
+        more positives thus have more weight. 0 if there is no such pair.
     """
     anchors = features.flatten(0, 1)
     similar = (anchors @ seen.T + shift) / lengths.reshape(-1, 1) / TEMPERATURE
@@ -161,25 +170,27 @@ def contrast(
 
 
 class Bank:
-    """For every concept, the newest projections of the teacher: a queue each.
+    """The memory bank: a queue of the teacher's latest projections for every concept.
 
     Parameters
     ----------
     concepts : int
+        Number of concepts.
     dim : int
-        Of a projection.
+        Dimension of a projection.
     most : int
-        Projections of a concept that are kept.
+        Length of each queue.
     device : torch.device
 
     Attributes
     ----------
     projections : Tensor [rows, dim]
-        Of unit length; row ``queue * most + place``. Queues are made for concepts as they occur.
+        Of unit length, in row ``queue * most + place``. A queue is created when its concept first
+        occurs.
     queue : Tensor int64 [concepts]
-        The queue of each concept, or -1.
+        Index of the queue of each concept, or -1.
     written : Tensor int64 [concepts]
-        Projections that each concept has been given, also those that fell out.
+        Number of projections ever written for each concept, including overwritten ones.
     """
 
     def __init__(self, concepts: int, dim: int, most: int, device: torch.device) -> None:
@@ -190,14 +201,14 @@ class Bank:
         self.written = torch.zeros(concepts, dtype=torch.int64)
 
     def append(self, projections: Tensor, concepts: Tensor, generator: torch.Generator) -> None:
-        """Add a random half, rounded down, of what there is of each concept.
+        """Add a random half of the projections of each concept, rounded down.
 
         Parameters
         ----------
         projections : Tensor [n, dim]
         concepts : Tensor int64 [n]
         generator : torch.Generator
-            Of the CPU.
+            On the CPU.
         """
         if not self.most:
             return
@@ -223,7 +234,7 @@ class Bank:
     def _make_queues(self, concepts: Tensor) -> None:
         made = int((self.queue >= 0).sum())
         self.queue[concepts] = made + torch.arange(len(concepts))
-        if self._used() > len(self.projections):  # by half again, so that few copies are made
+        if self._used() > len(self.projections):  # by 1.5 times, so that there are few copies
             held = len(self.projections)
             rows = min(max(self._used(), 3 * held // 2), len(self.queue) * self.most)
             larger = self.projections.new_zeros(rows, self.projections.shape[1])
@@ -232,18 +243,18 @@ class Bank:
             self._concepts = functional.pad(self._concepts, (0, rows - held), value=-1)
 
     def contents(self) -> tuple[Tensor, Tensor]:
-        """Return all queues [queues * most, dim], and the concept of each row, -1 if it is empty.
+        """Return all queues, [queues * most, dim], and the concept of each row (-1 if empty).
 
-        Both are the bank's own: no copies.
+        Both are views, not copies.
         """
         return self.projections[: self._used()], self._concepts[: self._used()]
 
     def _used(self) -> int:
-        """Return the number of rows of all queues, empty places included."""
+        """Return the number of rows of all queues, including empty rows."""
         return int((self.queue >= 0).sum()) * self.most
 
     def state(self) -> dict[str, Tensor]:
-        """Return what `restore` puts back."""
+        """Return the state for a checkpoint."""
         return {
             "projections": self.projections[: self._used()],
             "queue": self.queue,
@@ -251,7 +262,7 @@ class Bank:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Become the bank whose state this was."""
+        """Restore a state returned by `state`."""
         self.projections = tensors["projections"].to(self.projections.device)
         self.queue, self.written = tensors["queue"], tensors["written"]
         concept = (self.queue >= 0).nonzero().squeeze(1)

@@ -1,8 +1,8 @@
-"""The training loop of CAUSE's three stages: resumable, and the same from the same seed.
+"""The training loop of CAUSE's three stages, resumable and reproducible.
 
-All that is random in a step is drawn from (seed, stage, step), and the order of the views from
-(seed, stage, epoch). A checkpoint needs no state of a random generator, and a training that was
-killed and resumed ends with the weights of one that was not (on a CPU with the same threads).
+All random numbers of a step are derived from (seed, stage, step), and the order of the views from
+(seed, stage, epoch). Checkpoints therefore need no random state, and a training that was killed and
+resumed ends with the same weights as an uninterrupted one (on a CPU with the same threads).
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ from lightcluster.methods.cause.tokens import Tokens
 log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY = 500
-"""Steps after which a checkpoint is written where an epoch is longer than that."""
+"""Steps between checkpoints within an epoch."""
 
 CHECKPOINT_SHARE, CHECKPOINT_SLACK = 0.1, 1.0
-"""Checkpoints may take this share of the time, and so many seconds: where epochs are short and the
-bank is large, not every one ends with a checkpoint."""
+"""Checkpoints may take this share of the time plus this many seconds. With short epochs and a large
+bank, some epochs therefore end without a checkpoint."""
 
 READERS = 4
-"""Threads that read batches ahead."""
+"""Number of threads that read batches ahead."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """How long and how fast a stage is trained.
+    """The training schedule of a stage.
 
     Attributes
     ----------
     epochs : int
-        Passes over the views at least.
+        Minimum number of passes over the views.
     least_steps : int
-        Steps at least: where the views are few, there are more epochs.
+        Minimum number of steps: with few views, there are more epochs.
     batch_size : int
     learning_rate : float
-        Of Adam, at the start.
+        Initial learning rate of Adam.
     decay : float
-        What the rate is multiplied by …
+        Factor of the learning rate after every `decay_epochs`.
     decay_epochs : int
-        … after so many of `epochs`; where there are more epochs, after the same share of them.
+        Counted in `epochs`; with more epochs than these, scaled accordingly.
     weight_decay : float
-        L2, of Adam.
+        L2 regularisation of Adam.
     clip : float
-        Norm to which the gradient is clipped.
+        Maximum norm of the gradient.
     seed : int
     """
 
@@ -80,16 +80,16 @@ class Course:
     seed: int = 0
 
     def steps_of_epoch(self, views: int) -> int:
-        """Return the number of whole batches of so many views; a smaller set is one batch."""
+        """Return the number of full batches of `views` views, at least 1."""
         return max(1, views // self.batch_size)
 
     def steps(self, views: int) -> int:
-        """Return the number of steps for so many views: whole epochs."""
+        """Return the total number of steps for `views` views, in whole epochs."""
         epoch = self.steps_of_epoch(views)
         return epoch * max(self.epochs, math.ceil(self.least_steps / epoch))
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step."""
+        """Return the learning rate at a step."""
         done = step * self.epochs // steps
         return self.learning_rate * self.decay ** (done // self.decay_epochs)
 
@@ -97,7 +97,7 @@ class Course:
 def course_of(
     stage: Literal["clusterbook", "head", "probe"], settings: CauseSettings, seed: int
 ) -> Course:
-    """Return the course of a stage, as published, from the settings of its step."""
+    """Return the published training schedule of a stage, with the settings of a run."""
     course = Course(
         epochs=1,
         least_steps=settings.least_steps,
@@ -121,14 +121,15 @@ def course_of(
 
 
 class Stage(ABC):
-    """What is trained: its modules, its loss, and what happens after a step.
+    """A training stage: its modules, its losses, and what happens after a step.
 
     Attributes
     ----------
     name : str
     modules : dict of str to nn.Module
-        All that a resumed training needs.
+        All modules that a checkpoint must contain.
     trained : list of nn.Parameter
+        The parameters that are optimised.
     """
 
     name: str
@@ -142,14 +143,14 @@ class Stage(ABC):
         """Return the losses of a batch of tokens [B, T, D] by name; their sum is minimised."""
 
     def after_step(self, generator: torch.Generator) -> None:  # noqa: B027
-        """Do what is done after each step, if there is anything."""
+        """Update anything that is updated after each step; does nothing by default."""
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint holds beside the modules."""
+        """Return the state that a checkpoint contains besides the modules."""
         return {}
 
     def restore_extra(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
-        """Put it back, if there is anything."""
+        """Restore the state returned by `extra_state`."""
 
 
 def train(
@@ -162,23 +163,23 @@ def train(
     device: str,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train a stage, or go on where a killed training stopped.
+    """Train a stage, or resume an interrupted training.
 
     Parameters
     ----------
     stage : Stage
-        Its modules are on `device`.
+        Its modules must be on `device`.
     tokens : Tokens
     course : Course
     checkpoint : Path
-        Written at the end of each epoch, and every `CHECKPOINT_EVERY` steps, unless that would take
-        more than `CHECKPOINT_SHARE` of the time; deleted by the caller once the result is written.
-        One of other settings or data, and a damaged one, is not used.
+        Written at the end of each epoch and every `CHECKPOINT_EVERY` steps, unless this would take
+        more than `CHECKPOINT_SHARE` of the time. The caller deletes it when the result is written.
+        A checkpoint that is damaged or belongs to other settings or data is ignored.
     about : mapping
-        What decides the result beside course and tokens, in JSON types.
+        Everything that determines the result besides course and tokens, in JSON types.
     device : str
     progress : bool
-        Whether to draw a bar, with loss and time left, on standard error.
+        Whether to show a progress bar with the loss on standard error.
 
     Returns
     -------
@@ -188,8 +189,8 @@ def train(
     Raises
     ------
     LightClusterError
-        If a loss or the gradient is no finite number: names the stage, the step and the views. The
-        last checkpoint stays.
+        If a loss or the gradient is not finite; the message names stage, step and views. The last
+        checkpoint is kept.
     """
     steps = course.steps(tokens.count)
     epoch = course.steps_of_epoch(tokens.count)
@@ -200,7 +201,7 @@ def train(
         {"stage": stage.name, "tokens": tokens.digest, **asdict(course), **about}, sort_keys=True
     )
     first, rows = _resume(checkpoint, stage, optimizer, identity)
-    begin, spent = time.monotonic(), 0.0  # of which on checkpoints
+    begin, spent = time.monotonic(), 0.0  # seconds spent on checkpoints
     bar = tqdm(
         total=steps, initial=first, unit="step", desc=stage.name, file=sys.stderr,
         disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 15.0,
@@ -240,26 +241,43 @@ def _not_finite(
     views: NDArray[np.intp],
     checkpoint: Path,
 ) -> str:
-    """Return the message of a loss or gradient that is no finite number."""
+    """Return the error message for a loss or gradient that is not finite."""
     names = ", ".join(repr(tokens.names[view]) for view in views[:4].tolist())
     more = f" and {len(views) - 4} more" if len(views) > 4 else ""
     kept = f"; the last checkpoint is {checkpoint}" if checkpoint.exists() else ""
     return (
-        f"{stage.name}, step {step + 1}: the losses are {dict(losses)}, and these or their "
-        "gradient are no finite numbers; lower cause.learning_rate, or look at the views of this "
-        f"batch, {names}{more}{kept}"
+        f"{stage.name}, step {step + 1}: a loss or the gradient is not finite (losses: "
+        f"{dict(losses)}); lower cause.learning_rate, or inspect the views of this batch: "
+        f"{names}{more}{kept}"
     )
 
 
 def views_of_step(count: int, course: Course, stage: str, step: int) -> NDArray[np.intp]:
-    """Return the views of a step: each once in an epoch, but for a rest smaller than a batch."""
+    """Return the views of a step.
+
+    Each view occurs once per epoch, except for the remainder that does not fill a batch.
+
+    Parameters
+    ----------
+    count : int
+        Number of views.
+    course : Course
+    stage : str
+        Name of the stage.
+    step : int
+        From 0.
+
+    Returns
+    -------
+    int array, shape (batch,)
+    """
     epoch, place = divmod(step, course.steps_of_epoch(count))
     order = np.random.default_rng(_seed(course.seed, stage, "order", epoch)).permutation(count)
     return order[place * course.batch_size : (place + 1) * course.batch_size]
 
 
 def _seed(seed: int, stage: str, purpose: str, number: int) -> int:
-    """Return a seed of its own for each purpose."""
+    """Return a separate seed for each purpose."""
     words = [seed, number, *f"{stage}/{purpose}".encode()]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
@@ -267,7 +285,7 @@ def _seed(seed: int, stage: str, purpose: str, number: int) -> int:
 def _batches(
     tokens: Tokens, course: Course, stage: str, first: int, steps: int, device: str
 ) -> Iterator[tuple[int, NDArray[np.intp], Tensor]]:
-    """Yield the steps from `first` on with their views and tokens, some read ahead."""
+    """Yield the steps from `first` on with their views and tokens, reading some ahead."""
 
     def read(step: int) -> tuple[int, NDArray[np.intp], Tensor]:
         views = views_of_step(tokens.count, course, stage, step)
@@ -284,7 +302,7 @@ def _save(
     step: int,
     rows: list[dict[str, float]],
 ) -> None:
-    """Write all that a resumed training needs."""
+    """Write a checkpoint."""
     tensors = training_state(stage.modules, optimizer)
     tensors |= {f"extra.{name}": tensor for name, tensor in stage.extra_state().items()}
     write_tensors(
@@ -295,26 +313,26 @@ def _save(
 def _resume(
     path: Path, stage: Stage, optimizer: torch.optim.Optimizer, identity: str
 ) -> tuple[int, list[dict[str, float]]]:
-    """Load a checkpoint, if there is one of this training; return the steps done, and losses."""
+    """Load the checkpoint of this training, if any; return the number of steps and the losses."""
     if not path.exists():
         return 0, []
     try:
         tensors, about = read_tensors(path)
         step, rows = int(about["step"]), json.loads(about["losses"])
     except (StoreError, KeyError, ValueError) as error:
-        log.warning("%s: cannot be used (%s); the training starts again", path, error)
+        log.warning("%s: cannot be used (%s); the training restarts", path, error)
         return 0, []
     if about.get("identity") != identity:
-        log.warning("%s: of other settings or data; the training starts again", path)
+        log.warning("%s: belongs to other settings or data; the training restarts", path)
         return 0, []
     restore_training(tensors, stage.modules, optimizer)
     extra = {k.removeprefix("extra."): v for k, v in tensors.items() if k.startswith("extra.")}
     stage.restore_extra(extra)
-    log.info("%s: goes on after step %d", path, step)
+    log.info("%s: resuming after step %d", path, step)
     return step, rows
 
 
 def write_losses(path: Path, losses: pd.DataFrame) -> None:
-    """Write the table that `train` returned."""
+    """Write the table of losses that `train` returns as CSV."""
     with replacing(path) as temporary:
         losses.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")

@@ -1,4 +1,4 @@
-"""The training of a run, to look at: losses, codes in use, and the clusters of the probe."""
+"""The figure of a run's training: losses, codes in use, and cluster sizes of the probe."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ STAGES = {
     "head": "contrast (nats)",
     "probe": "negative modularity of features",
 }
-"""What is trained, and what its first loss is."""
+"""Names of the stages, and axis labels of their first loss."""
 
 _SMOOTHED = 50
-"""Points to which the steps are averaged."""
+"""Number of points to which the losses are averaged."""
 
 
 def plot_training(
     run: Path, clusterbooks: Path, heads: Path, seeds: Sequence[int], output: Path
 ) -> None:
-    """Draw the losses of the three stages over their steps, and the clusters by size.
+    """Plot the losses of the three stages by step, and the cluster sizes.
 
     Parameters
     ----------
     run : Path
         Folder of the run, with ``cause/seed-N/probe.csv`` and ``segmentation/seed-N/classes.csv``.
     clusterbooks, heads : Path
-        Folders of the stages before, with ``seed-N.csv``; beside the former the clusterbooks.
+        Folders of the first two stages, with ``seed-N.csv``; the former also contains the
+        clusterbooks.
     seeds : sequence of int
     output : Path
         A PNG file.
@@ -71,7 +72,17 @@ def plot_training(
 
 
 def smooth(steps: pd.Series, values: pd.Series) -> tuple[list[float], list[float]]:
-    """Return the means of up to `_SMOOTHED` stretches of equal length, and their last steps."""
+    """Average a curve over up to `_SMOOTHED` intervals of equal length.
+
+    Parameters
+    ----------
+    steps, values : Series
+
+    Returns
+    -------
+    steps, means : list of float
+        Last step and mean value of each interval.
+    """
     parts = np.array_split(np.arange(len(steps)), min(_SMOOTHED, len(steps)))
     return (
         [float(steps.iloc[part[-1]]) for part in parts],

@@ -1,4 +1,4 @@
-"""Runs that apply trained heads of another one: what contradicts them."""
+"""Runs that apply the trained heads of another run, and checks for contradictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _adopt(
 
 
 def _contradictions(folder: Path, config: Config, prefix: str) -> Iterator[str]:
-    """Yield what is wrong with the trained heads that a run applies, and what contradicts them."""
+    """Yield a message for each problem of the trained heads, and for contradictory settings."""
     for seed in config.labelling.seeds:
         try:
             trained = read_trained(probe_of(folder, seed))
@@ -40,7 +40,7 @@ def _fitted_on(folder: Path, config: Config) -> str:
 
 
 def _files(folder: Path, seed: int | None) -> list[Path]:
-    assert seed is not None  # a probe is of one
+    assert seed is not None  # there is one probe per seed
     probe = probe_of(folder, seed)
     return [probe, probe.with_name(PALETTE)]
 

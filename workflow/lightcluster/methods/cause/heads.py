@@ -1,4 +1,4 @@
-"""The heads of CAUSE: from the tokens of a frozen backbone to features of 90 dimensions."""
+"""The heads of CAUSE, which map tokens of a frozen backbone to 90-dimensional features."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 FEATURES = 90
-"""Dimensions of what a head makes of a token."""
+"""Dimension of a head's output."""
 
 PROJECTED = 2048
-"""Dimensions of the projection that is compared in training."""
+"""Dimension of the projection that is compared in training."""
 
 HIDDEN = 2048
-"""Of the decoder's feed-forward part."""
+"""Hidden dimension of the decoder's feed-forward network."""
 
 DROPOUT = 0.1
 
 
 class TwoBranches(nn.Module):
-    """The last part of both heads: a linear branch plus one with a hidden layer.
+    """The last part of both heads: the sum of a linear branch and one with a hidden layer.
 
     Parameters
     ----------
     dim : int
-        Of the tokens.
+        Dimension of the tokens.
     """
 
     def __init__(self, dim: int) -> None:
@@ -37,18 +37,18 @@ class TwoBranches(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return features [..., 90] of tokens [..., D]; each branch has dropout of its own."""
+        """Return features [..., 90] of tokens [..., D]; each branch has its own dropout."""
         bent = functional.relu(self.hidden(self.dropout(tokens)))
         return cast("Tensor", self.linear(self.dropout(tokens)) + self.out(bent))
 
 
 class MlpHead(nn.Module):
-    """The head that sees each token by itself.
+    """The head that processes each token separately.
 
     Parameters
     ----------
     dim : int
-        Of the tokens.
+        Dimension of the tokens.
     """
 
     def __init__(self, dim: int) -> None:
@@ -56,21 +56,21 @@ class MlpHead(nn.Module):
         self.branches = TwoBranches(dim)
 
     def forward(self, tokens: Tensor, queries: Tensor) -> Tensor:
-        """Return features [B, n, 90] of tokens [B, n, D]; the queries are for the other head."""
+        """Return features [B, n, 90] of tokens [B, n, D]; only the other head uses queries."""
         return cast("Tensor", self.branches(tokens))
 
 
 class TrHead(nn.Module):
-    """The head in which the concepts of all tokens look at each other, then at the tokens.
+    """The head in which the concepts of all tokens attend to each other, then to the tokens.
 
-    One post-norm decoder layer with one head of attention.
+    A post-norm decoder layer with single-head attention.
 
     Parameters
     ----------
     dim : int
-        Of the tokens.
+        Dimension of the tokens.
     tokens : int
-        Number of tokens of an image, which each have a learned position.
+        Number of tokens of an image; each has a learned position embedding.
     """
 
     def __init__(self, dim: int, tokens: int) -> None:
@@ -92,7 +92,7 @@ class TrHead(nn.Module):
         ----------
         tokens : Tensor [B, T, D]
         queries : Tensor [B, T, D]
-            The code nearest to each token; see `nearest_codes`.
+            The nearest code of each token; see `nearest_codes`.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class TrHead(nn.Module):
 
 
 class Learner(nn.Module):
-    """A head with the projection that only its training needs; student and teacher are one each.
+    """A head with the projection that is only needed in training; both student and teacher.
 
     Parameters
     ----------
@@ -126,12 +126,23 @@ class Learner(nn.Module):
 
 
 def build_head(head: str, dim: int, tokens: int) -> nn.Module:
-    """Return a new head, ``mlp`` or ``tr``."""
+    """Return a new head.
+
+    Parameters
+    ----------
+    head : {"mlp", "tr"}
+    dim, tokens : int
+        See `TrHead`; `tokens` is not used by ``mlp``.
+
+    Returns
+    -------
+    nn.Module
+    """
     return TrHead(dim, tokens) if head == "tr" else MlpHead(dim)
 
 
 def nearest_codes(tokens: Tensor, codes: Tensor) -> Tensor:
-    """Return the number of the code with the largest cosine to each token.
+    """Return the index of the code with the largest cosine to each token.
 
     Parameters
     ----------
@@ -147,6 +158,6 @@ def nearest_codes(tokens: Tensor, codes: Tensor) -> Tensor:
 
 
 def move_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move each parameter of the teacher to ``momentum`` of itself and the rest of the student."""
+    """Update the teacher in place: ``momentum * teacher + (1 - momentum) * student``."""
     with torch.no_grad():
         torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)

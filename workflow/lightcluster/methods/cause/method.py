@@ -19,33 +19,33 @@ KINDS = (*TRAINED, *APPLIED)
 """Kinds of its runs."""
 
 LABELS = f"{WITH_LABELS} (linear probe as released)"
-"""Said of results where a loss on labels has changed the head."""
+"""Remark on results whose head was changed by a loss on labels."""
 
 _CONTRASTS = 6
-"""Numbers that the contrast holds for an anchor and a projection of the bank."""
+"""Numbers that the contrastive loss stores per pair of an anchor and a projection of the bank."""
 
 
 def learns_from_labels(config: CauseSections) -> bool:
-    """Tell whether labels change what a run is evaluated by."""
+    """Return whether labels influence the segmentations of a run."""
     return config.fit.model is None and config.cause.linear_probe == "as_released"
 
 
 def _problems(config: CauseSections) -> Iterator[str]:
-    """Yield what it cannot be trained with."""
+    """Yield a message for each setting with which CAUSE cannot be trained."""
     dataset, cause = config.dataset, config.cause
     labelled = FORMATS[dataset.format].labelled(dataset)
     if cause.linear_probe != "none" and not labelled:
         yield (
-            f"cause.linear_probe = {cause.linear_probe!r}: needs labels, and dataset.labels is none"
+            f"cause.linear_probe = {cause.linear_probe!r}: needs labels, but dataset.labels is none"
         )
     backbone = config.backbone
     if not backbone.declaration.network:
-        yield f"method = 'cause': needs the tokens of a network, and {backbone.model} is none"
+        yield f"method = 'cause': needs the tokens of a network, but {backbone.model} is not one"
 
 
 def _views(height: int, width: int, config: CauseSections, patch: int) -> tuple[int, int]:
     """Return the number of crops and windows of an image, and of their patches."""
-    from lightcluster.methods.cause.views import (  # torch with it
+    from lightcluster.methods.cause.views import (  # imports torch
         evaluation_views,
         side_in_patches,
         training_views,
@@ -64,11 +64,11 @@ def _views(height: int, width: int, config: CauseSections, patch: int) -> tuple[
 
 
 def _peak_bytes(views: int, tokens: int, dim: int, config: CauseSections) -> int:
-    """Return the memory of the bank, which is full once every code occurs.
+    """Return the memory that is needed with a full bank, which has projections for every code.
 
-    It is compared with the tokens of one image at a time.
+    The bank is compared with the tokens of one image at a time.
     """
-    from lightcluster.methods.cause.heads import FEATURES, PROJECTED  # torch with it
+    from lightcluster.methods.cause.heads import FEATURES, PROJECTED  # imports torch
     from lightcluster.methods.cause.modularity import BLOCK
 
     bank = config.cause.codes * config.cause.bank
@@ -99,7 +99,7 @@ def _describe_recipe() -> Iterator[str]:
 
 
 def _of_heads(mlp: Any, tr: Any) -> str:
-    """Return the values of both heads; one if they are the same."""
+    """Return the values for both heads; only one if they are equal."""
     values = [mlp] if mlp == tr else [mlp, tr]
     return ", ".join("none" if value is None else f"`{json.dumps(value)}`" for value in values)
 

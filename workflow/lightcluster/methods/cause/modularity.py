@@ -1,7 +1,7 @@
-"""Clusters by modularity: the loss of CAUSE's clusterbook and of its cluster probe.
+"""Clustering by modularity: the loss of CAUSE's clusterbook and cluster probe.
 
-The tokens of an image are the nodes of a graph whose edges are their cosines. A set of codes is
-good if tokens that are closer than chance, given their degrees, have a code in common.
+The tokens of an image are the nodes of a graph with their cosines as edge weights. Codes are good
+if tokens that are closer than expected by chance, given their degrees, share a code.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 BLOCK = 4
-"""Side, in tokens, of the blocks of which `sample_grid` keeps one token each."""
+"""Side, in tokens, of the blocks from each of which `sample_grid` draws one token."""
 
 SHARPNESS = 0.1
-"""What the product of two closenesses is divided by, before tanh."""
+"""Divisor of the product of two cosines before tanh."""
 
 _CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}
-"""Products that `max_product` holds at a time: what a processor's cache takes (4 MiB), and on a GPU
-what keeps it busy (256 MiB)."""
+"""Number of products that `max_product` computes at a time: as many as fit into the cache of a CPU
+(4 MiB), or as keep a GPU busy (256 MiB)."""
 
 
 def sample_grid(
@@ -32,9 +32,9 @@ def sample_grid(
     ----------
     images : int
     grid : (int, int)
-        Rows and columns of tokens. What is left over beyond whole blocks is never drawn.
+        Rows and columns of tokens. Tokens beyond the last whole block are never drawn.
     generator : torch.Generator
-        Of the CPU.
+        On the CPU.
     block : int
         Side of a block.
 
@@ -63,7 +63,7 @@ def take(tokens: Tensor, positions: Tensor) -> Tensor:
 
 
 def modularity_matrix(tokens: Tensor) -> Tensor:
-    """Return how much closer tokens of an image are than chance, as a share of all closeness.
+    """Return the modularity matrix of each image: how much closer tokens are than by chance.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def modularity_matrix(tokens: Tensor) -> Tensor:
     -------
     Tensor float [B, N, N]
         ``(A - d d^T / e) / e`` with ``A`` the positive cosines without diagonal, ``d`` its row
-        sums and ``e`` its sum; each row sums to 0. Zero where no two tokens are close.
+        sums and ``e`` its total sum; each row sums to 0. Zero if no cosine is positive.
     """
     unit = functional.normalize(tokens, dim=-1)
     closeness = (unit @ unit.transpose(-2, -1)).clamp(min=0)
@@ -84,25 +84,25 @@ def modularity_matrix(tokens: Tensor) -> Tensor:
 
 
 def modularity_loss(tokens: Tensor, codes: Tensor) -> Tensor:
-    """Return the negative modularity of the groups that codes make of tokens.
+    """Return the negative modularity of the grouping of tokens by codes.
 
     Parameters
     ----------
     tokens : Tensor float [B, N, D]
-        Of B images; no gradient flows to them.
+        Tokens of B images; no gradient flows to them.
     codes : Tensor float [K, D]
 
     Returns
     -------
     Tensor float, scalar
         In [-1, 1]: ``-tr(W δ)`` averaged over images, where ``W`` is `modularity_matrix` and
-        ``δ_ij = tanh(max_k(C_ik C_jk) / 0.1)`` says whether i and j share a code, by the positive
-        cosines ``C`` of tokens and codes.
+        ``δ_ij = tanh(max_k(C_ik C_jk) / 0.1)`` measures whether i and j share a code, with the
+        positive cosines ``C`` of tokens and codes.
 
     Notes
     -----
-    Tanh is monotone: of the products only the largest is kept (`max_product`), never the tensor of
-    all [B, K, N, N].
+    Because tanh is monotone, only the largest product is kept (`max_product`), never the tensor
+    [B, K, N, N] of all products.
     """
     tokens = tokens.detach()
     unit = functional.normalize(tokens, dim=-1)
@@ -112,18 +112,27 @@ def modularity_loss(tokens: Tensor, codes: Tensor) -> Tensor:
 
 
 def max_product(closeness: Tensor) -> Tensor:
-    """Return ``max_k c_ik c_jk`` of each image, [B, N, N], of a tensor [B, N, K] ≥ 0.
+    """Return ``max_k c_ik c_jk`` for each image.
 
-    Only a chunk of the products is in memory at a time, and of the symmetric result little more
-    than a half is computed. The gradient is that of the full tensor: it goes to the first code that
+    Only a chunk of the products is in memory at a time, and little more than half of the symmetric
+    result is computed. The gradient is that of the full tensor: it flows to the first code that
     attains the maximum.
+
+    Parameters
+    ----------
+    closeness : Tensor [B, N, K]
+        Not negative.
+
+    Returns
+    -------
+    Tensor [B, N, N]
     """
     result: Tensor = _MaxProduct.apply(closeness)  # type: ignore[no-untyped-call]
     return result
 
 
 class _MaxProduct(torch.autograd.Function):
-    """The largest product over codes, and the code that attains it, a few rows at a time."""
+    """The largest product over codes, and the code that attains it, for a few rows at a time."""
 
     @staticmethod
     def forward(context: Any, closeness: Tensor) -> Tensor:
@@ -131,7 +140,7 @@ class _MaxProduct(torch.autograd.Function):
         largest = closeness.new_empty(images, count, count)
         attained = torch.empty(images, count, count, dtype=torch.int64, device=closeness.device)
         at_once = _CHUNK_NUMBERS[closeness.device.type] // max(1, count * codes)
-        rows = min(max(1, at_once), -(-count // 4))  # few: what is below a block is known from it
+        rows = min(max(1, at_once), -(-count // 4))  # few, since the rest follows by symmetry
         group = max(1, at_once // rows)
         for first in range(0, images, group):
             batch, here = slice(first, first + group), closeness[first : first + group]

@@ -1,7 +1,7 @@
-"""What the released program of CAUSE does otherwise than this project by default, key by key.
+"""Settings of CAUSE's released code that differ from this project's defaults.
 
-`cause.recipe: released` makes these the defaults; what it does not follow is listed in
-`docs/concepts/cause.md`.
+`cause.recipe: released` makes them the defaults. `docs/concepts/cause.md` lists the remaining
+deviations from the released code.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 TRAINING = ("weight_decay", "clip", "probe_weight_decay", "probe_clip", "probe_dropout")
-"""The keys on which it depends what a linear probe changes: `linear_probe: as_released` has the
-released defaults of these by itself."""
+"""Keys that determine how a linear probe changes the head: with `linear_probe: as_released`, they
+have the released defaults in any recipe."""
 
 _EVERYWHERE: dict[str, Any] = {
     "size": 320,
@@ -28,23 +28,23 @@ _CROPS: dict[str, dict[str, Any]] = {
     "coco_stuff171": {"fractions": [0.5, 0.8], "mirrored": True},
     "voc": {"framing": "squash", "fractions": [0.3, 0.4, 0.5, 0.6, 0.7], "mirrored": True},
 }
-"""By `dataset.format`; others have the four corners and the centre, of half the sides."""
+"""Settings of the crops by `dataset.format`; the others use crops of half the image's sides."""
 
 
 def released(dataset: str, head: str) -> dict[str, Any]:
-    """Return the values of the released program by key of `cause`.
+    """Return the settings of the released code, by key of `cause`.
 
     Parameters
     ----------
     dataset : str
-        Its `dataset.format`.
+        Value of `dataset.format`.
     head : {"mlp", "tr"}
 
     Returns
     -------
     dict
-        On a dataset that the program has no settings for: those of COCO-Stuff-27, but gradients
-        clipped to 1 in step 2 (where it fails) and not at all in step 3.
+        For a dataset that the released code does not support: the settings for COCO-Stuff-27, but
+        gradients are clipped to 1 in step 2 (where the released code fails) and not in step 3.
     """
     clips = {
         "coco_stuff27": {"clip": 2.0, "probe_clip": 2.0},

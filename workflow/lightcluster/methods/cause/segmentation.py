@@ -1,4 +1,4 @@
-"""From the features of a head to segmentations: the step that paints what the probe has found."""
+"""Segmenting images with a trained head and cluster probe."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ CRF = Crf(
     gaussian_sxy=1, gaussian_weight=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_weight=4,
     iterations=10,
 )  # fmt: skip
-"""The published parameters."""
+"""The published parameters of the CRF."""
 
 SHARPNESS = 3
-"""What cosines are multiplied by to become logits."""
+"""Factor that turns cosines into logits."""
 
 
 @torch.inference_mode()
@@ -46,8 +46,9 @@ def view_features(
     codes : Tensor [K, D]
     tokens : Tensor [T, D]
     mirrored : Tensor [T, D], optional
-        Of the mirrored view.
+        Tokens of the mirrored view.
     grid : (int, int)
+        Rows and columns of tokens.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def paint_view(
     probe : Tensor [n, 90]
     rgb : uint8 array, shape (side, side, 3)
     crf : bool
-        Whether the softmax of 3 times the cosines is refined by a CRF.
+        Whether a CRF refines the softmax of 3 times the cosines.
 
     Returns
     -------
@@ -91,10 +92,21 @@ def paint_view(
 def denormalized(
     rgb: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.uint8]:
-    """Return an image as the released program hands it to the CRF: [H, W, 3], BGR.
+    """Return an image as the released code passes it to the CRF.
 
-    What the backbone reads is brought back by ``x * std + mean`` in single precision and rounded
-    down, so that some bytes are lower by one.
+    The normalised input of the backbone is converted back by ``x * std + mean`` in single precision
+    and rounded down, so some values are lower by one.
+
+    Parameters
+    ----------
+    rgb : uint8 array, shape (height, width, 3)
+    mean, std : sequence of float [3]
+        Normalisation of the backbone's input.
+
+    Returns
+    -------
+    uint8 array, shape (height, width, 3)
+        BGR.
     """
     shift, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     normalized = (rgb.astype(np.float32) / np.float32(255) - shift) / scale
@@ -105,9 +117,22 @@ def denormalized(
 def stitch(
     painted: Sequence[NDArray[np.uint16]], views: Sequence[View], size: tuple[int, int]
 ) -> NDArray[np.uint16]:
-    """Return the clusters of an image from those of its windows; later windows count.
+    """Combine the clusters of windows to those of the image; later windows overwrite earlier ones.
 
     Each pixel gets the cluster of the nearest pixel of the window.
+
+    Parameters
+    ----------
+    painted : sequence of uint16 array, shape (side, side)
+        Clusters of each window.
+    views : sequence of View
+        The windows.
+    size : (int, int)
+        Height and width of the image.
+
+    Returns
+    -------
+    uint16 array, shape (height, width)
     """
     result = np.zeros(size, np.uint16)
     for labels, view in zip(painted, views, strict=True):
@@ -138,29 +163,29 @@ def paint_probe(
     ----------
     manifest : Path
     store : Path
-        Of `tokens.cache_views`, with the same framing; with mirror images if `crf`.
+        Written by `caching.cache_views` with the same framing, and with mirror images if `crf`.
     probe : Path
-        Of `stages.fit_probe`.
+        Written by `stages.fit_probe`.
     output : Path
     framing : {"crop", "squash"}
     resampling : {"antialiased", "nearest"}
-        Of the windows.
+        How windows are resized.
     crf : bool
-        Whether to average with the mirror image and to refine by a CRF.
+        Whether to average with the mirror image and refine with a CRF.
     crf_image : {"rgb", "bgr"}
-        Whether the CRF sees a window as it is, or by `denormalized`.
+        Whether the CRF uses the pixels of a window, or `denormalized`.
     max_pixels : int
-        Larger images are refused.
+        Images with more pixels are rejected.
 
     Raises
     ------
     StoreError
-        If the file of the probe has none.
+        If the file contains no probe.
     """
     rows = read_manifest(manifest)
     trained = read_head(probe, "cpu")
     if trained.probe is None:
-        raise StoreError(f"{probe}: a head, but no probe")
+        raise StoreError(f"{probe}: contains a head but no probe")
     with replacing(output) as folder:
         folder.mkdir()
         if not rows:

@@ -1,4 +1,4 @@
-"""The section `cause` of the configuration, and the defaults that its recipe sets."""
+"""The configuration section `cause`, and the defaults that its recipe sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightcluster.methods.sections import CommonSections
 from lightcluster.sections import Section
 
 EMBEDDED_SIZE = 192
-"""Default of `size` that goes with the embedded backbone."""
+"""Default of `size` with the embedded backbone."""
 
 
 class CauseSettings(Section):
@@ -132,19 +132,31 @@ class CauseSettings(Section):
 
 
 class CauseSections(CommonSections):
-    """What this method reads."""
+    """The sections that CAUSE reads."""
 
     cause: CauseSettings = CauseSettings()
 
 
 def defaults(raw: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
-    """Return the defaults that depend on other keys and on the backbone."""
+    """Return the defaults that depend on other keys and on the backbone.
+
+    Parameters
+    ----------
+    raw : mapping
+        The configuration without defaults.
+    embedded : bool
+        Whether the backbone is the embedded one.
+
+    Returns
+    -------
+    dict
+    """
     size = {"size": EMBEDDED_SIZE} if embedded else {}
     return {"cause": {**size, **_recipe_defaults(raw)}}
 
 
 def _recipe_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `cause.recipe` and `cause.linear_probe` make the defaults of other keys."""
+    """Return the defaults that follow from `cause.recipe` and `cause.linear_probe`."""
     dataset, cause = raw.get("dataset", {}), raw.get("cause", {})
     if not isinstance(dataset, Mapping) or not isinstance(cause, Mapping):
         return {}

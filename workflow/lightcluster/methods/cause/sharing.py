@@ -1,6 +1,6 @@
-"""What runs of CAUSE share: tokens of crops and of windows, clusterbooks and heads.
+"""Files that runs of CAUSE share: tokens of crops and windows, clusterbooks and heads.
 
-Each has a readable name, and runs whose settings lead to the same files the same one.
+Their folder names are readable, and are equal for runs whose settings lead to the same files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CLUSTERBOOK_READS = (
     "cause.learning_rate",
     "cause.least_steps",
 )
-"""Keys on which a clusterbook depends, besides the crops."""
+"""Keys that determine a clusterbook, besides the crops."""
 
 HEAD_READS = (
     "cause.head",
@@ -34,29 +34,29 @@ HEAD_READS = (
     "cause.mirrored",
     "dataset.ignore",
 )
-"""Keys on which a head depends, besides crops and clusterbook."""
+"""Keys that determine a head, besides crops and clusterbook."""
 
 _SHARE_OF_MLP = 224 / 320
 
 
 def training_size(head: str, size: int) -> int:
-    """Return the side at which crops are seen: less where a head sees each token by itself."""
+    """Return the side of training crops in pixels, which is smaller for the head ``mlp``."""
     return round(_SHARE_OF_MLP * size) if head == "mlp" else size
 
 
 def crops_id(config: CauseSections) -> str:
-    """Return a folder name for the tokens of training crops, as `identity.features_id`."""
+    """Return the folder name of the tokens of training crops, like `identity.features_id`."""
     return _crops_id(config, training_size(config.cause.head, config.cause.size))
 
 
 def clusterbook_crops_id(config: CauseSections) -> str:
-    """Return a folder name for those that the clusterbook is trained on; see `crops_id`."""
+    """Return the folder name of the crops for the clusterbook; see `crops_id`."""
     full = config.cause.clusterbook_crops == "full"
     return _crops_id(config, config.cause.size) if full else crops_id(config)
 
 
 def crop_size(config: CauseSections, crops: str) -> int:
-    """Return the side, in pixels, at which the training crops of this name are seen."""
+    """Return the side in pixels of the training crops with this folder name."""
     of_head = crops == crops_id(config)
     return training_size(config.cause.head, config.cause.size) if of_head else config.cause.size
 
@@ -68,20 +68,20 @@ def _crops_id(config: CauseSections, size: int) -> str:
 
 
 def views_id(config: CauseSections) -> str:
-    """Return a folder name for the tokens that images are segmented by, likewise."""
+    """Return the folder name of the tokens of evaluation windows."""
     cause = config.cause
     own = [cause.size, cause.framing, cause.crf, cause.resampling]
     return _tokens_id(config, cause.size, own)
 
 
 def clusterbook_id(config: CauseSections) -> str:
-    """Return a folder name for the clusterbooks, one of each seed, likewise."""
+    """Return the folder name of the clusterbooks, one per seed."""
     content = [clusterbook_crops_id(config), *_values(CLUSTERBOOK_READS, config)]
     return f"{config.cause.codes}-{digest(content)}"
 
 
 def head_id(config: CauseSections) -> str:
-    """Return a folder name for the trained heads, one of each seed, likewise."""
+    """Return the folder name of the trained heads, one per seed."""
     labels = config.cause.linear_probe == "as_released"
     content = [clusterbook_id(config), crops_id(config), labels, *_values(HEAD_READS, config)]
     return f"{config.cause.head}-{digest(content)}"
@@ -101,7 +101,7 @@ def _tokens_id(config: CauseSections, size: int, own: list[Any]) -> str:
 CROPS: Shared[CauseSections] = Shared(
     wildcard="crops",
     folder="crops",
-    # Of one size, or of two.
+    # Crops of one or two sizes.
     ids=lambda config: list(dict.fromkeys([crops_id(config), clusterbook_crops_id(config)])),
     fitted_only=True,
 )

@@ -1,4 +1,4 @@
-"""The three stages of CAUSE: clusterbook, head, cluster probe; each a step of the workflow."""
+"""The three training stages of CAUSE: clusterbook, head and cluster probe."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ HeadKind = Literal["mlp", "tr"]
 TeacherStart = Literal["own", "shared"]
 
 MOMENTUM = 0.99
-"""Of the teacher."""
+"""Momentum of the teacher."""
 
 USED = "codes_used"
-"""Beside the codes in their file: how many are nearest to some token."""
+"""Key in the clusterbook's file: number of codes that are nearest to some token."""
 
 
 class Codes(nn.Module):
-    """Rows that tokens are compared with: a clusterbook or a cluster probe.
+    """Vectors with which tokens are compared: a clusterbook or a cluster probe.
 
     Parameters
     ----------
     count, dim : int
     bound : float
-        They start uniform in [-bound, bound].
+        They are initialised uniformly in [-bound, bound].
     """
 
     def __init__(self, count: int, dim: int, bound: float) -> None:
@@ -65,23 +65,24 @@ class Codes(nn.Module):
 
 
 def arithmetic(device: torch.device) -> torch.autocast:
-    """Return the context in which heads compute: bfloat16 on a GPU that has it, else float32.
+    """Return the autocast context for heads: bfloat16 on GPUs that support it, else float32.
 
-    Losses are always computed in single precision, outside of it.
+    Losses are always computed in single precision, outside this context.
     """
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(False)
     return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 class ClusterbookStage(Stage):
-    """Step 1: the codes of all concepts, by the modularity of the backbone's tokens.
+    """Step 1: the codes of the concepts, by the modularity of the backbone's tokens.
 
     Parameters
     ----------
     codes : int
+        Number of codes.
     tokens : Tokens
     seed : int
-        Of the start.
+        Seed of the initialisation.
     device : str
     """
 
@@ -103,22 +104,23 @@ class ClusterbookStage(Stage):
 
 
 class HeadStage(Stage):
-    """Step 2: the head, by contrast of concepts between a student and its teacher.
+    """Step 2: the head, by a contrastive loss between a student and its teacher.
 
     Parameters
     ----------
     head : {"mlp", "tr"}
     codes : Tensor [K, D]
     bank : int
-        Projections of a concept that are kept.
+        Number of projections per concept in the memory bank.
     tokens : Tokens
     seed : int
     device : str
     teacher_start : {"own", "shared"}
-        Whether the teacher is a copy of the student, or the student itself until it first moves.
+        Whether the teacher starts as a copy of the student, or equals it until after the first
+        step.
     supervision : Supervision, optional
-        Labels for a linear probe on what the teacher makes of all tokens. Its loss reaches nothing
-        but the probe; where gradients are clipped, it is in their norm.
+        Labels for a linear probe on the teacher's features. Its gradient reaches only the probe,
+        but counts towards the clipped norm.
     """
 
     name = "head"
@@ -148,7 +150,7 @@ class HeadStage(Stage):
             self.linear = nn.Linear(FEATURES, supervision.classes).to(device)
             self.modules["linear"] = self.linear
             self.trained += self.linear.parameters()
-        self._is_one = teacher_start == "shared"  # student and teacher, until the first step
+        self._is_one = teacher_start == "shared"  # teacher = student until after the first step
         self._seen: tuple[Tensor, Tensor]
 
     def losses(
@@ -167,8 +169,8 @@ class HeadStage(Stage):
         return losses
 
     def _contrast(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Return the contrastive loss of the tokens at some positions of each image."""
-        if isinstance(self.student.head, MlpHead):  # which sees each token by itself
+        """Return the contrastive loss of the tokens at the given positions of each image."""
+        if isinstance(self.student.head, MlpHead):  # processes each token separately
             tokens = take(tokens, positions)
             positions = torch.arange(positions.shape[1], device=tokens.device).expand_as(positions)
         nearest = nearest_codes(tokens, self.codes)
@@ -186,18 +188,18 @@ class HeadStage(Stage):
         )
 
     def after_step(self, generator: torch.Generator) -> None:
-        """Move the teacher, and put what it saw into the bank."""
+        """Update the teacher, and add its projections to the bank."""
         move_teacher(self.teacher, self.student, 0.0 if self._is_one else MOMENTUM)
         self._is_one = False
         seen, concepts = self._seen
         self.bank.append(seen.flatten(0, 1), concepts.flatten(), generator)
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return the bank."""
+        """Return the state of the bank."""
         return self.bank.state()
 
     def restore_extra(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put the bank back, after the first step at least."""
+        """Restore the bank; checkpoints are written after the first step or later."""
         self.bank.restore(tensors)
         self._is_one = False
 
@@ -208,18 +210,18 @@ class ProbeStage(Stage):
     Parameters
     ----------
     head : nn.Module
-        The teacher's; what is evaluated.
+        The teacher's head, which is evaluated.
     codes : Tensor [K, D]
     clusters : int
     tokens : Tokens
     seed : int
     device : str
     supervision : Supervision, optional
-        Labels for a linear probe beside the cluster probe.
+        Labels for a linear probe that is trained alongside the cluster probe.
     dropout : bool
-        Of the head, in training.
+        Whether the head applies dropout during this training.
     linear : mapping of str to Tensor, optional
-        State of the linear probe to go on with.
+        Initial state of the linear probe.
     """
 
     name = "probe"
@@ -261,7 +263,7 @@ class ProbeStage(Stage):
     def losses(
         self, tokens: Tensor, views: NDArray[np.intp], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """See `Stage.losses`. The supervised loss reaches the head only if `leaks`."""
+        """See `Stage.losses`. The supervised loss changes the head only if `leaks`."""
         queries = self.codes[nearest_codes(tokens, self.codes)]
         self.head.train(self.dropout)
         with torch.set_grad_enabled(self.leaks), arithmetic(tokens.device):
@@ -279,7 +281,7 @@ class ProbeStage(Stage):
 
 
 def as_maps(rows: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return what there is of each token, [B, T, C], as maps [B, C, rows, columns]."""
+    """Reshape values of tokens, [B, T, C], to maps [B, C, rows, columns]."""
     return rows.transpose(1, 2).reshape(len(rows), -1, *grid)
 
 
@@ -292,7 +294,7 @@ def fit_clusterbook(
     course: Course,
     device: str,
 ) -> None:
-    """Train the clusterbook; write ``codes`` float32 [K, D], and the loss of every step.
+    """Train the clusterbook; write ``codes`` float32 [K, D] and the loss of every step.
 
     Parameters
     ----------
@@ -300,6 +302,7 @@ def fit_clusterbook(
         Token stores of all shards.
     output, losses : Path
     codes : int
+        Number of codes.
     course : Course
     device : str
     """
@@ -335,13 +338,13 @@ def train_head(
     output, losses : Path
     head : {"mlp", "tr"}
     bank : int
-        Projections of a concept that are kept.
+        Number of projections per concept in the memory bank.
     course : Course
     device : str
     teacher_start : {"own", "shared"}
         See `HeadStage`.
     supervision : callable, optional
-        The labels for a linear probe of given tokens; the probe is written, too.
+        Returns the labels for a linear probe, given the tokens; the probe is written, too.
     """
     tokens = Tokens(crops)
     codes = read_tensors(clusterbook)[0]["codes"]
@@ -380,27 +383,28 @@ def fit_probe(
     dropout: bool = False,
     supervision: Callable[[Tokens], Supervision] | None = None,
 ) -> None:
-    """Train the cluster probe; write all that segments: ``codes``, the head and ``probe`` [n, 90].
+    """Train the cluster probe; write ``codes``, the head and ``probe`` [n, 90].
 
     Parameters
     ----------
     crops, head : sequence of Path, Path
     classes_file : Path or None
-        Its classes are as many as clusters, with ``classes="auto"``.
+        Determines the number of clusters with ``classes="auto"``.
     output, losses, palette : Path
-        The palette is written beside the output as well, for runs that adopt the probe.
+        The palette is also written beside `output`, for runs that adopt the probe.
     about : mapping
         ``framing``, ``size``, ``resampling`` and ``images`` of `adoption.Trained`.
     classes, background, restarts, iterations
-        See the configuration; the last two are of the k-means that the probe may start from.
+        See the configuration; the last two are for the k-means initialisation.
     start : {"uniform", "kmeans"}
+        Initialisation of the probe.
     course : Course
     device : str
     dropout : bool
-        Of the head, in training.
+        Whether the head applies dropout during this training.
     supervision : callable, optional
-        The labels for a linear probe of given tokens. It goes on from that of the head's training,
-        if that had one.
+        Returns the labels for a linear probe, given the tokens. If a linear probe was trained with
+        the head, its training is continued.
     """
     tokens = Tokens(crops)
     trained = read_head(head, device)
@@ -440,19 +444,19 @@ def fit_probe(
 
 
 class TrainedHead(NamedTuple):
-    """What the stages after the clusterbook write.
+    """A trained head, as written by the second and third stage.
 
     Attributes
     ----------
     network : nn.Module
-        The head, without dropout.
+        The head, in evaluation mode.
     codes : Tensor [K, D]
-        The clusterbook that it was trained with.
+        The clusterbook with which it was trained.
     kind : {"mlp", "tr"}
     probe : Tensor [n, 90] or None
-        None before the last stage.
+        The cluster probe; None before the third stage.
     linear : dict of str to Tensor, or None
-        State of a linear probe that was trained beside the head.
+        State of a linear probe that was trained with the head.
     """
 
     network: nn.Module
@@ -463,7 +467,7 @@ class TrainedHead(NamedTuple):
 
 
 def read_head(path: Path, device: str) -> TrainedHead:
-    """Return what `train_head` or `fit_probe` has written, on a device."""
+    """Read the output of `train_head` or `fit_probe` to a device."""
     tensors, _ = read_tensors(path)
     codes, state = tensors["codes"].to(device), below(tensors, "head.")
     kind: HeadKind = "tr" if "position" in state else "mlp"
@@ -477,7 +481,7 @@ def read_head(path: Path, device: str) -> TrainedHead:
 
 @torch.inference_mode()
 def count_used(codes: Tensor, tokens: Tokens, device: str) -> int:
-    """Return how many codes are nearest to some token of at most `_LOOKED_AT` views."""
+    """Return the number of codes that are nearest to some token of up to `_LOOKED_AT` views."""
     used = torch.zeros(len(codes), dtype=torch.bool, device=device)
     for part in _some_views(tokens):
         used[nearest_codes(tokens.read(part, device), codes)] = True
@@ -486,7 +490,7 @@ def count_used(codes: Tensor, tokens: Tokens, device: str) -> int:
 
 @torch.no_grad()
 def sampled_features(stage: ProbeStage, tokens: Tokens, device: str) -> NDArray[np.float32]:
-    """Return features, of unit length, of sampled tokens of at most `_LOOKED_AT` views: [n, 90]."""
+    """Return unit-length features of sampled tokens of up to `_LOOKED_AT` views: [n, 90]."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for part in _some_views(tokens):
@@ -499,7 +503,7 @@ def sampled_features(stage: ProbeStage, tokens: Tokens, device: str) -> NDArray[
 
 @torch.inference_mode()
 def cluster_sizes(stage: ProbeStage, tokens: Tokens, device: str) -> list[int]:
-    """Return how many tokens of at most `_LOOKED_AT` views are nearest to each probe vector."""
+    """Return the number of tokens nearest to each probe vector, in up to `_LOOKED_AT` views."""
     sizes = torch.zeros(len(stage.probe.rows), dtype=torch.int64, device=device)
     for part in _some_views(tokens):
         batch = tokens.read(part, device)
@@ -513,13 +517,13 @@ _LOOKED_AT = 512
 
 
 def _some_views(tokens: Tokens) -> list[NDArray[np.intp]]:
-    """Return views, evenly over all, in batches."""
+    """Return evenly spaced views in batches."""
     views = np.linspace(0, tokens.count - 1, min(_LOOKED_AT, tokens.count)).astype(np.intp)
     return np.array_split(views, -(-len(views) // 16))
 
 
 def _checkpoint(output: Path) -> Path:
-    """Return where the checkpoint of a result lies."""
+    """Return the path of the checkpoint for an output file."""
     return output.with_name(f"{output.stem}.checkpoint.safetensors")
 
 

@@ -236,7 +236,7 @@ def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, pal
     """Copy a head and a probe trained by another run."""
     from lightcluster.methods.cause.adoption import adopt_probe as do
 
-    assert settings.fit.model is not None  # else the run would have no such step
+    assert settings.fit.model is not None  # only runs with `fit.model` have this step
     do(
         settings.fit.model, seed, weights, output, palette,
         mean=settings.backbone.mean, std=settings.backbone.std,

@@ -1,4 +1,4 @@
-"""Labels of training crops, for the linear probe that may be trained beside CAUSE."""
+"""Labels of training crops, for an optional linear probe."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ class Supervision:
     Parameters
     ----------
     manifests : sequence of Path
-        Of all shards, in the order of the tokens' stores.
+        Manifests of all shards, in the order of the token stores.
     classes : Classes
     ignore : int
         Label value of pixels without a class.
     tokens : Tokens
     views : callable
-        The training views of an image of (height, width).
+        Returns the training views of an image, given its height and width.
     leaks : bool
-        Whether the loss may change the head, as in the published program.
+        Whether the loss may change the head, as in the released code.
 
     Attributes
     ----------
     classes : int
+        Number of classes.
     leaks : bool
     digest : str
-        Of all that the labels depend on: their files, and what the values in them stand for.
+        Digest of the label files and of the meaning of their values.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Supervision:
         self._tokens = tokens
 
     def labels_of(self, views: NDArray[np.intp]) -> Tensor:
-        """Return the class of each pixel of a view, from 0; -1 where there is none.
+        """Return the class of each pixel of some views, from 0; -1 for pixels without a class.
 
         Parameters
         ----------
@@ -78,7 +79,7 @@ class Supervision:
         Returns
         -------
         Tensor int64 [B, side, side]
-            By the nearest pixel of the label, at the size at which the backbone saw the view.
+            At the size of the backbone's input, by nearest-neighbour sampling.
         """
         side = self._tokens.grid[0] * self._tokens.patch_size
         found = np.full((len(views), side, side), -1, np.int64)
@@ -101,7 +102,23 @@ def read_supervision(
     ignore: int,
     leaks: bool,
 ) -> Callable[[Tokens], Supervision]:
-    """Return the labels that a linear probe is trained on, as a function of the tokens."""
+    """Return a function that returns the labels for a linear probe, given the tokens.
+
+    Parameters
+    ----------
+    settings : CauseSettings
+    manifests : sequence of Path
+        Manifests of all shards.
+    classes_file : Path
+    ignore : int
+        Label value of pixels without a class.
+    leaks : bool
+        See `Supervision`.
+
+    Returns
+    -------
+    callable
+    """
 
     def views(height: int, width: int) -> list[View]:
         return training_views(
@@ -113,19 +130,20 @@ def read_supervision(
 
 
 def supervised_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of scores, brought to the size of the labels, against them.
+    """Return the cross-entropy of upsampled scores and labels.
 
     Parameters
     ----------
     scores : Tensor float [B, classes, rows, columns]
-        Of patches. They are upsampled bilinearly, one image at a time, also on the way back.
+        Scores of patches. They are upsampled bilinearly to the size of the labels, one image at a
+        time, in the backward pass too.
     labels : Tensor int64 [B, height, width]
-        -1: none.
+        Class of each pixel; -1 for pixels without a class.
 
     Returns
     -------
     Tensor, scalar
-        Mean over all pixels of the batch that have a label; 0 without any.
+        Mean over all labelled pixels of the batch; 0 if there are none.
     """
     total = scores.new_zeros(())
     for own, truth in zip(scores, labels, strict=True):

@@ -1,4 +1,4 @@
-"""The cached tokens of views, which all that CAUSE trains reads."""
+"""Reading the cached tokens of views, on which CAUSE is trained."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class Tokens:
     Parameters
     ----------
     stores : sequence of Path
+        Feature stores of all shards.
 
     Attributes
     ----------
     count : int
-        Views.
+        Number of views.
     dim : int
     grid : (int, int)
-        Of every view.
+        Rows and columns of tokens, equal for all views.
     patch_size : int
     mean, std : tuple of float
-        By which the backbone's input was normalised.
+        Normalisation of the backbone's input.
     weights : str
         SHA-256 of the backbone's weights.
     positions : {"timm", "as_released"}
@@ -40,12 +41,12 @@ class Tokens:
     names : list of str
         ``image id#number`` of each view.
     digest : str
-        Of what the tokens are computed from and of the class token of each view.
+        Digest of the attributes of the stores and of the class token of each view.
 
     Raises
     ------
     StoreError
-        If a store is damaged, if they are of different backbones or grids, or all empty.
+        If a store is damaged, if they have different attributes or grids, or if all are empty.
     """
 
     def __init__(self, stores: Sequence[Path]) -> None:
@@ -55,17 +56,17 @@ class Tokens:
             store = FeatureStore.open(path)
             digest.update(repr(sorted(store.attributes.items())).encode())
             digest.update(store.cls.tobytes())
-            store.cls = store.cls[:0]  # of all crops of a large dataset these are gigabytes
+            store.cls = store.cls[:0]  # frees memory: gigabytes for the crops of a large dataset
             self._stores.append(store)
         filled = [store for store in self._stores if store.n_images]
         if not filled:
-            raise StoreError(f"{stores[0].parent}: no tokens of any image")
+            raise StoreError(f"{stores[0].parent}: contains no tokens")
         first = filled[0]
         for store in filled:
             if store.attributes != first.attributes or (store.grid != first.grid[0]).any():
                 raise StoreError(
-                    f"{store.path} and {first.path} are of different backbones or sizes; delete "
-                    "one and run snakemake again"
+                    f"{store.path} and {first.path} belong to different backbones or sizes; delete "
+                    "one of them and run snakemake again"
                 )
         self.dim = first.dim
         self.grid = (int(first.grid[0, 0]), int(first.grid[0, 1]))

@@ -1,7 +1,8 @@
-"""Which parts of an image CAUSE sees: crops to train on, and windows to segment it by.
+"""The views of an image in CAUSE: training crops, and windows for segmentation.
 
-A view is a box of the image, squashed to a square of R × R pixels. What the published programs do
-in two steps, short side to R and centre crop of R × R, is here the centred square of the box.
+A view is a box of the image, resized to a square of R × R pixels. The released code resizes the
+short side to R and then takes the centre crop of R × R; here, the centred square of the box is
+resized.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Resampling = Literal["antialiased", "nearest"]
 
 @dataclass(frozen=True)
 class View:
-    """A box of an image, in pixels, perhaps mirrored left to right."""
+    """A box of an image in pixels, optionally mirrored horizontally."""
 
     top: int
     left: int
@@ -42,7 +43,7 @@ class View:
         return np.ascontiguousarray(cut[:, ::-1]) if self.mirrored else cut
 
     def centers(self, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the rows and columns of the image at the centres of a grid [count, count]."""
+        """Return rows and columns of the image at the cell centres of a grid [count, count]."""
         steps = (np.arange(count) + 0.5) / count
         rows = self.top + (steps * self.height).astype(np.intp)
         columns = self.left + (steps * self.width).astype(np.intp)
@@ -52,17 +53,22 @@ class View:
 def training_views(
     height: int, width: int, fractions: Sequence[float], mirrored: bool, framing: Framing
 ) -> list[View]:
-    """Return the four corners and the centre of an image, for each size of crop.
+    """Return the training crops of an image: four corners and the centre, for each size.
 
     Parameters
     ----------
     height, width : int
+        Size of the image.
     fractions : sequence of float
-        Sides of a crop, as shares of those of the image.
+        Side lengths of the crops, as fractions of the image.
     mirrored : bool
-        Whether each crop is there mirrored as well.
+        Whether the mirror image of each crop is added.
     framing : {"crop", "squash"}
-        Whether the centred square of a crop is taken, or all of it.
+        Whether the centred square of a crop is used, or the whole crop.
+
+    Returns
+    -------
+    list of View
     """
     views = []
     for fraction in fractions:
@@ -76,7 +82,7 @@ def training_views(
 
 
 def _framed(view: View, framing: Framing) -> View:
-    """Return the whole box, or its centred square."""
+    """Return the whole box or its centred square."""
     if framing == "squash":
         return view
     side = min(view.height, view.width)
@@ -90,20 +96,21 @@ def evaluation_views(height: int, width: int, framing: Framing) -> list[View]:
     Parameters
     ----------
     height, width : int
+        Size of the image.
     framing : {"crop", "squash"}
 
     Returns
     -------
     list of View
-        ``squash``: the whole image. ``crop``: squares of the short side along the long one, the
-        centred one, which alone is what the protocol `stego` scores, last: where windows overlap,
-        the later one counts.
+        ``squash``: the whole image. ``crop``: squares along the long side, as large as the short
+        side. Where windows overlap, the later one counts, so the centred one, the only one that
+        the protocol `stego` scores, is last.
     """
     if framing == "squash":
         return [View(0, 0, height, width)]
     side, long = min(height, width), max(height, width)
     middle, end = (long - side) // 2, long - side
-    half = ceil((end - middle) / side)  # windows at each side of the centred one
+    half = ceil((end - middle) / side)  # windows on each side of the centred one
     before = [middle * step // half for step in range(half)]
     after = [middle + (end - middle) * step // half for step in range(half, 0, -1)]
     starts = [*before, *after, middle]
@@ -112,5 +119,5 @@ def evaluation_views(height: int, width: int, framing: Framing) -> list[View]:
 
 
 def side_in_patches(pixels: int, patch: int) -> int:
-    """Return how many patches a side of so many pixels has, to the nearest; at least 1."""
+    """Return the number of patches along a side of `pixels` pixels, rounded, at least 1."""
     return max(1, round(pixels / patch))

@@ -1,1 +1,1 @@
-"""The baseline of the field: k-means of the patch features of a dataset, each cluster a class."""
+"""The standard baseline: k-means on the patch features of a dataset, where a cluster is a class."""

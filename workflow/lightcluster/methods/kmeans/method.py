@@ -1,4 +1,4 @@
-"""The declaration of the baseline."""
+"""The declaration of the k-means baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightcluster.methods.sections import HOW, CommonSections
 
 
 def _peak_bytes(views: int, tokens: int, dim: int, config: CommonSections) -> int:
-    """Return the memory of the sample, in half and in single precision, and once more in faiss."""
+    """Return the memory of the sample in half and single precision, and of faiss's copy."""
     return 400 * 2**20 + min(config.clustering.sample_tokens, tokens) * dim * (2 + 4 + 4)
 
 

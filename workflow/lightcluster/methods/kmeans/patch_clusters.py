@@ -1,9 +1,9 @@
-"""k-means of patch features as a segmentation: the baseline of the field, on the same features.
+"""Segmentation by k-means on patch features, the standard baseline, on the same features.
 
-The patches of the whole dataset are clustered into as many clusters as there are classes, and each
-pixel gets the cluster that is nearest after the closeness to every centroid is interpolated between
-patches. Nothing is foreground or background, and nothing is refined. (It is the row "k-means" of
-the tables of STEGO, arXiv 2203.08414, and of those that follow it.)
+The patches of the whole dataset are grouped into as many clusters as there are classes. The
+similarities of patches to the centroids are upsampled, and each pixel gets the most similar
+cluster. There is no foreground and no refinement. (This is the row "k-means" in the tables of
+STEGO, arXiv 2203.08414, and later papers.)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 def paint_nearest(
     scores: NDArray[np.float32], size: tuple[int, int], method: Literal["bilinear", "nearest"]
 ) -> NDArray[np.uint16]:
-    """Return the cluster of each pixel, from how close each patch is to every centroid.
+    """Return the cluster of each pixel, given the similarity of each patch to every centroid.
 
     Parameters
     ----------
@@ -42,13 +42,16 @@ def paint_nearest(
     size : (int, int)
         Height and width in pixels.
     method : {"bilinear", "nearest"}
-        Of the interpolation between patches.
+        Interpolation between patches.
 
     Returns
     -------
     uint16 array, shape (height, width)
-        Ties go to the lowest cluster. One map of pixels is in memory for each of three things,
-        however many clusters there are.
+        Ties go to the lowest cluster.
+
+    Notes
+    -----
+    Only three maps of pixels are in memory, for any number of clusters.
     """
     best = upsample(scores[..., 0], size, method).copy()
     nearest = np.zeros(size, np.uint16)
@@ -75,15 +78,15 @@ def fit_clusters(
 ) -> None:
     """Cluster the sampled patches of the whole dataset.
 
-    Writes ``centroids`` float32 [clusters, dim], and a table of the segmentation's ids with their
-    colours and the number of sampled patches.
+    Writes ``centroids`` float32 [clusters, dim], and the palette: a table of the segmentation's
+    values with their colours and numbers of sampled patches.
 
     Parameters
     ----------
     sample : sequence of Path
-        What `sample.sample_features` wrote of each shard.
+        Samples of all shards, written by `sample.sample_features`.
     classes_file : Path or None
-        Its classes are as many as clusters, with ``classes="auto"``.
+        Determines the number of clusters with ``classes="auto"``.
     output, palette : Path
     metric, classes, background, restarts, iterations
         See the configuration.

@@ -1,4 +1,4 @@
-"""The steps of the baseline."""
+"""The steps of the k-means baseline."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The method of this project: what it is to the rest of the program.
+"""The method of this project.
 
-Its own steps are in the rooms `clustering`, `masks`, `regions` and `model`, and in the modules of
-`step` that are named like these.
+Most of its steps are in the folders `clustering`, `masks`, `regions` and `model`, and in the
+modules of `step` with the same names.
 """

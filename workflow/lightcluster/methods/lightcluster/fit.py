@@ -1,4 +1,4 @@
-"""Runs that apply the model of another one: its settings, and what contradicts them."""
+"""Runs that apply the model of another run: its settings, and checks for contradictions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lightcluster.model.folder import WEIGHTS, files_of, open_model, read_model
 def _adopt(
     folder: Path, config: Config, raw: Mapping[str, Any], prefix: str
 ) -> tuple[Config, list[str]]:
-    """Return a run with the settings of its model.
+    """Return a run's configuration with the settings of its model, and messages about problems.
 
-    Weights are not compared here: whether they are the model's is seen when they are there.
+    Weights are compared later, when they have been fetched.
     """
     try:
         model = read_model(folder)
@@ -33,8 +33,8 @@ def _adopt(
             own, fitted = lookup(config, name), lookup(model.config, name)
             if own != fitted:
                 problems.append(
-                    f"{prefix}{name} = {own!r}: its model was fitted with {fitted!r}; leave the "
-                    "key out, or fit another model"
+                    f"{prefix}{name} = {own!r}: the model was fitted with {fitted!r}; remove the "
+                    "key, or fit another model"
                 )
     settings = model.method_settings(folder)
     if "weights" in raw.get("backbone", {}):
@@ -43,7 +43,7 @@ def _adopt(
 
 
 def _check(folder: Path, config: Config) -> None:
-    from lightcluster.extraction.opening import check_weights  # torch with it
+    from lightcluster.extraction.opening import check_weights  # imports torch
 
     check_weights(open_model(folder).config.backbone.model, folder / WEIGHTS)
 

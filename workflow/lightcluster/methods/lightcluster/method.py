@@ -1,4 +1,4 @@
-"""The declaration of the method of this project."""
+"""The declaration of this project's method."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ OURS = (*FITTED, *APPLIED)
 """Kinds of its runs."""
 
 _SCENE_BYTES = 3 * 4 + 3 * 4 + 4
-"""Of a patch: colours of 2 × 2 pixels, and the former score, the new one and the labels."""
+"""Bytes per patch: the colours of 2 × 2 pixels, the previous and new scores, and the labels."""
 
 
 def _peak_bytes(views: int, tokens: int, dim: int, config: CommonSections) -> int:
-    """Return about how much memory the largest job that gathers all shards takes.
+    """Return the approximate memory of the largest job that processes all shards.
 
-    The levels hold a sample of patches in half and in single precision, and once more while faiss
-    works on it; the re-estimation holds that sample, and colours and clusters of the patches of a
-    larger one; the consensus of the classes holds all distances between a sample of regions, and
-    scipy a copy of them. None grows with the number of images.
+    The levels keep a sample of patches in half and single precision, and faiss makes a copy. The
+    re-estimation keeps this sample, and the colours and clusters of a larger one. The consensus of
+    the classes keeps all distances between sampled regions, and scipy makes a copy. None of these
+    grows with the number of images.
     """
     clustering, reestimation = config.clustering, config.reestimation
     distances = config.labelling.sample_regions**2 // 2 * 8

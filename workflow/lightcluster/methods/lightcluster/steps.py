@@ -1,4 +1,4 @@
-"""The steps that draw what its report shows besides masks and classes."""
+"""Steps that draw further figures for the report of this project's method."""
 
 from __future__ import annotations
 
