@@ -102,7 +102,7 @@ def test_only_regions_have_a_silhouette(method):
     raw = {"labelling": {"classes": "silhouette"}}
     assert parse_config(raw)["lightcluster"].labelling.classes == "silhouette"
     (line,) = mistakes({"runs": {"a": {}, "b": {"method": method}}, **raw})
-    assert "labelling.classes = 'silhouette': is of regions" in line
+    assert "labelling.classes = 'silhouette': needs regions" in line
     assert f"`method: {method}` does not have" in line
 
 
@@ -199,7 +199,9 @@ def test_mistakes_of_runs_name_the_run():
         )
     )
     assert "'a b'" in found
-    assert "runs.features: 'features' in the folder of a dataset is the workflow's own" in found
+    assert (
+        "runs.features: 'features' in the folder of a dataset is reserved for the workflow" in found
+    )
     assert "runs.c = 3: must be the settings in which the run differs" in found
     assert "runs.d.clustering.k_image = 1" in found
     assert "runs.e.dataset" in found
@@ -268,11 +270,10 @@ def test_mistakes_of_the_grid_are_reported_with_the_others():
     ]  # fmt: skip
     assert "did you mean features.layer?" in found[0]
     assert mistakes({"grid": 3}) == [
-        "  - grid = 3: must be keys with lists of values, such as "
-        "`grid: {features.layer: [-1, -3]}`"
+        "  - grid = 3: must map keys to lists of values, such as `grid: {features.layer: [-1, -3]}`"
     ]
     both = {"runs": {"rule-any": {}}, "grid": {"consistency.rule": ["any"]}}
-    assert "also the name of a run of `grid`" in mistakes(both)[0]
+    assert "`grid` makes a run with the same name" in mistakes(both)[0]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "$(x)", "-x"])

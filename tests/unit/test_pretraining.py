@@ -302,7 +302,7 @@ def test_a_killed_and_resumed_training_gives_the_same_weights(corpus, tmp_path, 
     assert steps == [4, 5]
     with (folder / "losses.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [1, 2, 3, 4, 5, 6]
-    assert "hidden patches" in (folder / "losses.svg").read_text()
+    assert "masked patches" in (folder / "losses.svg").read_text()
 
 
 def test_finished_training_is_not_repeated_and_another_recipe_is_refused(corpus, tmp_path, often):

@@ -105,7 +105,7 @@ def test_a_wrong_value_in_a_run_reads_the_same(key):
     (alone,) = mistakes(nest({key: {"a": 1}}))
     found = mistakes({"runs": {"mine": nest({key: {"a": 1}})}})
     if key.startswith(("dataset.", "comparison.")):
-        assert "share one dataset" in found[0]
+        assert "must be the same for all runs" in found[0]
     else:
         assert found == [alone.replace(f"- {key}", f"- runs.mine.{key}")]
 
@@ -207,7 +207,7 @@ def test_the_background_is_not_ignored():
 def test_runs_cannot_be_called_like_a_place_of_the_layout(place):
     (line,) = mistakes({"runs": {place: {}}})
     assert line.startswith(f"  - runs.{place}: ")
-    assert "is the workflow's own; choose another name for the run" in line
+    assert "is reserved for the workflow; choose another name for the run" in line
 
 
 def test_datasets_cannot_be_called_like_a_place_of_the_layout():
@@ -246,17 +246,17 @@ def test_names_that_yaml_reads_as_something_else_are_to_be_quoted():
 def test_names_of_runs_are_names_and_differ_in_more_than_case():
     for name in (1, 2.5, True, None, "", ".hidden", "a/b", "..", "a b", "x" * 81, "é", "a\n"):
         (line,) = mistakes({"runs": {name: {}}})
-        assert "is no name of a run; it must be a name of at most 80 letters" in line
+        assert "is not a valid run name; must be a name of at most 80 letters" in line
     (line,) = mistakes({"runs": {"ViT": {}, "vit": {}}})
-    assert line == "  - runs.vit: differs from 'ViT' in case alone, which many disks do not see"
+    assert line == "  - runs.vit: differs from 'ViT' only in case, which many file systems ignore"
     (line,) = mistakes({"runs": ["a", "b"]})
-    assert line.startswith("  - runs = ['a', 'b']: must be names of runs with their settings")
+    assert line.startswith("  - runs = ['a', 'b']: must map names of runs to their settings")
 
 
 def test_values_of_a_grid_are_a_set_and_few_enough():
     for values in ([1, 1], [1, "1"], [1, 1.0]):
         (line,) = mistakes({"grid": {"features.layer": values}})
-        assert line.endswith("each value may stand there once")
+        assert line.endswith("must not contain the same value twice")
     (line,) = mistakes({"grid": {"features": {"layer": [1, 2]}}})
     assert line == "  - grid.features: unknown key; write `features.layer: [...]`"
     (line,) = mistakes({"grid": {"features.layer": 3}})

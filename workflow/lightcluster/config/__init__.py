@@ -1,8 +1,8 @@
-"""The configuration: typed sections, defaults, and every mistake reported at once.
+"""The configuration: typed sections, defaults, and a report of all mistakes at once.
 
-Each section is declared in the folder of what it is about, in `settings.py`; here they are put
-together. `config/README.md` and `workflow/schemas/config.schema.json` are generated from these
-models (``make docs``); a test fails when they drift apart.
+Each section is declared in `settings.py` of the folder that reads it; this package combines them.
+`config/README.md` and `workflow/schemas/config.schema.json` are generated from these models
+(``make docs``); a test fails if they are out of date.
 """
 
 from lightcluster.config.configuration import (

@@ -1,4 +1,4 @@
-"""One run: every setting of the workflow, and its keys by dotted names."""
+"""The settings of one run, and functions for keys as dotted names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Config(MethodSections):
-    """One run: every setting of the workflow."""
+    """All settings of one run."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
     comparison: ComparisonSettings = ComparisonSettings()
@@ -37,7 +37,7 @@ class Config(MethodSections):
     @model_validator(mode="before")
     @classmethod
     def _defaults_follow_choices(cls, raw: Any) -> Any:
-        """Put below what is set the defaults of methods and those of a backbone."""
+        """Add the defaults that depend on the method and the backbone."""
         if not isinstance(raw, Mapping):
             return raw
         backbone = raw.get("backbone", {})
@@ -48,10 +48,18 @@ class Config(MethodSections):
 
 
 def put_over(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the nested values of `overrides` put over it.
+    """Return `base`, updated recursively by `overrides`.
 
-    None in the place of nested values, as of a section whose lines are all comments, changes
-    nothing.
+    None instead of a section, as in YAML if all its lines are comments, changes nothing.
+
+    Parameters
+    ----------
+    base, overrides : mapping
+        Nested sections.
+
+    Returns
+    -------
+    dict
     """
     result = dict(base)
     for key, value in overrides.items():
@@ -66,12 +74,12 @@ def put_over(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 def walk_keys(
     model: type[BaseModel] = Config, prefix: str = ""
 ) -> Iterator[tuple[str, typing.Any]]:
-    """Yield every key of the configuration as a dotted name with its pydantic field."""
+    """Yield the dotted name of every configuration key and its pydantic field."""
     return walk(model, prefix)
 
 
 def describe_type(annotation: object) -> str:
-    """Return the type of a field in the words of `config/README.md`."""
+    """Return the type of a field as text for `config/README.md`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return " \\| ".join(f"`{value}`" for value in arguments)
@@ -86,7 +94,7 @@ def describe_type(annotation: object) -> str:
 
 
 def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted key as nested sections."""
+    """Convert values by dotted key to nested sections."""
     nested: dict[str, Any] = {}
     for key, value in settings.items():
         *sections, name = key.split(".")

@@ -1,4 +1,4 @@
-"""Runs that are fitted elsewhere: what a method does with `fit.model`."""
+"""Runs with `fit.model`, which apply what another run has fitted."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from lightcluster.methods.registry import method_of
 
 @dataclass(frozen=True, kw_only=True)
 class Adoption:
-    """What a method does with the folder that `fit.model` names.
+    """How a method handles `fit.model`.
 
     Attributes
     ----------
     adopt : callable
-        Of the folder, a run, its settings as they are given, and what stands before its keys in
-        messages: returns the run with the settings of what it applies, and what contradicts them.
+        ``adopt(folder, config, raw, prefix)``: returns the configuration with the settings of the
+        fitted run, and messages about contradictions. `raw` is the configuration without defaults,
+        `prefix` precedes keys in messages.
     fitted_on : callable
-        Of the folder and the run: returns in words which images and labels that was fitted on.
+        ``fitted_on(folder, config)``: returns a description of the images and labels on which it
+        was fitted.
     files : callable
-        Of the folder and a seed, or None: returns the files that are applied.
+        ``files(folder, seed)``: returns the files that are applied; the seed may be None.
     check : callable
-        Of the folder and the run: raises LightClusterError if they cannot be used.
+        ``check(folder, config)``: raises a LightClusterError if the files cannot be used.
     """
 
     adopt: Callable[[Path, Config, Mapping[str, Any], str], tuple[Config, list[str]]]
@@ -36,9 +38,9 @@ class Adoption:
 
 
 def adoption_of(config: Config) -> Adoption:
-    """Return what the method of a run does with `fit.model`.
+    """Return how the method of a run handles `fit.model`.
 
-    It knows models, which hold configurations themselves: so it is imported where there is one.
+    Its module imports models, which contain configurations, so it is imported only when needed.
     """
     adoption = import_module(method_of(config).adoption).ADOPTION
     assert isinstance(adoption, Adoption)
@@ -46,7 +48,22 @@ def adoption_of(config: Config) -> Adoption:
 
 
 def adopt_fit(config: Config, raw: Mapping[str, Any], prefix: str) -> tuple[Config, list[str]]:
-    """Return a run with the settings of what it applies, and what contradicts them."""
+    """Return a configuration with the settings of `fit.model`, and messages about contradictions.
+
+    Parameters
+    ----------
+    config : Config
+        A run with `fit.model`.
+    raw : mapping
+        The configuration without defaults.
+    prefix : str
+        Text before keys in messages.
+
+    Returns
+    -------
+    config : Config
+    problems : list of str
+    """
     folder = config.fit.model
     assert folder is not None
     if not method_of(config).adoption:

@@ -1,4 +1,4 @@
-"""Runs of every combination of values: the key `grid` of a configuration."""
+"""The key `grid`, which makes a run for every combination of values."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from lightcluster.sections import (
 )
 
 SHARED_SECTIONS = ("dataset", "comparison")
-"""Sections in which runs cannot differ."""
+"""Sections that must be equal for all runs."""
 
 
-ALL_SHARE = "all runs of a configuration share one dataset, and are compared in one way"
+ALL_SHARE = "must be the same for all runs of a configuration; set it outside of runs and grid"
 
 
 def sound_grid(grid: object, problems: list[str]) -> dict[str, list[Any]]:
-    """Return ``grid`` if nothing is wrong with it; else no grid, and a line for each mistake."""
+    """Return a valid grid; if `grid` is invalid, return {} and add its mistakes to `problems`."""
     if grid is None:
         return {}
     if not isinstance(grid, Mapping):
         problems.append(
-            f"grid = {show(grid)}: must be keys with lists of values, such as "
+            f"grid = {show(grid)}: must map keys to lists of values, such as "
             "`grid: {features.layer: [-1, -3]}`"
         )
         return {}
@@ -68,24 +68,24 @@ def _grid_mistakes(key: object, values: object) -> Iterator[str]:
         if not mistakes:
             taken = [lookup(Config.model_validate(raw), key) for raw in choices]
             if len({json.dumps(value) for value in taken}) < len(taken):
-                yield f"grid.{key} = {show(values)}: each value may stand there once"
+                yield f"grid.{key} = {show(values)}: must not contain the same value twice"
 
 
 def expand_grid(grid: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
-    """Return a run for every combination of values, the last key varying fastest.
+    """Return a run for every combination of values; the last key varies fastest.
 
-    A run is named by its values, as in ``layer--1_k_image-2``; where that is too long, or not
-    unique, by its beginning and a digest of them.
+    A run is named after its values, such as ``layer--1_k_image-2``. If that is too long or not
+    unique, it is shortened and a digest is appended.
 
     Parameters
     ----------
     grid : mapping of str to list
-        Values by dotted key; none for no runs.
+        Values by dotted key; may be empty.
 
     Returns
     -------
     dict of str to dict
-        The settings in which each run differs, by its name.
+        The differing settings of each run, by its name.
     """
     if not grid:
         return {}
@@ -103,11 +103,11 @@ def expand_grid(grid: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
 
 
 _LONGEST_NAME = 80
-"""As in `Name`."""
+"""Longest name of a run, as in `Name`."""
 
 
 def _describe_choice(choice: Mapping[str, Any]) -> str:
-    """Return keys and values as a name; a key without its section where that is enough."""
+    """Return a name made of keys and values; sections are omitted unless keys are ambiguous."""
     short = Counter(key.rpartition(".")[2] for key in choice)
     parts = []
     for key, value in choice.items():

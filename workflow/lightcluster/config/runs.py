@@ -1,4 +1,4 @@
-"""Reading a configuration: one complete `Config` for each of its runs."""
+"""Validating a configuration and expanding it to one complete `Config` per run."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     Parameters
     ----------
     raw : mapping
-        As read from YAML: the sections of `Config` and, optionally, ``runs``, a mapping from the
-        name of a run to the settings in which it differs (any key but those of
-        `SHARED_SECTIONS`), and ``grid``, a mapping from dotted keys to lists of values, which
-        makes a run of every combination.
+        As read from YAML: the sections of `Config` and, optionally, ``runs``, a mapping from run
+        names to the settings in which they differ (any key except in `SHARED_SECTIONS`), and
+        ``grid``, a mapping from dotted keys to lists of values, which makes a run for every
+        combination.
 
     Returns
     -------
     dict of str to Config
-        In the order of ``runs`` and then of ``grid``; a single run named ``lightcluster`` when
-        there are none.
+        In the order of ``runs``, then of ``grid``; a single run named ``lightcluster`` if there
+        are neither.
 
     Raises
     ------
     ConfigError
-        Lists all mistakes, each with its key, the value found and what is allowed.
+        If there are mistakes; lists all of them with key, value and what is allowed.
     """
     rest = dict(raw)
     problems: list[str] = []
@@ -53,7 +53,7 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
     grid = sound_grid(rest.pop("grid", None), problems)
     expanded = expand_grid(grid)
     problems += [
-        f"runs.{name}: is also the name of a run of `grid`" for name in runs if name in expanded
+        f"runs.{name}: `grid` makes a run with the same name" for name in runs if name in expanded
     ]
     runs = {**runs, **expanded} or {DEFAULT_RUN: {}}
     problems += _name_problems(runs)
@@ -86,12 +86,12 @@ def parse_config(raw: Mapping[str, Any]) -> dict[str, Config]:
 
 
 def _named_runs(runs: object, problems: list[str]) -> dict[str, Mapping[Any, Any]]:
-    """Return the runs that have a name and settings; add a line to `problems` for all others."""
+    """Return the valid entries of ``runs``; add a message to `problems` for each invalid one."""
     if runs is None:
         return {}
     if not isinstance(runs, Mapping):
         problems.append(
-            f"runs = {show(runs)}: must be names of runs with their settings, such as "
+            f"runs = {show(runs)}: must map names of runs to their settings, such as "
             "`runs: {mine: {features: {layer: -2}}}`"
         )
         return {}
@@ -99,7 +99,7 @@ def _named_runs(runs: object, problems: list[str]) -> dict[str, Mapping[Any, Any
     for name, overrides in runs.items():
         if not is_name(name):
             quoted = "" if isinstance(name, str) else QUOTED
-            problems.append(f"runs: {show(name)} is no name of a run; it must be {A_NAME}{quoted}")
+            problems.append(f"runs: {show(name)} is not a valid run name; must be {A_NAME}{quoted}")
         elif overrides is not None and not isinstance(overrides, Mapping):
             problems.append(
                 f"runs.{name} = {show(overrides)}: must be the settings in which the run differs, "
@@ -111,19 +111,22 @@ def _named_runs(runs: object, problems: list[str]) -> dict[str, Mapping[Any, Any
 
 
 def _name_problems(runs: Iterable[str]) -> Iterator[str]:
-    """Yield the mistake of each name that no run can have here."""
+    """Yield a message for each invalid run name."""
     for name in runs:
         if place := places.taken(name, OF_DATASET):
             yield (
-                f"runs.{name}: {place!r} in the folder of a dataset is the workflow's own; choose "
-                "another name for the run"
+                f"runs.{name}: {place!r} in the folder of a dataset is reserved for the workflow; "
+                "choose another name for the run"
             )
     for one, other in places.twins(runs):
-        yield f"runs.{other}: differs from {one!r} in case alone, which many disks do not see"
+        yield (
+            f"runs.{other}: differs from {one!r} only in case, which many file systems ignore; "
+            "choose another name"
+        )
 
 
 def _run_problems(overrides: Mapping[Any, Any], prefix: str) -> list[str]:
-    """Return the mistakes in the settings of one entry of ``runs``."""
+    """Return messages about mistakes in the settings of one entry of ``runs``."""
     shared = [
         f"{prefix}{section}: {ALL_SHARE}" for section in SHARED_SECTIONS if section in overrides
     ]

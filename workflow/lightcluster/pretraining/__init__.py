@@ -1,7 +1,7 @@
-"""Self-supervised training of the small backbone, on generated scenes and without labels.
+"""Self-supervised pretraining of the small backbone on generated scenes.
 
-Entry point: :func:`.training.pretrain`. :mod:`.recipe` holds every number that decides the
-outcome; :mod:`.corpus` draws the scenes, :mod:`.views` crops and recolours them,
-:mod:`.initialization` gives the network a start from which it learns in an hour, and
-:mod:`.objective` is what it learns. Nothing of this is needed to segment images.
+Entry point: :func:`.training.pretrain`. :mod:`.recipe` contains all hyperparameters, :mod:`.corpus`
+draws the training pictures, :mod:`.views` makes augmented crops of them, :mod:`.initialization`
+initialises the network such that an hour of training suffices, and :mod:`.objective` defines the
+loss. None of this is needed to segment images.
 """

@@ -1,9 +1,9 @@
-"""The pictures to learn from: close-ups of objects, some of each, kept in one file.
+"""The training pictures: several close-ups of each object, stored in one file.
 
-The pictures of an object are as photographs of one thing at different times: it stands elsewhere
-and leans otherwise; paint, light and surroundings are others. What they share is the object, and
-that is all that views of them have in common. Neither its outline nor its class is kept. Nor are
-the colours, which are drawn at random and would only have to be unlearnt.
+The pictures of an object resemble photographs of the same thing at different times: position,
+orientation, colours, lighting and background differ, so views of them have only the object in
+common. Outline and class are not stored. Colours are not stored either, because they are random and
+the network would have to learn to ignore them.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from lightcluster.pretraining.recipe import Recipe
 from lightcluster.progress import progress
 
 PICTURES = 4
-"""Of each object, in grey."""
+"""Number of greyscale pictures of each object."""
 
 
 def load_corpus(recipe: Recipe, path: Path, processes: int) -> NDArray[np.uint8]:
-    """Return the pictures of a recipe, from `path` if they are there, else drawn and kept there.
+    """Load the pictures of a recipe from `path`; draw and save them first if it does not exist.
 
     Parameters
     ----------
     recipe : Recipe
     path : Path
-        An ``.npy`` file; its labels are not drawn, so none can be learnt from.
+        An ``.npy`` file. It contains no labels, so training cannot use any.
     processes : int
-        That draw at the same time.
+        Number of drawing processes.
 
     Returns
     -------
     uint8 array, shape (objects, PICTURES, side, side)
-        Read from disk as it is used, not held in memory.
+        Memory-mapped.
 
     Raises
     ------
     StoreError
-        If `path` holds something else.
+        If the file is damaged or does not fit the recipe.
     """
     shape = (recipe.objects, PICTURES, recipe.scene_side, recipe.scene_side)
     if not path.exists():
@@ -55,7 +55,9 @@ def load_corpus(recipe: Recipe, path: Path, processes: int) -> NDArray[np.uint8]
     except (OSError, ValueError, EOFError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete it and start again") from None
     if corpus.shape != shape or corpus.dtype != np.uint8:
-        raise StoreError(f"{path}: {corpus.shape}, the recipe wants {shape}; delete it")
+        raise StoreError(
+            f"{path}: has the shape {corpus.shape}, but the recipe needs {shape}; delete it"
+        )
     return corpus
 
 
@@ -79,7 +81,7 @@ def _draw(recipe: Recipe, shape: tuple[int, ...], path: Path, processes: int) ->
 
 
 def _pictures(seed: int, style: SceneStyle, index: int) -> NDArray[np.uint8]:
-    """The pictures [PICTURES, side, side] of one object."""
+    """Draw the pictures [PICTURES, side, side] of one object."""
     cast = [draw_object(np.random.default_rng([seed, index, 1]))]
     scenes = range(PICTURES * index, PICTURES * (index + 1))
     colours = np.stack([render_scene(seed, scene, style, cast)[0] for scene in scenes])

@@ -1,4 +1,4 @@
-"""The losses of a training, to look at."""
+"""The plot of the training losses."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lightcluster.files import replacing
 
 
 def plot_losses(log: Path, prototypes: int, output: Path) -> None:
-    """Draw the losses over the steps; the same log gives the same file.
+    """Plot the losses by step; the same log gives the same bytes.
 
     Parameters
     ----------
     log : Path
         ``losses.csv`` of a training: step, class_loss and patch_loss in nats.
     prototypes : int
-        Their logarithm, the loss of who says nothing, is drawn as a line.
+        Number of prototypes; its logarithm, the loss of uniform predictions, is drawn as a line.
     output : Path
         An SVG file.
     """
     losses = pd.read_csv(log)
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    for column, label in (("class_loss", "class tokens"), ("patch_loss", "hidden patches")):
+    for column, label in (("class_loss", "class tokens"), ("patch_loss", "masked patches")):
         axes.plot(losses["step"], losses[column], label=label)
-    axes.axhline(math.log(prototypes), color="grey", linestyle="--", label="all prototypes alike")
+    axes.axhline(math.log(prototypes), color="grey", linestyle="--", label="uniform predictions")
     axes.set(xlabel="step", ylabel="cross-entropy (nats)", xlim=(0, losses["step"].max()))
     axes.legend(frameon=False)
     with replacing(output) as temporary, rc_context({"svg.hashsalt": "losses"}):

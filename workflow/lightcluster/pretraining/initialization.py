@@ -1,16 +1,17 @@
-"""A start from which a small Vision Transformer learns in an hour instead of days.
+"""An initialisation with which a small Vision Transformer trains in an hour instead of days.
 
-Three things that the usual start (all matrices with a standard deviation of 0.02) lacks for a
-narrow network and few steps:
+It differs in three ways from the usual one, in which all matrices have a standard deviation of
+0.02, and which is poor for narrow networks and few steps:
 
-- Matrices that keep the scale of what passes through them. With 0.02 and 128 features the
-  perceptrons are all but linear, and hundreds of steps pass before they see a texture.
-- A patch embedding that sees detail. Patches differ most in brightness, next to which fine
-  structure is faint; the embedding is the whitening of patches of the training pictures, in which
-  brightness is held back. These are grey, so the network is blind to colour before training and,
-  as all channels get the same gradients, after it.
-- Positions told by sines and cosines, so that near places look alike from the first step; faint
-  ones, since what is stronger here stays the main direction of the features after training.
+- Matrices preserve the scale of their inputs. With 0.02 and 128 features, the MLPs are almost
+  linear, and it takes hundreds of steps until they respond to textures.
+- The patch embedding responds to detail. Patches differ mostly in brightness, and fine structure
+  is weak in comparison. The embedding is a whitening of patches of the training pictures with
+  reduced brightness. The pictures are grey, so the network ignores colour before training and,
+  because all channels get the same gradients, after it.
+- Position embeddings are sines and cosines, so that nearby positions are similar from the first
+  step. Their amplitude is small, because whatever is strong here remains the main direction of the
+  features after training.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 PATCHES = 4_096
-"""Patches that the whitening is fitted on."""
+"""Number of patches on which the whitening is fitted."""
 
 FAINT = 1e-3
-"""Added to the variances before whitening: directions much weaker than this stay faint."""
+"""Added to the variances before whitening, so that much weaker directions stay weak."""
 
 HELD_BACK = 0.05
-"""Gain of the mean brightness of a patch; detail has 1."""
+"""Gain of the mean brightness of a patch; the gain of detail is 1."""
 
 POSITION = 0.1
-"""Amplitude of the positions; tokens have a standard deviation of 1."""
+"""Amplitude of the position embedding; tokens have a standard deviation of 1."""
 
 LONGEST_WAVE = 30.0
-"""Patches in a radian of the slowest position wave."""
+"""Patches per radian of the slowest position wave."""
 
 
 @torch.no_grad()
@@ -50,23 +51,23 @@ def initialize(
     std: tuple[float, float, float],
     seed: int,
 ) -> None:
-    """Set all parameters of a network in place.
+    """Initialise all parameters of a network in place.
 
     Parameters
     ----------
     network : VisionTransformer
-        With a class token; its number of features is a multiple of 4.
+        With a class token and a feature dimension that is a multiple of 4.
     images : uint8 [n, H, W]
-        Whose patches the embedding is fitted to; nothing else is known of them.
+        Pictures on whose patches the embedding is fitted.
     mean, std : (float, float, float)
-        Normalisation of RGB in [0, 1] before the network.
+        Normalisation of the RGB channels, in [0, 1].
     seed : int
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear):
-            # The last matrix of a branch is smaller: two branches a block add up.
+            # The last matrix of each branch is smaller, because two branches per block add up.
             gain = math.sqrt(0.5) if name.endswith(("attn.proj", "mlp.fc2")) else 1.0
             deviation = gain / math.sqrt(module.in_features)
             nn.init.normal_(module.weight, std=deviation, generator=generator)
@@ -90,7 +91,20 @@ def initialize(
 
 
 def sample_patches(images: NDArray[np.uint8], patch: int, rng: np.random.Generator) -> Tensor:
-    """Return patches of random images at random places: float32 [PATCHES, patch²], in [0, 1]."""
+    """Return random patches of random images.
+
+    Parameters
+    ----------
+    images : uint8 [n, H, W]
+    patch : int
+        Side of a patch in pixels.
+    rng : numpy Generator
+
+    Returns
+    -------
+    Tensor float32 [PATCHES, patch²]
+        In [0, 1].
+    """
     count, height, width = images.shape
     places = zip(
         rng.integers(count, size=PATCHES),
@@ -110,11 +124,11 @@ def whitening(patches: Tensor, features: int, generator: torch.Generator) -> tup
     Parameters
     ----------
     patches : Tensor float32 [n, pixels]
-        Normalised.
+        Normalised patches.
     features : int
-        How many the embedding has.
+        Output dimension of the embedding.
     generator : torch.Generator
-        Of the rotation that spreads the components over all features.
+        For the random rotation that spreads the components over all features.
 
     Returns
     -------
@@ -124,7 +138,7 @@ def whitening(patches: Tensor, features: int, generator: torch.Generator) -> tup
     """
     pixels = patches.shape[1]
     mean, covariance = patches.mean(dim=0), torch.cov(patches.T)
-    variances, directions = torch.linalg.eigh(covariance)  # in rising order
+    variances, directions = torch.linalg.eigh(covariance)  # in ascending order
     kept = min(features, pixels)
     gains = (variances[-kept:].clamp_min(0) + FAINT).rsqrt()
     components = (directions[:, -kept:] * gains).T
@@ -137,7 +151,19 @@ def whitening(patches: Tensor, features: int, generator: torch.Generator) -> tup
 
 
 def position_waves(rows: int, columns: int, features: int) -> Tensor:
-    """Return sines and cosines of column and row: float32 [rows · columns, features]."""
+    """Return sines and cosines of column and row as position embedding.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Size of the patch grid.
+    features : int
+        A multiple of 4.
+
+    Returns
+    -------
+    Tensor float32 [rows · columns, features]
+    """
     quarter = features // 4
     frequencies = LONGEST_WAVE ** -(torch.arange(quarter) / quarter)
     row, column = torch.meshgrid(

@@ -1,13 +1,12 @@
-"""What the student learns: to assign its views to the prototypes that the teacher assigns them to.
+"""The pretraining objective: the student predicts the teacher's assignments to prototypes.
 
-As in DINO (Caron et al. 2021), student and teacher are one architecture, the teacher an average of
-the student's past; as in SwAV (Caron et al. 2020), the teacher's assignments are balanced by
-Sinkhorn-Knopp, so that no prototype takes all; as in iBOT (Zhou et al. 2022), patches that are
-hidden from the student have to be assigned as the teacher, who sees them, does.
+As in DINO (Caron et al. 2021), the teacher has the student's architecture and is a moving average
+of it; as in SwAV (Caron et al. 2020), Sinkhorn-Knopp balances the teacher's assignments over the
+prototypes; as in iBOT (Zhou et al. 2022), the student must also predict the assignments of masked
+patches, which the teacher sees.
 
-Two things differ, and both keep a short training from ending where nothing is said at all (every
-view on every prototype alike, which costs as little as not learning): prototypes are fixed and
-span the space before them, and the teacher's logits are standardised before they are balanced.
+Two changes prevent a short training from collapsing to uniform predictions: the prototypes are
+fixed and span the embedding space, and the teacher's logits are standardised before balancing.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ HIDDEN = 384
 
 
 class PrototypeHead(nn.Module):
-    """Cosine similarities of tokens to fixed prototypes, after a perceptron.
+    """An MLP, followed by cosine similarities to fixed prototypes.
 
     Parameters
     ----------
     features : int
-        Of a token.
+        Dimension of the tokens.
     bottleneck : int
-        Width of the space of the prototypes.
+        Dimension of the prototypes.
     bases : int
-        Random orthonormal bases of that space whose vectors are the prototypes. Whatever a token
-        is, its squared similarities add up to `bases`: it cannot be unlike all of them.
+        Number of random orthonormal bases whose vectors are the prototypes. The squared
+        similarities of any token sum to `bases`, so no token is dissimilar to all prototypes.
     """
 
     def __init__(self, features: int, bottleneck: int, bases: int) -> None:
@@ -47,7 +46,7 @@ class PrototypeHead(nn.Module):
         self.register_buffer("prototypes", torch.cat(vectors))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Similarities [n, prototypes] in [-1, 1] of tokens [n, features]."""
+        """Return similarities [n, prototypes] in [-1, 1] of tokens [n, features]."""
         return normalize(self.perceptron(tokens.float()), dim=1) @ self.prototypes.T
 
 
@@ -61,12 +60,12 @@ def balanced_assignments(similarities: Tensor, sharpness: float, iterations: int
     sharpness : float
         Standard deviation of the logits of each prototype over the batch.
     iterations : int
-        Of Sinkhorn-Knopp.
+        Number of Sinkhorn-Knopp iterations.
 
     Returns
     -------
     Tensor [n, prototypes]
-        Rows sum to one; columns have about the same sum.
+        Rows sum to 1; columns have approximately equal sums.
     """
     logits = sharpness * (similarities - similarities.mean(dim=0))
     logits = logits / (similarities.std(dim=0) + 1e-6)
@@ -78,9 +77,20 @@ def balanced_assignments(similarities: Tensor, sharpness: float, iterations: int
 
 
 def cross_entropy(target: Tensor, similarities: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy of assignments [n, prototypes] with similarities of as many prototypes.
+    """Return the mean cross-entropy of the teacher's assignments and the student's predictions.
 
-    Where the similarities are those of several views, [views, n, prototypes], all views of an
-    object have its assignment as their target. A scalar in nats.
+    Parameters
+    ----------
+    target : Tensor [n, prototypes]
+        Assignments.
+    similarities : Tensor [n, prototypes] or [views, n, prototypes]
+        Of the student; all views of an object have the same target.
+    temperature : float
+        Divisor of the similarities.
+
+    Returns
+    -------
+    Tensor, scalar
+        In nats.
     """
     return -(target * log_softmax(similarities / temperature, dim=-1)).sum(dim=-1).mean()

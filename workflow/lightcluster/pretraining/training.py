@@ -1,8 +1,8 @@
-"""The training loop: resumable, and the same from the same recipe.
+"""The training loop, resumable and reproducible.
 
-All that is random in a step is drawn from (seed, step), and the order of the objects from (seed,
-epoch). A checkpoint therefore needs no state of any random generator, and a run that was killed
-and resumed gives the weights of one that was not (on one device with the same threads).
+All random numbers of a step are derived from (seed, step), and the order of the objects from (seed,
+epoch). Checkpoints therefore need no random state, and a run that was killed and resumed gives the
+same weights as an uninterrupted one (on the same device with the same number of threads).
 """
 
 from __future__ import annotations
@@ -52,30 +52,30 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import Block, VisionTransformer
 
 LOG_EVERY = 50
-"""Steps whose mean is one row of the log."""
+"""Number of steps that are averaged to one row of the log."""
 
 CHECKPOINT_EVERY = 250
-"""Steps between checkpoints; a multiple of `LOG_EVERY`, so that no row is begun twice."""
+"""Steps between checkpoints; a multiple of `LOG_EVERY`, so that rows are complete."""
 
 SHOWN = 2
-"""Pictures of an object of which the student sees a global view."""
+"""Number of pictures of an object of which the student sees global views."""
 
 COLUMNS = ("step", "class_loss", "patch_loss", "learning_rate", "seconds")
 
 
 @dataclass(frozen=True)
 class Views:
-    """What a step shows.
+    """The views of a step.
 
     Attributes
     ----------
     whole : Tensor float32 [PICTURES · batch, 3, S, S]
-        A global view of each picture, normalised: of the first picture of all objects, then of
-        the second of all, and so on. The teacher sees all of them.
+        A normalised global view of each picture: first those of the first picture of all objects,
+        then of the second picture, and so on. The teacher sees all of them.
     local : Tensor float32 [local views · batch, 3, s, s]
-        Likewise, for the student.
+        Local views for the student, in the same order.
     hidden : Tensor bool [SHOWN · batch, patches]
-        The student sees the first of the global views, but for these patches.
+        Masked patches in the first global views, which the student sees.
     """
 
     whole: Tensor
@@ -84,7 +84,7 @@ class Views:
 
 
 class Learner(nn.Module):
-    """The backbone with the heads and the mask token that only its training needs.
+    """The backbone with the heads and the mask token that are only needed in training.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Learner(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(network.embed_dim))
 
     def tokens(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Class and patch tokens [n, 1 + T, D]; `hidden` [n, T] patches are the mask token."""
+        """Return class and patch tokens [n, 1 + T, D]; `hidden` [n, T] patches are masked."""
         network = self.network
         patches = network.patch_embed(images)  # [n, rows, columns, D]
         if hidden is not None:
@@ -113,32 +113,34 @@ class Learner(nn.Module):
 def pretrain(
     output: Path, recipe: Recipe, *, device: str = "cpu", threads: int = 2, progress: bool = True
 ) -> Path:
-    """Train a backbone, or go on where a killed run stopped.
+    """Train a backbone, or resume an interrupted training.
 
     Parameters
     ----------
     output : Path
-        A folder: ``corpus.npy`` (the pictures), ``checkpoint.safetensors``, ``losses.csv`` and, in
+        Folder of ``corpus.npy`` (the pictures), ``checkpoint.safetensors``, ``losses.csv`` and, at
         the end, ``weights.safetensors`` and ``losses.svg``.
     recipe : Recipe
     device : str
         Such as ``"cpu"`` or ``"cuda:0"``.
     threads : int
-        Of torch, and processes that draw scenes.
+        Number of torch threads, and of processes that draw pictures.
     progress : bool
-        Whether to draw a progress bar on standard error.
+        Whether to show a progress bar on standard error.
 
     Returns
     -------
     Path
-        The weights of the teacher, float16 safetensors.
+        The weights of the teacher, as safetensors in float16.
 
     Raises
     ------
     ConfigError
-        If the folder holds the checkpoint of another recipe.
+        If the folder contains a checkpoint of another recipe.
+    StoreError
+        If the pictures or the checkpoint are damaged.
     LightClusterError
-        If the loss is no finite number; the last checkpoint stays.
+        If the loss is not finite; the last checkpoint is kept.
     """
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
@@ -173,8 +175,8 @@ def pretrain(
             losses = _step(student, teacher, optimizer, moved, recipe, step, dtype)
             if not all(map(math.isfinite, losses)):
                 raise LightClusterError(
-                    f"step {step}: the losses are {losses}, no finite numbers; lower "
-                    f"learning_rate. The last checkpoint is {checkpoint}"
+                    f"step {step}: a loss is not finite ({losses}); lower learning_rate. The last "
+                    f"checkpoint is {checkpoint}"
                 )
             log.add(step, losses, learning_rate(recipe, step))
             bar.update()
@@ -190,7 +192,7 @@ def pretrain(
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Return the rate of a step: a linear rise, then a cosine down to 2 % of the highest."""
+    """Return the learning rate at a step: linear warm-up, then a cosine down to 2 %."""
     done = step / recipe.steps
     if done < recipe.warmup:
         return recipe.learning_rate * (done + 1 / recipe.steps) / (recipe.warmup + 1 / recipe.steps)
@@ -199,7 +201,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def teacher_momentum(recipe: Recipe, step: int) -> float:
-    """Return the share of the teacher that stays in a step: rises from `momentum` to 1."""
+    """Return the momentum of the teacher at a step, which rises from `recipe.momentum` to 1."""
     return 1 - (1 - recipe.momentum) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
 
 
@@ -211,7 +213,22 @@ def make_views(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Views:
-    """Return what a step shows; depends on the corpus, the recipe and the step alone."""
+    """Return the views of a step, which depend only on the arguments.
+
+    Parameters
+    ----------
+    corpus : uint8 array, shape (objects, PICTURES, side, side)
+    recipe : Recipe
+    step : int
+    patch : int
+        Side of a patch in pixels.
+    mean, std : (float, float, float)
+        Normalisation of the RGB channels, in [0, 1].
+
+    Returns
+    -------
+    Views
+    """
     objects = corpus[objects_of(recipe, step)]
     rng = np.random.default_rng([recipe.seed, 1, step])
     shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
@@ -231,7 +248,7 @@ def make_views(
 
 
 def objects_of(recipe: Recipe, step: int) -> NDArray[np.intp]:
-    """Return the objects of a step, [batch]: each once in an epoch, in another order each time."""
+    """Return the objects of a step, [batch]; each occurs once per epoch, in a new random order."""
     positions = np.arange(step * recipe.batch, (step + 1) * recipe.batch)
     chosen = np.empty(recipe.batch, np.intp)
     for epoch in np.unique(positions // recipe.objects):
@@ -244,7 +261,7 @@ def objects_of(recipe: Recipe, step: int) -> NDArray[np.intp]:
 def _views_ahead(
     corpus: NDArray[np.uint8], recipe: Recipe, first: int, patch: int, mean: Any, std: Any
 ) -> Iterator[tuple[int, Views]]:
-    """Yield the remaining steps with their views, the next ones made by a thread meanwhile."""
+    """Yield the remaining steps with their views; a thread prepares the next ones."""
     with ThreadPoolExecutor(1, thread_name_prefix="views") as pool:
 
         def make(step: int) -> Future[Views]:
@@ -267,7 +284,7 @@ def _step(
     step: int,
     precision: torch.dtype,
 ) -> tuple[float, float]:
-    """Take one step; return the losses of class tokens and of hidden patches, in nats."""
+    """Take one step; return the losses of class tokens and of masked patches, in nats."""
     batch, count = recipe.batch, recipe.prototypes
     with autocast(views.whole.device, precision):
         with torch.no_grad():
@@ -304,7 +321,7 @@ def _step(
 
 
 def _use_plain_attention(learner: Learner) -> None:
-    """Leave torch's fused attention, whose backward pass is slow for few tokens on a CPU."""
+    """Switch off torch's fused attention, whose backward pass is slow for few tokens on a CPU."""
     for block in learner.network.blocks:
         attention = cast("Attention", cast("Block", block).attn)
         attention.fused_attn = False  # type: ignore[misc]
@@ -321,7 +338,7 @@ def _optimizer(student: Learner, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 class _Log:
-    """The losses so far, one row for the mean of every `LOG_EVERY` steps."""
+    """The log of losses, with one row for the mean of every `LOG_EVERY` steps."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -330,7 +347,7 @@ class _Log:
         self._since = time.monotonic()
 
     def keep_until(self, step: int) -> None:
-        """Read the rows of a former run up to a step."""
+        """Read the rows of an interrupted run up to a step."""
         if self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
@@ -365,7 +382,7 @@ def _save(
     recipe: Recipe,
     step: int,
 ) -> None:
-    """Write all that a resumed run needs."""
+    """Write a checkpoint."""
     tensors = training_state({"student": student, "teacher": teacher}, optimizer)
     write_tensors(path, tensors, {"recipe": recipe.model_dump_json(), "step": str(step)})
 
@@ -377,12 +394,12 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
 ) -> int:
-    """Load a checkpoint; return the number of steps that are done.
+    """Load a checkpoint; return the number of completed steps.
 
     Raises
     ------
     ConfigError
-        If it is of another recipe.
+        If it belongs to another recipe.
     StoreError
         If it is damaged.
     """
@@ -394,8 +411,8 @@ def _resume(
     if found != recipe:
         changed = [k for k, value in recipe.model_dump().items() if found.model_dump()[k] != value]
         raise ConfigError(
-            f"{path}: of another recipe (other {', '.join(changed)}); choose another folder, or "
-            "delete the checkpoint to start again"
+            f"{path}: belongs to another recipe (different {', '.join(changed)}); choose another "
+            "folder, or delete the checkpoint to start again"
         )
     restore_training(tensors, {"student": student, "teacher": teacher}, optimizer)
     return step

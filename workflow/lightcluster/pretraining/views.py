@@ -1,7 +1,7 @@
-"""Views of pictures: crops of any place and scale, mirrored, in other light, and partly hidden.
+"""Augmentations of pictures: random crops, mirroring, contrast and brightness, and masking.
 
-Every random number comes from the generator that is passed in, so that a step's views depend on
-that alone.
+All random numbers come from the generator that is passed in, so the views of a step depend only on
+it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 LONGEST = 4 / 3
-"""Greatest ratio of the sides of a crop."""
+"""Largest aspect ratio of a crop."""
 
 
 def random_boxes(
     rng: np.random.Generator, count: int, side: int, area: tuple[float, float]
 ) -> NDArray[np.int64]:
-    """Return crops of a square image, int64 [count, 4]: top, left, height, width in pixels.
+    """Return random crops of a square image.
 
     Parameters
     ----------
@@ -27,7 +27,12 @@ def random_boxes(
     count, side : int
         Number of crops, and side of the image in pixels.
     area : (float, float)
-        Least and greatest share of the image, in (0, 1].
+        Smallest and largest share of the image area, in (0, 1].
+
+    Returns
+    -------
+    int64 array, shape (count, 4)
+        Top, left, height and width in pixels.
     """
     length = np.sqrt(rng.uniform(*area, count)) * side
     stretch = np.sqrt(LONGEST) ** rng.uniform(-1, 1, count)
@@ -43,7 +48,7 @@ def crop_views(
     mirrored: NDArray[np.bool_],
     size: int,
 ) -> Tensor:
-    """Cut a box out of each image and resize it to a square (bilinear, antialiased).
+    """Crop a box from each image and resize it to a square (bilinear, antialiased).
 
     Parameters
     ----------
@@ -51,8 +56,9 @@ def crop_views(
     boxes : int64 [n, 4]
         Top, left, height and width.
     mirrored : bool [n]
-        Whether left and right are exchanged.
+        Whether to mirror the crop horizontally.
     size : int
+        Side of the output in pixels.
 
     Returns
     -------
@@ -79,10 +85,10 @@ def relight(views: Tensor, rng: np.random.Generator, strength: float, inverted: 
         In [0, 1].
     rng : numpy Generator
     strength : float
-        In [0, 1]; at 1 the contrast changes by up to 0.4 and the brightness by 0.3.
+        In [0, 1]; at 1, the contrast changes by up to 40 % and the brightness by up to 0.3.
     inverted : float
-        Probability that light and dark change places, as in a negative. Without it brightness,
-        the strongest signal there is, becomes the main direction of the features.
+        Probability of inverting light and dark, as in a negative. Without inversion, brightness,
+        the strongest signal, becomes the main direction of the features.
 
     Returns
     -------
@@ -99,18 +105,23 @@ def relight(views: Tensor, rng: np.random.Generator, strength: float, inverted: 
 def random_masks(
     rng: np.random.Generator, count: int, grid: int, share: float, hidden: tuple[float, float]
 ) -> NDArray[np.bool_]:
-    """Return which patches are hidden, bool [count, grid²]: rectangles, as in iBOT and BEiT.
+    """Return random masks made of rectangles, as in iBOT and BEiT.
 
     Parameters
     ----------
     rng : numpy Generator
     count, grid : int
-        Number of views, and patches along their sides, 2 or more.
+        Number of views, and number of patches along each side (2 or more).
     share : float
-        Share of the views in which any are hidden.
+        Share of the views that are masked.
     hidden : (float, float)
-        Least share of the patches hidden in such a view: drawn between the two, then exceeded by
-        at most one rectangle of half the sides.
+        Range from which the minimum share of masked patches is drawn for each masked view. It is
+        exceeded by at most one rectangle with half the side lengths.
+
+    Returns
+    -------
+    bool array, shape (count, grid²)
+        True for masked patches.
     """
     masks = np.zeros((count, grid, grid), dtype=np.bool_)
     for index in np.flatnonzero(rng.random(count) < share):
