@@ -1,4 +1,4 @@
-"""Exports as the tools they are for read them: labelme, Label Studio, CVAT (datumaro), FiftyOne.
+"""Exports as the tools they are for read them: labelme, Label Studio, datumaro, FiftyOne, GDAL.
 
 These tools are large, so they are an extra of their own: ``make test-readers``.
 """
@@ -19,6 +19,7 @@ from lightcluster.exports.registry import export
 from lightcluster.regions.painting import save_indexed
 
 VALUES = {"background": 0, "cat": 1, "dog & co": 2}
+CONFIDENCE = {"cat": 0.75, "dog & co": 0.5}
 
 
 def scene(seed: int) -> NDArray[np.uint16]:
@@ -56,6 +57,15 @@ def segmentation(tmp_path: Path) -> Path:
     (folder / "classes.csv").write_text(
         "id,name,color\n0,background,#000000\n1,cat,#800000\n2,dog & co,#008000\n"
     )
+    regions = ["shard,image_id,region,cluster,confidence,area,top,left,bottom,right"]
+    for name, classes in SCENES.items():
+        for number in (1, 2):
+            where = np.argwhere(classes == number)
+            box = [*where.min(axis=0).tolist(), *(where.max(axis=0) + 1).tolist()]
+            confidence = list(CONFIDENCE.values())[number - 1]
+            fields = ("0000", name, number, number, confidence, len(where), *box)
+            regions.append(",".join(map(str, fields)))
+    (folder / "regions.csv").write_text("\n".join([*regions, ""]))
     return folder
 
 
@@ -73,6 +83,9 @@ def test_labelme(segmentation: Path, tmp_path: Path, tolerance: float):
         assert file.imageData  # it found and read the image
         painted, _ = shapes_to_label(classes.shape, file.shapes, VALUES)
         assert agreement(painted, name) > (0.97 if tolerance else 0.9999)
+        for shape in file.shapes:
+            assert shape["other_data"] == {"score": CONFIDENCE[shape["label"]]}
+            assert shape["description"] == f"confidence {CONFIDENCE[shape['label']]:.2f}"
 
 
 @tolerances
@@ -87,6 +100,9 @@ def test_label_studio(segmentation: Path, tmp_path: Path, tolerance: float):
         (prediction,) = task.pop("predictions")  # which its `validate_task` forgets to hand over
         assert project.validate_task(task)
         assert project.validate_prediction(prediction, return_errors=True) == []
+        assert prediction["score"] == min(CONFIDENCE.values())
+        for result in prediction["result"]:
+            assert result["score"] == CONFIDENCE[result["value"][result["type"]][0]]
         if tolerance:
             continue
         painted = np.zeros_like(SCENES[name])
@@ -113,6 +129,8 @@ def test_cvat(segmentation: Path, tmp_path: Path):
         for polygon in found[name.removesuffix(".png")].annotations:
             rle = masks.merge(masks.frPyObjects([list(polygon.points)], *classes.shape))
             painted[masks.decode(rle).astype(bool)] = VALUES[labels[polygon.label]]
+            confidence = polygon.attributes["confidence"]
+            assert float(confidence) == CONFIDENCE[labels[polygon.label]]
         assert agreement(painted, name) > 0.97
 
 
@@ -134,6 +152,60 @@ def test_fiftyone(segmentation: Path, tmp_path: Path):
                 row, column = round(top * painted.shape[0]), round(left * painted.shape[1])
                 window = painted[row : row + height, column : column + width]
                 window[detection.mask.astype(bool)] = VALUES[detection.label]
+                assert detection.confidence == CONFIDENCE[detection.label]
             read[name] = painted
     assert set(read) == set(SCENES)
     assert all(agreement(painted, name) > 0.999 for name, painted in read.items())
+
+
+@pytest.fixture
+def on_earth(segmentation: Path, tmp_path: Path) -> dict[str, Path]:
+    """The images of the segmentation, georeferenced by GDAL itself."""
+    rasterio = pytest.importorskip("rasterio")
+    transform = rasterio.transform.from_origin(500_000, 5_400_000, 2, 2)
+    manifest, places = tmp_path / "out" / "manifest.csv", {}
+    text = manifest.read_text()
+    for name, classes in SCENES.items():
+        places[name] = (tmp_path / "images" / name).with_suffix(".tif")
+        with rasterio.open(
+            places[name], "w", driver="GTiff", height=classes.shape[0], width=classes.shape[1],
+            count=3, dtype="uint8", crs="EPSG:32633", transform=transform,
+        ) as file:  # fmt: skip
+            file.write(np.repeat(classes[None].astype(np.uint8) * 90, 3, axis=0))
+        text = text.replace(str(tmp_path / "images" / name), str(places[name]))
+    manifest.write_text(text)
+    return places
+
+
+def test_geotiff_lies_where_its_image_lies(segmentation: Path, on_earth, tmp_path: Path):
+    rasterio = pytest.importorskip("rasterio")
+    assert export(segmentation, tmp_path / "geo", "geotiff") == 4
+    for name, image in on_earth.items():
+        raster = (tmp_path / "geo" / name).with_suffix(".tif")
+        with rasterio.open(image) as given, rasterio.open(raster) as made:
+            assert made.crs == given.crs
+            assert made.crs.to_epsg() == 32633
+            assert made.transform == given.transform
+            assert made.bounds == given.bounds
+            assert made.nodata == 0
+            assert made.colormap(1)[1][:3] == (0x80, 0, 0)
+            np.testing.assert_array_equal(made.read(1), SCENES[name])
+
+
+def test_geojson_covers_the_pixels_of_the_image(segmentation: Path, on_earth, tmp_path: Path):
+    rasterio = pytest.importorskip("rasterio")
+    warp = pytest.importorskip("rasterio.warp")
+    features = pytest.importorskip("rasterio.features")
+    assert export(segmentation, tmp_path / "geo", "geojson", Options(tolerance=0)) == 4
+    for name, image in on_earth.items():
+        content = json.loads((tmp_path / "geo" / name).with_suffix(".geojson").read_text())
+        with rasterio.open(image) as given:
+            shapes = [
+                (
+                    warp.transform_geom("EPSG:4326", given.crs, feature["geometry"]),
+                    VALUES[feature["properties"]["class"]],
+                )
+                for feature in content["features"]
+            ]
+            painted = features.rasterize(shapes, given.shape, transform=given.transform)
+        np.testing.assert_array_equal(painted, SCENES[name])

@@ -18,6 +18,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from skimage.draw import polygon2mask
 
 from lightcluster.datasets.manifest import Row, write_rows
@@ -354,6 +355,132 @@ def test_cvat(big: Path, tmp_path: Path, tolerance: float):
                 inside[top : top + height, left : left + width] = flat.reshape(height, width)
             painted[inside] = value(shape.attrib["label"])
         assert (painted == classes).mean() > (0.97 if tolerance else 0.9999)
+
+
+REGIONS = {
+    # Two regions of one class touch in `a b.jpg`, and one of class 2 is in two pieces.
+    "a b.jpg": [
+        (1, 0.9, 800, 0, 20, 40, 40),
+        (1, 0.3, 400, 0, 40, 20, 60),
+        (2, 0.5, 1200, 20, 0, 60, 80),
+    ],
+    "c.jpg": [(3, 0.25, 1100, 0, 0, 40, 40)],
+}
+CONFIDENCE = {("a b.jpg", 1): 0.7, ("a b.jpg", 2): 0.5, ("c.jpg", 3): 0.25}
+"""By image and class: the mean of 0.9 and 0.3, the first of twice the area, is 0.7."""
+
+
+@pytest.fixture
+def rated(big: Path) -> Path:
+    """The segmentations of `BIG`, with the table of their regions."""
+    header = "image_id,region,cluster,confidence,area,top,left,bottom,right"
+    lines = [
+        f"{name},{number},{','.join(map(str, region))}"
+        for name, regions in REGIONS.items()
+        for number, region in enumerate(regions, start=1)
+    ]
+    if (big / "0001").is_dir():
+        (big / "0001.csv").write_text("\n".join([header, *lines, ""]))
+    else:
+        lines = [f"0001,{line}" for line in lines]
+        (big / "regions.csv").write_text("\n".join([f"shard,{header}", *lines, ""]))
+    return big
+
+
+def by_class(found: list[tuple[str, str, float]]) -> dict[tuple[str, int], float]:
+    """By image and class, of objects of an image, a class and a confidence."""
+    return {(name, value(category)): score for name, category, score in found}
+
+
+def test_objects_have_the_confidence_of_their_regions(rated: Path):
+    found = [
+        (picture.row.image_id, region.category.name, region.confidence)
+        for picture in open_segmentation(rated).pictures()
+        for region in picture.regions
+    ]
+    assert len(found) == 4  # the piece that is apart has the confidence of its region
+    assert by_class(found) == pytest.approx(CONFIDENCE)
+    assert all(confidence is not None for _, _, confidence in found)
+
+
+@pytest.mark.parametrize("target", ["coco", "coco-polygons", "panoptic", "fiftyone"])
+def test_coco_has_it_as_score(rated: Path, tmp_path: Path, monkeypatch, target: str):
+    monkeypatch.chdir(tmp_path)
+    for name, classes in BIG.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.fromarray(classes.astype(np.uint8)).save(name)
+    export(rated, tmp_path / "out3", target)
+    file = {"panoptic": "out3/panoptic.json", "fiftyone": "out3/labels.json"}.get(target, "out3")
+    content = json.loads((tmp_path / file).read_text())
+    images = {image["id"]: image["file_name"] for image in content["images"]}
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    found = [
+        (images[one["image_id"]], names[part["category_id"]], part["score"])
+        for one in content["annotations"]
+        for part in one.get("segments_info", [one])
+    ]
+    assert by_class(found) == pytest.approx(CONFIDENCE)
+
+
+def test_detections_with_scores_are_results_of_coco(rated: Path, tmp_path: Path):
+    """What evaluates detections reads the same objects as its results."""
+    export(rated, tmp_path / "coco.json", "coco")
+    truth = COCO(str(tmp_path / "coco.json"))
+    results = truth.loadRes(list(truth.anns.values()))
+    evaluation = COCOeval(truth, results, "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1])
+def test_annotation_tools_have_it(rated: Path, tmp_path: Path, tolerance: float):
+    options = Options(tolerance=tolerance)
+    for target in ("labelme", "label-studio", "cvat", "geojson"):
+        export(rated, tmp_path / target, target, options)
+    found = []
+    for name in CLASSES:
+        content = json.loads((tmp_path / "labelme" / f"{name[:-4]}.json").read_text())
+        for shape in content["shapes"]:
+            found.append((name, shape["label"], shape["score"]))
+            assert shape["description"] == f"confidence {shape['score']:.2f}"
+    assert by_class(found) == pytest.approx(CONFIDENCE)
+
+    found = []
+    for task in json.loads((tmp_path / "label-studio" / "tasks.json").read_text()):
+        name = unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))
+        (prediction,) = task["predictions"]
+        scores = [result["score"] for result in prediction["result"]]
+        assert prediction.get("score") == min(scores, default=None)
+        for result in prediction["result"]:
+            found.append((name, result["value"][result["type"]][0], result["score"]))
+    assert by_class(found) == pytest.approx(CONFIDENCE)
+
+    root = ElementTree.parse(tmp_path / "cvat").getroot()
+    declared = {node.text for node in root.iterfind("meta/task/labels/label/attributes//name")}
+    assert declared == {"confidence"}
+    found = [
+        (image.attrib["name"], shape.attrib["label"], float(shape.findtext("attribute")))
+        for image in root.iter("image")
+        for shape in image
+    ]
+    assert by_class(found) == pytest.approx(CONFIDENCE)
+
+    found = []
+    for name in CLASSES:
+        content = json.loads((tmp_path / "geojson" / f"{name[:-4]}.geojson").read_text())
+        for properties in (feature["properties"] for feature in content["features"]):
+            found.append((name, properties["class"], properties["confidence"]))
+            assert properties["measurements"]["confidence"] == properties["confidence"]
+    assert by_class(found) == pytest.approx(CONFIDENCE)
+
+
+def test_a_damaged_table_of_regions_is_named(rated: Path, tmp_path: Path):
+    (table,) = [path for path in rated.glob("*.csv") if path.name != "classes.csv"]
+    table.write_text(table.read_text().replace("0.25", "much"))
+    with pytest.raises(StoreError, match=rf"{table.name}: cannot be read"):
+        export(rated, tmp_path / "coco.json", "coco")
 
 
 def test_fiftyone_has_the_images_beside_the_objects(segmentation, tmp_path, monkeypatch):

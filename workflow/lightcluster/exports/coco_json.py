@@ -69,6 +69,7 @@ def write_objects(
                     "area": region.area,
                     "bbox": list(region.box),
                     "iscrowd": 0,
+                    **region.rated("score"),
                 }
             )
     write_json(head_of(segmentation, options) | {"annotations": annotations}, output)

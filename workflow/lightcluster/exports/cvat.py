@@ -13,6 +13,9 @@ from lightcluster.files import replacing
 if TYPE_CHECKING:
     from lightcluster.exports.segmentation import Region, Segmentation
 
+CONFIDENCE = "confidence"
+"""Name of the attribute of each shape."""
+
 
 def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     """Write all objects as shapes of CVAT; those of one object have one `group_id`.
@@ -28,7 +31,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
         label = SubElement(labels, "label")
         SubElement(label, "name").text = category.name
         SubElement(label, "color").text = hex_color(category.color)
-        SubElement(label, "attributes")
+        _declare_confidence(SubElement(label, "attributes"))
     count = 0
     for picture in segmentation.pictures():
         row = picture.row
@@ -46,6 +49,19 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     return count
 
 
+def _declare_confidence(attributes: Element) -> None:
+    """Add the one attribute of a label; a text, for numbers of CVAT go in steps."""
+    attribute = SubElement(attributes, "attribute")
+    for name, value in (
+        ("name", CONFIDENCE),
+        ("mutable", "False"),
+        ("input_type", "text"),
+        ("default_value", ""),
+        ("values", ""),
+    ):
+        SubElement(attribute, name).text = value
+
+
 def _add_shapes(image: Element, region: Region, number: int, tolerance: float) -> None:
     """Add the shapes of an object to its image."""
     from lightcluster.exports.outlines import rings_of
@@ -53,14 +69,24 @@ def _add_shapes(image: Element, region: Region, number: int, tolerance: float) -
     common = {"label": region.category.name, "source": "auto", "occluded": "0", "z_order": "0"}
     if tolerance == 0:
         left, top, width, height = map(str, region.box)
-        SubElement(
-            image, "mask", common, group_id=str(number), rle=run_lengths(region),
-            left=left, top=top, width=width, height=height,
-        )  # fmt: skip
-        return
-    for ring in rings_of(region, tolerance):
-        points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring)
-        SubElement(image, "polygon", common, group_id=str(number), points=points)
+        shapes = [
+            SubElement(
+                image, "mask", common, group_id=str(number), rle=run_lengths(region),
+                left=left, top=top, width=width, height=height,
+            )
+        ]  # fmt: skip
+    else:
+        rings = (
+            ";".join(f"{x:.2f},{y:.2f}" for x, y in ring) for ring in rings_of(region, tolerance)
+        )
+        shapes = [
+            SubElement(image, "polygon", common, group_id=str(number), points=points)
+            for points in rings
+        ]
+    for shape in shapes:
+        if region.confidence is not None:
+            attribute = SubElement(shape, "attribute", name=CONFIDENCE)
+            attribute.text = f"{region.confidence:.4f}"
 
 
 def run_lengths(region: Region) -> str:

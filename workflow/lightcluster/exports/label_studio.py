@@ -48,7 +48,11 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
                     for number, region in enumerate(picture.regions, start=1)
                     for result in _results(picture, number, region, kind, options.tolerance)
                 ]
-                prediction = {"model_version": f"LightCluster {__version__}", "result": results}
+                prediction = {
+                    "model_version": f"LightCluster {__version__}",
+                    "result": results,
+                    **_score_of(picture),
+                }
                 task = {"data": {IMAGE: place}, "predictions": [prediction]}
                 file.write(",\n" * (picture.number > 1) + json.dumps(task))
                 count += len(picture.regions)
@@ -69,6 +73,12 @@ def _write_configuration(segmentation: Segmentation, path: Path, kind: str) -> N
     ElementTree(view).write(path, encoding="unicode")
 
 
+def _score_of(picture: Picture) -> dict[str, float]:
+    """Return the lowest confidence of an image, by which Label Studio sorts what to look at."""
+    rated = [region.confidence for region in picture.regions if region.confidence is not None]
+    return {"score": min(rated)} if rated else {}
+
+
 def _results(
     picture: Picture, number: int, region: Region, kind: str, tolerance: float
 ) -> list[dict[str, Any]]:
@@ -83,6 +93,7 @@ def _results(
         "original_width": row.width,
         "original_height": row.height,
         "image_rotation": 0,
+        **region.rated("score"),
     }
     named = {f"{kind}labels": [region.category.name]}
     if kind == "brush":

@@ -56,7 +56,13 @@ def _shapes(region: Region, number: int, tolerance: float) -> list[dict[str, Any
     """Return the shapes of an object."""
     from lightcluster.exports.outlines import rings_of
 
-    common = {"label": region.category.name, "group_id": number, "description": "", "flags": {}}
+    common = {
+        "label": region.category.name,
+        "group_id": number,
+        "description": "" if region.confidence is None else f"confidence {region.confidence:.2f}",
+        "flags": {},
+        **region.rated("score"),  # a key that labelme does not show, but keeps
+    }
     if tolerance > 0:
         rings = rings_of(region, tolerance)
         return [

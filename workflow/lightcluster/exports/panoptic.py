@@ -42,6 +42,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
                     "area": region.area,
                     "bbox": list(region.box),
                     "iscrowd": 0,
+                    **region.rated("score"),
                 }
                 for index, region in enumerate(picture.regions, start=1)
             ]

@@ -9,6 +9,7 @@ from lightcluster.exports.coco_polygons import COCO_POLYGONS
 from lightcluster.exports.cvat import CVAT
 from lightcluster.exports.fiftyone import FIFTYONE
 from lightcluster.exports.geojson import GEOJSON
+from lightcluster.exports.geotiff import GEOTIFF
 from lightcluster.exports.label_studio import LABEL_STUDIO
 from lightcluster.exports.labelme import LABELME
 from lightcluster.exports.panoptic import PANOPTIC
@@ -17,6 +18,7 @@ from lightcluster.exports.yolo import YOLO
 
 _LISTED: tuple[Exporter, ...] = (
     COCO, COCO_POLYGONS, PANOPTIC, YOLO, LABELME, LABEL_STUDIO, CVAT, FIFTYONE, GEOJSON,
+    GEOTIFF,
 )  # fmt: skip
 
 EXPORTERS = {exporter.name: exporter for exporter in _LISTED}

@@ -20,6 +20,7 @@ from skimage import measure
 
 from lightcluster.datasets.manifest import Row, Sample, iter_manifest
 from lightcluster.errors import StoreError
+from lightcluster.exports.confidence import RegionTables, object_confidence
 from lightcluster.names.run import BACKGROUND, given_names
 from lightcluster.progress import progress
 from lightcluster.regions.painted import find_manifest, painted_file, read_painted
@@ -105,12 +106,19 @@ class Region:
         Left, top, width, height.
     mask : bool array, shape (box height, box width)
         Its pixels within the box.
+    confidence : float or None
+        In [0, 1], of its regions (see `exports.confidence`); None where a method has no regions.
     """
 
     category: Category
     area: int
     box: tuple[int, int, int, int]
     mask: NDArray[np.bool_]
+    confidence: float | None = None
+
+    def rated(self, key: str) -> dict[str, float]:
+        """Return the confidence by the name that a format has for it; nothing if there is none."""
+        return {} if self.confidence is None else {key: self.confidence}
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,7 @@ class Segmentation:
         """
         categories = {category.id: category for category in self.categories}
         find = find_stuff if self.stuff else find_objects
+        tables = RegionTables(self.folder)
         for number, sample in enumerate(progress(self.samples, "export"), start=1):
             values = read_painted(self.folder, sample)
             present, inverse = np.unique(values, return_inverse=True)
@@ -179,10 +188,16 @@ class Segmentation:
                 )
             ids = np.array([self.id_of[value] for value in present.tolist()], np.int64)
             found = find(ids[inverse].reshape(values.shape))
-            yield Picture(number, sample.row, found, list(_regions(found, categories)))
+            confidence = object_confidence(
+                found.label, found.category, tables.regions_of(sample), self.id_of
+            )
+            regions = list(_regions(found, categories, confidence))
+            yield Picture(number, sample.row, found, regions)
 
 
-def _regions(objects: Objects, categories: dict[int, Category]) -> Iterator[Region]:
+def _regions(
+    objects: Objects, categories: dict[int, Category], confidence: list[float | None]
+) -> Iterator[Region]:
     for index, (left, top, width, height) in enumerate(objects.box.tolist()):
         within = objects.label[top : top + height, left : left + width]
         yield Region(
@@ -190,6 +205,7 @@ def _regions(objects: Objects, categories: dict[int, Category]) -> Iterator[Regi
             area=int(objects.area[index]),
             box=(left, top, width, height),
             mask=within == index + 1,
+            confidence=confidence[index],
         )
 
 

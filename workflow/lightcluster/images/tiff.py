@@ -102,7 +102,7 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Header:
 
 
 def _read_header(file: BinaryIO, tiff: TiffFile, max_pixels: int) -> Header:
-    page = _picture(tiff)
+    page = picture_of(tiff)
     height, width = int(page.imagelength), int(page.imagewidth)
     stated = page.tags.valueof(274, 1)
     orientation = upright = int(stated) if stated in range(1, 9) else 1
@@ -140,7 +140,7 @@ def _pages(tiff: TiffFile) -> Iterator[TiffPage]:
             yield page
 
 
-def _picture(tiff: TiffFile) -> TiffPage:
+def picture_of(tiff: TiffFile) -> TiffPage:
     """Return the first page that is neither a preview nor a mask; the first page if all are."""
     if not isinstance(first := tiff.pages.first, TiffPage):
         raise ImageError("damaged or truncated image (TIFF without a page)")
