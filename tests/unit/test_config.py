@@ -61,6 +61,29 @@ def test_unknown_keys_suggest_the_nearest_name(raw, suggestion):
     assert suggestion in line
 
 
+@pytest.mark.parametrize(
+    ("raw", "seeds"),
+    [
+        ({}, 5),
+        ({"dataset": {"format": "folder", "name": "a", "images": "a"}}, 1),
+        ({"dataset": {"format": "folder", "name": "a", "images": "a", "labels": None}}, 1),
+        (
+            {"dataset": {"format": "folder", "name": "a", "images": "a", "labels": "b",
+                         "classes": "c"}},
+            5,
+        ),
+        (
+            {"dataset": {"format": "folder", "name": "a", "images": "a"},
+             "labelling": {"seeds": [3, 4]}},
+            2,
+        ),
+    ],
+)  # fmt: skip
+def test_without_labels_one_labelling_seed_is_enough(raw, seeds):
+    (config,) = parse_config(raw).values()
+    assert len(config.labelling.seeds) == seeds
+
+
 def test_a_list_of_wrong_items_names_them():
     (line,) = mistakes({"labelling": {"seeds": [0, -1, -2]}})
     assert "labelling.seeds = [0, -1, -2]: -1 and -2 are not allowed; must be a list" in line

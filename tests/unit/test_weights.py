@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import torch
 from builders import build_network
 
 from lightcluster.errors import WeightsError
+from lightcluster.extraction.backbones.registry import find_family
 from lightcluster.extraction.opening import load_backbone
 from lightcluster.extraction.weights import fetch_weights, read_record
 
@@ -195,6 +200,60 @@ def test_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(WeightsError, match="publishes no weights"):
         fetch_weights("vit_base_patch16_plus_240", "hub", None, 0, tmp_path / "w.safetensors")
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.fixture
+def dead_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty cache, and a hub at a port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    return endpoint
+
+
+def test_without_a_network_it_is_said_within_seconds(dead_hub: str, tmp_path: Path) -> None:
+    """The hub's own client would try for a minute."""
+    began = time.monotonic()
+    said = rf"no connection: .*Download the file from {dead_hub}/timm/vit_tiny"
+    with pytest.raises(WeightsError, match=said):
+        fetch_weights("vit_tiny_patch16_224", "hub", None, 0, tmp_path / "w.safetensors")
+    assert time.monotonic() - began < 30  # 3 s on a machine at rest
+
+
+def test_weights_in_the_cache_need_no_network(dead_hub: str, tmp_path: Path) -> None:
+    family, network = find_family("vit_tiny_patch16_224")
+    published = network.pretrained_cfg["hf_hub_id"]
+    assert published.startswith("timm/")
+    snapshot = tmp_path / "cache" / f"models--{published.replace('/', '--')}" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("1")
+    torch.manual_seed(5)
+    state = family.build("vit_tiny_patch16_224").state_dict()
+    safetensors.torch.save_file(state, snapshot / "model.safetensors")
+    assert family.locate("vit_tiny_patch16_224") == "in the cache"
+    began = time.monotonic()
+    fetch_weights("vit_tiny_patch16_224", "hub", None, 0, tmp_path / "w.safetensors")
+    assert time.monotonic() - began < 30
+    found = safetensors.torch.load_file(tmp_path / "w.safetensors")
+    assert torch.equal(found["blocks.0.attn.qkv.weight"], state["blocks.0.attn.qkv.weight"])
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_a_hub_that_answers_is_reachable(dead_hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it answers, such as that there is no such page."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+        family, _ = find_family("vit_tiny_patch16_224")
+        said = family.locate("vit_tiny_patch16_224")
+        server.shutdown()
+    assert said.startswith(f"will be downloaded from {endpoint}/timm/vit_tiny_patch16_224")
 
 
 def test_sources_are_checked(tmp_path: Path) -> None:

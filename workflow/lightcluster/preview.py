@@ -265,8 +265,8 @@ def _check_weights(config: Config) -> str:
     """
     backbone, source = config.backbone, config.backbone.source
     if source == "hub":
-        find_family(backbone.model)
-        return f"{backbone.model}: will be downloaded by timm"
+        family, _ = find_family(backbone.model)
+        return f"{backbone.model}: {family.locate(backbone.model)}"
     with tempfile.TemporaryDirectory() as folder:
         record = fetch_weights(
             backbone.model, source, backbone.file, backbone.seed,

@@ -3,6 +3,7 @@ use rule fetch_weights from step with:
         f"{LAYOUT.weights_folder}/{{weights}}.safetensors",
         f"{LAYOUT.weights_folder}/{{weights}}.json",
     localrule: True
+    priority: 100  # what is wrong with weights is said at the start of a run
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, model_validator
 
+from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.evaluation.settings import ComparisonSettings, EvaluationSettings
 from lightcluster.extraction.backbones.registry import DEFAULT, declaration_of
 from lightcluster.methods.registry import METHODS, FitSettings, MethodSections
@@ -37,9 +38,13 @@ class Config(MethodSections):
     @model_validator(mode="before")
     @classmethod
     def _defaults_follow_choices(cls, raw: Any) -> Any:
-        """Add the defaults that depend on the method and the backbone."""
+        """Add the defaults that depend on the method, the dataset's format and the backbone."""
         if not isinstance(raw, Mapping):
             return raw
+        dataset = raw.get("dataset")
+        form = dataset.get("format") if isinstance(dataset, Mapping) else None
+        if isinstance(form, str) and form in FORMATS:
+            raw = put_over(FORMATS[form].follow(dataset), raw)
         backbone = raw.get("backbone", {})
         model = backbone.get("model", DEFAULT.name) if isinstance(backbone, Mapping) else None
         for method in METHODS.values():

@@ -86,7 +86,7 @@ def object_confidence(
         if not len(own):
             own = np.flatnonzero(inside[:, number])
             own = own[inside[own, number].argsort(kind="stable")[-1:]]
-        weights = [regions[one].area for one in own]
-        values = [regions[one].confidence for one in own]
+        parts = [regions[one] for one in own.tolist()]
+        weights, values = [part.area for part in parts], [part.confidence for part in parts]
         found.append(round(float(np.average(values, weights=weights)), 4) if values else None)
     return found

@@ -85,7 +85,8 @@ class LabellingSettings(Section):
         (0, 1, 2, 3, 4),
         min_length=1,
         description="Labelling seeds: the labelling is repeated with each of them; scores are "
-        "mean ± sd.",
+        "mean ± sd. If not set, 0 alone with `format: folder` without `labels`, where there are no "
+        "scores.",
     )
     sample_regions: int = Field(
         4_096,

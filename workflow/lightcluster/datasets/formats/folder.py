@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import splitext
+from typing import Any
 from unicodedata import normalize
 
 from pydantic import Field, field_validator
@@ -62,6 +63,10 @@ class FolderKeys(Section):
 @dataclass(frozen=True, kw_only=True)
 class FolderFormat(Format):
     """The user's own images; labels and their classes are optional."""
+
+    def follow(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return one labelling seed where there are no labels, and so no scores to average."""
+        return {} if dataset.get("labels") is not None else {"labelling": {"seeds": [0]}}
 
     def labelled(self, dataset: FolderKeys) -> bool:
         """Return whether a folder of labels is set."""

@@ -117,6 +117,16 @@ class Format(ABC):
         """
         return None
 
+    def follow(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return defaults of keys, as nested sections, that follow from the section `dataset`.
+
+        Parameters
+        ----------
+        dataset : mapping of str to object
+            What is set of it, not validated yet.
+        """
+        return {}
+
     def labelled(self, dataset: Any) -> bool:
         """Return whether there are labels for evaluation."""
         return True

@@ -191,6 +191,16 @@ class Family(ABC):
     def build(self, model: str) -> nn.Module:
         """Return the network of a model, randomly initialised by torch's global generator."""
 
+    def locate(self, model: str) -> str:
+        """Return in words where the published weights are; for families that have some.
+
+        Raises
+        ------
+        WeightsError
+            If none are published, or they cannot be had; said within seconds.
+        """
+        return "no weights"
+
     @abstractmethod
     def download(self, model: str) -> nn.Module:
         """Return the network with its published weights.

@@ -47,13 +47,23 @@ class TimmFamily(Family):
         assert network is not None, "its outline could be made"
         return network
 
+    def locate(self, model: str) -> str:
+        """Return where the weights are that timm publishes, or raise a WeightsError."""
+        from lightcluster.extraction.backbones.timm_models import locate
+
+        origin, cached = locate(model, self._published(model))
+        return "in the cache" if cached else f"will be downloaded from {origin}"
+
     def download(self, model: str) -> nn.Module:
         """Return the network with the weights that timm publishes."""
         from lightcluster.extraction.backbones.timm_models import download
 
+        return download(model, self.options, self._published(model))
+
+    def _published(self, model: str) -> dict[str, Any]:
         outline = self.outline(model)
         assert outline is not None, "the model is of this family"
-        return download(model, self.options, _configuration(outline))
+        return _configuration(outline)
 
     def published(self, network: nn.Module) -> Published:
         """Return the preprocessing for the published weights of a network."""

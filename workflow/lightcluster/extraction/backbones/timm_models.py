@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from lightcluster.errors import WeightsError
@@ -15,6 +22,12 @@ ensure_torchvision_operators()
 
 import timm  # noqa: E402  (the operators must be declared first)
 from timm.models import get_arch_pretrained_cfgs  # noqa: E402
+
+_PATIENCE = 5.0
+"""Seconds to wait for a server's answer."""
+
+_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of weights on the hub, where timm states no other."""
 
 
 def is_known(model: str) -> bool:
@@ -51,6 +64,87 @@ def create(model: str, options: Mapping[str, Any]) -> nn.Module | None:
     return network
 
 
+def locate(model: str, published: Mapping[str, Any]) -> tuple[str, bool]:
+    """Find the weights that timm publishes, within seconds also where there is no network.
+
+    Parameters
+    ----------
+    model : str
+    published : mapping
+        What timm says of them: ``hf_hub_id``, ``hf_hub_filename`` and ``url``.
+
+    Returns
+    -------
+    origin : str
+        Where they are published.
+    cached : bool
+        Whether they are in the cache on this machine.
+
+    Raises
+    ------
+    WeightsError
+        If none are published, or they are not in the cache and there is no way to their origin.
+    """
+    if not timm.is_model_pretrained(model):
+        raise WeightsError(
+            f"backbone.model: timm publishes no weights for {model!r}; choose a model with "
+            "weights, or set `backbone.weights: path/to/file.safetensors`"
+        )
+    hub_id, url = published["hf_hub_id"], published["url"]
+    origin = f"{constants.ENDPOINT}/{hub_id}" if hub_id else str(url)
+    if _is_cached(published):
+        return origin, True
+    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE and hub_id else _no_way_to(origin)
+    if reason:
+        raise WeightsError(_cannot_be_had(model, origin, reason))
+    return origin, False
+
+
+def _cannot_be_had(model: str, origin: str, reason: str) -> str:
+    return (
+        f"backbone.weights: {model!r} could not be downloaded and is not in the cache ({reason}). "
+        f"Download the file from {origin} on a machine with a network, copy it here and set "
+        "`backbone.weights: path/to/file.safetensors`"
+    )
+
+
+def _is_cached(published: Mapping[str, Any]) -> bool:
+    """Tell whether published weights are in the cache of the hub, or in that of torch."""
+    if not published["hf_hub_id"]:
+        name = str(published["url"]).rpartition("/")[2]
+        return Path(torch.hub.get_dir(), "checkpoints", name).is_file()
+    repository, _, revision = published["hf_hub_id"].partition("@")
+    named = published.get("hf_hub_filename")
+    names = [named] if named else _FILES
+    return any(
+        isinstance(try_to_load_from_cache(repository, name, revision=revision or None), str)
+        for name in names
+    )
+
+
+def _no_way_to(origin: str) -> str | None:
+    """Return why a server cannot be reached; None if it answers, whatever it says."""
+    try:
+        with urlopen(Request(origin, method="HEAD"), timeout=_PATIENCE):
+            return None
+    except HTTPError:
+        return None
+    except OSError as error:  # an URLError, or what interrupted a connection
+        reason = getattr(error, "reason", error)
+        return None if isinstance(reason, ssl.SSLError) else f"no connection: {reason}"
+
+
+@contextmanager
+def _without_network() -> Iterator[None]:
+    """Let the hub's client use its cache alone: it would try to connect for a minute."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any]) -> nn.Module:
     """Build a network with the weights that timm publishes, from its cache or the network.
 
@@ -60,8 +154,7 @@ def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any
     options : mapping
         Arguments of the architecture.
     published : mapping
-        timm's configuration of the weights, whose ``hf_hub_id`` or ``url`` is shown in the
-        message.
+        As for `locate`.
 
     Returns
     -------
@@ -72,18 +165,12 @@ def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any
     WeightsError
         If none are published, or they cannot be downloaded.
     """
-    if not timm.is_model_pretrained(model):
-        raise WeightsError(
-            f"backbone.model: timm publishes no weights for {model!r}; choose a model with "
-            "weights, or set `backbone.weights: path/to/file.safetensors`"
-        )
+    origin, cached = locate(model, published)
+    offline = cached and _no_way_to(origin) is not None
     try:
-        network: nn.Module = timm.create_model(model, pretrained=True, num_classes=0, **options)
+        with _without_network() if offline else nullcontext():
+            network: nn.Module = timm.create_model(model, pretrained=True, num_classes=0, **options)
     except Exception as error:  # the hub client passes on all errors of its transport
-        origin = published["hf_hub_id"] or published["url"]
-        raise WeightsError(
-            f"backbone.weights: {model!r} could not be downloaded and is not in the cache "
-            f"({type(error).__name__}: {error}). Download the file from {origin} on a machine "
-            "with internet access, copy it and set `backbone.weights: path/to/file.safetensors`"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(_cannot_be_had(model, origin, reason)) from error
     return network
