@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from PIL import Image
 
 from lightcluster.config import Config, parse_config
+from lightcluster.estimate import Speed, measure_speed
 from lightcluster.layout import Layout
-from lightcluster.preview import Size, check_all, measure, peak_bytes, print_plan
+from lightcluster.preview import Size, _duration, check_all, measure, peak_bytes, print_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -183,6 +185,51 @@ def test_plan_prints_sizes_and_jobs(photographs, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "120" in text
     assert "44 jobs in 1 shard(s)" in text
+    assert re.search(
+        r"time: about [1-9]\d* (seconds|minutes) on the \d+ cores of this machine", text
+    )
+    assert "an estimate, from passes of the backbone" in text
+    assert "training" not in text
+
+
+def test_the_time_of_a_run_grows_with_its_images_and_its_backbone():
+    """Sums by hand."""
+    speed = Speed("cpu", 2, token=1e-3, slowness=1.0)
+    assert speed.of_features(5_000) == 5
+    few, many = (speed.of_run(images, 196, shards=1, masks=True) for images in (0, 1_000))
+    assert few == 40  # starting the steps
+    assert many == pytest.approx(40 + 150 + 2 * 196)
+    assert speed.of_run(1_000, 196, shards=4, masks=True) == pytest.approx(40 + 75 + 2 * 196)
+    slow = Speed("cpu", 2, token=1e-3, slowness=3.0)
+    assert slow.of_run(1_000, 196, shards=1, masks=True) == pytest.approx(3 * 190 + 2 * 196)
+    assert speed.of_run(1_000, 196, shards=1, masks=False) == pytest.approx(40 + 75)
+
+
+def test_a_larger_backbone_takes_longer_for_each_patch():
+    models = ("vit_tiny_patch16_224", "vit_base_patch16_224")
+    tiny, base = (
+        measure_speed(Config(backbone={"model": model, "weights": "random"}), 196, 1).token
+        for model in models
+    )
+    assert base > 3 * tiny > 0  # 16 times the products
+
+
+def test_of_cause_the_training_is_not_estimated(photographs, capsys):
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    settings |= {"method": "cause", "cause": {"size": 184}}
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    print_plan([Path("mine.yaml")])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "not included: the training of 'lightcluster'" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(12.4, "12 seconds"), (119, "119 seconds"), (125, "2 minutes"), (7_200, "2 hours"),
+     (200_000, "2 days")],
+)  # fmt: skip
+def test_durations_are_in_a_unit_that_fits(seconds, words):
+    assert _duration(seconds) == words
 
 
 def test_mistakes_end_with_a_message_not_a_traceback(photographs):
@@ -216,5 +263,5 @@ def test_of_cause_crops_and_windows_are_counted(photographs):
     assert bank < peak_bytes(size, config) < 2 * bank
     half = config.model_copy(update={"cause": config.cause.model_copy(update={"bank": 50})})
     assert peak_bytes(size, half) < peak_bytes(size, config)
-    assert layout.count_jobs()["train_head"] == 5
+    assert layout.count_jobs()["train_head"] == 1
     assert "extract_features" not in layout.count_jobs()

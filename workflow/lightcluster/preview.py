@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -356,6 +357,49 @@ def print_plan(configfiles: Sequence[Path]) -> None:
     jobs = layout.count_jobs()
     console.print(f"{sum(jobs.values()):,} jobs in {len(layout.shards)} shard(s):")
     console.print(", ".join(f"{name} {count:,}" for name, count in jobs.items()))
+    for line in _describe_time(layout, sizes):
+        console.print(line, soft_wrap=True)
+
+
+def _describe_time(layout: Layout, sizes: Mapping[str, Size]) -> Iterator[str]:
+    """Yield how long the runs will take on this machine, after a measurement of some seconds."""
+    from lightcluster.estimate import Speed, measure_speed  # faiss and more with it
+
+    cores, seconds = len(os.sched_getaffinity(0)), 0.0
+    speeds: dict[str, Speed] = {}
+    for run, config in layout.configs.items():
+        name = " and ".join(layout.features_names(run))
+        size = sizes[name]
+        if name not in speeds:
+            speeds[name] = measure_speed(config, size.tokens // max(1, size.images), cores)
+            seconds += speeds[name].of_features(size.tokens)
+        patch = outline(config.backbone.model).patch_size
+        seconds += speeds[name].of_run(
+            layout.n_images, (config.regions.crop_size // patch) ** 2,
+            shards=len(layout.shards), masks=layout.has_masks(run),
+        )  # fmt: skip
+    devices = {f"one {speed.device}" for speed in speeds.values() if speed.device != "cpu"}
+    machine = " and ".join([f"the {cores} cores", *devices])
+    yield f"time: about {_duration(seconds)} on {machine} of this machine"
+    yield (
+        "  an estimate, from passes of the backbone with random weights and the refinement of one "
+        "mask, timed just now: it may be off by a half, and by more on a busy machine"
+    )
+    trained = [
+        run
+        for run, config in layout.configs.items()
+        if config.fit.model is None and any(one.seeded for one in method_of(config).shared)
+    ]
+    if trained:
+        yield f"  not included: the training of {', '.join(map(repr, trained))}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the unit that fits it."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _assumed(layout: Layout, config: Config) -> Size:

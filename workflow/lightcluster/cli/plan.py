@@ -6,7 +6,7 @@ from lightcluster.cli.configfile import Configs
 
 
 def plan(configfile: Configs = None) -> None:
-    """Estimate the size of a run: images, patches, disk space, peak memory and jobs."""
+    """Estimate a run: images, patches, disk space, peak memory, jobs, and time on this machine."""
     from lightcluster.preview import print_plan
 
     print_plan(configfile or [])
