@@ -317,7 +317,7 @@ def test_what_is_wrong_costs_the_label_of_its_image_alone_and_is_said_by_check(r
     assert reason in rejected[COCO_IDS[1]]
     assert list(labels) == [name for name in COCO_IDS if name != COCO_IDS[1]]
     assert f"label '{COCO_IDS[1]}.jpg': {rejected[COCO_IDS[1]]}" in said
-    assert "1 problem(s)" in said
+    assert "usable, but look at 1 warning(s)" in said
 
 
 @pytest.mark.parametrize("value", [None, ...])
@@ -325,7 +325,7 @@ def test_an_image_without_an_id_loses_its_label_and_its_annotations_are_named(re
     rejected, _, said = results(setting("images", 1, id=value))
     assert rejected[COCO_IDS[1]] == "its id in the annotations is null; ids must be integers"
     assert "(image_id 285)" in rejected["instances_val2017.json"]
-    assert "2 problem(s)" in said
+    assert "usable, but look at 2 warning(s)" in said
 
 
 def test_a_number_of_thousands_of_digits_costs_what_it_belongs_to_alone(tmp_path):
@@ -377,7 +377,7 @@ def test_what_belongs_to_no_image_is_recorded_and_said_by_check(results, name):
     assert reason in rejected["instances_val2017.json"]
     assert list(labels) == COCO_IDS
     assert rejected["instances_val2017.json"] in said
-    assert "1 problem(s)" in said
+    assert "usable, but look at 1 warning(s)" in said
 
 
 def test_of_many_that_belong_to_none_the_first_are_named(results):

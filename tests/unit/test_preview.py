@@ -124,7 +124,23 @@ def test_check_names_bad_images_labels_and_weights(photographs, capsys):
     assert "image '1.png': the file is empty" in text
     assert "label '2.png': label holds the ids 7" in text
     assert "nowhere.safetensors" in text
-    assert "3 problem(s)" in text
+    assert "1 problem(s)" in text  # a run would leave out the others
+
+
+@pytest.mark.parametrize(
+    ("bad", "changes", "code"),
+    [(2, {}, 0), (2, {"on_bad_image": "stop"}, 1), (6, {}, 1)],
+)
+def test_check_is_content_where_a_run_would_end_well(photographs, capsys, bad, changes, code):
+    for index in range(bad):
+        (photographs / "images" / f"{index}.png").write_bytes(b"no image")
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    settings["dataset"] |= changes
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    assert check_all([Path("mine.yaml")]) == code
+    text = " ".join(capsys.readouterr().out.split())
+    assert "image '1.png': " in text
+    assert ("usable, but look at" in text) == (code == 0)
 
 
 def test_check_names_layers_that_the_backbone_does_not_have(photographs, capsys):

@@ -121,6 +121,49 @@ def test_snakemake_finds_it_and_it_follows_a_run(tmp_path: Path, capfd):
     assert (handler.run.done, handler.run.total) == (1, 2)
 
 
+def followed(tmp_path: Path, capfd, *events) -> str:
+    """What is said of a run of a step that is at work, and then of some events."""
+    handler = LogHandler(SimpleNamespace(), None)
+    handler.emit(record(LogEvent.RUN_INFO, stats={"fit_trees": 1, "index_dataset": 1, "total": 2}))
+    log = tmp_path / "fit_trees.log"
+    log.write_text("ValueError: of its own\n")
+    for number, step in enumerate(("fit_trees", "index_dataset")):
+        told = {"rule_name": step, "output": [], "log": [str(log)], "wildcards": {}}
+        handler.emit(record(LogEvent.JOB_INFO, jobid=number, **told))
+    for event in events:
+        handler.emit(event)
+    handler.close()
+    return capfd.readouterr().err
+
+
+def test_ctrl_c_reads_like_a_stop(tmp_path, capfd):
+    """Jobs that it ends are no errors."""
+    said = followed(
+        tmp_path, capfd,
+        record(None, "Terminating processes on user request, this might take some time."),
+        record(LogEvent.JOB_ERROR, jobid=0),
+        record(LogEvent.JOB_ERROR, jobid=1),
+        record(None, "Cancelling snakemake on user request.", logging.ERROR),
+    )  # fmt: skip
+    assert said == "Stopped, as you asked. Steps at work are ended.\n"
+
+
+def test_what_has_failed_is_said_while_other_steps_are_at_work(tmp_path, capfd):
+    said = followed(tmp_path, capfd, record(LogEvent.JOB_ERROR, jobid=0))
+    first, second, *_ = said.splitlines()
+    assert first == "fit_trees has failed; the run ends after the steps at work"
+    assert second.strip() == "fit_trees: ValueError: of its own"
+
+
+def test_another_run_at_work_is_named_once(tmp_path, capfd):
+    ours = "results/a: process 7 on vm is at work there; let it finish"
+    locked = "LockException:\nError: Directory cannot be locked."
+    warned = record(None, ours, logging.WARNING)
+    refused = record(None, locked, logging.ERROR)
+    assert "LockException" not in followed(tmp_path, capfd, warned, refused)
+    assert "LockException" in followed(tmp_path, capfd, refused)
+
+
 def test_options_of_snakemake_are_passed_on(tmp_path: Path, monkeypatch):
     (tmp_path / "Snakefile").touch()
     monkeypatch.chdir(tmp_path)

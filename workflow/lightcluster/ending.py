@@ -42,8 +42,8 @@ def unfinished(layout: Layout) -> Iterator[str]:
                 yield f"  run {run!r}: no {what} of shard {shown} ({images} images)"
         if not any(lacking.values()) and not (folder / run / "report").is_dir():
             yield f"  run {run!r}: its report or tables"
-    yield "What is finished is kept: the same command goes on from there. Why it ended is said"
-    yield f"above, and in the logs of the steps below {folder}."
+    yield "What is finished is kept: the same command goes on from there. The logs of the steps are"
+    yield f"below {folder}."
 
 
 def _remarks(layout: Layout) -> Iterator[str]:

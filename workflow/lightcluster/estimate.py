@@ -117,7 +117,8 @@ def _time_passes(config: Config, tokens: int, device: str, cores: int) -> float:
         return time.perf_counter() - began
 
     passes([batches[0][:, :, : backbone.patch_size, : backbone.patch_size]])  # a first one is slow
-    return passes(batches) / (len(batches) * count * (side // backbone.patch_size) ** 2)
+    patches: int = len(batches) * count * (side // backbone.patch_size) ** 2
+    return passes(batches) / patches
 
 
 def _time_refinement() -> float:

@@ -59,7 +59,13 @@ def read_configs(configfiles: Sequence[Path]) -> dict[str, Config]:
 
 
 def check_all(configfiles: Sequence[Path]) -> int:
-    """Check configuration, dataset and weights, print what there is; return 0 if all is sound."""
+    """Check configuration, dataset and weights, and print what there is.
+
+    Returns
+    -------
+    int
+        0 if a run would end well, also where it would leave out some images; else 1.
+    """
     console = Console()
     configs = read_configs(configfiles)
     try:
@@ -134,7 +140,7 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     )
     painter = layout.format.painter(dataset)
     missing = [] if painter is None else painter.remarks
-    _list(missing, console)
+    _list(missing, console, "yellow")
     census = Census()
     rows, rejections = index_entries(
         entries,
@@ -148,7 +154,9 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     labelled = sum(row.label is not None for row in rows)
     of_them = f"{labelled} of them with labels" + ", to be painted" * layout.painted
     console.print(f"dataset: {len(rows)} images can be used, {of_them}")
-    _list([f"{item.what} {item.image_id!r}: {item.reason}" for item in rejections], console)
+    stops = dataset.on_bad_image == "stop" or not rows
+    rejected = [f"{item.what} {item.image_id!r}: {item.reason}" for item in rejections]
+    _list(rejected, console, "red" if stops else "yellow")
     warnings = [] if painter is None else _not_there(layout, painter)
     for item in findings(
         census, classes, background=dataset.background, ignore=dataset.ignore,
@@ -164,11 +172,11 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     _list(warnings, console, "yellow")
     no_images = describe_others(one for one in layout.others if one.what == NO_IMAGE)
     _list([*(remark.text for remark in unusual if not remark.warning), *no_images], console, "")
-    problems = len(rejections) + len(missing)
+    problems, passable = (len(rejections), 0) if stops else (0, len(rejections))
     if layout.labelled and not labelled:
         console.print("  no label fits an image: nothing can be evaluated", style="red")
         problems += 1
-    return problems, len(warnings)
+    return problems, len(warnings) + len(missing) + passable
 
 
 def _passed_over(layout: Layout) -> list[str]:

@@ -36,6 +36,15 @@ _SAID_BETTER = (
 )
 """Of messages of Snakemake that say no more than that a job has failed."""
 
+_STOPPED = "on user request"
+"""Of the message with which Snakemake ends its jobs at Ctrl-C."""
+
+_AT_WORK, _LOCKED = "is at work there", "LockException"
+"""Of LightCluster's message that another run is at work, and of Snakemake's, which knows less."""
+
+_TOGETHER = 2.0
+"""Seconds between the end of jobs that Ctrl-C ends and that message."""
+
 REFRESHES = 2
 """A second, of the lines."""
 
@@ -103,6 +112,12 @@ class Job:
         except (OSError, AssertionError):
             return ""
 
+    def cause(self) -> Iterator[str]:
+        """Yield the line that says why it has failed, and where its log is."""
+        yield f"{self.name}: {find_cause(self.tail())}"
+        if self.log is not None:
+            yield f"  log: {self.log}"
+
     @property
     def name(self) -> str:
         """The step, and what of it."""
@@ -139,7 +154,10 @@ class Run:
         Those that have begun.
     running : dict of int to Job
         Jobs at work, by their number.
-    failed : list of Job
+    failed : list of (Job, float)
+        And when.
+    stopped : float or None
+        When Ctrl-C was noticed.
     done, total : int
         Jobs.
     rejected : int
@@ -149,7 +167,8 @@ class Run:
     jobs: dict[str, int] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
     running: dict[int, Job] = field(default_factory=dict)
-    failed: list[Job] = field(default_factory=list)
+    failed: list[tuple[Job, float]] = field(default_factory=list)
+    stopped: float | None = None
     done: int = 0
     total: int = 0
     rejected: int = 0
@@ -169,18 +188,18 @@ class Run:
         step.done += 1
         return step if step.done == step.jobs else None
 
-    def fail(self, number: int) -> None:
-        """Note that a job has failed."""
+    def fail(self, number: int, now: float) -> Job | None:
+        """Note that a job has failed, and return it."""
         job = self.running.pop(number, None)
         if job is not None:
-            self.failed.append(job)
+            self.failed.append((job, now))
+        return job
 
     def causes(self) -> Iterator[str]:
-        """Yield, of each failed job, the line that says why, and where the rest stands."""
-        for job in self.failed:
-            yield f"{job.name}: {find_cause(job.tail())}"
-            if job.log is not None:
-                yield f"  log: {job.log}"
+        """Yield, of each job that failed by itself, why it did, and where its log is."""
+        for job, when in self.failed:
+            if self.stopped is None or when < self.stopped - _TOGETHER:
+                yield from job.cause()
 
 
 def _count_lines(table: Path) -> int:
@@ -225,6 +244,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         """Begin to watch."""
         self.run = Run()
+        self.another = False
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.live: Live | None = None
         if self.console.is_terminal:
@@ -260,8 +280,14 @@ class LogHandler(LogHandlerBase):
 
     def _print_message(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
+        if _STOPPED in text and self.run.stopped is None:
+            self.run.stopped = time.monotonic()
+            self._say("Stopped, as you asked. Steps at work are ended.")
+            return
         told = record.levelno >= logging.WARNING or text.startswith("Nothing to be done")
-        if told and not any(words in text for words in _SAID_BETTER):
+        self.another |= _AT_WORK in text
+        known = text.startswith(_LOCKED) and self.another
+        if told and not known and not any(words in text for words in (*_SAID_BETTER, _STOPPED)):
             self._say(text.strip())
 
     def _note(self, event: str, told: Mapping[str, Any]) -> None:
@@ -282,7 +308,11 @@ class LogHandler(LogHandlerBase):
             if ended is not None and step is not None and ended.step != "all":
                 self._say(f"{ended.step:<22}{_clock(now - step.began):>8}")
         elif event == LogEvent.JOB_ERROR:
-            run.fail(told["jobid"])
+            failed = run.fail(told["jobid"], now)
+            if failed is not None and run.running and run.stopped is None:
+                self._say(f"{failed.step} has failed; the run ends after the steps at work")
+                for line in failed.cause():
+                    self._say(f"  {line}")
         elif event == LogEvent.PROGRESS:
             run.done, run.total = told["done"], told["total"]
 

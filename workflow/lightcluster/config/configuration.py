@@ -42,9 +42,8 @@ class Config(MethodSections):
         if not isinstance(raw, Mapping):
             return raw
         dataset = raw.get("dataset")
-        form = dataset.get("format") if isinstance(dataset, Mapping) else None
-        if isinstance(form, str) and form in FORMATS:
-            raw = put_over(FORMATS[form].follow(dataset), raw)
+        if isinstance(dataset, Mapping) and (form := FORMATS.get(str(dataset.get("format")))):
+            raw = put_over(form.follow(dataset), raw)
         backbone = raw.get("backbone", {})
         model = backbone.get("model", DEFAULT.name) if isinstance(backbone, Mapping) else None
         for method in METHODS.values():
