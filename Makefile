@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests' files lie in memory where there is room: much of their time would be waiting for a disk.
 export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
 
-.PHONY: run test test-all test-cluster test-readers lint docs site clean
+.PHONY: run test test-all test-cluster test-readers lint docs pictures site clean
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
@@ -39,6 +39,9 @@ lint: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs  ## what is generated from the code, and the site of all documents
 	$(BIN)/python -m lightcluster.docs
 	$(MAKE) site
+
+pictures: $(VENV)/.installed-dev run  ## of the report and the gallery, in docs/assets; needs Chromium
+	$(BIN)/python docs/pictures.py
 
 site: $(VENV)/.installed-docs  ## site/index.html; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

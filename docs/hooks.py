@@ -29,7 +29,7 @@ REST = "modules"
 
 API = "docs/reference/api"
 COMMANDS = "docs/reference/commands.md"
-BESIDE = (".png", ".svg", ".ipynb")
+BESIDE = (".png", ".svg", ".webp", ".ipynb")
 """Files that pages show or link to."""
 
 

@@ -19,11 +19,7 @@ from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.regions.labelling import fit_labelling
 from lightcluster.reporting.analysis import (
     GAP,
-    TILE,
     TYPICAL,
-    Nearest,
-    Tile,
-    cut_tile,
     draw_montage,
     patch_classes,
     plot_patches,
@@ -31,13 +27,14 @@ from lightcluster.reporting.analysis import (
     typical_regions,
 )
 from lightcluster.reporting.figures import plot_confusion
+from lightcluster.reporting.tiles import TILE, Nearest, Tile, cut_tile
 
 
 def test_the_nearest_of_each_group_are_kept_in_any_order():
     draw = np.random.default_rng(0)
     tiles = [Tile(float(s), "0000", f"{n}", None) for n, s in enumerate(draw.random(60))]
     for order in (np.arange(60), draw.permutation(60)):
-        nearest = Nearest()
+        nearest = Nearest(TYPICAL)
         for number in order.tolist():
             nearest.add(number % 3, tiles[number], number)
         for group in range(3):

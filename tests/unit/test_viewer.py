@@ -13,15 +13,14 @@ from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import write_arrays
 from lightcluster.reporting.choice import (
+    agreement_of,
     least_agreement,
     level_agreement,
     lowest_accuracy,
     lowest_iou,
+    read_agreements,
 )
 from lightcluster.reporting.provenance import PACKAGES, Cost, read_cost, read_costs, versions
-from lightcluster.reporting.viewer import (
-    render_viewer,
-)
 
 
 def test_agreement_is_the_share_of_patches_on_which_all_levels_say_the_same():
@@ -29,6 +28,16 @@ def test_agreement_is_the_share_of_patches_on_which_all_levels_say_the_same():
     assert level_agreement(votes) == 0.5
     assert level_agreement(votes[:1]) == 1
     assert level_agreement(np.ones((3, 2, 2), bool)) == 1
+
+
+def test_levels_agree_by_chance_as_often_as_shuffled_ones():
+    draw = np.random.default_rng(0)
+    votes = draw.random((3, 200, 300)) < np.array([0.2, 0.5, 0.7])[:, None, None]
+    found = agreement_of(votes)
+    assert found.share == level_agreement(votes)
+    assert found.chance == pytest.approx(0.2 * 0.5 * 0.7 + 0.8 * 0.5 * 0.3, abs=0.01)
+    assert found.share == pytest.approx(found.chance, abs=0.01)
+    assert agreement_of(np.ones((3, 2, 2), bool)) == (1, 1)
 
 
 def test_the_images_of_least_agreement_are_found_over_all_shards(tmp_path):
@@ -41,11 +50,15 @@ def test_the_images_of_least_agreement_are_found_over_all_shards(tmp_path):
         for name, vote in votes.items():
             samples.append(Sample(shard, Row(name, tmp_path, None, f"{name}.png", 3, 4)))
             expected[name] = np.mean([len({*column}) == 1 for column in vote.reshape(3, -1).T])
-    found = least_agreement(samples, tmp_path, 4)
+
+    def least(count: int) -> list[tuple[float, Sample]]:
+        return least_agreement(read_agreements(samples, tmp_path), count)
+
+    found = least(4)
     assert [agreed for agreed, _ in found] == sorted(expected.values())[:4]
     assert all(expected[sample.row.image_id] == agreed for agreed, sample in found)
-    assert len(least_agreement(samples, tmp_path, 99)) == 15
-    assert least_agreement(samples, tmp_path, 0) == []
+    assert len(least(99)) == 15
+    assert least(0) == []
 
 
 def test_the_masks_that_fit_worst_are_found_among_labelled_images(tmp_path):
@@ -90,10 +103,6 @@ def test_the_images_with_the_fewest_right_pixels_are_found_among_labelled_ones(t
     found = lowest_accuracy(samples, counts, classes, 5)
     assert [(share, sample.row.image_id) for share, sample in found] == [(8 / 38, "a"), (1, "c")]
     assert len(lowest_accuracy(samples, counts, classes, 1)) == 1
-
-
-def test_without_images_there_is_no_viewer():
-    assert render_viewer([]).strip() == ""
 
 
 def write_benchmark(path, *rows):

@@ -57,7 +57,7 @@ def test_all_that_is_made_of_a_trained_run(trained, read_rows):
         assert stages == {"probe.safetensors", "probe.csv", "classes.csv"}
         assert len(list((results / run / "segmentation").rglob("*.png"))) == 6
         page = (results / run / "report" / "index.html").read_text(encoding="utf-8")
-        assert "<h2>Training</h2>" in page
+        assert "<h3>Training</h3>" in page
         assert "fit_clusterbook" in page
         assert "cache_crops" in page  # in the table of times
     made = {name: len(list((results / name).glob("[!.]*"))) for name in ("crops", "views", "heads")}

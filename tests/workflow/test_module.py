@@ -117,7 +117,7 @@ def test_a_module_of_github_runs_to_the_end_and_is_described_in_the_report(
     assert status == 0, output
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Unsupervised semantic segmentation with LightCluster" in page
-    assert "The class that each cluster is matched with." in page
+    assert "The class that each cluster is matched to." in page
 
 
 def test_rules_of_a_repository_on_a_disk_may_be_renamed(tmp_path, repository, python):

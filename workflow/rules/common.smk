@@ -132,10 +132,13 @@ def weights_record_of(wildcards):
     return str(Path(weights_of(wildcards)).with_suffix(".json"))
 
 
-def first_seed(pattern):
-    """Return an input function: `pattern` of all shards for the first labelling seed of the run."""
+def first_seed(pattern, *, masks=False):
+    """Return an input function: `pattern` of all shards for the first labelling seed of the run.
+
+    With `masks`, for runs that have masks alone.
+    """
     return lambda wildcards: expand(
-        pattern,
+        pattern if LAYOUT.has_masks(wildcards.run) or not masks else [],
         run=wildcards.run,
         seed=CONFIGS[wildcards.run].labelling.seeds[0],
         shard=SHARDS,

@@ -157,6 +157,11 @@ use rule report from step with:
         LAYOUT.demo_input,
         LAYOUT.labels_input,
         manifest=f"{DATASET}/manifest.csv",
+        rejected=expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
+        palette=of_first_seed(f"{RUN}/segmentation/seed-{{seed}}/classes.csv"),
+        regions=first_seed(
+            f"{RUN}/segmentation/seed-{{seed}}/{{shard}}.csv", masks=True
+        ),
         patch_masks=if_masks(f"{MASKS}/patch/{{shard}}.npz"),
         pixel_masks=if_masks(f"{MASKS}/pixel/{{shard}}.npz"),
         classes=CLASSES,
@@ -181,6 +186,7 @@ use rule report from step with:
     params:
         names=lambda wildcards: LAYOUT.names_stamp(wildcards.run),
         options=options(
+            dataset=LAYOUT.dataset.name,
             segmentation=lambda wildcards: first_segmentation(wildcards.run),
             tables=f"{RUN}/tables" if LABELLED else None,
             counts=f"{RUN}/counts" if LABELLED else None,
@@ -245,6 +251,7 @@ use rule write_dataset_page from step with:
         comparison=[f"{DATASET}/comparison/comparison.csv"] * LAYOUT.compared,
     output:
         f"{DATASET}/comparison/index.html",
+        pictures=directory(f"{DATASET}/comparison/pictures"),
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +16,14 @@ from lightcluster.clustering.superclasses import superclasses_of_shard
 from lightcluster.datasets.labels import IGNORED, Classes, open_label, read_classes, to_indices
 from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.errors import ImageError
-from lightcluster.extraction.images import open_row
 from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import decode_names, read_arrays, replacing
 from lightcluster.masks.consistency import PatchMasks, read_patch_masks
-from lightcluster.regions.components import grow_box
 from lightcluster.regions.labelling import principal_components, read_labelling
 from lightcluster.reporting.figures import save_figure
 from lightcluster.reporting.lettering import fit_text, font, printable
 from lightcluster.reporting.overlays import FAINT, INK, PAPER, resize_nearest
+from lightcluster.reporting.tiles import TILE, Nearest, Tile, cut_tile
 from lightcluster.shards import Shards
 
 MOST_PATCHES = 4_000
@@ -41,53 +38,14 @@ TYPICAL = 8
 MOST_GROUPS = 40
 """Superclasses, and classes, that are shown."""
 
-TILE, GAP, HEADING = 104, 6, 20
+GAP, HEADING = 6, 20
 CLUSTERS = (2, 3, 4)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A picture in a montage and how near it is to what it stands for.
-
-    Attributes
-    ----------
-    similarity : float
-        Cosine to the centroid.
-    shard : str
-    image_id : str
-    box : tuple of int, or None
-        Top, left, bottom, right of a region; None for a whole image.
-    """
-
-    similarity: float
-    shard: str
-    image_id: str
-    box: tuple[int, int, int, int] | None
-
-
-class Nearest:
-    """The `TYPICAL` tiles of each group that are nearest to its centroid, found in one pass."""
-
-    def __init__(self) -> None:
-        self.sizes: dict[int, int] = {}
-        self._heaps: dict[int, list[tuple[float, tuple[str, str, int], Tile]]] = {}
-
-    def add(self, group: int, tile: Tile, number: int) -> None:
-        """Count a member and keep it if it is among the nearest; `number` breaks ties."""
-        self.sizes[group] = self.sizes.get(group, 0) + 1
-        heap = self._heaps.setdefault(group, [])
-        entry = (tile.similarity, (tile.shard, tile.image_id, number), tile)
-        (heapq.heappush if len(heap) < TYPICAL else heapq.heappushpop)(heap, entry)
-
-    def of(self, group: int) -> list[Tile]:
-        """Return the tiles of a group, the nearest first."""
-        return [tile for *_, tile in sorted(self._heaps.get(group, []), reverse=True)]
 
 
 def typical_images(stores: Mapping[str, Path], superclasses: Path) -> Nearest:
     """Find the images nearest to the centroid of their superclass, by their CLS tokens."""
     centroids = read_arrays(superclasses, "centroids")["centroids"]
-    nearest = Nearest()
+    nearest = Nearest(TYPICAL)
     for number, (shard, path) in enumerate(stores.items()):
         store, groups = FeatureStore.open(path), superclasses_of_shard(superclasses, number)
         similarity = (normalize(store.cls, "l2") * centroids[groups]).sum(axis=1)
@@ -99,7 +57,7 @@ def typical_images(stores: Mapping[str, Path], superclasses: Path) -> Nearest:
 
 def typical_regions(regions: Mapping[str, Path], labelling: Path) -> Nearest:
     """Find the regions nearest to the centroid of their class."""
-    fitted, nearest = read_labelling(labelling), Nearest()
+    fitted, nearest = read_labelling(labelling), Nearest(TYPICAL)
     for shard, path in regions.items():
         arrays = read_arrays(path, "image_id", "image", "box", *fitted.features)
         image_ids = decode_names(arrays["image_id"])
@@ -112,17 +70,6 @@ def typical_regions(regions: Mapping[str, Path], labelling: Path) -> Nearest:
             tile = Tile(float(similarity[index]), shard, image_id, (top, left, bottom, right))
             nearest.add(group, tile, index)
     return nearest
-
-
-def cut_tile(tile: Tile, row: Row, max_pixels: int, margin: float) -> Image.Image:
-    """Return the picture of a tile: the image, or the box of a region, shrunk to fit."""
-    pixels = open_row(row.image, max_pixels)
-    if tile.box is not None:
-        top, left, bottom, right = grow_box(np.asarray(tile.box), margin, pixels.shape[:2])
-        pixels = pixels[top:bottom, left:right]
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
-    return picture
 
 
 def draw_montage(lines: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,10 +61,32 @@ def level_agreement(votes: NDArray[np.bool_]) -> float:
     return float((votes == votes[0]).all(axis=0).mean())
 
 
-def least_agreement(
-    images: Iterable[Sample], patch_masks: Path, count: int
-) -> list[tuple[float, Sample]]:
-    """Find the images whose levels agree on the fewest patches.
+class Agreement(NamedTuple):
+    """The share of the patches of an image on which all levels agree, and would by chance.
+
+    Attributes
+    ----------
+    share : float
+        `level_agreement`.
+    chance : float
+        The same of independent levels with as much foreground each.
+    """
+
+    share: float
+    chance: float
+
+
+def agreement_of(votes: NDArray[np.bool_]) -> Agreement:
+    """Return the agreement of all levels, bool [levels, …]."""
+    foreground = votes.reshape(len(votes), -1).mean(axis=1)
+    chance = float(foreground.prod() + (1 - foreground).prod())
+    return Agreement(level_agreement(votes), chance)
+
+
+def read_agreements(
+    images: Iterable[Sample], patch_masks: Path
+) -> Iterator[tuple[Agreement, Sample]]:
+    """Yield on how many patches of each image the levels agree.
 
     Parameters
     ----------
@@ -71,6 +94,23 @@ def least_agreement(
         Those of a shard one after another.
     patch_masks : Path
         Folder of ``<shard>.npz``.
+    """
+    for shard, members in groupby(images, key=lambda sample: sample.shard):
+        masks = read_patch_masks(patch_masks / f"{shard}.npz")
+        by_id = {sample.row.image_id: sample for sample in members}
+        for number, image_id in enumerate(masks.image_id):
+            yield agreement_of(masks.votes_of(number)), by_id[image_id]
+
+
+def least_agreement(
+    agreements: Iterable[tuple[Agreement, Sample]], count: int
+) -> list[tuple[float, Sample]]:
+    """Find the images whose levels agree on the fewest patches.
+
+    Parameters
+    ----------
+    agreements : iterable of (Agreement, Sample)
+        Of `read_agreements`.
     count : int
         Images wanted; fewer if there are fewer.
 
@@ -79,15 +119,8 @@ def least_agreement(
     list of (float, Sample)
         `level_agreement`, lowest first.
     """
-
-    def agreements() -> Iterator[tuple[float, Sample]]:
-        for shard, members in groupby(images, key=lambda sample: sample.shard):
-            masks = read_patch_masks(patch_masks / f"{shard}.npz")
-            by_id = {sample.row.image_id: sample for sample in members}
-            for number, image_id in enumerate(masks.image_id):
-                yield level_agreement(masks.votes_of(number)), by_id[image_id]
-
-    return heapq.nsmallest(count, agreements(), key=lambda found: (found[0], found[1].row.image_id))
+    found = ((agreement.share, sample) for agreement, sample in agreements)
+    return heapq.nsmallest(count, found, key=lambda entry: (entry[0], entry[1].row.image_id))
 
 
 def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple[float, Sample]]:
@@ -95,8 +128,10 @@ def lowest_iou(images: Iterable[Sample], counts: Path, count: int) -> list[tuple
 
     Parameters
     ----------
-    images, count
-        See `least_agreement`.
+    images : iterable of Sample
+        Those of a shard one after another.
+    count : int
+        Images wanted; fewer if there are fewer.
     counts : Path
         Folder of ``<shard>.npz`` of `evaluation.mask_counts.count_masks`.
 
@@ -131,7 +166,7 @@ def lowest_accuracy(
     Parameters
     ----------
     images, count
-        See `least_agreement`.
+        See `lowest_iou`.
     counts : iterable of LabelledImage
         Of `counting.iter_images`, in the order of the manifest.
     classes : int64 array, shape (clusters,)

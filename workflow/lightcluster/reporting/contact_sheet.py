@@ -23,6 +23,7 @@ from lightcluster.reporting.overlays import (
     PAPER,
     fit_box,
     overlay_classes,
+    overlay_marks,
     overlay_mask,
     resize_nearest,
 )
@@ -32,6 +33,12 @@ MASKS = (*(f"{level} level" for level in LEVELS), "patch mask", "refined mask")
 SEGMENTATION, TRUTH = "segmentation", "ground truth"
 COLUMNS = ("image", *MASKS, SEGMENTATION, TRUTH)
 """What there may be of an image in one run, in this order."""
+
+ERRORS, DISAGREEMENT = "errors", "disagreement"
+"""Where the segmentation or mask differs from the ground truth, and the levels from each other."""
+
+Marks = Mapping[str, Sequence[tuple[NDArray[np.bool_], tuple[int, int, int]]]]
+"""By their headings: parts of an image, bool [any height, any width], and their colours."""
 
 MARGIN, GAP = 12, 6
 HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_HEIGHT = 24, 22, 20
@@ -95,16 +102,23 @@ class Strip:
 
     Attributes
     ----------
-    caption : str
+    name, size : str
+        Of the image.
     cells : dict of str to uint8 array, shape (height, width, 3), or None
         Pictures no larger than the box asked for, by their headings; None where there is no label.
     classes : frozenset of int
         What the legend must explain: classes, `matching.UNMATCHED` and `labels.IGNORED`.
     """
 
-    caption: str
+    name: str
+    size: str
     cells: dict[str, NDArray[np.uint8] | None]
     classes: frozenset[int]
+
+    @property
+    def caption(self) -> str:
+        """Name and size."""
+        return f"{self.name}   {self.size}"
 
 
 def make_strip(
@@ -114,6 +128,7 @@ def make_strip(
     segmentations: Mapping[str, tuple[NDArray[np.integer], ColourKey]],
     truth: NDArray[np.integer] | None,
     box: tuple[int, int] = CELL,
+    marks: Marks | None = None,
 ) -> Strip:
     """Draw all pictures of one image.
 
@@ -130,6 +145,8 @@ def make_strip(
         Positions of classes, or `labels.IGNORED`.
     box : (int, int)
         Height and width that no picture exceeds.
+    marks : Marks, optional
+        What is tinted in further pictures.
     """
     size = fit_box(row.height, row.width, box)
     small = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
@@ -145,8 +162,12 @@ def make_strip(
     cells |= {heading: overlay_classes(small, classes) for heading, classes in painted.items()}
     if truth is None and any(key.names is not None for _, key in segmentations.values()):
         cells[TRUTH] = None
+    for heading, parts in (marks or {}).items():
+        resized = [(resize_nearest(mask, size), colour) for mask, colour in parts]
+        cells[heading] = overlay_marks(small, resized)
     return Strip(
-        caption=f"{printable(row.image_id)}   {row.width} × {row.height}",
+        name=printable(row.image_id),
+        size=f"{row.width} × {row.height}",
         cells=cells,
         classes=frozenset(
             int(value) for classes in painted.values() for value in np.unique(classes)

@@ -1,4 +1,8 @@
-"""The page of a dataset with several runs: their comparison, side by side, and each by itself."""
+"""The page of a dataset with several runs: their scores, and their results side by side.
+
+It links to the reports of the runs, and its pictures are files beside it, so that it stays small
+however many runs there are.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.datasets.manifest import Sample, iter_manifest
@@ -16,12 +21,14 @@ from lightcluster.evaluation.comparison import PUBLISHED
 from lightcluster.files import replacing
 from lightcluster.progress import progress
 from lightcluster.reporting.choice import choose_images
-from lightcluster.reporting.contact_sheet import ColourKey, Strip, draw_contact_sheets, make_strip
-from lightcluster.reporting.overlays import CELL
-from lightcluster.reporting.page import body_of, embed_png, embed_sheet, fill_template
+from lightcluster.reporting.clusters import legend_of
+from lightcluster.reporting.contact_sheet import ColourKey, Strip, make_strip
+from lightcluster.reporting.overview import OVERVIEW, read_overview
+from lightcluster.reporting.page import fill_template
 from lightcluster.reporting.run_page import GALLERY
 from lightcluster.reporting.strips import read_colour_key, read_image, read_segmentation
 from lightcluster.reporting.tables import Score
+from lightcluster.reporting.viewer import BOX, QUALITY
 
 TEMPLATE = Path(__file__).with_name("dataset.html.j2")
 
@@ -64,11 +71,24 @@ def comparison_line(row: Mapping[Any, Any]) -> Line:
     )
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A picture beside others: its heading, its file beside the page, and its alternative text.
+
+    `source` is empty where there is no ground truth.
+    """
+
+    heading: str
+    source: str
+    alt: str
+
+
 def write_dataset_page(
     folder: Path,
     segmentations: Mapping[str, Path],
     manifest: Path,
     output: Path,
+    pictures: Path,
     *,
     dataset: str,
     comparison: Path | None,
@@ -78,7 +98,7 @@ def write_dataset_page(
     seed: int,
     max_pixels: int,
 ) -> None:
-    """Write the page, which needs no other file.
+    """Write the page to `output`, and its pictures into the folder `pictures` beside it.
 
     Parameters
     ----------
@@ -88,7 +108,7 @@ def write_dataset_page(
         Folder of ``<shard>/<output>.png`` of each run.
     manifest : Path
         Of the whole dataset, with the column ``shard``.
-    output : Path
+    output, pictures : Path
     dataset : str
     comparison : Path or None
         Table of `comparison.compare`, with its figure beside it; None if there are no labels.
@@ -105,46 +125,62 @@ def write_dataset_page(
         If files of the runs are missing or damaged.
     """
     chosen = choose_images(iter_manifest(manifest), samples, seed)
-    legend = ColourKey.of_clusters(background=False)
-    keys = dict.fromkeys(segmentations, legend)
-    classes, lines, figure = None, [], None
+    overviews = {run: read_overview(folder / run / "report" / OVERVIEW) for run in segmentations}
+    key = ColourKey.of_clusters(background=False)
+    keys = dict.fromkeys(segmentations, key)
+    classes, lines = None, []
     if comparison is not None and classes_file is not None:
         classes = read_classes(classes_file)
         keys = {
             run: read_colour_key(folder / run / "tables" / "matching.csv", classes)
             for run in segmentations
         }
-        legend = ColourKey(
+        key = ColourKey(
             classes.names, np.empty(0, np.int64),
             "Colours: classes. Each run's clusters have the colours of the classes matched to them "
             "by the labels.",
         )  # fmt: skip
         table = pd.read_csv(comparison, dtype=str, keep_default_na=False)
         lines = [comparison_line(row) for row in table.to_dict("records")]
-        figure = embed_png(comparison.with_suffix(".png"))
     strips = load_rows(chosen, segmentations, keys, classes, ignore, max_pixels)
+    rows, seen = [], set()
+    with replacing(pictures) as saved:
+        saved.mkdir()
+        for number, strip in enumerate(progress(strips, "side by side", len(chosen))):
+            rows.append((strip, save_cells(strip, number, saved, pictures.name)))
+            seen |= strip.classes
+    headlines = [one.headline for one in overviews.values() if one.headline]
     page = fill_template(
         TEMPLATE,
         dataset=dataset,
-        runs=list(segmentations),
-        figure=figure,
+        contents=[("runs", "Runs"), *[("comparison", "Comparison")] * bool(lines),
+                  *[("images", "Side by side")] * bool(rows)],
+        overviews=overviews,
+        headline=headlines[0] if headlines else None,
+        gallery=GALLERY,
+        figure=comparison.with_suffix(".png").name if comparison is not None else None,
         lines=lines,
         shown=len(chosen),
         images=sum(1 for _ in iter_manifest(manifest)),
-        caption=legend.caption,
-        sheets=[
-            embed_sheet(sheet)
-            for sheet in draw_contact_sheets(progress(strips, "side by side", len(chosen)), legend)
-        ],
-        bodies={
-            run: body_of(folder / run / "report" / "index.html").replace(
-                f'"{GALLERY}"', f'"../{run}/{GALLERY.removeprefix("../")}"'
-            )
-            for run in segmentations
-        },
-    )
+        caption=key.caption,
+        legend=[] if classes is None else legend_of(seen, key),
+        rows=rows,
+    )  # fmt: skip
     with replacing(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def save_cells(strip: Strip, number: int, folder: Path, name: str) -> list[Cell]:
+    """Write the pictures of an image as JPEG into a folder, which the page knows by its `name`."""
+    cells = []
+    for column, (heading, cell) in enumerate(strip.cells.items()):
+        source = ""
+        if cell is not None:
+            file = f"{number:03d}-{column:02d}.jpg"
+            Image.fromarray(cell).save(folder / file, quality=QUALITY, optimize=True)
+            source = f"{name}/{file}"
+        cells.append(Cell(heading, source, f"{strip.name}: {heading}"))
+    return cells
 
 
 def load_rows(
@@ -157,9 +193,9 @@ def load_rows(
 ) -> Iterator[Strip]:
     """Yield each image, what every run makes of it, and the truth."""
     for sample in chosen:
-        image, truth = read_image(sample.row, classes, ignore, max_pixels, CELL)
+        image, truth = read_image(sample.row, classes, ignore, max_pixels, BOX)
         painted = {
             run: (read_segmentation(folder / sample.shard / sample.row.output), keys[run])
             for run, folder in segmentations.items()
         }
-        yield make_strip(sample.row, image, {}, painted, truth)
+        yield make_strip(sample.row, image, {}, painted, truth, BOX)

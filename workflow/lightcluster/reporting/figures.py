@@ -21,9 +21,9 @@ from lightcluster.reporting.tables import (
     class_score,
     describe_run,
     fallback_of,
+    iou_of_classes,
     mask_score,
     matchings_of,
-    over_seeds,
 )
 
 # Colours that the colour-blind can tell apart (Okabe and Ito, 2008).
@@ -118,9 +118,9 @@ def plot_per_class(per_class: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     Figure
     """
     own = matchings_of(metrics)[0]
-    found = _iouover_seeds(per_class, "segmentation", own)
-    floor = _iouover_seeds(per_class, "random_labels", own)
-    ceiling = _iouover_seeds(per_class, "oracle_labels", "none")
+    found = iou_of_classes(per_class, "segmentation", own)
+    floor = iou_of_classes(per_class, "random_labels", own)
+    ceiling = iou_of_classes(per_class, "oracle_labels", "none")
     names = sorted(found, key=lambda name: (-np.nan_to_num(found[name].mean, nan=-1), name))
     shown = names[:MOST_CLASSES]
     matching = _matching_label(metrics, own).replace("\n", " ")
@@ -255,11 +255,3 @@ def _matching_label(metrics: pd.DataFrame, matching: str) -> str:
     """Return the name of a matching, with what was done in its place on a second line."""
     name, fallback = MATCHING_NAMES[matching], fallback_of(metrics, matching)
     return f"{name}\n(here: {fallback})" if fallback else name
-
-
-def _iouover_seeds(per_class: pd.DataFrame, stage: str, matching: str) -> dict[str, Score]:
-    """Return the IoU of each class over seeds."""
-    rows = per_class[(per_class["stage"] == stage) & (per_class["matching"] == matching)]
-    return {
-        str(name): over_seeds(members, "iou") for name, members in rows.groupby("class", sort=False)
-    }

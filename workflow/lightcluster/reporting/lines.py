@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
 
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.tables import protocols_of, seeds_of
+from lightcluster.reporting.lettering import printable
 from lightcluster.reporting.tables import (
     MATCHING_NAMES,
     Score,
     class_score,
     fallback_of,
     has_masks,
+    iou_of_classes,
     mask_score,
     matchings_of,
     of_protocol,
@@ -46,6 +49,26 @@ class ClassLine:
     neighbors: Score
     ceiling: Score
     accuracy: Score
+
+
+@dataclass(frozen=True)
+class IouLine:
+    """One line of the table of the IoU of each class, in per cent."""
+
+    name: str
+    iou: Score
+    floor: Score
+    ceiling: Score
+
+    @property
+    def drawn(self) -> tuple[float, float | None, float | None] | None:
+        """Fractions for a chart; None if the class has no IoU."""
+        if math.isnan(self.iou.mean):
+            return None
+        floor, ceiling = (
+            None if math.isnan(bound.mean) else bound.mean for bound in (self.floor, self.ceiling)
+        )
+        return self.iou.mean, floor, ceiling
 
 
 @dataclass(frozen=True)
@@ -88,6 +111,22 @@ def class_lines(metrics: pd.DataFrame, matchings: list[str]) -> list[ClassLine]:
         )
         for matching in matchings
     ]
+
+
+def iou_lines(per_class: pd.DataFrame, matching: str) -> list[IouLine]:
+    """Return the IoU of each class under a matching of one protocol, the highest first."""
+    found, floor, ceiling = (
+        iou_of_classes(per_class, stage, own)
+        for stage, own in (
+            ("segmentation", matching), ("random_labels", matching), ("oracle_labels", "none")
+        )
+    )  # fmt: skip
+    lines = [
+        IouLine(printable(name), iou, floor.get(name, Score(math.nan)),
+                ceiling.get(name, Score(math.nan)))
+        for name, iou in found.items()
+    ]  # fmt: skip
+    return sorted(lines, key=lambda line: (math.isnan(line.iou.mean), -line.iou.mean, line.name))
 
 
 def image_score(summary: pd.DataFrame) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +22,12 @@ INK, FAINT, PAPER, EMPTY = (30, 30, 30), (110, 110, 110), (255, 255, 255), (238,
 OUTLINE = (255, 214, 0)
 UNMATCHED_COLOUR = (210, 210, 210)
 HATCH = (150, 150, 150)
+
+MISSED, EXTRA = (213, 94, 0), (0, 114, 178)
+"""Orange and blue that the colour-blind can tell apart (Okabe and Ito, 2008): what should have been
+found, and what should not."""
+
+MARK_ALPHA = 0.6
 
 BACKGROUND_LIGHT = 0.3
 CLASS_ALPHA = 0.65
@@ -119,4 +126,27 @@ def overlay_classes(
     drawn[edges(classes)] = PAPER
     ignored = classes == IGNORED
     drawn[ignored] = hatching(*classes.shape)[ignored]
+    return drawn
+
+
+def overlay_marks(
+    image: NDArray[np.uint8], marks: Sequence[tuple[NDArray[np.bool_], tuple[int, int, int]]]
+) -> NDArray[np.uint8]:
+    """Tint parts of an image and outline them in white; the rest stays as it is.
+
+    Parameters
+    ----------
+    image : uint8 array, shape (height, width, 3)
+    marks : sequence of (bool array of shape (height, width), colour)
+
+    Returns
+    -------
+    uint8 array, shape (height, width, 3)
+    """
+    drawn = image.copy()
+    for mask, colour in marks:
+        tinted = (1 - MARK_ALPHA) * grey_of(image) + MARK_ALPHA * np.array(colour)
+        drawn[mask] = np.rint(tinted).astype(np.uint8)[mask]
+    for mask, _ in marks:
+        drawn[edges(mask)] = PAPER
     return drawn

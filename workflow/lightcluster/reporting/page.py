@@ -1,4 +1,4 @@
-"""Pages that refer to no other file: templates filled in, pictures as data URIs."""
+"""Pages: templates filled in, and pictures as data URIs, so that a page needs no other file."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ import io
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from lightcluster.errors import StoreError
+QUALITY = 88
+"""Of figures as JPEG."""
 
-SHEET_QUALITY = 88
-"""Of the JPEGs inside a page: a fifth of the bytes of the PNGs beside it."""
-
-STYLE = Path(__file__).with_name("style.css")
-"""Of all pages."""
+FOLDER = Path(__file__).parent
+"""Of the templates that others build on, and of the style and the script of all pages."""
 
 
 def fill_template(path: Path, **values: Any) -> str:
     """Return a Jinja template filled with values, which are escaped for HTML."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([path.parent, FOLDER]), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    style, script = (
+        (FOLDER / name).read_text(encoding="utf-8") for name in ("style.css", "page.js")
     )
-    style = STYLE.read_text(encoding="utf-8")
-    return environment.from_string(path.read_text(encoding="utf-8")).render(style=style, **values)
+    return environment.get_template(path.name).render(style=style, script=script, **values)
 
 
-def embed_png(path: Path) -> str:
-    """Return a PNG file as a data URI."""
-    return data_uri("png", path.read_bytes())
+def embed_file(path: Path) -> str:
+    """Return a PNG file as a data URI, as JPEG if that is smaller, as it is for photographs."""
+    png = data_uri("png", path.read_bytes())
+    with Image.open(path) as image:
+        return min(png, embed_jpeg(image, quality=QUALITY, subsampling=0), key=len)
 
 
 def embed_jpeg(image: Image.Image, **options: Any) -> str:
@@ -38,32 +41,6 @@ def embed_jpeg(image: Image.Image, **options: Any) -> str:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", optimize=True, **options)
     return data_uri("jpeg", buffer.getvalue())
-
-
-def embed_sheet(image: Image.Image) -> str:
-    """Return a contact sheet as a data URI, as JPEG: it is made of photographs."""
-    return embed_jpeg(image, quality=SHEET_QUALITY, subsampling=0)
-
-
-def embed_sheet_file(path: Path) -> str:
-    """Return a contact sheet in a file likewise."""
-    with Image.open(path) as image:
-        return embed_sheet(image)
-
-
-def body_of(path: Path) -> str:
-    """Return what is between ``<main>`` and ``</main>`` on a page that was made here.
-
-    Raises
-    ------
-    StoreError
-        If the page is missing or damaged.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        return text[text.index("<main>") + len("<main>") : text.rindex("</main>")]
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
 
 
 def data_uri(kind: str, content: bytes) -> str:

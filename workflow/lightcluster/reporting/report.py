@@ -1,29 +1,49 @@
-"""The report of a run: contact sheets, figures, and one page with all of it that can be mailed."""
+"""The report of a run: one page that can be mailed, and the figures of Snakemake's report."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
+from numpy.typing import NDArray
 
 from lightcluster.datasets.labels import Classes, read_classes
-from lightcluster.datasets.manifest import Sample, iter_manifest
+from lightcluster.datasets.manifest import Sample, iter_manifest, read_refused
 from lightcluster.evaluation.counting import iter_images, read_class_counts
+from lightcluster.evaluation.mask_counts import read_mask_counts
 from lightcluster.evaluation.protocols import FrameName, frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of
 from lightcluster.files import replacing
 from lightcluster.progress import progress
+from lightcluster.regions.palette import hex_color
 from lightcluster.reporting.choice import (
+    Agreement,
     choose_images,
     least_agreement,
     lowest_accuracy,
     lowest_iou,
+    read_agreements,
 )
-from lightcluster.reporting.contact_sheet import ColourKey, draw_contact_sheets
+from lightcluster.reporting.clusters import (
+    Found,
+    cluster_lines,
+    legend_of,
+    read_found,
+    read_names,
+)
+from lightcluster.reporting.contact_sheet import (
+    DISAGREEMENT,
+    ERRORS,
+    SEGMENTATION,
+    ColourKey,
+    Strip,
+    draw_contact_sheets,
+)
 from lightcluster.reporting.figures import (
     plot_classes,
     plot_confusion,
@@ -32,11 +52,21 @@ from lightcluster.reporting.figures import (
     save_figure,
 )
 from lightcluster.reporting.lines import image_score
+from lightcluster.reporting.overlays import EXTRA, MISSED
+from lightcluster.reporting.overview import (
+    OVERVIEW,
+    Overview,
+    agreement_headline,
+    scored_headline,
+)
 from lightcluster.reporting.provenance import Cost
-from lightcluster.reporting.run_page import render_page
+from lightcluster.reporting.run_page import TITLES, Scores, Shown, render_page
 from lightcluster.reporting.strips import Sources, load_strips, read_colour_key
 from lightcluster.reporting.tables import describe_run, has_masks, of_protocol, read_table
-from lightcluster.reporting.viewer import BOX, Section, make_pictures, render_viewer
+from lightcluster.reporting.viewer import BOX, Section, make_pictures
+
+EXAMPLES = 6
+"""Images that the page shows first."""
 
 
 def report(
@@ -46,6 +76,11 @@ def report(
     segmentation: Path,
     output: Path,
     *,
+    dataset: str,
+    run: str,
+    rejected: Path,
+    palette: Path,
+    regions: Path | None,
     tables: Path | None,
     per_image: Path | None,
     classes_file: Path | None,
@@ -64,9 +99,10 @@ def report(
 ) -> None:
     """Write the report of a run into the folder `output`.
 
-    Contact sheets ``contact_sheet_1.png`` and so on; with `tables` the figures ``stages.png`` (if
-    a class is the background), ``classes.png`` and ``per_class.png``; and ``index.html``, which
-    holds all of them and the key figures and needs no other file.
+    ``index.html``, which needs no other file; ``overview.json``, for the page of all runs; and, for
+    Snakemake's report, contact sheets ``contact_sheet_1.png`` and so on, with `tables` also
+    ``stages.png`` (if a class is the background), ``classes.png`` and ``per_class.png``, and with
+    `counts` ``confusion.png``.
 
     Parameters
     ----------
@@ -78,6 +114,14 @@ def report(
     segmentation : Path
         Folder of ``<shard>/<output>.png``, from `paint_segmentation` or `paint_clusters`.
     output : Path
+    dataset, run : str
+        Titles of the page.
+    rejected : Path
+        Folder of ``<shard>.rejected.csv``.
+    palette : Path
+        The ``classes.csv`` of the segmentation.
+    regions : Path or None
+        Folder of ``<shard>.csv`` of `paint_segmentation`; None of a method that has no masks.
     tables : Path or None
         Folder of `evaluation.tables.evaluate`; None if the dataset has no labels.
     per_image : Path or None
@@ -104,7 +148,7 @@ def report(
         Folder of the counts of `counting`: failures by the truth and the confusion of the classes
         are shown, too.
     called : mapping of int to str, optional
-        Names that a person gave to clusters; shown if the dataset has no labels.
+        Names that a user gave to clusters.
     gallery : bool
         Whether there is one, which the page then links to: ``../gallery/index.html``.
 
@@ -117,100 +161,190 @@ def report(
     """
     chosen = choose_images(iter_manifest(manifest), samples, seed)
     per_shard = Counter(sample.shard for sample in iter_manifest(manifest))
+    shards = list(per_shard)
+    called = called or {}
     classes, key = None, ColourKey.of_clusters(background=patch_masks is not None, called=called)
     if tables is not None and classes_file is not None:
         classes = read_classes(classes_file)
         key = read_colour_key(tables / "matching.csv", classes)
-    sources = Sources(patch_masks, pixel_masks, segmentation, classes, ignore, max_pixels, key)
+    background = None
+    if counts is not None and patch_masks is not None:
+        position = read_mask_counts(counts / "masks" / f"{shards[0]}.npz").background
+        background = None if position < 0 else position
+    sources = Sources(
+        patch_masks, pixel_masks, segmentation, classes, ignore, max_pixels, key, background
+    )
+    found = None if regions is None else read_found(manifest, regions, failures)
+    agreements: list[Agreement] = []
     with replacing(output) as folder:
         folder.mkdir()
-        sheets = write_contact_sheets(sources, chosen, folder)
-        metrics, drawn = None, []
+        write_contact_sheets(sources, chosen, folder)
+        metrics, scores, confusion = None, None, None
         if tables is not None:
-            metrics = read_table(tables / "metrics.csv")
-            drawn = write_figures(metrics, read_table(tables / "per_class.csv"), folder)
+            metrics, per_class = (read_table(tables / f"{n}.csv") for n in ("metrics", "per_class"))
+            write_figures(metrics, per_class, folder)
             if counts is not None and classes is not None:
-                drawn.append(
-                    write_confusion(metrics, counts, list(per_shard), key, classes, folder)
-                )
-        viewed = view(sources, manifest, chosen, failures, counts, metrics)
-        of_images = None if per_image is None else image_score(read_table(per_image))
-        page = render_page(
-            metrics, of_images, sheets, drawn, shown=len(chosen), images=per_shard.total(),
-            viewer=render_viewer(viewed),
-            config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
-            analysis=[*(analysis.glob("*.png") if analysis else ()), *figures], gallery=gallery,
+                paths, frame = drawn_counts(metrics, counts, shards)
+                confusion = read_class_counts(paths, frame)[0].segmentation
+                write_confusion(metrics, confusion, key, classes, folder)
+            scores = Scores(
+                metrics, per_class,
+                None if per_image is None else image_score(read_table(per_image)),
+                None if confusion is None else folder / "confusion.png",
+            )  # fmt: skip
+        examples, more = show_chosen(sources, chosen, seed)
+        shown = Shown(
+            examples, more,
+            [
+                *show_empty(sources, found),
+                *show_least_agreement(sources, manifest, failures, agreements),
+                *show_worst(sources, manifest, failures, counts, metrics),
+            ],
         )  # fmt: skip
+        names = read_names(palette, called)
+        refused = [
+            one for shard in shards for one in read_refused(rejected / f"{shard}.rejected.csv")
+        ]
+        overview = Overview(
+            dataset=dataset, run=run, images=per_shard.total(), rejected=len(refused),
+            clusters=len(names) - (found is not None),
+            objects=None if found is None else found.objects,
+            empty=None if found is None else found.empty,
+            headline=agreement_headline(agreements) if metrics is None
+            else scored_headline(metrics),
+            gallery=gallery,
+        )  # fmt: skip
+        page = render_page(
+            overview, shown,
+            cluster_lines(names, key, found, confusion, manifest, max_pixels), scores,
+            rejected=refused,
+            config=yaml.safe_dump(dict(config), sort_keys=False), costs=costs,
+            analysis=[*(analysis.glob("*.png") if analysis else ()), *figures],
+        )  # fmt: skip
+        overview.write(folder / OVERVIEW)
         (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def write_contact_sheets(sources: Sources, chosen: list[Sample], folder: Path) -> list[Path]:
-    """Write the pages of the contact sheet and return their paths."""
+def write_contact_sheets(sources: Sources, chosen: list[Sample], folder: Path) -> None:
+    """Write the pages of the contact sheet."""
     strips = progress(load_strips(sources, chosen), "contact sheet", len(chosen))
-    paths: list[Path] = []
-    for sheet in draw_contact_sheets(strips, sources.key):
-        paths.append(folder / f"contact_sheet_{len(paths) + 1}.png")
-        sheet.save(paths[-1], optimize=True)
-    return paths
+    for number, sheet in enumerate(draw_contact_sheets(strips, sources.key), 1):
+        sheet.save(folder / f"contact_sheet_{number}.png", optimize=True)
 
 
-def view(
-    sources: Sources,
-    manifest: Path,
-    chosen: list[Sample],
-    failures: int,
-    counts: Path | None,
-    metrics: pd.DataFrame | None,
-) -> list[Section]:
-    """Return what the viewer shows: images chosen at random, and two kinds of failures."""
+def show(
+    sources: Sources, found: Sequence[tuple[float, Sample]], id: str, title: str, text: str, *,
+    first: str, note: str = "", legend: Sequence[tuple[str, str]] | None = None,
+) -> Section:  # fmt: skip
+    """Return a section of images, each with a note that its number is put into as per cent.
 
-    def section(title: str, text: str, found: list[tuple[float, Sample]], note: str) -> Section:
-        notes = [note.format(100 * figure) for figure, _ in found]
-        strips = load_strips(sources, [sample for _, sample in found], BOX)
-        return Section(title, text, make_pictures(strips, notes))
+    Without a `legend`, it is that of the classes on its images.
+    """
+    classes: set[int] = set()
 
-    sections = [
-        section(
-            "Chosen at random", "The images of the contact sheets.",
-            [(0.0, sample) for sample in chosen], "",
+    def strips() -> Iterator[Strip]:
+        for strip in load_strips(sources, [sample for _, sample in found], BOX, marked=True):
+            classes.update(strip.classes)
+            yield strip
+
+    pictures = make_pictures(strips(), [note.format(100 * number) for number, _ in found])
+    if legend is None:
+        legend = legend_of(classes, sources.key)
+    return Section(id, title, text, pictures, first, list(legend))
+
+
+def show_chosen(sources: Sources, chosen: list[Sample], seed: int) -> tuple[Section, Section]:
+    """Return the images chosen at random: the first few, and the others."""
+    first = choose_images(chosen, EXAMPLES, seed)
+    others = [sample for sample in chosen if sample not in first]
+    text = "Images chosen at random with a fixed seed"
+    examples, more = (
+        show(
+            sources, [(0.0, sample) for sample in some], name, TITLES[name], f"{text}{ending}",
+            first=SEGMENTATION,
+        )
+        for some, name, ending in (
+            (first, "examples", f". {sources.key.caption}"),
+            (others, "more", "."),
+        )
+    )  # fmt: skip
+    return examples, more
+
+
+def show_empty(sources: Sources, found: Found | None) -> list[Section]:
+    """Return images in which no object was found; of a method with masks, if there are any."""
+    if found is None or not found.shown_empty:
+        return []
+    number = "1 image has" if found.empty == 1 else f"{found.empty:,} images have"
+    return [
+        show(
+            sources, [(0.0, sample) for sample in found.shown_empty], "empty", "Empty masks",
+            f"{number} no object. Marked are the patches on which the three levels disagree.",
+            first=DISAGREEMENT, legend=[(_MISSED, "the levels disagree")],
         )
     ]  # fmt: skip
-    if sources.patch_masks is not None:
-        sections.append(
-            section(
-                "Failures, most likely",
-                "Of all images, those on which the three levels agree least. No label was looked "
-                "at.",
-                least_agreement(iter_manifest(manifest), sources.patch_masks, failures),
-                "all three levels agree on {:.0f} % of the patches",
-            )
+
+
+def show_least_agreement(
+    sources: Sources, manifest: Path, failures: int, agreements: list[Agreement]
+) -> list[Section]:
+    """Return the images on which the levels agree least; append the agreement of each image."""
+    if sources.patch_masks is None:
+        return []
+
+    def noted() -> Iterator[tuple[Agreement, Sample]]:
+        for agreement, sample in read_agreements(iter_manifest(manifest), sources.patch_masks):
+            agreements.append(agreement)
+            yield agreement, sample
+
+    return [
+        show(
+            sources, least_agreement(noted(), failures), "agreement", "The levels disagree",
+            "Of all images, those on which the three levels agree least. No labels were used.",
+            first=DISAGREEMENT, note="all three levels agree on {:.0f} % of the patches",
+            legend=[(_MISSED, "the levels disagree")],
         )
-    if counts is not None and sources.patch_masks is not None:
-        sections.append(
-            section(
-                "Failures, by the truth",
-                "Of all images with a label, those whose refined mask fits the true foreground "
-                "worst.",
-                lowest_iou(iter_manifest(manifest), counts / "masks", failures),
-                "IoU of the foreground {:.0f} %",
+    ]  # fmt: skip
+
+
+def show_worst(
+    sources: Sources, manifest: Path, failures: int, counts: Path | None,
+    metrics: pd.DataFrame | None,
+) -> list[Section]:  # fmt: skip
+    """Return the labelled images with the worst mask or, without masks, with the worst classes."""
+    if counts is None or metrics is None:
+        return []
+    if sources.patch_masks is not None and sources.background is not None:
+        return [
+            show(
+                sources, lowest_iou(iter_manifest(manifest), counts / "masks", failures),
+                "masks", "The mask is wrong",
+                "Of all labelled images, those with the lowest IoU of the refined mask and the "
+                "true foreground.",
+                first=ERRORS, note="IoU of the foreground {:.0f} %",
+                legend=[
+                    (_MISSED, "object that was missed"),
+                    (hex_color(EXTRA), "background taken for an object"),
+                ],
             )
+        ]  # fmt: skip
+    shards = list(Counter(sample.shard for sample in iter_manifest(manifest)))
+    paths, frame = drawn_counts(metrics, counts, shards)
+    worst = lowest_accuracy(
+        iter_manifest(manifest), iter_images(paths, frame), sources.key.cluster_to_class, failures
+    )
+    return [
+        show(
+            sources, worst, "accuracy", "The classes are wrong",
+            "Of all labelled images, those with the fewest correct pixels, by the matching of the "
+            "whole dataset.",
+            first=ERRORS, note="{:.0f} % of the pixels are correct",
+            legend=[(_MISSED, "wrong class")],
         )
-    elif counts is not None and metrics is not None:
-        shards = list(Counter(sample.shard for sample in iter_manifest(manifest)))
-        paths, frame = drawn_counts(metrics, counts, shards)
-        sections.append(
-            section(
-                "Failures, by the truth",
-                "Of all images with a label, those with the fewest pixels of the right class, by "
-                f"the matching of the whole dataset. {sources.key.caption}",
-                lowest_accuracy(
-                    iter_manifest(manifest), iter_images(paths, frame),
-                    sources.key.cluster_to_class, failures,
-                ),
-                "{:.0f} % of the pixels are right",
-            )
-        )  # fmt: skip
-    return sections
+    ]  # fmt: skip
+
+
+_MISSED = hex_color(MISSED)
 
 
 def drawn_counts(
@@ -222,11 +356,8 @@ def drawn_counts(
     return [counts / f"seed-{seed}" / f"{shard}.npz" for shard in shards], frame
 
 
-def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write all figures that the tables have scores for and return their paths.
-
-    The classes are drawn under the first protocol.
-    """
+def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) -> None:
+    """Write all figures that the tables have scores for; the classes under the first protocol."""
     figures = {"stages": plot_stages(metrics)} if has_masks(metrics) else {}
     drawn = protocols_of(metrics)[0]
     figures["classes"] = plot_classes(of_protocol(metrics, drawn))
@@ -235,24 +366,19 @@ def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) 
     )
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in figures]
 
 
 def write_confusion(
     metrics: pd.DataFrame,
-    counts: Path,
-    shards: list[str],
+    counts: NDArray[np.int64],
     key: ColourKey,
     classes: Classes,
     folder: Path,
-) -> Path:
+) -> None:
     """Write the confusion of the classes, as they are coloured: first protocol, first seed."""
-    paths, frame = drawn_counts(metrics, counts, shards)
     first = of_protocol(metrics, protocols_of(metrics)[0])
     figure = plot_confusion(
-        read_class_counts(paths, frame)[0].segmentation, key.cluster_to_class, classes.names,
+        counts, key.cluster_to_class, classes.names,
         f"{describe_run(first)}, seed {seeds_of(metrics)[0]}",
     )  # fmt: skip
-    path = folder / "confusion.png"
-    save_figure(figure, path)
-    return path
+    save_figure(figure, folder / "confusion.png")

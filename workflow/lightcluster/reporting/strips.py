@@ -10,16 +10,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcluster.datasets.labels import Classes, open_label, to_indices
+from lightcluster.datasets.labels import IGNORED, Classes, open_label, to_indices
 from lightcluster.datasets.manifest import Row, Sample
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.extraction.images import open_row
 from lightcluster.images.recognition import open_plain
-from lightcluster.masks.consistency import PatchMasks, read_patch_masks
+from lightcluster.masks.consistency import LEVELS, PatchMasks, read_patch_masks
 from lightcluster.masks.pixels import PixelMasks, read_pixel_masks
-from lightcluster.reporting.contact_sheet import MASKS, SEGMENTATION, ColourKey, Strip, make_strip
-from lightcluster.reporting.overlays import CELL
+from lightcluster.reporting.contact_sheet import (
+    DISAGREEMENT,
+    ERRORS,
+    MASKS,
+    SEGMENTATION,
+    ColourKey,
+    Marks,
+    Strip,
+    make_strip,
+)
+from lightcluster.reporting.overlays import CELL, EXTRA, MISSED
 from lightcluster.reporting.tables import MATCHING_NAMES, read_table
 
 PATCH_ABOVE = 0.5
@@ -28,7 +37,10 @@ PATCH_ABOVE = 0.5
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the pictures of a contact sheet come from; see `report`."""
+    """Where the pictures of a contact sheet come from; see `report`.
+
+    `background` is the position of the background class, if masks were scored against it.
+    """
 
     patch_masks: Path | None
     pixel_masks: Path | None
@@ -37,6 +49,7 @@ class Sources:
     ignore: int
     max_pixels: int
     key: ColourKey
+    background: int | None = None
 
 
 def read_colour_key(matching: Path, classes: Classes) -> ColourKey:
@@ -57,9 +70,12 @@ def read_colour_key(matching: Path, classes: Classes) -> ColourKey:
 
 
 def load_strips(
-    sources: Sources, chosen: list[Sample], box: tuple[int, int] = CELL
+    sources: Sources, chosen: list[Sample], box: tuple[int, int] = CELL, *, marked: bool = False
 ) -> Iterator[Strip]:
-    """Yield the row of each chosen image, with the masks of one shard at a time in memory."""
+    """Yield the row of each chosen image, with the masks of one shard at a time in memory.
+
+    If it is to be `marked`, it has further pictures: `ERRORS` and `DISAGREEMENT`.
+    """
     for shard, members in groupby(chosen, key=lambda sample: sample.shard):
         patches, pixels = None, None
         if sources.patch_masks is not None and sources.pixel_masks is not None:
@@ -67,7 +83,7 @@ def load_strips(
             pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
         for sample in members:
             masks = {} if patches is None or pixels is None else masks_of(sample, patches, pixels)
-            yield load_strip(sources, sample, masks, box)
+            yield load_strip(sources, sample, masks, box, marked=marked)
 
 
 def masks_of(
@@ -94,7 +110,12 @@ def masks_of(
 
 
 def load_strip(
-    sources: Sources, sample: Sample, masks: dict[str, NDArray[np.bool_]], box: tuple[int, int]
+    sources: Sources,
+    sample: Sample,
+    masks: dict[str, NDArray[np.bool_]],
+    box: tuple[int, int],
+    *,
+    marked: bool,
 ) -> Strip:
     """Read all that is known of one image and draw it.
 
@@ -106,7 +127,34 @@ def load_strip(
     row = sample.row
     image, truth = read_image(row, sources.classes, sources.ignore, sources.max_pixels, box)
     painted = read_segmentation(sources.segmentation / sample.shard / row.output)
-    return make_strip(row, image, masks, {SEGMENTATION: (painted, sources.key)}, truth, box)
+    marks = marks_of(sources, masks, painted, truth) if marked else {}
+    segmentations = {SEGMENTATION: (painted, sources.key)}
+    return make_strip(row, image, masks, segmentations, truth, box, marks)
+
+
+def marks_of(
+    sources: Sources,
+    masks: dict[str, NDArray[np.bool_]],
+    painted: NDArray[np.integer],
+    truth: NDArray[np.uint16] | None,
+) -> Marks:
+    """Return what is wrong with the mask or the segmentation, and where the levels disagree.
+
+    Without a background class, or masks, all pixels of another class than the true one are wrong.
+    """
+    marks: dict[str, list[tuple[NDArray[np.bool_], tuple[int, int, int]]]] = {}
+    if truth is not None:
+        known = truth != IGNORED
+        if masks and sources.background is not None:
+            mask, there = masks[MASKS[-1]], truth != sources.background
+            parts = [(known & there & ~mask, MISSED), (known & ~there & mask, EXTRA)]
+        else:
+            parts = [(known & (sources.key.cluster_to_class[painted] != truth), MISSED)]
+        marks[ERRORS] = parts
+    if masks:
+        votes = np.stack([masks[heading] for heading in MASKS[: len(LEVELS)]])
+        marks[DISAGREEMENT] = [((votes != votes[0]).any(axis=0), MISSED)]
+    return marks
 
 
 def read_image(

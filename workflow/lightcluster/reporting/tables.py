@@ -81,6 +81,14 @@ def over_seeds(rows: pd.DataFrame, value: str) -> Score:
     )
 
 
+def iou_of_classes(per_class: pd.DataFrame, stage: str, matching: str) -> dict[str, Score]:
+    """Return the IoU of each class over seeds, in a stage under a matching of one protocol."""
+    rows = per_class[(per_class["stage"] == stage) & (per_class["matching"] == matching)]
+    return {
+        str(name): over_seeds(members, "iou") for name, members in rows.groupby("class", sort=False)
+    }
+
+
 def has_masks(metrics: pd.DataFrame) -> bool:
     """Tell whether the masks were scored, as they are if one of the classes is the background."""
     return bool((metrics["metric"] == "fgbg_miou").any())

@@ -1,23 +1,22 @@
-"""The part of the page in which one looks at images stage by stage."""
+"""Images beside each of their stages, as sections of a page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from lightcluster.progress import progress
-from lightcluster.reporting.contact_sheet import COLUMNS, Strip
-from lightcluster.reporting.page import embed_jpeg, fill_template
+from lightcluster.reporting.contact_sheet import COLUMNS, DISAGREEMENT, ERRORS, Strip
+from lightcluster.reporting.page import embed_jpeg
 
-TEMPLATE = Path(__file__).with_name("viewer.html.j2")
 BOX = (240, 320)
 """Height and width of the box that each picture is fitted into."""
 
 QUALITY = 80
-FIRST_SHOWN = "segmentation"
+STAGES = (*COLUMNS[1:], ERRORS, DISAGREEMENT)
+"""What an image may stand beside, in this order."""
 
 
 @dataclass(frozen=True)
@@ -26,32 +25,55 @@ class Picture:
 
     Attributes
     ----------
-    caption : str
+    name, size : str
     note : str
         Why it is shown, if not by chance.
     stages : dict of str to str
-        Data URI of each of the `contact_sheet.COLUMNS` that there is.
+        Data URI of the image and of each of the `STAGES` that there is.
     """
 
-    caption: str
+    name: str
+    size: str
     note: str
     stages: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Section:
-    """Images that are shown for one reason."""
+    """Images that are shown for one reason.
 
+    Attributes
+    ----------
+    id : str
+        Of the section of the page.
+    title, text : str
+    pictures : list of Picture
+    first : str
+        The stage that is shown at first.
+    legend : list of (str, str)
+        Colours and what they mean.
+    """
+
+    id: str
     title: str
     text: str
     pictures: list[Picture]
+    first: str
+    legend: list[tuple[str, str]]
+
+    @property
+    def stages(self) -> list[str]:
+        """The `STAGES` that some of its images have."""
+        there = {stage for picture in self.pictures for stage in picture.stages}
+        return [stage for stage in STAGES if stage in there]
 
 
 def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture]:
-    """Turn the rows of a contact sheet, one for each of the notes, into pictures."""
+    """Turn strips, one for each of the notes, into pictures."""
     return [
         Picture(
-            caption=strip.caption,
+            name=strip.name,
+            size=strip.size,
             note=note,
             stages={
                 stage: embed_jpeg(Image.fromarray(cell), quality=QUALITY)
@@ -61,14 +83,3 @@ def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture
         )
         for strip, note in zip(progress(strips, "viewer", len(notes)), notes, strict=True)
     ]
-
-
-def render_viewer(sections: Sequence[Section]) -> str:
-    """Return the viewer as a fragment of HTML with its own style and script."""
-    stages = [
-        stage
-        for stage in COLUMNS
-        if any(stage in picture.stages for section in sections for picture in section.pictures)
-    ]
-    shown = [section for section in sections if section.pictures]
-    return fill_template(TEMPLATE, sections=shown, stages=stages, first=FIRST_SHOWN)

@@ -47,11 +47,12 @@ def compare(
     unit="all runs",
     reads=("report", "dataset.ignore", "dataset.max_pixels"),
     after=("gather_manifest", "compare", "report"),
+    version=2,
 )
 def write_dataset_page(
     settings: Settings, folder: File,
     segmentation: Annotated[list[Path], typer.Option(help="Of each run, below its folder.")],
-    output: File, comparison: OptionalFile = None, classes: OptionalFile = None,
+    output: File, pictures: File, comparison: OptionalFile = None, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Write the page that compares all runs."""
     use_threads(1)
@@ -59,7 +60,7 @@ def write_dataset_page(
 
     do(
         folder, {path.parts[-3]: path for path in segmentation}, folder / "manifest.csv", output,
-        dataset=folder.name, comparison=comparison, classes_file=classes,
+        pictures, dataset=folder.name, comparison=comparison, classes_file=classes,
         ignore=settings.dataset.ignore, max_pixels=settings.dataset.max_pixels,
         samples=settings.report.samples, seed=settings.report.seed,
     )  # fmt: skip
@@ -132,6 +133,7 @@ def write_gallery(
 @Step(
     reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *SHOWN),
     after=(
+        "index_dataset",
         "gather_manifest",
         *REPORTED,
         *SEGMENTING,
@@ -139,17 +141,19 @@ def write_gallery(
         "score_images",
         *(figure.step for figure in FIGURES),
     ),
-    version=7,
+    version=8,
 )
 def report(
-    settings: Settings, manifest: File, segmentation: File, benchmarks: File,
-    features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")], output: File,
+    settings: Settings, manifest: File, rejected: FilesOfShards, palette: File, segmentation: File,
+    benchmarks: File, features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
+    dataset: Text, run: Text, output: File,
     patch_masks: OptionalFilesOfShards = None, pixel_masks: OptionalFilesOfShards = None,
+    regions: OptionalFilesOfShards = None,
     analysis: OptionalFile = None, figures: OptionalFiles = None,
     tables: OptionalFile = None, per_image: OptionalFile = None, counts: OptionalFile = None,
     classes: OptionalFile = None,
 ) -> None:  # fmt: skip
-    """Draw contact sheets and figures, and write the report page."""
+    """Write the report page, and draw contact sheets and figures."""
     from lightcluster.names.run import given_names
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as do
@@ -158,6 +162,7 @@ def report(
     sections = {name: getattr(settings, name).model_dump(mode="json") for name in method.shown}
     do(
         manifest, patch_masks, pixel_masks, segmentation, output,
+        dataset=dataset, run=run, rejected=rejected, palette=palette, regions=regions,
         tables=tables, per_image=per_image, classes_file=classes, ignore=settings.dataset.ignore,
         samples=drawn.samples, seed=drawn.seed, failures=drawn.failures,
         max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
