@@ -12,7 +12,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     if (!head.textContent.trim() || head.dataset.unsorted !== undefined) return;
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...head.childNodes);
+    const arrow = document.createElement("span");
+    arrow.className = "arrow";
+    const [text, ...rest] = head.childNodes;
+    button.append(text, arrow, ...rest);
     head.append(button);
     button.addEventListener("click", () => {
       const rows = [...body.rows].map((row) => ({ row, key: keyOf(row, column) }));

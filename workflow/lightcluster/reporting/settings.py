@@ -11,16 +11,19 @@ from lightcluster.sections import (
 
 
 class ReportSettings(Section):
-    """Contact sheets and figures."""
+    """The report of a run and its gallery."""
 
-    samples: int = Field(16, ge=1, le=200, description="Number of images on the contact sheet.")
+    samples: int = Field(
+        16, ge=1, le=200, description="Number of images shown that are chosen at random."
+    )
     seed: Seed = Field(0, description="Seed for choosing these images.")
     failures: int = Field(
         8,
         ge=0,
         le=100,
-        description="Number of likely failures shown of each kind: images on which the levels "
-        "agree least and, with labels, images with the worst masks.",
+        description="Number of likely failures shown of each kind: images with an empty mask, "
+        "images on which the levels agree least and, with labels, images with the worst masks or "
+        "classes.",
     )
     parts: int = Field(
         4,
