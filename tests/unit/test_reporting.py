@@ -48,6 +48,7 @@ from lightcluster.reporting.overview import OVERVIEW, read_overview
 from lightcluster.reporting.report import report
 from lightcluster.reporting.summary import summary_lines
 from lightcluster.reporting.tables import Score, of_protocol, read_table
+from lightcluster.shards import Shards
 
 NAMES = ["plain.png", "quo\"te's.png", "new\nline.png", "<script>alert(1)</script>.png", "ü.png"]
 SIZES = [(40, 60), (60, 40), (50, 50), (40, 60), (48, 64)]
@@ -165,6 +166,7 @@ def make(
         folder / name,
         dataset="<i>odd</i>",
         run="one",
+        every_shard=Shards(2),
         rejected=folder / "manifest",
         palette=folder / "segmentation" / "classes.csv",
         regions=folder / "segmentation" if masks else None,

@@ -159,7 +159,7 @@ def _segment_entries(
                 device=device, threads=threads, batch_size=batch_size,
             )  # fmt: skip
         palette = folder / palette_of(fitted.seeds[0])
-        _draw_report(fitted, work, palette, output)
+        _draw_report(fitted, shards, work, palette, output)
         _hand_over(palette, work, output)
 
 
@@ -244,7 +244,7 @@ def _record(folder: Path, model: Model, output: Path) -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
 
-def _draw_report(model: Model, work: Path, palette: Path, output: Path) -> None:
+def _draw_report(model: Model, shards: Shards, work: Path, palette: Path, output: Path) -> None:
     """Write the report of the workflow."""
     settings = model.config.report
     with palette.open(newline="", encoding="utf-8") as file:
@@ -252,7 +252,7 @@ def _draw_report(model: Model, work: Path, palette: Path, output: Path) -> None:
     report(
         work / "manifest.csv", work / "patch", work / "pixel", work / "segmentation",
         work / "report", dataset=output.name, run=f"{model.run} of {model.dataset}",
-        rejected=work / "manifest", palette=palette, regions=work / "labelled",
+        every_shard=shards, rejected=work / "manifest", palette=palette, regions=work / "labelled",
         tables=None, per_image=None, classes_file=None, ignore=255,
         samples=settings.samples, seed=settings.seed, failures=settings.failures,
         max_pixels=model.config.dataset.max_pixels,

@@ -64,6 +64,7 @@ from lightcluster.reporting.run_page import TITLES, Scores, Shown, render_page
 from lightcluster.reporting.strips import Sources, load_strips, read_colour_key
 from lightcluster.reporting.tables import describe_run, has_masks, of_protocol, read_table
 from lightcluster.reporting.viewer import BOX, Section, make_pictures
+from lightcluster.shards import Shards
 
 EXAMPLES = 6
 """Images that the page shows first."""
@@ -78,6 +79,7 @@ def report(
     *,
     dataset: str,
     run: str,
+    every_shard: Shards,
     rejected: Path,
     palette: Path,
     regions: Path | None,
@@ -116,6 +118,8 @@ def report(
     output : Path
     dataset, run : str
         Titles of the page.
+    every_shard : Shards
+        Those without an image, too.
     rejected : Path
         Folder of ``<shard>.rejected.csv``.
     palette : Path
@@ -203,7 +207,9 @@ def report(
         )  # fmt: skip
         names = read_names(palette, called)
         refused = [
-            one for shard in shards for one in read_refused(rejected / f"{shard}.rejected.csv")
+            one
+            for path in every_shard.paths(rejected, ".rejected.csv")
+            for one in read_refused(path)
         ]
         overview = Overview(
             dataset=dataset, run=run, images=per_shard.total(), rejected=len(refused),

@@ -144,8 +144,9 @@ def write_gallery(
     version=8,
 )
 def report(
-    settings: Settings, manifest: File, rejected: FilesOfShards, palette: File, segmentation: File,
-    benchmarks: File, features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
+    settings: Settings, shards: Shards, manifest: File, rejected: FilesOfShards, palette: File,
+    segmentation: File, benchmarks: File,
+    features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
     dataset: Text, run: Text, output: File,
     patch_masks: OptionalFilesOfShards = None, pixel_masks: OptionalFilesOfShards = None,
     regions: OptionalFilesOfShards = None,
@@ -162,10 +163,10 @@ def report(
     sections = {name: getattr(settings, name).model_dump(mode="json") for name in method.shown}
     do(
         manifest, patch_masks, pixel_masks, segmentation, output,
-        dataset=dataset, run=run, rejected=rejected, palette=palette, regions=regions,
-        tables=tables, per_image=per_image, classes_file=classes, ignore=settings.dataset.ignore,
-        samples=drawn.samples, seed=drawn.seed, failures=drawn.failures,
-        max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
+        dataset=dataset, run=run, every_shard=shards, rejected=rejected, palette=palette,
+        regions=regions, tables=tables, per_image=per_image, classes_file=classes,
+        ignore=settings.dataset.ignore, samples=drawn.samples, seed=drawn.seed,
+        failures=drawn.failures, max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
         analysis=analysis, figures=figures or [], counts=counts, called=given_names(segmentation),
         gallery=drawn.gallery,
