@@ -121,7 +121,10 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "text in a polygon": ([[1, 2, "30", 2, 3, 40]], "has the coordinate '30'"),
     "true in a polygon": ([[1, 2, True, 2, 3, 40]], "has the coordinate true"),
     "a long outline": ([[0, 0, 96, 72] * 40_000], "has outlines that are"),
-    "runs without a size": ({"counts": [PIXELS]}, "has runs of the size null, its image [72, 96]"),
+    "runs without a size": (
+        {"counts": [PIXELS]},
+        "has runs of the size null, but its image has",
+    ),
     "runs of another size": ({"size": [3, 4], "counts": [12]}, "has runs of the size [3, 4]"),
     "runs turned": ({"size": [96, 72], "counts": [PIXELS]}, "has runs of the size [96, 72]"),
     "runs of a huge size": ({"size": [10**6, 10**6], "counts": [10**12]}, "the size [1000000, 1"),
@@ -304,7 +307,7 @@ OF_AN_IMAGE: dict[str, tuple[Change, str]] = {
     "a negative width": (setting("images", 1, width=-96), "its width in the annotations is -96"),
     "a huge run-length image": (
         setting("annotations", 1, segmentation={"size": [10**6, 10**6], "counts": [10**12]}),
-        "annotation 2 has runs of the size [1000000, 1000000], its image [72, 96]",
+        "annotation 2 has runs of the size [1000000, 1000000], but its image has [72, 96]",
     ),
 }  # fmt: skip
 
@@ -362,7 +365,7 @@ OF_NO_IMAGE: dict[str, tuple[Change, str]] = {
     "an image in a list": (adding("annotations", 1, id=9, image_id=[285]), "(image_id a list)"),
     "an image as true": (adding("annotations", 1, id=9, image_id=True), "(image_id true)"),
     "an image without end": (adding("annotations", 1, id=9, image_id=float("inf")), "(image_id in"),
-    "no annotation": (lambda content: content["annotations"].append(7), "(image_id no object)"),
+    "no annotation": (lambda content: content["annotations"].append(7), "(image_id not an object)"),
     "no image record": (lambda content: content["images"].append("x"), "1 record(s) of its images"),
     "a nameless image": (adding("images", 1, id=9, file_name=None), "have no `file_name`"),
     "a numbered image": (adding("images", 1, id=9, file_name=285), "have no `file_name`"),

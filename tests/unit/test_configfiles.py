@@ -53,7 +53,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text, lines
     for line in lines:
         what, _, first = line.partition("*")
         expected.append(
-            f"{path}, line {what} is given again (first in line {first}); keep one of the two"
+            f"{path}, line {what} is given twice (first in line {first}); keep one of them"
         )
     assert str(caught.value).splitlines() == expected
 
@@ -88,15 +88,15 @@ def test_a_bomb_of_anchors_is_read_at_once_and_one_that_holds_itself_refused(tmp
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "a.yaml: must hold keys with their values, found nothing but comments"),
+        (b"", "a.yaml: must contain keys with values, found nothing but comments"),
         (b"# features:\n", "found nothing but comments"),
-        (b"- a\n- b\n", "a.yaml: must hold keys with their values, found ['a', 'b']"),
+        (b"- a\n- b\n", "a.yaml: must contain keys with values, found ['a', 'b']"),
         (b"features\n", "found 'features'"),
         (b"a: 1\n b: 2\n", "a.yaml, line 2: is not YAML"),
         (b"a:\n\tb: 1\n", "a.yaml, line 2: is not YAML (a tab; indent with spaces)"),
         (b"a: [1, 2\n", "is not YAML"),
         (b"a: 1\n---\nb: 2\n", "is not YAML"),
-        (b"\xff\xfe\x00", "a.yaml: is no text in UTF-8"),
+        (b"\xff\xfe\x00", "a.yaml: is not UTF-8 text"),
         (b"a: !!python/object:os.system {}\n", "a.yaml, line 1: is not YAML"),
         (b"a: 2020-13-45\n", "is not YAML"),
         (b"[" * 20_000, "a.yaml: is nested too deeply"),
@@ -220,14 +220,14 @@ def test_the_last_of_several_files_counts(folder, capsys):
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("clustering: {seed: 010}\n", ["line 1: clustering.seed = 010: YAML reads a number that"]),
+        ("clustering: {seed: 010}\n", ["line 1: clustering.seed = 010: YAML reads numbers that"]),
         ("labelling:\n  seeds: [1, -017]\n", ["line 2: labelling.seeds = -017: .* here as -15;"]),
         ("clustering: {seed: 1:30}\n", ["seed = 1:30: YAML reads this as 90, in base 60"]),
         ("reestimation: {radius: 0:0.5}\n", ["radius = 0:0.5: YAML reads this as 0.5, in base 60"]),
         ("a: &x 010\nb: *x\nc: 1:1\n", ["a = 010", "c = 1:1"]),
-        ("a: &a {x: 1}\nb: {<<: *a, <<: {x: 2}}\n", ["`b.<<` is given again"]),
-        ('{"a"\n: {"b": 1, "b": 2}, "c": 1, "c": 2}', ["`b` is given again", "`c` is given again"]),
-        ("clustering: {seed: %s}\n" % ("9" * 5000), ["holds a number of thousands of digits"]),
+        ("a: &a {x: 1}\nb: {<<: *a, <<: {x: 2}}\n", ["`b.<<` is given twice"]),
+        ('{"a"\n: {"b": 1, "b": 2}, "c": 1, "c": 2}', ["`b` is given twice", "`c` is given twice"]),
+        ("clustering: {seed: %s}\n" % ("9" * 5000), ["contains a number with thousands of digits"]),
     ],
 )
 def test_numbers_in_disguise_and_keys_lost_in_other_ways_are_refused(tmp_path, text, messages):
@@ -256,11 +256,14 @@ def test_numbers_that_mean_what_they_say_are_none_in_disguise(tmp_path):
         (["--config", "a={b", "a="], []),
         (
             ["target", "--configfile", "a.yaml", "--configfiles", "b.yaml"],
-            ["--configfile is given more than once, and the last alone would be read; give all f"],
+            ["--configfile is given more than once, and only the last one would be"],
         ),
-        (["-C", "a=1", "-n", "--config=b=2"], ["--config is given more than once, and the last"]),
-        (["-C", "a={b: 1, b: 2}"], ["--config, line 1: `a.b` is given again"]),
-        (["--config", "x=1", "a={c: {b: 1, b: 1}}"], ["--config, line 1: `a.c.b` is given again"]),
+        (
+            ["-C", "a=1", "-n", "--config=b=2"],
+            ["--config is given more than once"],
+        ),
+        (["-C", "a={b: 1, b: 2}"], ["--config, line 1: `a.b` is given twice"]),
+        (["--config", "x=1", "a={c: {b: 1, b: 1}}"], ["--config, line 1: `a.c.b` is given twice"]),
     ],
 )
 def test_what_the_command_line_would_lose_is_refused(words, messages):

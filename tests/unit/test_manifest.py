@@ -430,7 +430,7 @@ def test_whoever_opens_what_has_changed_since_it_was_indexed_is_told(tmp_path, c
     assert open_label(row.label, size).tolist() == [[2] * 40] * 30
     for path in (image, label):
         CHANGES[change](path)
-    what = "is gone" if change in {"gone", "a folder", "a pipe"} else "has changed"
+    what = "has disappeared" if change in {"gone", "a folder", "a pipe"} else "has changed"
     for path, read in (
         (image, lambda: open_row(row.image, 10_000, draft_size=(8, 8))),
         (label, lambda: open_label(row.label, size)),
@@ -438,8 +438,8 @@ def test_whoever_opens_what_has_changed_since_it_was_indexed_is_told(tmp_path, c
         with pytest.raises(ImageError) as caught:
             read()
         assert str(caught.value) == (
-            f"{path}: {what} since the dataset was indexed; start the same command again, which "
-            "indexes it anew"
+            f"{path}: {what} since the dataset was indexed; run the same command again to "
+            "index it again"
         )
 
 

@@ -169,7 +169,7 @@ def test_other_files_are_never_replaced(folder: Path, tmp_path: Path):
     with pytest.raises(DatasetError, match="which is searched for images"):
         segment([images], folder, images / "deep" / "out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match="is no folder"):
+    with pytest.raises(DatasetError, match="is not a folder"):
         segment([images], folder, tmp_path / "file")
     with pytest.raises(DatasetError, match="no images found"):
         segment([images], folder, tmp_path / "new")
@@ -192,10 +192,10 @@ def applied(folder: Path, **changes: object) -> Config:
 PLACES = {
     "x" * 300: "File name too long",
     "/".join(["d" * 200] * 30): "File name too long",
-    "file/x": "file: is no folder",
-    "file": "file: is no folder",
-    "loop/x": "loop: is a link that leads to nothing",
-    "nowhere": "nowhere: is a link that leads to nothing",
+    "file/x": "file: is not a folder",
+    "file": "file: is not a folder",
+    "loop/x": "loop: is a broken link",
+    "nowhere": "nowhere: is a broken link",
 }
 
 

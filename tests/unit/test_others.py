@@ -115,7 +115,9 @@ def test_where_there_is_no_image_what_is_there_is_said(folder):
         lambda: list_dataset(dataset, folder),
         lambda: list_paths([folder / "images"], []),
     ):
-        with pytest.raises(DatasetError, match=r"looked for \.bmp.*; 2 pictures .*: 2 \.cr2"):
+        with pytest.raises(
+            DatasetError, match=r"image suffixes are \.bmp.*; 2 pictures .*: 2 \.cr2"
+        ):
             listed()
 
 

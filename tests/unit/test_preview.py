@@ -62,9 +62,7 @@ def test_what_stands_where_results_are_to_be_is_named(photographs, capsys, place
         path.symlink_to("nowhere" if what == "a link to nothing" else path.name)
     assert check_all([Path("mine.yaml")]) == 1
     text = capsys.readouterr().out
-    assert (
-        f"{place}: is {'no folder' if what == 'a file' else 'a link that leads to nothing'}" in text
-    )
+    assert f"{place}: is {'not a folder' if what == 'a file' else 'a broken link'}" in text
     assert "all sound" not in text
 
 

@@ -115,7 +115,7 @@ def test_nobody_is_at_work_in_a_new_folder(flock):
 def test_another_process_is_named_and_kept_out(start):
     holder, lock = start(), RunLock(DEMO)
     assert lock.holder().startswith(f"process {holder.pid} on ")
-    with pytest.raises(LightClusterError, match=rf"demo: process {holder.pid} on .* is at work"):
+    with pytest.raises(LightClusterError, match=rf"demo: is in use by process {holder.pid} on "):
         lock.acquire()
 
 
@@ -160,19 +160,21 @@ def test_who_cannot_be_looked_for_is_believed_to_live(flock):
     said = json.loads(lock.file.read_text())
     lock.release()
     lock.file.write_text(json.dumps({**said, "host": "elsewhere", "flock": False}))
-    with pytest.raises(LightClusterError, match=r"on elsewhere .*no more, delete results/demo/\."):
+    with pytest.raises(
+        LightClusterError, match=r"elsewhere .*longer exists, delete results/demo/\."
+    ):
         lock.acquire()
     lock.file.unlink()
     lock.acquire()
     assert lock.remedy() == (
-        "" if flock == "with" else f". If that process is no more, delete {lock.file}"
+        "" if flock == "with" else f". If that process no longer exists, delete {lock.file}"
     )
     lock.release()
 
 
 def test_looking_does_not_hold(start):
     holder, lock = start(), RunLock(DEMO)
-    assert "is at work there" in lock.obstacle()
+    assert "is in use by" in lock.obstacle()
     kill(holder)
     assert lock.obstacle() is None
     assert lock.obstacle() is None

@@ -128,7 +128,7 @@ def test_a_key_with_dots_is_shown_in_its_section(key):
         return
     (line,) = mistakes({key: 1})
     nested = ": {".join(key.split(".")) + ": 1" + "}" * key.count(".")
-    assert line == f"  - {key}: unknown key; write it below its section, as `{nested}`"
+    assert line == f"  - {key}: unknown key; write it in its section, as `{nested}`"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_values_of_a_grid_are_a_set_and_few_enough():
 def test_keys_are_words():
     for key in (1, None, True, 2.5):
         (line,) = mistakes({"features": {key: 1}})
-        assert line.endswith(": unknown key; keys are words")
+        assert line.endswith(": unknown key; keys must be text")
     for key in ("x" * 10_000, "a\nb", "\0"):
         (line,) = mistakes({"features": {key: 1}})
         assert len(line) < 400

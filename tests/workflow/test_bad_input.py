@@ -370,7 +370,7 @@ def test_mistakes_in_settings_read_the_same_from_the_workflow_and_from_check(
             read_configs([Path("mine.yaml")])
         assert str(caught.value) in result.stdout
         assert len(str(caught.value).splitlines()) == mistakes
-    assert "mine.yaml, line 2: `labelling` is given again (first in line 1)" in result.stdout
+    assert "mine.yaml, line 2: `labelling` is given twice (first in line 1)" in result.stdout
 
 
 # ---- shards without images -----------------------------------------------------------------------

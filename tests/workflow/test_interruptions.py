@@ -298,7 +298,7 @@ def test_a_second_run_says_that_it_is_one_and_leaves(
     look = run_snakemake(new_folder, "--dry-run", config=config)
     assert second.returncode != 0
     assert f"process {first.pid} on " in second.stdout
-    assert "is at work there" in second.stdout
+    assert "is in use by" in second.stdout
     assert look.returncode == 0, look.stdout
     assert first.wait() == 0
     assert list(new_folder.glob(FEATURES))
@@ -325,7 +325,7 @@ def test_a_lock_that_appears_late_is_respected(new_folder, run_snakemake, config
         fcntl.flock(file, fcntl.LOCK_EX)
         result = run_snakemake(new_folder, config=config)
     assert result.returncode != 0
-    assert "results/demo: another run is at work there" in result.stdout
+    assert "results/demo: is in use by another run" in result.stdout
     assert digests(new_folder) == {}
 
 
@@ -394,7 +394,7 @@ def test_what_was_swapped_or_cut_is_set_aside_and_made_again(
     found = {path: path.read_bytes() for path in (cut, swapped)}
     result = run_snakemake(copy, config=config)
     assert result.returncode == 0, result.stdout
-    assert f"{cut.relative_to(copy)}: it is no longer the file that was made" in result.stdout
+    assert f"{cut.relative_to(copy)}: it was changed since it was made" in result.stdout
     (aside,) = (copy / "results/demo/aside").iterdir()
     assert f"moved to {aside.relative_to(copy)}" in result.stdout
     for path, content in found.items():
@@ -463,7 +463,7 @@ def test_a_file_where_a_folder_is_to_be(new_folder, run_snakemake, config, place
     (new_folder / place).write_text("mine")
     result = run_snakemake(new_folder, "--dry-run", config=config)
     assert result.returncode != 0
-    assert f"{place}: is no folder; move it away" in result.stdout
+    assert f"{place}: is not a folder; move it away" in result.stdout
     assert "Traceback" not in result.stdout
     assert (new_folder / place).read_text() == "mine"
 
@@ -509,7 +509,8 @@ def test_a_full_disk(small_disk, finished, new_folder, run_snakemake, config, di
     result = run_snakemake(new_folder, *until, config=config)
     assert result.returncode != 0
     assert re.search(
-        r"Error: results/\S+: cannot be written \(No space left on device\): make room, then run "
+        r"Error: results/\S+: cannot be written \(No space left on device\): free some disk space, "
+        r"then run "
         "snakemake again",
         result.stdout,
     )

@@ -506,7 +506,7 @@ def test_what_nobody_knows_the_maker_of_is_made_again(
     record = record_of(folder / "results/photos/lightcluster/report")
     record.unlink() if text is None else record.write_text(text)
     said = run_snakemake(folder, "--dry-run", config=fast_config(FOLDER)).stdout
-    assert "results/photos/lightcluster/report: there is no record of what made it" in said
+    assert "results/photos/lightcluster/report: there is no record of how it was made" in said
     assert re.search(r"^report +1$", said, flags=re.M)
 
 

@@ -1,8 +1,8 @@
 """LightCluster: unsupervised semantic segmentation without training.
 
 Implements the method of Cheung, Chen, Yang and Zhao (arXiv 2311.18628): the keys of a frozen
-self-supervised Vision Transformer are clustered at the levels of dataset, category and image;
-the levels vote on the foreground; its regions are clustered into classes by their CLS tokens.
+self-supervised Vision Transformer are clustered at three levels (dataset, category and image), the
+levels vote on the foreground, and its regions are clustered into classes by their CLS tokens.
 
 Examples
 --------
@@ -24,11 +24,11 @@ __version__ = "0.1.0"
 __all__ = ["features", "load", "miou", "refine"]
 
 _PLACES = {"features": "patches", "load": "model", "miou": "scores", "refine": "masks"}
-"""Modules of `lightcluster.api`, imported when they are asked for: torch takes seconds."""
+"""Modules of `lightcluster.api`, which are imported on first use because torch takes seconds."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import a public function on first use."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -37,5 +37,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return what the package offers, by name."""
+    """Return the public names of the package."""
     return sorted([*__all__, "__version__"])

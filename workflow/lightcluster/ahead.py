@@ -1,4 +1,4 @@
-"""Work that threads do ahead of the one who needs it: images are decoded while others are read."""
+"""Computing results ahead in threads, for example decoding images while others are processed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ def compute_ahead(
     Parameters
     ----------
     function : callable
-        Its exception is raised where its result would be yielded.
+        Exceptions are raised in place of the result.
     items : iterable
     workers : int
-        Threads.
+        Number of threads.
     most : int
-        Results that wait or are being computed at most: bounds the memory.
+        Largest number of results that are waiting or being computed, which limits the memory.
+
+    Yields
+    ------
+    result
     """
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:

@@ -1,7 +1,7 @@
-"""What no longer belongs among the results of a configuration is set aside, never deleted.
+"""Moving outdated results aside instead of deleting them.
 
-After a dataset has shrunk, or a seed or an option of a run has gone, the old files would stand
-beside the new ones, and nobody who lists a folder could tell them apart.
+If a dataset shrinks, or a seed or an option of a run is removed, outdated files would remain next
+to the new ones, and users could not distinguish them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from lightcluster.places import ASIDE, RECORDS, record_of
 def find_strays(
     paths: Iterable[Path], expected: Collection[str], is_result: Callable[[Path], bool]
 ) -> Iterator[Path]:
-    """Yield the results among files and folders, and below them, that are not expected there.
+    """Yield unexpected results among files and folders, including subfolders.
 
     Parameters
     ----------
     paths : iterable of Path
     expected : collection of str
-        Paths that belong there; what is in them is not looked at.
+        Expected paths; expected folders are not searched.
     is_result : callable
-        Whether the workflow has made a file or folder: what others have is left where it is.
+        Returns whether the workflow created a file or folder; other files are not yielded.
+
+    Yields
+    ------
+    Path
     """
     for path in paths:
         if str(path) in expected or path.name == RECORDS:
@@ -40,7 +44,7 @@ def find_strays(
 
 
 def set_aside(paths: Collection[Path], dataset: Path, expected: Collection[str] = ()) -> Path:
-    """Move files and folders, with the records of what made them, out of a dataset's results.
+    """Move files and folders and their provenance records out of a dataset's results.
 
     Parameters
     ----------
@@ -49,13 +53,13 @@ def set_aside(paths: Collection[Path], dataset: Path, expected: Collection[str] 
     dataset : Path
         The folder of the results of a dataset.
     expected : collection of str
-        Paths that a job is about to write: what is there is copied, and stays until then, for
-        Snakemake has seen it there.
+        Paths that a job is about to write: these are copied instead of moved, because Snakemake
+        has already seen them.
 
     Returns
     -------
     Path
-        The new folder below ``aside`` in which they now are, at the same places as before.
+        The new folder below ``aside``; relative paths are kept.
     """
     now = time.strftime("%Y-%m-%d-%H%M%S")
     target, number = dataset / ASIDE / now, 1
@@ -75,7 +79,7 @@ def set_aside(paths: Collection[Path], dataset: Path, expected: Collection[str] 
 
 
 def _remove_empty(folder: Path, top: Path) -> None:
-    """Remove a folder, and those above it but `top`, as far as they are empty."""
+    """Remove a folder and its parents below `top` as long as they are empty."""
     with contextlib.suppress(OSError):
         while folder != top:
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: tensors and a line about them, in one safetensors file."""
+"""Training checkpoints: tensors and metadata in one safetensors file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lightcluster.paths import require_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write tensors of any device; `about` is kept beside them.
+    """Write tensors from any device, and `about` as metadata of the file.
 
-    Of several entries the order, and so the bytes of the file, is not fixed.
+    If `about` has several entries, their order is not fixed, so the bytes of the file may differ.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
@@ -25,7 +25,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return what `write_tensors` wrote.
+    """Read a file of `write_tensors`.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+    about : dict of str to str
 
     Raises
     ------
@@ -34,8 +39,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safetensors.safe_open(require_file(path), "pt") as file:
-            # A copy lies where torch itself would put it: sums of memory at other boundaries round
-            # otherwise, and a resumed training would end with other weights.
+            # A copy has torch's own memory alignment. Sums over differently aligned memory round
+            # differently, so a resumed training would end with other weights.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
     except (OSError, ValueError, safetensors.SafetensorError) as error:
@@ -43,7 +48,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with `prefix`, without it."""
+    """Return the tensors whose names start with `prefix`, with the prefix removed."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -54,7 +59,7 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def training_state(
     modules: Mapping[str, nn.Module], optimizer: optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Return the parameters of modules and the moments of their optimiser by name."""
+    """Return the parameters of modules and the state of their optimiser by name."""
     tensors = {
         f"{name}.{key}": tensor
         for name, module in modules.items()
@@ -68,7 +73,7 @@ def training_state(
 def restore_training(
     tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimizer: optim.Optimizer
 ) -> None:
-    """Put back what `training_state` returned."""
+    """Restore what `training_state` returned."""
     for name, module in modules.items():
         module.load_state_dict(below(tensors, f"{name}."))
     state: dict[int, dict[str, Tensor]] = {}

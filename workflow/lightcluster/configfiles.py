@@ -1,4 +1,4 @@
-"""Files of settings: read as Snakemake reads them, and refused where it would lose something."""
+"""Reading configuration files as Snakemake does, but rejecting what it would silently lose."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lightcluster.sections import show
 
 
 def read_file(path: Path) -> dict[Any, Any]:
-    """Return the settings of a YAML or JSON file.
+    """Return the settings in a YAML or JSON file.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, holds no settings, or gives a key twice.
+        If the file cannot be read, contains no settings, or gives a key twice.
     """
     text = _read(path)
     try:
@@ -36,65 +36,65 @@ def read_file(path: Path) -> dict[Any, Any]:
         raise ConfigError(f"{path}: is nested too deeply") from None
     if not isinstance(content, Mapping):
         found = "nothing but comments" if content is None else show(content)
-        raise ConfigError(f"{path}: must hold keys with their values, found {found}")
+        raise ConfigError(f"{path}: must contain keys with values, found {found}")
     return dict(content)
 
 
 def merge_files(paths: Sequence[Path]) -> dict[Any, Any]:
-    """Return the settings of all files, each put over those before it.
+    """Return the merged settings of all files; later files override earlier ones.
 
-    A section that is empty, as where each of its lines is a comment, changes nothing.
+    An empty section, for example one with only comments, changes nothing.
 
     Raises
     ------
     ConfigError
-        As `read_file`.
+        As for `read_file`.
     """
     merged: dict[Any, Any] = {}
     for path in paths:
-        near = path.is_absolute() and path.is_relative_to(Path.cwd())  # Snakemake has them absolute
+        near = path.is_absolute() and path.is_relative_to(Path.cwd())  # Snakemake's are
         merged = put_over(merged, read_file(path.relative_to(Path.cwd()) if near else path))
     return merged
 
 
 def as_written(merged: Mapping[Any, Any], paths: Sequence[Path]) -> dict[Any, Any]:
-    """Return Snakemake's settings after another look at the files that they are from.
+    """Check the files that Snakemake has merged, and restore settings that it lost.
 
     Parameters
     ----------
     merged : mapping
-        As Snakemake merged the files and ``--config``: of a key given twice it has seen the second
-        alone, and a section without settings is None.
+        Files and ``--config`` as merged by Snakemake, which uses the last of duplicate keys and
+        sets an empty section to None.
     paths : sequence of Path
-        In the order in which they were put over each other. What is no plain file, such as a pipe,
-        is read but once and left alone.
+        In the order of merging. Pipes and other special files are skipped, because they can be
+        read only once.
 
     Returns
     -------
     dict
-        With the settings that an empty section of a later file took away.
+        `merged`, with the settings that an empty section of a later file removed.
 
     Raises
     ------
     ConfigError
-        As `read_file`.
+        As for `read_file`.
     """
     return _keep_emptied(merged, merge_files([path for path in paths if path.is_file()]))
 
 
 def check_arguments(arguments: Iterable[str]) -> None:
-    """Refuse what Snakemake's command line gives twice, where one of the two would be lost.
+    """Reject duplicate options on Snakemake's command line, of which it ignores all but the last.
 
     Parameters
     ----------
     arguments : iterable of str
-        Of the command, such as ``sys.argv``.
+        Arguments of the command, such as ``sys.argv``.
 
     Raises
     ------
     ConfigError
-        If ``--configfile`` or ``--config`` stands there again, of which the last alone is read, or
-        if a value after ``--config`` gives a key twice.
+        If ``--configfile`` or ``--config`` is given more than once, or if a value after
+        ``--config`` has duplicate keys.
     """
     problems: list[str] = []
     options: list[str] = []
@@ -113,8 +113,8 @@ def check_arguments(arguments: Iterable[str]) -> None:
         if options.count(option) > 1:
             what = "files" if option == "--configfile" else "settings"
             problems.append(
-                f"{option} is given more than once, and the last alone would be read; give all "
-                f"{what} after one {option}"
+                f"{option} is given more than once, and only the last one would be used; give all "
+                f"{what} after a single {option}"
             )
     if problems:
         raise ConfigError("\n".join(problems))
@@ -144,13 +144,13 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is no text in UTF-8") from None
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _is_json(text: str) -> bool:
-    """Tell whether a file is JSON, in which tabs may indent, but in no text stand as such."""
+    """Return whether a file is JSON, in which tabs may be used for indentation."""
     try:
         json.loads(text)
     except ValueError:
@@ -159,20 +159,20 @@ def _is_json(text: str) -> bool:
 
 
 def _json_mistakes(path: Path, text: str) -> Iterator[str]:
-    """Yield those of a JSON file, with their lines if YAML, too, can read it."""
+    """Yield the mistakes in a JSON file, with line numbers if it is also valid YAML."""
     try:
         yield from list(_mistakes(path, text.replace("\t", " ")))
-    except yaml.YAMLError:  # such as a key that is long, or whose colon is in the next line
+    except yaml.YAMLError:  # for example a long key, or one whose colon is in the next line
         repeated: list[str] = []
         json.loads(text, object_pairs_hook=lambda pairs: repeated.extend(_twice(pairs)))
         yield from (
-            f"{path}: `{key}` is given again in the same place; keep one of the two"
+            f"{path}: `{key}` is given twice in the same section; keep one of them"
             for key in dict.fromkeys(repeated)
         )
 
 
 def _twice(pairs: list[tuple[str, Any]]) -> Iterator[str]:
-    """Yield each key that has stood there before."""
+    """Yield each duplicate key."""
     seen = set[str]()
     for key, _ in pairs:
         if key in seen:
@@ -183,9 +183,9 @@ def _twice(pairs: list[tuple[str, Any]]) -> Iterator[str]:
 def _mistakes(
     path: Path | str, text: str, kind: type[yaml.BaseLoader | yaml.SafeLoader] = yaml.SafeLoader
 ) -> Iterator[str]:
-    """Yield a line for each key that stands twice in the same place, and each number in disguise.
+    """Yield a message for each duplicate key, and for each number that YAML reads as another.
 
-    A number in disguise is one that YAML reads as another: ``010`` is 8, and ``1:30`` is 90.
+    For example, ``010`` is read as 8, and ``1:30`` as 90.
     """
     loader = kind(text)
     try:
@@ -204,7 +204,7 @@ def _within(
     above: tuple[yaml.Node, ...],
     seen: set[int],
 ) -> Iterator[str]:
-    """Yield those of a node and of all below it; what an anchor names is looked at once."""
+    """Yield the mistakes in a node and all its descendants; aliased nodes are checked once."""
     line = node.start_mark.line + 1
     if any(node is other for other in above):
         raise ConfigError(f"{path}, line {line}: an anchor must not contain itself")
@@ -228,19 +228,19 @@ def _within(
             identity = _MERGE if merges else loader.construct_object(key)
             if identity in lines:
                 yield (
-                    f"{path}, line {line}: `{name}` is given again (first in line "
-                    f"{lines[identity]}); keep one of the two"
+                    f"{path}, line {line}: `{name}` is given twice (first in line "
+                    f"{lines[identity]}); keep one of them"
                 )
             lines.setdefault(identity, line)
         yield from _within(loader, value, path, name, (*above, node), seen)
 
 
 _MERGE = object()
-"""In the place of the key ``<<``, which has no value of its own; of several, give it a list."""
+"""Stands for the key ``<<``, which cannot be constructed; to merge several nodes, give a list."""
 
 
 def _disguise(node: yaml.ScalarNode, loader: yaml.BaseLoader | yaml.SafeLoader) -> str | None:
-    """Return what is wrong with a number that YAML reads as another than is written."""
+    """Return a message about a number that YAML reads differently than written; None otherwise."""
     text = str(node.value)
     if node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
         return None
@@ -249,18 +249,18 @@ def _disguise(node: yaml.ScalarNode, loader: yaml.BaseLoader | yaml.SafeLoader) 
             "write the number, or put the text in quotes"
         )
     if re.fullmatch(r"[-+]?0[0-7_]+", text) and loader.construct_object(node) != int(text):
-        return f"{text}: YAML reads a number that begins with 0 in base 8, here as " + (
-            f"{loader.construct_object(node)}; write the one that you mean without the 0"
+        return f"{text}: YAML reads numbers that start with 0 in base 8, here as " + (
+            f"{loader.construct_object(node)}; write the intended number without the 0"
         )
     return None
 
 
 def _not_yaml(path: Path, error: Exception) -> ConfigError:
-    """Return what is wrong with the syntax of a file, with the line."""
+    """Return an error about the syntax of a file, with the line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     if "integer string conversion" in problem:
-        return ConfigError(f"{path}: holds a number of thousands of digits")
+        return ConfigError(f"{path}: contains a number with thousands of digits")
     if problem.startswith("found character '\\t'"):
         problem = "a tab; indent with spaces"
     where = f", line {mark.line + 1}" if mark is not None else ""

@@ -1,7 +1,7 @@
-"""A drawing of a directed graph without circles, as SVG: what follows stands below what it needs.
+"""Drawing of a directed acyclic graph as SVG, with each node below those that it depends on.
 
-Layers, order within them and places are found as in Sugiyama, Tagawa and Toda, "Methods for visual
-understanding of hierarchical system structures" (1981).
+The layout follows Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical
+system structures" (1981).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 WIDTH, HEIGHT = 168, 34
-"""Of a box, in pixels."""
+"""Size of a box in pixels."""
 
 BETWEEN, BELOW = 22, 44
-"""Gaps between boxes: beside each other, and between layers."""
+"""Gaps between neighbouring boxes, and between layers, in pixels."""
 
 LINE = 26
-"""What a line that passes a layer takes in it."""
+"""Width that a line takes in a layer which it crosses."""
 
 SWEEPS = 40
 Edge = tuple[str, str]
@@ -30,16 +30,16 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Diagram:
-    """Where boxes and lines are.
+    """Positions of boxes and lines.
 
     Attributes
     ----------
     boxes : dict of str to (float, float)
         Centre of the box of each node, in pixels.
     lines : dict of (str, str) to list of (float, float)
-        Points that the line from one node to another passes, ends included.
+        Points of the line from one node to another, including the ends.
     size : (float, float)
-        Width and height.
+        Width and height of the drawing.
     """
 
     boxes: dict[str, tuple[float, float]]
@@ -48,17 +48,21 @@ class Diagram:
 
 
 def reduce_graph(after: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return a graph without the edges that follow from others.
+    """Return the transitive reduction of a graph, without edges that follow from others.
 
     Parameters
     ----------
     after : mapping of str to sequence of str
-        For each node those that it needs.
+        The nodes on which each node depends.
+
+    Returns
+    -------
+    dict of str to list of str
 
     Raises
     ------
     CycleError
-        If nodes need each other in a circle.
+        If the graph has a cycle.
     """
     above: dict[str, set[str]] = {}
     for node in TopologicalSorter(after).static_order():
@@ -71,12 +75,16 @@ def reduce_graph(after: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def lay_out(after: Mapping[str, Sequence[str]]) -> Diagram:
-    """Find places for the boxes and lines of a graph, the same ones each time.
+    """Compute the layout of a graph, deterministically.
 
     Parameters
     ----------
     after : mapping of str to sequence of str
-        For each node those that it needs.
+        The nodes on which each node depends.
+
+    Returns
+    -------
+    Diagram
     """
     layer = _layers(after)
     rows: list[list[str]] = [[] for _ in range(max(layer.values()) + 1)]
@@ -108,7 +116,7 @@ def lay_out(after: Mapping[str, Sequence[str]]) -> Diagram:
 
 
 def _layers(after: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return the layer of each node: below all it needs; the first ones as low as can be."""
+    """Return the layer of each node, below all its dependencies; sources are as low as possible."""
     layer: dict[str, int] = {}
     for node in TopologicalSorter(after).static_order():
         layer[node] = 1 + max((layer[other] for other in after[node]), default=-1)
@@ -120,7 +128,7 @@ def _layers(after: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def _order(rows: list[list[str]], edges: Sequence[Edge]) -> list[list[str]]:
-    """Order each row by where the neighbours are, so that few lines cross."""
+    """Order each row by the positions of the neighbours, to reduce crossings."""
     up, down = _neighbours(edges)
     best, fewest = rows, _crossings(rows, down)
     for sweep in range(SWEEPS):
@@ -171,7 +179,7 @@ def _crossings(rows: Sequence[Sequence[str]], down: Mapping[str, Sequence[str]])
 def _places(
     rows: Sequence[Sequence[str]], edges: Sequence[Edge], boxes: set[str]
 ) -> dict[str, float]:
-    """Return how far to the right each name stands: near its neighbours, and no box on another."""
+    """Return horizontal positions that are close to the neighbours, without overlapping boxes."""
     up, down = _neighbours(edges)
     offsets = [
         np.cumsum([0.0, *((_room(a, boxes) + _room(b, boxes)) / 2 for a, b in pairwise(row))])
@@ -191,7 +199,7 @@ def _places(
                 near = [*up.get(name, ()) * (downwards or last),
                         *down.get(name, ()) * (last or not downwards)]  # fmt: skip
                 wanted.append(float(np.mean([x[other] for other in near])) if near else x[name])
-            weights = [1.0 if name in boxes else 3.0 for name in row]  # lines are to be straight
+            weights = [1.0 if name in boxes else 3.0 for name in row]  # to straighten lines
             placed = isotonic_regression(np.array(wanted) - offset, weights=weights).x + offset
             x.update(zip(row, map(float, placed), strict=True))
     return x
@@ -207,18 +215,22 @@ def draw(
     colors: Mapping[str, str],
     legend: Mapping[str, str],
 ) -> str:
-    """Return a drawing of a graph, SVG.
+    """Return a drawing of a graph as SVG.
 
     Parameters
     ----------
     after : mapping of str to sequence of str
-        For each node those that it needs.
+        The nodes on which each node depends.
     title : str
-        What is drawn, for those who cannot see it.
+        Description for screen readers.
     colors : mapping of str to str
         Colour of each node's box.
     legend : mapping of str to str
-        What colours mean.
+        Meaning of each colour.
+
+    Returns
+    -------
+    str
     """
     diagram = lay_out(after)
     return "\n".join(_svg(diagram, title, colors, legend)) + "\n"

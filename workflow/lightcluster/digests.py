@@ -1,10 +1,10 @@
-"""Digests of whole files, kept from one run to the next so that each file is read once.
+"""Digests of files, cached between runs so that each file is read only once.
 
-A digest is kept with what the file system says of the file: its size, the times when its content
-and its entry were last changed, and its inode. While all of these are the same, so is the content.
-Any other is read again, also a file that was changed so shortly before it was read that another
-change could leave the same times. ``touch``, ``chmod`` and copies change the times or the inode
-and so cost a reading, but not the digest.
+A digest is cached with the file's size, modification time, change time and inode. As long as these
+are the same, the content is assumed to be the same. Otherwise the file is read again, and so is a
+file that was changed so shortly before it was read that a second change might leave the same times.
+``touch``, ``chmod`` and copying change the times or the inode, so the file is read again, but its
+digest stays the same.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from lightcluster.errors import ImageError
 from lightcluster.progress import bytes_bar
 
 MISSING = "missing"
-"""In the place of the digest of a file that is not there, or is none."""
+"""Replaces the digest of a path that does not exist or is not a regular file."""
 
 UNREADABLE = "unreadable"
-"""In the place of the digest of a file that may not, or cannot, be read."""
+"""Replaces the digest of a file that cannot be read."""
 
 _BYTES = 16
 _CHUNK = 1 << 20
 _THREADS = 8
 _AHEAD = 64
 _COARSEST_NS = 2_000_000_000
-"""Of all file systems, FAT has the coarsest times: two seconds."""
+"""Coarsest time resolution of common file systems: FAT has two seconds."""
 
 _HEADER = "lightcluster digests 1"
 
@@ -51,48 +51,48 @@ def digest_file(path: Path) -> str:
 
 @contextmanager
 def unchanged(path: Path, digest: str) -> Iterator[None]:
-    """Refuse what is read of a file within, unless the file is the one that was indexed.
+    """Check after reading a file that it is still the one that was indexed.
 
     Parameters
     ----------
     path : Path
     digest : str
-        Of its content then.
+        Digest of its content when it was indexed.
 
     Raises
     ------
     ImageError
-        Naming the file, in the place of one that does not, or if the file is another.
+        If the file has changed. An ImageError raised inside the context is raised again with the
+        name of the file.
     """
     failure: ImageError | None = None
-    remedy = "since the dataset was indexed; start the same command again, which indexes it anew"
-    if not path.is_file():  # opening a pipe would wait, perhaps for ever
-        raise ImageError(f"{path}: is gone {remedy}")
+    remedy = "since the dataset was indexed; run the same command again to index it again"
+    if not path.is_file():  # opening a pipe may block forever
+        raise ImageError(f"{path}: has disappeared {remedy}")
     try:
         yield
     except ImageError as error:
         failure = error
-    if digest_file(path) != digest:  # after: what came in its place meanwhile is noticed
+    if digest_file(path) != digest:  # afterwards, so that a change while reading is noticed
         raise ImageError(f"{path}: has changed {remedy}") from failure
     if failure is not None:
         raise ImageError(f"{path}: {failure}") from failure
 
 
 def combine(parts: Iterable[str]) -> str:
-    """Return a digest of texts without NUL, such as paths and digests, in their order."""
+    """Return a digest of a sequence of texts without NUL, such as paths and digests."""
     return digest_of("\0".join(parts).encode("utf-8", "surrogateescape"))
 
 
 class Digests:
-    """Digests of files, remembered in a file of their own.
+    """Digests of files with a cache on disk.
 
     Parameters
     ----------
     cache : Path
-        Where they are remembered. If it is missing, damaged or cannot be written, files are read
-        again, and that is all.
+        File of the cache. If it is missing, damaged or not writable, files are simply read again.
     keep : bool
-        Whether to add to it what is new.
+        Whether to write new digests to the cache.
     """
 
     def __init__(self, cache: Path, *, keep: bool = True) -> None:
@@ -102,7 +102,7 @@ class Digests:
     def of(self, files: Sequence[str | Path]) -> list[str]:
         """Return the digest of the content of each file, `MISSING` or `UNREADABLE`.
 
-        Those that must be read are read by several threads, under a progress bar if that takes
+        Files that are not cached are read by several threads, with a progress bar if this takes
         seconds.
         """
         names = [str(file) for file in files]
@@ -126,7 +126,7 @@ class Digests:
         return [found[name] for name in names]
 
     def _read(self, sizes: dict[str, int]) -> dict[str, str]:
-        """Digest files, given their sizes, and remember what will still hold later."""
+        """Compute digests of files, given their sizes, and cache those that are reliable."""
         found = {}
         new = {}
         lock = Lock()
@@ -145,7 +145,7 @@ class Digests:
                     found[name] = digest
                     if state:
                         new[name] = f"{digest} {state}"
-            finally:  # an interrupted reading goes on from where it was
+            finally:  # an interrupted run continues from here
                 self._known.update(new)
                 if new and self._keep:
                     self._write()
@@ -153,7 +153,7 @@ class Digests:
 
     @cached_property
     def _known(self) -> dict[str, str]:
-        """For each file its digest, a space, and the state in which it was read."""
+        """Digest and state of each cached file, separated by a space."""
         with suppress(OSError):
             header, _, body = self._cache.read_bytes().partition(b"\n")
             if header == _header(body):
@@ -163,7 +163,7 @@ class Digests:
         return {}
 
     def _write(self) -> None:
-        """Write all that is known of files that are still there, for whole or not at all."""
+        """Write the cache atomically, without files that no longer exist."""
         lines = [f"{v}\t{name}\0" for name, v in self._known.items() if os.path.lexists(name)]
         body = "".join(lines).encode("utf-8", "surrogateescape")
         temporary = self._cache.with_name(f"{self._cache.name}.{os.getpid()}.tmp")
@@ -181,14 +181,14 @@ def _header(body: bytes) -> bytes:
 
 
 def _state(status: os.stat_result) -> str:
-    """Return what changes when a file is replaced or changed in place."""
+    """Return the metadata that change if a file is replaced or modified."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _digest_file(name: str, count: Callable[[int], None]) -> tuple[str, str]:
-    """Return the digest of a file and its state; without one if it may be read again as another.
+    """Return the digest of a file and its state, which is empty if the digest must not be cached.
 
-    `count` is called with the bytes of each part that was read.
+    `count` is called with the number of bytes of each part that was read.
     """
     try:
         started = time.time_ns()
@@ -210,15 +210,15 @@ def _digest_file(name: str, count: Callable[[int], None]) -> tuple[str, str]:
 
 
 def _open_at_once(name: str, flags: int) -> int:
-    """Open a file, or what has come in its place: a pipe does not wait for who writes to it."""
+    """Open a file without blocking, in case a pipe has replaced it."""
     return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _is_settled(status: os.stat_result, now: int) -> bool:
-    """Tell whether a change from `now` on will show in the times of a file.
+    """Return whether a change after `now` would be visible in the times of a file.
 
-    Clocks of servers may be ahead, and then files seem to be changed in the future; their content
-    may have been dated so, too, far from now.
+    The clock of a file server may be ahead, so that times are in the future. Modification times can
+    also be set to any value.
     """
     dated, changed = status.st_mtime_ns, status.st_ctime_ns
     return abs(now - dated) > _COARSEST_NS and now - changed > _COARSEST_NS

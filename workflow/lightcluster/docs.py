@@ -1,6 +1,6 @@
-"""Documents generated from the code: the configuration, its JSON schema, and the workflow.
+"""Documentation generated from the code: the configuration, its JSON schema, and the workflow.
 
-``python -m lightcluster.docs`` writes them; a test fails when they are not what it would write.
+``python -m lightcluster.docs`` writes these files; a test fails if they are out of date.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _describe_section(section: type[Section], name: str) -> Iterator[str]:
 
 
 def _describe_key(name: str, field: Any) -> Iterator[str]:
-    """Yield the lines of a key that is in no section."""
+    """Yield the lines for a key outside of any section."""
     yield f"## `{name}`\n"
     yield from _HEADINGS
     yield _row(name, name, field, field.default)
@@ -121,7 +121,7 @@ def _row(shown: str, key: str, field: Any, default: Any) -> str:
 
 
 def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield key, field and default of a section, and of the sections in it."""
+    """Yield key, field and default of a section and its subsections."""
     defaults = section().model_dump(mode="json")
     for name, field in section.model_fields.items():
         annotation = field.annotation
@@ -143,7 +143,7 @@ def _bounds(field: Any) -> str:
 
 
 def _first(key: str) -> list[str]:
-    """Return the steps that read a key and do not follow from another one that does."""
+    """Return the steps that read a key and do not depend on another step that reads it."""
     rerun = rerun_by(key)
     return [step for step in rerun if not _ancestors(step) & set(rerun)]
 
@@ -245,7 +245,7 @@ def _drawing(kind: str) -> Path:
 
 
 def draw_workflow(kind: str) -> str:
-    """Return a drawing of the steps of a kind of run, SVG."""
+    """Return a drawing of the steps of a kind of run as SVG."""
     steps = {name: step for name, step in STEPS.items() if kind in step.kinds}
     after = {
         name: [other for other in step.after if other in steps] for name, step in steps.items()
@@ -259,7 +259,7 @@ def draw_workflow(kind: str) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """Return the text of all generated documents, by their place."""
+    """Return the contents of all generated files, by path."""
     return {
         CONFIG_README: config_readme(),
         CONFIG_SCHEMA: config_schema(),
@@ -269,7 +269,7 @@ def documents() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write the documents."""
+    """Write all generated files."""
     for path, text in documents().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the command lines have in common: how they are entered and left, and common options."""
+"""Running a command line, and options that several command lines share."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
 
 
 def call(app: typer.Typer, before: Callable[[], None] | None = None) -> None:
-    """Run a command line; a mistake in the input ends it with a message, not a traceback.
+    """Run a command line; errors in the input are reported by a message without traceback.
 
     Parameters
     ----------
     app : Typer
     before : callable, optional
-        Called first; its mistakes end alike.
+        Called first; its errors are reported in the same way.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("faiss").setLevel(logging.WARNING)

@@ -1,39 +1,39 @@
-"""The one error family of LightCluster.
+"""The exceptions of LightCluster.
 
-Every message names the key or file at fault, what was found there and what is allowed,
-so that it can be acted on without reading code.
+Every message names the key or file, what was found and what is allowed, so that users can act on
+it without reading code.
 """
 
 from __future__ import annotations
 
 
 class LightClusterError(Exception):
-    """Base class: a mistake in the input or the surroundings, not in the program."""
+    """Base class: an error in the input or the environment, not in the program."""
 
 
 class ConfigError(LightClusterError, ValueError):
-    """One or more mistakes in the configuration, all of them listed."""
+    """The configuration has mistakes, all of which are listed."""
 
 
 class DatasetError(LightClusterError):
-    """A dataset whose layout, images or labels cannot be used."""
+    """The layout, images or labels of a dataset cannot be used."""
 
 
 class ImageError(DatasetError):
-    """One image (or its label map) that cannot be used; the others can."""
+    """An image or its label map cannot be used; others are not affected."""
 
 
 class WeightsError(LightClusterError):
-    """Backbone weights that are missing, unreadable or of another architecture."""
+    """Backbone weights are missing, unreadable or of another architecture."""
 
 
 class ModelError(LightClusterError):
-    """A folder of a fitted run that is none, is damaged, or is of another version."""
+    """A folder is not a fitted model, or the model is damaged or of another version."""
 
 
 class StoreError(LightClusterError):
-    """A file written by an earlier step that is missing, damaged or of another version."""
+    """A file of an earlier step is missing, damaged or of another version."""
 
 
 class OutlivedError(LightClusterError):
-    """A step whose run is at work no more, and which may leave no result."""
+    """The run of a step has ended, so the step must not write a result."""

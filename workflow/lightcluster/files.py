@@ -1,7 +1,7 @@
-"""Files between steps: written under a temporary name, then renamed; checked when read.
+"""Files between steps, written under a temporary name and renamed, and checked when read.
 
-A step's arrays go into one ``.npz`` file. Its members carry checksums (the zip format's CRC-32),
-so a damaged file is an error that names it; nothing in it is ever unpickled.
+The arrays of a step are stored in one ``.npz`` file. Its members have checksums (the CRC-32 of the
+zip format), so damaged files are detected. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from lightcluster.paths import require_file as require_file
 from lightcluster.places import record_of
 
 _REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
     errno.EROFS: "make it writable, or start in another folder",
     errno.EACCES: "make it writable, or start in another folder",
     errno.EPERM: "make it writable, or start in another folder",
@@ -39,12 +39,12 @@ _REMEDIES = {
 
 @contextmanager
 def explaining(path: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that is read-only into an error that names `path`.
+    """Convert errors from a full disk or a read-only folder to an error that names `path`.
 
     Raises
     ------
     StoreError
-        Instead of an OSError of this kind.
+        Instead of such an OSError.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def explaining(path: Path) -> Iterator[None]:
             raise
         raise StoreError(
             f"{path}: cannot be written ({error.strerror}): {_REMEDIES[error.errno]}, then run "
-            "snakemake again; nothing was left half-written"
+            "snakemake again; no incomplete file was left behind"
         ) from error
 
 
@@ -64,19 +64,24 @@ def _is_below(name: object, folder: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success rename it to `path`, else remove it.
+    """Provide a temporary path beside `path`, which is renamed to `path` on success.
 
-    Works for files and folders; what stood at `path` before is replaced, and stays if it fails.
-    What was written is on the disk before it has its name, so that a loss of power leaves it whole
-    or not at all. One writer at a time for one path: what an earlier one that was killed left
-    behind is removed, and a step that outlived its run leaves nothing.
+    Works for files and folders. On failure, the temporary path is removed and anything at `path` is
+    kept. Data are flushed to disk before the renaming, so that a power loss leaves a complete file
+    or none. There may be only one writer per path at a time: it removes the temporary files of an
+    earlier one that was killed. A step whose run has ended writes nothing.
+
+    Yields
+    ------
+    Path
+        The temporary path.
 
     Raises
     ------
     StoreError
         If the disk is full or the folder is read-only.
     OutlivedError
-        If the run that started this step is at work no more; see `commission`.
+        If the run that started this step has ended; see `commission`.
     """
     stem = shortened(path.name, LONGEST - len(f"..{os.getpid()}.tmp"))
     temporary, aside = (
@@ -93,7 +98,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             flush(temporary)
             with publishing():
-                record_of(path).unlink(missing_ok=True)  # of what stood there before
+                record_of(path).unlink(missing_ok=True)  # of the previous file
                 if temporary.is_dir() or path.is_dir():
                     _replace_folder(temporary, path, aside)
                 else:
@@ -105,7 +110,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path, aside: Path) -> None:
-    """Rename `temporary` to `path`; a folder cannot take another's place, so that first moves."""
+    """Rename `temporary` to `path`, after moving aside an existing folder, as renaming requires."""
     occupied = os.path.lexists(path)
     if occupied:
         os.replace(path, aside)
@@ -118,9 +123,9 @@ def _replace_folder(temporary: Path, path: Path, aside: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a file, or a folder and all that is in it, written to the disk.
+    """Flush a file, or a folder with all its contents, to disk.
 
-    The files of a folder are waited for together, which takes a twentieth of the time.
+    The files of a folder are flushed in parallel, which takes a twentieth of the time.
     """
     if not path.is_dir():
         _flush(path)
@@ -137,14 +142,14 @@ def _flush(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network folders may not know how
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not supported on some network drives
             raise
     finally:
         os.close(descriptor)
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if there is one."""
+    """Remove a file, link or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -152,7 +157,7 @@ def _remove(path: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, under a temporary name first."""
+    """Copy a file, using a temporary name."""
     with replacing(target) as temporary:
         shutil.copyfile(require_file(source), temporary)
 
@@ -160,7 +165,8 @@ def copy_file(source: Path, target: Path) -> None:
 def write_arrays(path: Path, *, compressed: bool = True, **arrays: NDArray[Any]) -> None:
     """Write arrays to a ``.npz`` file; the same arrays give the same bytes.
 
-    Masks and labels shrink to a few per cent when compressed; features hardly do, and slowly.
+    Compression reduces masks and labels to a few per cent, but is slow and saves little for
+    features.
     """
     save = np.savez_compressed if compressed else np.savez
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -173,7 +179,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     Raises
     ------
     StoreError
-        If the file is missing, damaged or lacks an array; says how to make it again.
+        If the file is missing or damaged, or an array is missing.
     """
     remedy = "delete it and run snakemake again"
     try:
@@ -182,7 +188,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
                 raise KeyError(", ".join(map(repr, missing)))
             return {name: file[name] for name in names or file.files}
     except FileNotFoundError:
-        raise StoreError(f"{path}: not found; run snakemake to make it") from None
+        raise StoreError(f"{path}: not found; run snakemake to create it") from None
     except KeyError as error:
         raise StoreError(f"{path}: array {error.args[0]} is missing; {remedy}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -192,11 +198,11 @@ def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
 
 
 def encode_names(names: Sequence[str]) -> NDArray[np.uint8]:
-    """Return names of any characters as one array of UTF-8 encoded JSON."""
+    """Encode names with any characters as an array of UTF-8 JSON."""
     return np.frombuffer(json.dumps(list(names), ensure_ascii=False).encode(), np.uint8)
 
 
 def decode_names(encoded: NDArray[np.uint8]) -> list[str]:
-    """Return the names that `encode_names` encoded."""
+    """Decode the result of `encode_names`."""
     names: list[str] = json.loads(encoded.tobytes().decode())
     return names

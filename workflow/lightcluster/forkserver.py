@@ -1,16 +1,16 @@
-"""A server that has imported what steps need, and forks a process for each of them.
+"""A server that has imported what steps need, and forks a process for each step.
 
-Starting Python with torch and timm takes seconds, and a run has dozens of steps. So a run on this
-machine starts this server (`start`). The command of a step asks it to do the step (`delegate`), and
-then stands for the process that does: signals are passed on to it, it ends with the command, and
-the command ends as it does. The process has the arguments, folder, environment, limits, threads
-and streams of the command, so nothing else differs. Where that cannot be had (there is no server,
-it is of another Python, a variable differs that libraries may have read when they were imported),
-the command does the step itself.
+Starting Python with torch and timm takes seconds, and a run has dozens of steps. A run on the local
+machine therefore starts this server (`start`). The command of a step asks the server to execute the
+step (`delegate`), and then acts as a proxy of the forked process: it passes signals on, and each of
+the two ends when the other does, with the same status. The process has the arguments, working
+directory, environment, limits, threads and streams of the command. If this is not possible (there
+is no server, it runs another Python, or an environment variable differs that libraries may have
+read on import), the command executes the step itself.
 
-Steps with torch have a server of their own, which starts when the first of them is called.
-Modules of the kind in Python's `multiprocessing.forkserver` serve the children of one program
-alone; here the callers are commands of a shell.
+Steps with torch have a separate server, which is started by the first of them. Python's
+`multiprocessing.forkserver` only serves child processes of one program; here, the clients are shell
+commands.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from lightcluster import commission
 from lightcluster.threads import VARIABLES as THREADS
 
 VARIABLE = "LIGHTCLUSTER_FORKSERVER"
-"""Of the environment: what Python the server is of and, after a space, its folder. Where it is set,
-if only to nothing, runs start no server."""
+"""Environment variable with an id of the server's Python and, after a space, its folder. If it is
+set, even to an empty value, runs start no server."""
 
 METHODS = "lightcluster.methods.registry"
 PRELOADED = {
@@ -61,14 +61,14 @@ PRELOADED = {
         METHODS,
     ),
 }
-"""What each server imports, in this order; steps are done in between. Behind `METHODS` come the
-modules that methods name."""
+"""Modules that each server imports, in this order; requests are served in between. The modules that
+methods name are imported after `METHODS`."""
 
 _ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
             "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_",
             commission.VARIABLE, VARIABLE}  # fmt: skip
-"""Variables that a step may have otherwise than the server: nothing reads them when imported, or,
-like the number of threads, they are set anew."""
+"""Variables that may differ between a step and the server, because no library reads them on import,
+or because they are applied again, like the number of threads."""
 
 _LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
 _GRACE = 20.0
@@ -79,12 +79,12 @@ _PATIENCE = 10.0
 
 
 def delegate() -> None:
-    """Let the server do what this process was called for, and end as it ends.
+    """Let the server execute this command, and exit with its status.
 
     Returns
     -------
     None
-        If the server cannot: this process is to do it.
+        Only if the server cannot execute it, so that this process must.
     """
     python, _, folder = os.environ.get(VARIABLE, "").partition(" ")
     if not folder or python != _this_python():
@@ -109,7 +109,7 @@ def delegate() -> None:
 
 
 def _follow(answers: Iterator[dict[str, Any]]) -> str:
-    """Stand for the process that does the step; return the name of a server that is to do it."""
+    """Act as a proxy of the step's process, or return the name of the server that should do it."""
     pid = 0
     for answer in answers:
         if "server" in answer:
@@ -141,7 +141,7 @@ def _pass_signals_to(pid: int) -> None:
 
 
 def _end_as(status: int) -> NoReturn:
-    """End this process as that of the step did, by a signal as well."""
+    """End this process with the status of the step's process, or by the same signal."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         if -code != signal.SIGKILL:
@@ -158,12 +158,12 @@ def _umask() -> int:
 
 
 def _this_python() -> str:
-    """Return what tells this interpreter, with this package, from others."""
+    """Return an id of this interpreter and package."""
     place = f"{sys.prefix}\n{sys.version}\n{Path(__file__).parent}"
     return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
 
 
-# ---- what is said on a connection ----------------------------------------------------------------
+# ---- messages on a connection --------------------------------------------------------------------
 
 
 def _send(connection: socket.socket, step: Mapping[str, Any]) -> None:
@@ -173,7 +173,7 @@ def _send(connection: socket.socket, step: Mapping[str, Any]) -> None:
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return a step and its streams; nothing, if something else was said."""
+    """Return a step and its streams; an empty step if the message is invalid."""
     start, streams, *_ = socket.recv_fds(connection, 8, 3)
     if len(streams) < 3:
         return {}, list(streams)
@@ -188,7 +188,7 @@ def _answers(connection: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 def _answer(connection: socket.socket, **said: Any) -> None:
-    with contextlib.suppress(OSError):  # who asked has been killed
+    with contextlib.suppress(OSError):  # the client has been killed
         connection.sendall(json.dumps(said).encode() + b"\n")
 
 
@@ -201,20 +201,20 @@ def start(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], int]
     Parameters
     ----------
     environ : mapping of str to str
-        The environment that steps will have, but for `VARIABLE`.
+        The environment of the steps, without `VARIABLE`.
 
     Returns
     -------
     environment : dict of str to str
-        With which the commands of steps ask it.
+        Variables with which the commands of steps find the server.
     owner : int
-        A descriptor. The server ends when it is closed, as it is at the end of this process.
+        A descriptor. The server ends when it is closed, for example at the end of this process.
 
     Raises
     ------
     OSError
-        If it cannot be: the folder of temporary files is full or its path too long for a socket, or
-        there are too many files or processes.
+        If the server cannot be started: the folder for temporary files is full or its path too long
+        for a socket, or there are too many files or processes.
     """
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as closing:
         folder = Path(tempfile.mkdtemp(prefix="lightcluster-"))
@@ -243,7 +243,7 @@ def _launch(
     subprocess.Popen(
         [sys.executable, "-m", "lightcluster.forkserver", *arguments],
         cwd="/",
-        # Threads that do not exist are not lost by a fork.
+        # A fork keeps only the calling thread, so there must be no others.
         env={**environ, **dict.fromkeys(THREADS, "1"),
              "PYTHONPATH": str(Path(__file__).parents[1])},
         pass_fds=[owner, *descriptors.values()],
@@ -255,18 +255,18 @@ def _launch(
 
 
 class ForkServer:
-    """The steps that are being done, and what may be heard of them.
+    """The event loop of a server: accepts requests, forks steps and reports their status.
 
     Parameters
     ----------
     name : str
-        Of `PRELOADED`.
+        A key of `PRELOADED`.
     folder : Path
-        Of the sockets; removed at the end by the server that holds those of the others.
+        Folder of the sockets, which the first server removes at the end.
     owner : int
-        Descriptor that is at its end when the process that the server is for has ended.
+        Descriptor that reaches end of file when the process that started the server ends.
     sockets : dict of str to socket
-        On which commands ask: its own, and those of servers that are not started yet.
+        Sockets for requests: its own, and those of servers that have not been started yet.
     """
 
     def __init__(
@@ -291,7 +291,7 @@ class ForkServer:
             self.events.register(listener, selectors.EVENT_READ, (answer, each))
 
     def preload(self) -> bool:
-        """Import what this server is for, and serve in between; see `serve`."""
+        """Import the modules of this server, serving requests in between; see `serve`."""
         for module in _preloaded(self.name):
             if self.ending:
                 break
@@ -301,17 +301,17 @@ class ForkServer:
         return False
 
     def serve(self, wait: float | None = None) -> bool:
-        """Do what is asked for, until there is nothing to do, or until the owner's end.
+        """Serve requests until there are none, or until the owner ends.
 
         Parameters
         ----------
         wait : float, optional
-            Seconds to wait for something to do; None: until the owner's end.
+            Seconds to wait for a request; None: until the owner ends.
 
         Returns
         -------
         bool
-            True in the process of a step, where the arguments are those of the step now.
+            True in the forked process of a step, whose arguments have been set.
         """
         while not (self.ending and not self.steps):
             if self.ending and time.monotonic() > self.ending:
@@ -330,7 +330,7 @@ class ForkServer:
         connection, _ = self.sockets[name].accept()
         connection.settimeout(_PATIENCE)
         server, step, streams = "", dict[str, Any](), list[int]()
-        with contextlib.suppress(OSError, ValueError, KeyError):  # a command that was killed
+        with contextlib.suppress(OSError, ValueError, KeyError):  # the client was killed
             step, streams = _receive(connection)
             if len(streams) == 3 and self._is_fit(step["environment"]):
                 server = _server_of(step["arguments"])
@@ -345,14 +345,14 @@ class ForkServer:
         return False
 
     def _is_fit(self, environment: Mapping[str, str]) -> bool:
-        """Tell whether a step in this environment would import what this server has imported."""
+        """Return whether a step with this environment would import the same as this server."""
         return _bare(environment) == _bare(self.environment)
 
     def _fork(self, connection: socket.socket, step: dict[str, Any], streams: list[int]) -> bool:
-        gc.freeze()  # or the collector would write to all that is shared, and so copy it
+        gc.freeze()  # otherwise the collector would write to shared pages, which copies them
         try:
             pid = os.fork()
-        except OSError:  # no memory, or too many processes: the command does it, or says so
+        except OSError:  # no memory or too many processes: the command does the step itself
             return False
         if pid:
             self.steps[pid], self.callers[pid] = connection, step["callers"]
@@ -369,7 +369,7 @@ class ForkServer:
         return True
 
     def _leave(self) -> None:
-        """Leave, in a new process, what is the server's."""
+        """Close the server's resources in a forked process."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.events.close()
@@ -378,8 +378,8 @@ class ForkServer:
         os.close(self.owner)
 
     def _kill(self, pid: int) -> None:
-        """End a step whose command has ended."""
-        if connection := self.steps.get(pid):  # none, if it has just ended itself
+        """Kill a step whose command has ended."""
+        if connection := self.steps.get(pid):  # None if the step has just ended
             self.events.unregister(connection)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -399,21 +399,21 @@ class ForkServer:
                 connection.close()
 
     def _note(self, callers: list[int], usage: resource.struct_rusage) -> None:
-        """Leave what a step has used, for `usage_of`."""
+        """Write the resource usage of a step to a file, for `usage_of`."""
         used = {"seconds": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss}
         name = "-".join(map(str, callers))
         with contextlib.suppress(OSError):  # a full disk
             (self.folder / name).write_text(json.dumps(used), encoding="utf-8")
 
     def _start_another(self, name: str) -> None:
-        """Start the server of `name`, which the first step waits for."""
+        """Start the server `name` when its first step is requested."""
         listener = self.sockets.pop(name)
         self.events.unregister(listener)
         _launch(name, self.folder, self.owner, {name: listener}, self.environment)
         listener.close()
 
     def _end(self) -> None:
-        """End all steps, for the run is at an end; they may clear away what they were writing."""
+        """Terminate all steps because the run has ended; they have time to clean up."""
         self.events.unregister(self.owner)
         self.ending = time.monotonic() + _GRACE
         for pid in self.steps:
@@ -422,7 +422,7 @@ class ForkServer:
 
 
 def _preloaded(server: str) -> Iterator[str]:
-    """Yield the modules that a server imports, each when those before it are there."""
+    """Yield the modules to import; each must be imported before the next one is requested."""
     for module in PRELOADED[server]:
         yield module
         if module == METHODS:
@@ -430,7 +430,7 @@ def _preloaded(server: str) -> Iterator[str]:
 
 
 def _server_of(arguments: Sequence[str]) -> str:
-    """Return the server that does a step; none for a command that is no step."""
+    """Return the server for a step; empty for a command that is not a step."""
     from lightcluster.steps import STEPS
 
     step = STEPS.get(arguments[1].replace("-", "_")) if len(arguments) > 1 else None
@@ -442,7 +442,7 @@ def _bare(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _become(step: Mapping[str, Any], streams: Sequence[int]) -> None:
-    """Give this process all that the command of a step was given."""
+    """Set arguments, streams, environment and limits of this process as in the step's command."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -457,7 +457,7 @@ def _become(step: Mapping[str, Any], streams: Sequence[int]) -> None:
         resource.setrlimit(int(number), tuple(limits))
     os.environ.clear()
     os.environ.update(step["environment"])
-    tempfile.tempdir = None  # looked up anew
+    tempfile.tempdir = None  # so that it is determined again
     sys.argv = list(step["arguments"])
     _use_threads(int(os.environ.get(THREADS[0]) or os.cpu_count() or 1))
 
@@ -466,7 +466,7 @@ _STREAMS = (("r", "strict"), ("w", "strict"), ("w", "backslashreplace"))
 
 
 def _use_threads(threads: int) -> None:
-    """Set what libraries read of the environment when they are imported."""
+    """Set the number of threads of libraries that read it from the environment on import."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)
@@ -475,18 +475,18 @@ def _use_threads(threads: int) -> None:
 
 
 def usage_of(pid: int, environ: Mapping[str, str] = os.environ) -> tuple[float, float] | None:
-    """Return what the server used for the commands of a process, or for itself, and forget it.
+    """Return the resource usage of steps that the server executed for a process, and discard it.
 
     Parameters
     ----------
     pid : int
-        Of the shell of a job.
+        Process id of a job's shell, or of a step's command.
     environ : mapping of str to str
 
     Returns
     -------
-    tuple of float or None
-        Seconds of all cores, and the peak of resident memory in MiB; None, if it had none to do.
+    (float, float) or None
+        CPU seconds and peak resident memory in MiB; None if the server executed no step for it.
     """
     folder = Path(environ.get(VARIABLE, "").partition(" ")[2] or os.devnull)
     found = [*folder.glob(f"{pid}-*"), *folder.glob(f"*-{pid}")]
@@ -499,7 +499,7 @@ def usage_of(pid: int, environ: Mapping[str, str] = os.environ) -> tuple[float, 
 
 
 def main() -> None:
-    """Serve; the process of a step goes on with that step."""
+    """Run the server; a forked process continues with its step."""
     name, folder, owner, sockets = sys.argv[1:]
     listeners = {each: socket.socket(fileno=fd) for each, fd in json.loads(sockets).items()}
     server = ForkServer(name, Path(folder), int(owner), listeners)

@@ -1,6 +1,6 @@
-"""Readable names of what runs share: backbone weights and features.
+"""Readable names for files that runs share: backbone weights and features.
 
-Two runs whose settings lead to the same files have the same name for them, and so share them.
+Runs whose settings lead to the same files compute the same name, and therefore share the files.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def features_id(config: CommonSections) -> str:
 
 
 def as_shared(config: Settings, wildcard: str) -> Settings:
-    """Return a run's settings without those in which runs that share its weights may differ.
+    """Return a run's settings, with fixed values where runs that share its weights may differ.
 
-    Other names that runs share, by their wildcard, hold all that their steps read.
+    For other shared files, the name covers everything that their steps read.
     """
     if wildcard != "weights":
         return config
@@ -55,12 +55,12 @@ def as_shared(config: Settings, wildcard: str) -> Settings:
 
 
 def with_split(images: str, split: str | None) -> str:
-    """Return a name of images, with their split if they have one."""
+    """Return a description of images with their split, if they have one."""
     return f"{images} (split {split})" if split else images
 
 
 def digest(content: Any) -> str:
-    """Return a few characters that stand for values of JSON types in a name."""
+    """Return a short digest of values of JSON types, for use in names."""
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=4).hexdigest()
 
 

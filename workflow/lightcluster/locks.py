@@ -1,13 +1,13 @@
-"""Locks that end with the process that holds them, so that none is ever to be cleared away.
+"""Locks that end with the process that holds them, so that stale locks never need to be removed.
 
-They are locks of the operating system (``flock``). Where a file system has none, what the holder
-wrote into the file has to do: which process it is, where, and since when.
+They are locks of the operating system (``flock``). On file systems without such locks, the note
+that the holder writes to the file is used instead: process, host and start time.
 
-Why no library: filelock 4.3, portalocker 4.4 and fasteners 0.20 do not say who holds a lock of the
-operating system, hand on no token with it, and let nobody look at it without taking it, as every
-step does every three seconds. Where there are no such locks, the latter two fail, filelock goes on
-after ENOSYS but not after the ENOLCK of NFS, and takes a killed process that nobody has waited for
-as alive; flufl.lock 10.0 goes by a lifetime, which has to be waited for after a kill.
+Why no library: filelock 4.3, portalocker 4.4 and fasteners 0.20 do not report the holder of a lock
+of the operating system, cannot store a token, and cannot check a lock without taking it, as every
+step does every three seconds. On file systems without locks, the latter two fail, and filelock
+handles ENOSYS but not the ENOLCK of NFS, and considers killed zombie processes alive. flufl.lock
+10.0 uses a lifetime, which must elapse after a kill.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ EXCLUSIVE, SHARED = fcntl.LOCK_EX, fcntl.LOCK_SH
 
 
 class Lock:
-    """The lock that is a file.
+    """A lock file.
 
     Parameters
     ----------
     file : Path
-        Made when the lock is taken.
+        Created when the lock is taken.
     """
 
     def __init__(self, file: Path) -> None:
@@ -40,7 +40,7 @@ class Lock:
         self._owner = 0
 
     def holder(self) -> str | None:
-        """Return which process holds the lock now, in words; None if there is none."""
+        """Return a description of the process that holds the lock; None if it is free."""
         try:
             descriptor = os.open(self.file, os.O_RDONLY)
         except OSError:
@@ -52,14 +52,14 @@ class Lock:
             os.close(descriptor)
 
     def remedy(self) -> str:
-        """Return what to do if the holder is no more, where only its note says that it is not."""
+        """Return advice for a holder that no longer exists, if only its note marks the lock."""
         try:
             with self.file.open("rb") as file:
                 note = read_note(file.fileno())
         except OSError:
             return ""
         certain = note is None or note.get("flock", True)
-        return "" if certain else f". If that process is no more, delete {self.file}"
+        return "" if certain else f". If that process no longer exists, delete {self.file}"
 
     def take(self, token: str = "", wait: float = 1.0) -> bool:
         """Take the lock until this process ends, or `release` is called.
@@ -67,19 +67,19 @@ class Lock:
         Parameters
         ----------
         token : str
-            Is written into it.
+            Text to store in the lock.
         wait : float
-            Seconds to try for: whoever only looks at a lock holds it for an instant.
+            Seconds to keep trying: a process that only checks a lock holds it for an instant.
 
         Returns
         -------
         bool
-            Whether it could be taken.
+            Whether the lock was taken.
 
         Raises
         ------
         OSError
-            If the file cannot be made.
+            If the file cannot be created.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
         note = {
@@ -106,11 +106,11 @@ class Lock:
             note["flock"] = try_lock(descriptor, EXCLUSIVE) is not None
             self._write(descriptor, note)
             if not note["flock"]:
-                time.sleep(0.2)  # of two that come in the same moment, the first sees the other
+                time.sleep(0.2)  # if two processes write at the same time, the first one notices
             named = os.path.samestat(os.fstat(descriptor), self.file.stat())
             if named and read_note(descriptor) == note:
                 self._held = descriptor
-        except FileNotFoundError:  # its last holder has just removed it
+        except FileNotFoundError:  # the last holder has just removed it
             return False
         finally:
             if self._held != descriptor:
@@ -123,7 +123,7 @@ class Lock:
         os.truncate(descriptor, len(line))
 
     def release(self, *, remove: bool = False) -> None:
-        """Give the lock back, if this process holds it; `remove`: and take the file away."""
+        """Release the lock if this process holds it; `remove`: also delete the file."""
         if self._held is None or self._owner != os.getpid():
             return
         with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ class Lock:
 
 
 def try_lock(descriptor: int, kind: int) -> bool | None:
-    """Try to take a lock; return whether it is ours now, None where there are no such locks."""
+    """Try to take a lock; return whether it was taken, or None if locks are not supported."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -148,7 +148,7 @@ def try_lock(descriptor: int, kind: int) -> bool | None:
 
 
 def read_note(descriptor: int) -> dict[str, Any] | None:
-    """Return what the holder of a lock wrote into it; None if nobody did, or something else."""
+    """Return the note of a lock's holder; None if there is none or it is invalid."""
     try:
         note = json.loads(os.pread(descriptor, 4096, 0).split(b"\n")[0])
     except ValueError:
@@ -157,7 +157,7 @@ def read_note(descriptor: int) -> dict[str, Any] | None:
 
 
 def is_held(descriptor: int, note: dict[str, Any] | None, kind: int) -> bool:
-    """Tell whether another process holds a lock; if not, it may be ours until it is closed."""
+    """Return whether another process holds a lock; if not, the descriptor may now hold it."""
     taken = try_lock(descriptor, kind)
     if taken is False:
         return True
@@ -167,20 +167,21 @@ def is_held(descriptor: int, note: dict[str, Any] | None, kind: int) -> bool:
 
 
 def lives(note: dict[str, Any]) -> bool | None:
-    """Tell whether the process of a note is alive; None if that cannot be told from here."""
+    """Return whether the process of a note is alive; None if this machine cannot tell."""
     here, then = _life(note.get("process")), note.get("life")
     if note.get("host") != socket.gethostname() or not isinstance(then, list) or len(then) != 3:
         return None
     boot, processes, _ = _life(os.getpid())
-    if boot != then[0]:  # this machine was started again since
+    if boot != then[0]:  # the machine was rebooted since
         return False
     return here == then if processes == then[1] else None
 
 
 def _life(process: Any) -> list[str]:
-    """Return what tells a process from all others: of which boot, among which, when it began.
+    """Return what identifies a process: boot id, PID namespace and start time.
 
-    When it began is empty if it is no more; where the system says nothing of that, it is ``alive``.
+    The start time is empty if the process does not exist, and ``alive`` if the system does not
+    report it.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -199,13 +200,13 @@ def _exists(process: Any) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, TypeError):
         return False
-    except OSError:  # it belongs to somebody else
+    except OSError:  # it belongs to another user
         return True
     return True
 
 
 def in_words(note: dict[str, Any] | None) -> str:
-    """Put who holds a lock into words."""
+    """Return a description of a lock's holder."""
     try:
         assert note is not None
         return f"process {note['process']} on {note['host']} (since {note['since']})"

@@ -1,9 +1,9 @@
-"""Snakemake's benchmarks hold what forked steps take.
+"""Resource usage of forked steps in Snakemake's benchmarks.
 
-Snakemake looks every now and then at the processes below a job's shell. Those that the server
-forks are not among them, see `forkserver`; the server knows exactly what each of them took.
+Snakemake samples the child processes of a job's shell. Processes that the fork server creates are
+not among them (see `forkserver`), but the server knows their exact usage.
 
-Only the workflow imports this module: steps do without Snakemake.
+Only the workflow imports this module; steps do not depend on Snakemake.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from lightcluster.forkserver import usage_of
 
 
 def measure_forked_steps() -> None:
-    """Put what the fork server measured into the benchmarks of this process."""
+    """Make Snakemake's benchmarks in this process use the measurements of the fork server."""
     benchmark.BenchmarkTimer = Timer
 
 
 class Timer(benchmark.BenchmarkTimer):  # type: ignore[misc]
-    """What a job takes: as Snakemake saw it, unless the fork server did the job."""
+    """Usage of a job: measured by the fork server if it executed the job, else by Snakemake."""
 
     def __init__(self, pid: int, record: benchmark.BenchmarkRecord, interval: float) -> None:
         super().__init__(pid, record, interval)
         self._looking = threading.Lock()
 
     def work(self) -> None:
-        """Look at the processes, unless the job is at its end."""
+        """Sample the processes, unless the job has ended."""
         with self._looking:
             if not self._stopped or self._times_called == 0:
                 super().work()
 
     def cancel(self) -> None:
-        """Look no more; put in what is known exactly."""
+        """Stop sampling, and record the exact usage if it is known."""
         super().cancel()
         if used := usage_of(self.pid):
             with self._looking:

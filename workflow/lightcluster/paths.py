@@ -1,4 +1,4 @@
-"""Paths: names that every file system takes, and what may be opened."""
+"""Names that every file system accepts, and a check that a path can be opened as a file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import stat
 from pathlib import Path
 
 LONGEST = 255
-"""Bytes of the name of a file or folder at most, on nearly every file system."""
+"""Longest name of a file or folder in bytes, on nearly every file system."""
 
 
 def fits(path: str) -> bool:
-    """Tell whether the last part of a path is no longer than that."""
+    """Return whether the last part of a path has at most `LONGEST` bytes."""
     last = path.rpartition("/")[2]
     return len(last) <= LONGEST // 4 or len(os.fsencode(last)) <= LONGEST
 
 
 def cut(name: str, most: int) -> str:
-    """Return as much of the beginning of a name as `most` bytes hold, in whole characters."""
+    """Return the start of a name, at most `most` bytes, in whole characters."""
     name = name[:most]
     while len(os.fsencode(name)) > most:
         name = name[:-1]
@@ -27,7 +27,7 @@ def cut(name: str, most: int) -> str:
 
 
 def shortened(name: str, most: int = LONGEST) -> str:
-    """Return a name of at most `most` bytes: itself, or its beginning and a digest of it all."""
+    """Return a name of at most `most` bytes: the name itself, or its start and a digest of it."""
     whole = os.fsencode(name)
     if len(whole) <= most:
         return name
@@ -44,16 +44,16 @@ _KINDS = {
 
 
 def require_file(path: Path) -> Path:
-    """Return `path` if it may be opened for reading: if it, or what it links to, is a file.
+    """Return `path` if it is a regular file or a link to one.
 
-    A pipe or a device could keep its reader waiting for ever. Ask before every opening of a file
-    that this package did not write: ``Image.open(require_file(path))``.
+    Opening a pipe or a device may block forever. Call this before opening any file that this
+    package did not write: ``Image.open(require_file(path))``.
 
     Raises
     ------
     OSError
-        FileNotFoundError if there is nothing, IsADirectoryError if it is a folder, and one that
-        says what it is if it is something else.
+        FileNotFoundError if it does not exist, IsADirectoryError if it is a folder, and an OSError
+        that names its kind otherwise.
     """
     kind = stat.S_IFMT(path.stat().st_mode)
     if kind == stat.S_IFREG:

@@ -1,7 +1,6 @@
-"""The names that the workflow gives to files and folders of its own below ``results/``.
+"""Names of the workflow's own files and folders below ``results/``.
 
-A dataset cannot be called like one of the first, nor a run like one of the second. A test compares
-them with the rules.
+Datasets and runs cannot have these names. A test compares them with the rules.
 """
 
 from __future__ import annotations
@@ -14,45 +13,45 @@ from lightcluster.paths import LONGEST, shortened
 
 WEIGHTS = "weights"
 OF_RESULTS = (WEIGHTS,)
-"""Directly below ``results/``, beside the folders of datasets."""
+"""Names in ``results/``, next to the folders of datasets."""
 
 OF_ALL_RUNS = (
     "census.csv", "classes.csv", "comparison", "labels", "manifest", "manifest.csv", "rejected.csv",
     "scenes",
 )  # fmt: skip
-"""What all runs of a configuration have together, directly below the folder of their dataset."""
+"""Names in the folder of a dataset that all runs of a configuration share."""
 
 OF_SEVERAL_RUNS = ("benchmarks", "logs")
-"""Folders there in which things of several runs, of other configurations too, lie side by side;
-methods have more of them (`methods.registry.SHARED_FOLDERS`)."""
+"""Folders of a dataset with files of several runs, also of other configurations. Methods add more
+of them (`methods.registry.SHARED_FOLDERS`)."""
 
 ASIDE = "aside"
-"""Folder there of what no longer belongs to the results, which is never deleted."""
+"""Folder of a dataset for outdated results, which are never deleted."""
 
 NAMES, POINTS = "names.csv", "names-points.csv"
-"""Files of the user's own in the folder of a run, which no rule makes; see `names`."""
+"""The user's own files in the folder of a run, which no rule writes; see `names`."""
 
 RECORDS = ".provenance"
-"""Folder beside results, which holds the record of what made each; see `records`."""
+"""Folder next to results with a provenance record of each; see `records`."""
 
 
 def record_of(path: Path) -> Path:
-    """Return the record of what made a result."""
+    """Return the path of a result's provenance record."""
     return path.parent / RECORDS / f"{shortened(path.name, LONGEST - len('.json'))}.json"
 
 
 def no_folder(folder: Path) -> str | None:
-    """Return what stands where a folder, or one that it is in, is to be; None if nothing does."""
+    """Return a message if a file is where a folder or one of its parents should be; else None."""
     for place in (*reversed(folder.parents), folder):
         if os.path.lexists(place) and not place.is_dir():
             broken = place.is_symlink() and not os.path.exists(place)
-            what = "a link that leads to nothing" if broken else "no folder"
-            return f"{place}: is {what}; move it away, for results are made there"
+            what = "a broken link" if broken else "not a folder"
+            return f"{place}: is {what}; move it away, because results are written there"
     return None
 
 
 def unwritable(folder: Path) -> str | None:
-    """Return why nothing could be written to a folder that is there or is to be made; else None."""
+    """Return why a folder cannot be created or written to; None if it can."""
     if reason := no_folder(folder):
         return reason
     place = next(place for place in (folder, *folder.parents) if place.is_dir())
@@ -62,12 +61,12 @@ def unwritable(folder: Path) -> str | None:
 
 
 def taken(name: str, places: Collection[str]) -> str | None:
-    """Return the place whose name is the same, as disks compare names that ignore case."""
+    """Return the reserved name that equals `name` when case is ignored; None if there is none."""
     return next((place for place in places if place.casefold() == name.casefold()), None)
 
 
 def twins(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return pairs of names that differ in nothing but case."""
+    """Return pairs of names that differ only in case."""
     first: dict[str, str] = {}
     found = []
     for name in names:

@@ -1,12 +1,11 @@
-"""What made a result is recorded beside it, in a folder ``.provenance`` among the results.
+"""Provenance records of results, stored next to them in folders ``.provenance``.
 
-Snakemake's own records (settings, inputs and command of the job that made a file) are in
-``.snakemake``, which may be lost, or belong to other results than those that were moved here. Kept
-beside the results, they go where these go. A result of which nobody can tell what made it is made
-again; so is one that is not as it was made: another file in its place, a file changed by hand, a
-folder in which a file is missing.
+Snakemake stores such records (settings, inputs and command of the job that wrote a file) in
+``.snakemake``, which may be lost or belong to other results. Stored next to the results, they move
+with them. A result without a record is recomputed, and so is one that was changed since it was
+written: a file that was replaced or edited, or a folder in which a file is missing.
 
-Only the workflow imports this module: steps do without Snakemake.
+Only the workflow imports this module; steps do not depend on Snakemake.
 """
 
 from __future__ import annotations
@@ -30,31 +29,31 @@ from lightcluster.files import replacing
 from lightcluster.places import record_of
 
 Seen = list[Any]
-"""Size, time and digest of a file, see `portrait`; a list, for JSON has no tuples."""
+"""Size, time and digest of a file, see `portrait`; a list because JSON has no tuples."""
 
 
 class Inventory(TypedDict):
-    """Beside Snakemake's own keys, of an output that is a folder; see `inventory`."""
+    """Further keys in the record of an output folder; see `inventory`."""
 
     folders: dict[str, int]
     files: dict[str, Seen]
 
 
 _DIGESTED = 2**20
-"""Bytes of a file in a folder whose content is digested, at most."""
+"""Files in a folder are digested up to this size in bytes."""
 
 _LOOKED_AT = 512
-"""Files of a folder that are looked at one by one each time, at most: at 2 µs a file, those of all
-shards take less than a second."""
+"""In folders of up to this many files, each file is always checked: at 2 µs per file, this takes
+less than a second for all shards."""
 
 _FILE = "file"
-"""Beside Snakemake's own keys, of an output that is a file: what was `Seen` of it."""
+"""Further key in the record of an output file, with what was `Seen` of it."""
 
 
 def portrait(file: Path, most: float = math.inf, *, follow: bool = True) -> Seen:
-    """Return the size of a file in bytes, its time in ns, and the digest of its content.
+    """Return the size of a file in bytes, its modification time in ns, and its digest.
 
-    The digest of a file of more than `most` bytes is None. A link is followed, or looked at itself.
+    The digest of a file of more than `most` bytes is None. `follow`: whether links are followed.
     """
     status = file.stat(follow_symlinks=follow)
     digest = digest_file(file) if status.st_size <= most else None
@@ -62,7 +61,7 @@ def portrait(file: Path, most: float = math.inf, *, follow: bool = True) -> Seen
 
 
 def is_altered(file: Path, seen: Seen, *, follow: bool = True) -> bool:
-    """Tell whether a file is another than `portrait` saw; it is read only if its time is new."""
+    """Return whether a file differs from its `portrait`; it is read only if its time differs."""
     size, time, digest = seen
     status = file.stat(follow_symlinks=follow)
     if status.st_size != size:
@@ -71,14 +70,14 @@ def is_altered(file: Path, seen: Seen, *, follow: bool = True) -> bool:
 
 
 def inventory(folder: Path) -> Inventory:
-    """Return what `lacking` compares a folder with.
+    """Return the state of a folder, for a later comparison by `lacking`.
 
     Returns
     -------
     dict
-        ``folders``: for it and each folder in it, by place, the time in nanoseconds. ``files``: for
-        each file, by place, its size in bytes, its time, and the digest of its content; None of one
-        of over 1 MiB, such as features, which have checksums of their own.
+        ``folders``: modification time in ns of the folder and its subfolders, by relative path.
+        ``files``: size in bytes, modification time and digest of each file, by relative path. The
+        digest of files over 1 MiB, such as features, which have their own checksums, is None.
     """
     folders: dict[str, int] = {}
     files: dict[str, Seen] = {}
@@ -93,10 +92,10 @@ def inventory(folder: Path) -> Inventory:
 
 
 def lacking(folder: Path, recorded: Inventory) -> str | None:
-    """Return a file that is missing from a folder, or was changed; None if all are as they were.
+    """Return a file of a folder that is missing or was changed; None if all are unchanged.
 
-    Of a folder of very many files they are looked at only if it, or one in it, has another time: a
-    plan of a large dataset would have a million to look at.
+    The files of a very large folder are checked only if the modification time of the folder or of a
+    subfolder has changed: otherwise, planning a large dataset would check a million files.
     """
     files = recorded["files"]
     try:
@@ -110,7 +109,7 @@ def lacking(folder: Path, recorded: Inventory) -> str | None:
 
 
 def _differs(path: Path, seen: Seen) -> bool:
-    """Tell whether a file in a folder is missing, or another than was seen."""
+    """Return whether a file in a folder is missing or differs from what was seen."""
     try:
         return is_altered(path, seen, follow=False)
     except FileNotFoundError:
@@ -118,16 +117,16 @@ def _differs(path: Path, seen: Seen) -> bool:
 
 
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError)
-"""What a record leads its readers to that is none, or of an earlier version."""
+"""Exceptions raised by reading an invalid record or one of an earlier version."""
 
-UNKNOWN = "there is no record of what made it"
+UNKNOWN = "there is no record of how it was made"
 
 
 class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake has no types
-    """Snakemake's persistence, but for the records of what made a file."""
+    """Snakemake's persistence, with provenance records stored next to the results."""
 
     before_work: Callable[[Any], None]
-    """Called with this object when a run, dry runs excepted, is planned and holds the lock."""
+    """Called with this object when a run (not a dry run) is planned and holds the lock."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -137,7 +136,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
     def metadata(self, target: Any) -> MetadataRecord | None:
         """Return the record of a file.
 
-        That of a file which is there, but not as recorded, fits no job: it is made again.
+        The record of a file that was changed matches no job, so the file is recomputed.
         """
         key = self._get_key(target)
         if key not in self._records:
@@ -151,7 +150,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
         return self._records[key]
 
     def _examine(self, key: str) -> tuple[MetadataRecord | None, str | None]:
-        """Return the record of a file and, if the file cannot stay as it is, why."""
+        """Return the record of a file and, if the file must be recomputed, the reason."""
         if not os.path.lexists(key):
             return self._read_record(key), None
         try:
@@ -163,16 +162,16 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
                 if name := lacking(Path(key), content):
                     return None, f"{name} is missing or was changed"
             elif is_altered(Path(key), content[_FILE]):
-                return None, "it is no longer the file that was made"
+                return None, "it was changed since it was made"
         except (OSError, *_DAMAGED):
             return None, UNKNOWN
         return record, None
 
     def _say(self, key: str, problem: str) -> None:
-        """Say what is made again, and why: once, where nobody knows what made it."""
+        """Log what is recomputed and why; missing records are reported only once."""
         if self.dag.workflow.is_main_process and (problem != UNKNOWN or UNKNOWN not in self._said):
             also = ", and so is everything else without a record" * (problem == UNKNOWN)
-            logger.warning(f"{key}: {problem}; it is made again{also}")
+            logger.warning(f"{key}: {problem}; it is recomputed{also}")
         self._said.add(problem)
 
     def _read_record(self, key: str) -> MetadataRecord | None:
@@ -184,7 +183,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
 
     def _write_record(self, key: str, record: MetadataRecord) -> None:
         path = Path(key)
-        if not path.exists():  # its job has failed, which is said by itself
+        if not path.exists():  # its job has failed, which Snakemake reports
             return
         try:
             seen: dict[str, Any] = {**inventory(path)} if path.is_dir() else {_FILE: portrait(path)}
@@ -193,7 +192,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
                 temporary.write_text(json.dumps(content), encoding="utf-8")
         except (OSError, LightClusterError) as error:
             logger.warning(
-                f"{key}: what made it cannot be recorded ({error}): the next run makes it again"
+                f"{key}: its record cannot be written ({error}), so the next run recomputes it"
             )
 
     def _delete_record(self, key: str) -> bool:
@@ -204,7 +203,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
         return True
 
     def _mark_incomplete(self, key: str, external_jobid: str | None) -> None:
-        self._delete_record(key)  # whatever comes of the job, it is not what the record says
+        self._delete_record(key)  # it does not describe the result of the new job
         super()._mark_incomplete(key, external_jobid)
 
     def _clear_cache(self) -> None:
@@ -212,13 +211,13 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
         self._records.clear()
 
     def planned(self) -> list[str]:
-        """Return the results of all jobs that were asked for, to be run or not."""
+        """Return the outputs of all requested jobs, whether they need to run or not."""
         return [str(file) for job in self.dag.jobs for file in job.output]
 
     def foreign(self) -> Iterator[Path]:
-        """Yield what others have put where results are to be made again.
+        """Yield files of users in the outputs of jobs that will run.
 
-        Files that were added to a folder, and such as are no longer those that were made.
+        These are files that were added to an output folder, and outputs that were changed.
         """
         for job in self.dag.needrun_jobs():
             for output in map(Path, job.output):
@@ -238,7 +237,7 @@ class RecordsBesideResults(FilePersistence):  # type: ignore[misc]  # Snakemake 
 
 
 def _others(folder: Path, recorded: dict[str, Seen]) -> Iterator[Path]:
-    """Yield the files in a folder that are not, or not as, recorded."""
+    """Yield the files in a folder that are not recorded, or differ from the record."""
     for place, _, names in os.walk(folder):
         for path in (Path(place, name) for name in names):
             seen = recorded.get(str(path.relative_to(folder)))
@@ -247,14 +246,14 @@ def _others(folder: Path, recorded: dict[str, Seen]) -> Iterator[Path]:
 
 
 def keep_beside_results(before_work: Callable[[Any], None]) -> None:
-    """Let the workflow whose Snakefile is being read keep its records beside its results.
+    """Make the workflow that is being parsed store its records next to its results.
 
     Parameters
     ----------
     before_work : callable
         See `RecordsBesideResults`.
     """
-    from snakemake import workflow as module  # which imports its own importers
+    from snakemake import workflow as module  # circular import
 
     RecordsBesideResults.before_work = staticmethod(before_work)
     module.FilePersistence = RecordsBesideResults

@@ -1,8 +1,8 @@
-"""One run at a time in a folder of results; a killed one leaves nothing to clear away.
+"""A lock that allows one run at a time per results folder, and needs no clean-up after a kill.
 
-Snakemake notes the files that it is about to make in ``.snakemake/locks`` and refuses to start
-while they are noted, which they still are after a ``kill -9`` or a power loss. Locks that end with
-their process tell notes of the living from notes of the dead.
+Snakemake lists the files that a run will write in ``.snakemake/locks``, and refuses to start while
+they are listed, which they still are after a ``kill -9`` or a power loss. Locks that end with their
+process distinguish the notes of live runs from those of dead ones.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from lightcluster.errors import LightClusterError
 from lightcluster.locks import EXCLUSIVE, Lock, try_lock
 
 _PATIENCE = 20.0
-"""Seconds that a run waits for what takes an instant: a step of an earlier one that is putting a
-result in its place, or somebody who looks at the lock."""
+"""Seconds that a run waits for operations that take an instant: a step of an earlier run that is
+renaming its result, or a process that is checking the lock."""
 
 
 class RunLock(Lock):
-    """The lock of a folder of results.
+    """The lock of a results folder.
 
     Parameters
     ----------
     folder : Path
-        Of the results of one dataset; made when the lock is taken.
+        Folder of a dataset's results; created when the lock is taken.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class RunLock(Lock):
         self.folder = folder
 
     def obstacle(self) -> str | None:
-        """Return why a run could not start in the folder now; None if it could."""
+        """Return why a run cannot start in the folder now; None if it can."""
         if holder := self.holder():
             return self._refusal(holder)
         if self.folder.is_dir() and not os.access(self.folder, os.W_OK):
@@ -52,7 +52,7 @@ class RunLock(Lock):
         Returns
         -------
         dict of str to str
-            The environment of the steps of this run, see `commission`.
+            Environment variables for the steps of this run, see `commission`.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class RunLock(Lock):
         token, end = secrets.token_hex(8), time.monotonic() + _PATIENCE
         try:
             while not self.take(token):
-                holder = self.holder()  # none, if somebody only looks: a busy machine is slow
+                holder = self.holder()  # None if a process only checks the lock
                 if holder or time.monotonic() > end:
                     raise LightClusterError(self._refusal(holder or "another run"))
         except OSError as error:
@@ -70,7 +70,7 @@ class RunLock(Lock):
         return environment(self.folder, token)
 
     def _write(self, descriptor: int, note: dict[str, Any]) -> None:
-        """Write the token while no step of an earlier run is putting a result in its place."""
+        """Write the token while no step of an earlier run is renaming its result."""
         publishing = os.open(self.folder / PUBLISHING, os.O_RDWR | os.O_CREAT, 0o666)
         end = time.monotonic() + _PATIENCE
         try:
@@ -87,23 +87,22 @@ class RunLock(Lock):
 
     def _refusal(self, holder: str) -> str:
         return (
-            f"{self.folder}: {holder} is at work there; let it finish, or end it, then start again "
-            f"(a dry run, `snakemake -n`, disturbs nobody){self.remedy()}"
+            f"{self.folder}: is in use by {holder}; wait until it has finished, or end it, then "
+            f"start again (a dry run, `snakemake -n`, is always possible){self.remedy()}"
         )
 
     def _denial(self, reason: str | None) -> str:
         return (
-            f"{self.folder}: cannot be written to ({reason}); results are made there: change its "
-            "permissions, or start in another folder"
+            f"{self.folder}: cannot be written to ({reason}), but results are written there: "
+            "change its permissions, or start in another folder"
         )
 
 
 class Notes:
-    """Snakemake's notes of the files that runs are about to make.
+    """Snakemake's notes of the files that runs will write.
 
-    A run that has its lock signs its notes with it. Until then, from before its notes are there, it
-    holds a lock for the start of a run: a note that is not signed, while nobody starts, is of the
-    dead.
+    A run that holds its lock signs its notes with it. Before that, from before it writes its notes,
+    it holds a start lock. Unless a run is starting, an unsigned note thus belongs to a dead run.
 
     Parameters
     ----------
@@ -117,15 +116,15 @@ class Notes:
         self._found: set[Path] = set()
 
     def begin(self, results: Path, wait: float = 5.0) -> None:
-        """Remove the notes of the dead, and let nobody else start before `sign` or the end.
+        """Remove the notes of dead runs, and let no other run start until `sign` or the end.
 
         Parameters
         ----------
         results : Path
-            The folder that the folders of all runs are in, as notes name it.
+            The folder that contains the folders of all runs, as written in notes.
         wait : float
-            Seconds to wait for another that is starting; while it is, only notes that are signed
-            are known to be of the dead.
+            Seconds to wait for another run that is starting. Meanwhile, only signed notes can be
+            attributed to dead runs.
         """
         alone = False
         with contextlib.suppress(OSError):
@@ -135,25 +134,25 @@ class Notes:
                 signed, places = _runs_of(note, results)
                 known = signed or (
                     alone and places
-                )  # without a place it may be of another workflow
+                )  # notes without a results folder may belong to another workflow
                 if known and not any(RunLock(place).holder() for place in places):
                     note.unlink()
         self._found = set(self._all())
 
     def share(self, files: Iterable[Path], results: Path) -> Iterator[str]:
-        """Let a file that runs share be used once it is made, though the run that made it goes on.
+        """Release completed shared files for other runs while the run that wrote them continues.
 
         Parameters
         ----------
         files : iterable of Path
-            As notes name them.
+            Shared files, as written in notes.
         results : Path
             As for `begin`.
 
         Yields
         ------
         str
-            For a run that is to make such files, or is making them: the first, and what to do.
+            For each run that has yet to complete such files: a message with the first of them.
         """
         for note in self.folder.glob("*.output.lock"):
             with contextlib.suppress(OSError):
@@ -169,18 +168,18 @@ class Notes:
                 makers = [f"{place} ({RunLock(place).holder() or 'starting'})" for place in places]
                 for file in [file for file in noted if str(file) not in made][:1]:
                     yield (
-                        f"{file}: the run of {' or '.join(makers)} is to make it; start again "
-                        "when it is there (do not unlock)"
+                        f"{file}: will be written by the run of {' or '.join(makers)}; start again "
+                        "when it exists (do not unlock)"
                     )
 
     def _is_made(self, file: Path, began: int) -> bool:
-        """Tell whether Snakemake has completed a file since a run began."""
+        """Return whether Snakemake has completed a file since a run began."""
         name = base64.urlsafe_b64encode(str(file).encode()).decode()
         marked = (self.folder.with_name("incomplete") / name).exists()
         return file.exists() and file.stat().st_mtime_ns >= began and not marked
 
     def sign(self, lock: RunLock) -> None:
-        """Sign the notes of this run with its lock; others may start now."""
+        """Sign the notes of this run with its lock, and let other runs start."""
         for note in set(self._all()) - self._found:
             with contextlib.suppress(OSError), note.open("a", encoding="utf-8") as file:
                 file.write(f"{lock.file}\n")
@@ -191,7 +190,7 @@ class Notes:
 
 
 def _runs_of(note: Path, results: Path) -> tuple[bool, set[Path]]:
-    """Return whether a note is signed, and the folder of its run: all that it may be, if not."""
+    """Return whether a note is signed, and its results folder (or all candidates if not)."""
     lines = [Path(line) for line in note.read_text("utf-8", errors="replace").splitlines()]
     signatures = {line.parent for line in lines if line.name == LOCK}
     inside = (line.relative_to(results).parts for line in lines if line.is_relative_to(results))

@@ -1,7 +1,7 @@
-"""Groups of settings, and in plain words what is wrong with those that somebody wrote.
+"""Configuration sections, and error messages about invalid settings.
 
-What is allowed for a key is said from its declaration, so that each key is explained alike and no
-word of a library reaches the user.
+Messages describe what is allowed for a key from its declaration, so that all keys are explained in
+the same way, without messages of libraries.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
-"""Of a folder: no separator, no hidden file, and nothing that a shell would read."""
+"""Name of a folder: without separators, leading dots and characters that are special to shells."""
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""Of numpy, torch and faiss: what all of them take."""
+"""A seed that numpy, torch and faiss accept."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 Spread = Annotated[float, Field(ge=0.001, le=1)]
-"""A standard deviation of values in [0, 1], which they are divided by."""
+"""A standard deviation of values in [0, 1], used as a divisor."""
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
-A_NAME = "a name of at most 80 letters, digits, '_', '.' and '-' that begins with a letter or digit"
+A_NAME = "a name of at most 80 letters, digits, '_', '.' and '-' that starts with a letter or digit"
 
 QUOTED = ", in quotes if it reads as a number, a date, or yes or no"
-"""Added to what a name must be where none was written as text."""
+"""Added to the description of a name if the value was not text."""
 
 LARGEST, SMALLEST = 10**9, 1e-12
-"""Of numbers, but 0, whose declaration says nothing else: no setting makes sense beyond."""
+"""Default limits of the absolute value of numbers other than 0; no useful setting exceeds them."""
 
 _NOTHING = ("null", "Null", "NULL", "~")
-"""YAML's words for none, which Snakemake's ``--config`` hands on as text."""
+"""YAML's spellings of null, which Snakemake's ``--config`` passes as text."""
 
 
 class Section(BaseModel):
-    """A group of settings; unknown keys are mistakes and values never change."""
+    """A group of settings; unknown keys are rejected, and values are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _as_written(cls, value: Any, info: Any) -> Any:
-        """Take YAML's words for none; refuse true and false for numbers, and impossible paths."""
+        """Accept YAML's spellings of null; reject booleans for numbers, and impossible paths."""
         kinds = set(_leaves(cls.model_fields[info.field_name].annotation))
         if type(None) in kinds and isinstance(value, str) and value in _NOTHING:
             return None
@@ -78,7 +78,7 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _in_reach(cls, value: Any, info: Any) -> Any:
-        """Refuse numbers out of all proportion where the declaration has no limit."""
+        """Reject extreme numbers if the declaration has no limit."""
         field = cls.model_fields[info.field_name]
         limits = _limits(field.metadata, field.annotation)
         for number in value if isinstance(value, tuple) else (value,):
@@ -93,7 +93,7 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _each_once(cls, value: Any, info: Any) -> Any:
-        """Refuse repeated entries in a list of any length: all of them are sets."""
+        """Reject duplicate entries in lists of variable length, which are all used as sets."""
         if isinstance(value, tuple) and _item_of_list(cls.model_fields[info.field_name].annotation):
             for item in value:
                 if value.count(item) > 1:
@@ -106,28 +106,28 @@ class Section(BaseModel):
 
 
 def _could_exist(path: str) -> bool:
-    """Tell whether a path is one that file systems can have."""
+    """Return whether file systems can have this path."""
     parts = path.encode(errors="surrogateescape").split(b"/")
     return bool(path.strip()) and len(path) < 4096 and max(map(len, parts)) < 256
 
 
 _PLAIN = "plain"
-"""Type of an error that is explained by what is allowed."""
+"""Type of an error that is explained only by what is allowed."""
 
 
 def is_name(value: object) -> bool:
-    """Tell whether a value is a `Name`."""
+    """Return whether a value is a valid `Name`."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def section_of(field: Any) -> type[BaseModel] | None:
-    """Return the model of a field that is a group of settings; None for any other field."""
+    """Return the model of a field that is a section; None for any other field."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key of a model as a dotted name with its pydantic field."""
+    """Yield the dotted name of every key of a model, and its pydantic field."""
     for name, field in model.model_fields.items():
         if inner := section_of(field):
             yield from walk(inner, f"{prefix}{name}.")
@@ -144,13 +144,14 @@ def lookup(settings: BaseModel, key: str) -> Any:
 
 
 def tidy(raw: Mapping[Any, Any], model: type[BaseModel]) -> dict[Any, Any]:
-    """Return settings with ``{}`` for each section that is empty, as if nothing were changed.
+    """Return settings with ``{}`` for each empty section.
 
     Parameters
     ----------
     raw : mapping
-        As read from YAML, where a section of which every line is a comment is None.
+        As read from YAML, where a section with only comments is None.
     model : type of Section
+        The model of the settings.
 
     Returns
     -------
@@ -165,21 +166,21 @@ def tidy(raw: Mapping[Any, Any], model: type[BaseModel]) -> dict[Any, Any]:
 
 
 def find_mistakes(raw: Mapping[Any, Any], model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return one line for every mistake in settings.
+    """Return a message for every mistake in settings.
 
     Parameters
     ----------
     raw : mapping
         As read from YAML.
     model : type of Section
-        What they should be.
+        The model of the settings.
     prefix : str
-        Put before each key, such as ``runs.mine.``.
+        Text before each key, such as ``runs.mine.``.
 
     Returns
     -------
     list of str
-        Each with its key, the value found and what is allowed.
+        Each with the key, the value found and what is allowed.
     """
     problems: list[str] = []
     sound = _known_keys(tidy(raw, model), model, model, "", prefix, problems)
@@ -198,13 +199,13 @@ def _known_keys(
     prefix: str,
     problems: list[str],
 ) -> dict[str, Any]:
-    """Return what has a place in the model; add a line to `problems` for all else."""
+    """Return the keys that the model has; add a message to `problems` for each other key."""
     sound: dict[str, Any] = {}
     for key, value in raw.items():
         field = section.model_fields.get(key) if isinstance(key, str) else None
         full = f"{place}{key}" if isinstance(key, str) else f"{place}{show(key)}"
         if field is None:
-            hint = suggest(full, value, model) if isinstance(key, str) else "; keys are words"
+            hint = suggest(full, value, model) if isinstance(key, str) else "; keys must be text"
             problems.append(f"{prefix}{_short(full)}: unknown key{hint}")
         elif not (inner := section_of(field)):
             sound[key] = value
@@ -220,11 +221,11 @@ def _known_keys(
 
 
 def suggest(key: str, value: object, model: type[BaseModel]) -> str:
-    """Return what may be meant by an unknown key: how to nest it, the nearest, or all allowed."""
+    """Return a hint for an unknown key: how to nest it, the most similar key, or all keys."""
     known = [name for name, _ in walk(model)] + list(model.model_fields)
     section, _, last = key.rpartition(".")
-    if key in known:  # a name with dots in the place of a key in its section
-        return f"; write it below its section, as {_nested(key, value)}"
+    if key in known:  # a dotted name instead of a key in its section
+        return f"; write it in its section, as {_nested(key, value)}"
     if near := _nearest(section, last, known):
         return f"; did you mean {near}?"
     here = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section]
@@ -232,7 +233,7 @@ def suggest(key: str, value: object, model: type[BaseModel]) -> str:
 
 
 def _nearest(section: str, last: str, known: list[str]) -> str | None:
-    """Return the known key that is most like another one."""
+    """Return the most similar known key, if there is one."""
     siblings = {
         name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section
     }
@@ -246,7 +247,7 @@ def _nearest(section: str, last: str, known: list[str]) -> str | None:
 
 
 def _nested(key: str, value: object) -> str:
-    """Return a dotted key and its value as YAML below its sections."""
+    """Return a dotted key and its value as nested YAML."""
     text = show_yaml(value)
     for part in reversed(key.split(".")):
         text = f"{{{part}: {text}}}"
@@ -256,7 +257,7 @@ def _nested(key: str, value: object) -> str:
 def _explain(
     error: ValidationError, raw: Mapping[str, Any], model: type[BaseModel], prefix: str
 ) -> list[str]:
-    """Return a line for each key at fault: its name, the value found and what is allowed."""
+    """Return a message for each invalid key: its name, the value found and what is allowed."""
     built_in = {*typing.get_args(ErrorType), "path_type", _PLAIN}
     reasons: dict[str, list[str]] = {}
     culprits: dict[str, list[object]] = {}
@@ -301,7 +302,7 @@ def _explain(
 def _split_location(
     location: tuple[int | str, ...], model: type[BaseModel]
 ) -> tuple[str, tuple[int | str, ...]]:
-    """Return the dotted key of a location, and what pydantic says of the place in its value."""
+    """Return the dotted key of a pydantic location, and the location within its value."""
     section, names = model, list[str]()
     for depth, part in enumerate(location):
         field = section.model_fields.get(str(part))
@@ -325,7 +326,7 @@ def _look_up(raw: Any, key: str) -> Any:
 
 
 def allowed(field: Any) -> str:
-    """Return in words what a key may be, from its declaration."""
+    """Return a description of the values that a key allows, from its declaration."""
     text = _in_words(field.annotation, field.metadata)
     if isinstance(field.default, tuple) and field.default:
         text += f", such as {show_yaml(list(field.default))}"
@@ -360,7 +361,7 @@ _WORDS: dict[Any, str] = {bool: "true or false", Path: "a path", type(None): "no
 
 
 def _plural(words: str) -> str:
-    """Return what the entries of a list may be."""
+    """Return the plural of a description, for the entries of a list."""
     singular = re.fullmatch(r"an? ((?:whole )?number|path)(.*)", words)
     return f"{singular[1]}s{singular[2]}" if singular else f"of {' and '.join(words.split(' or '))}"
 
@@ -371,7 +372,7 @@ def _either(parts: Iterable[str]) -> str:
 
 
 def _range(limits: Mapping[str, Any]) -> str:
-    """Return the limits of a number in words."""
+    """Return a description of the limits of a number."""
     if "ge" in limits and "le" in limits:
         return f" from {limits['ge']} to {limits['le']}"
     words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
@@ -380,7 +381,7 @@ def _range(limits: Mapping[str, Any]) -> str:
 
 
 def _limits(metadata: Iterable[Any], annotation: Any = None) -> dict[str, Any]:
-    """Return the limits among the metadata of a field, and those within its annotation."""
+    """Return the limits in the metadata and the annotation of a field."""
     found: dict[str, Any] = {}
     for limit in metadata:
         found |= _limits(limit.metadata) if hasattr(limit, "metadata") else {}
@@ -396,14 +397,14 @@ def _limits(metadata: Iterable[Any], annotation: Any = None) -> dict[str, Any]:
 
 
 def _takes_names(field: Any) -> bool:
-    """Tell whether a field is a `Name`."""
+    """Return whether a field is a `Name`."""
     return str in _leaves(field.annotation) and "pattern" in _limits(
         field.metadata, field.annotation
     )
 
 
 def _item_of_list(annotation: Any) -> Any:
-    """Return the type of the entries of a list of any length; None for what is no such list."""
+    """Return the item type of a list of variable length; None for any other type."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is tuple and len(arguments) == 2 and arguments[1] is ...:
         return arguments[0]
@@ -411,7 +412,7 @@ def _item_of_list(annotation: Any) -> Any:
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """Yield the plain types that a value, or an entry of a list, may have."""
+    """Yield the plain types that a value or a list entry may have."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         yield from _leaves(arguments[0])
@@ -432,10 +433,10 @@ _repr.maxlist, _repr.maxdict, _repr.maxlevel = 8, 4, 3
 
 
 def show(value: object) -> str:
-    """Return a value in one short line, in the words of YAML."""
+    """Return a value as one short line, with YAML's words for booleans and null."""
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
-    if isinstance(value, datetime.date):  # which YAML makes of 2026-01-31
+    if isinstance(value, datetime.date):  # YAML parses 2026-01-31 as a date
         return str(value)
     text = _repr.repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 120 else f"{text[:120]}…"
@@ -452,12 +453,12 @@ def show_yaml(value: object) -> str:
 
 
 def _short(key: str) -> str:
-    """Return a key that may be of any length and hold anything."""
+    """Return any key in a short, printable form."""
     shown = key if key.isprintable() and key.strip() == key != "" else repr(key)
     return shown if len(shown) <= 120 else f"{shown[:120]}…"
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:
-    """Return names that may be any number, of any length, and hold anything, in one line."""
+    """Return names of any number, length and content as one line."""
     more = [f"and {len(names) - most} more"] if len(names) > most else []
     return ", ".join([*map(_short, names[:most]), *more])

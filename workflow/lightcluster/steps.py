@@ -1,8 +1,8 @@
-"""The steps of the workflow, in its order: what must run again when a key changes.
+"""All steps of the workflow in order, and which of them rerun when a key changes.
 
-Each step declares itself beside its command (`lightcluster.step`). This table of them is the single
-source for the `params` of the Snakemake rules, for the column "reruns from" of `config/README.md`
-and for the tests of both.
+Each step is declared with its command (`lightcluster.step`). This table is the single source for
+the `params` of the Snakemake rules, for the column "reruns from" of `config/README.md`, and for the
+tests of both.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from typing import Any
 
-import lightcluster.step.commands  # noqa: F401 - all steps are declared by it
+import lightcluster.step.commands  # noqa: F401 - declares all steps
 from lightcluster.config import Config, lookup
 from lightcluster.step.declaration import DECLARED, Step
 
 
 def in_order(declared: Mapping[str, Step]) -> dict[str, Step]:
-    """Return steps so that each stands behind those whose files it reads.
+    """Sort steps topologically, so that each follows those whose files it reads.
 
-    Else they stand as declared, subject by subject, as documents list them; the order of `graphlib`
-    would mix the subjects.
+    Apart from that, the order of declaration is kept, because the documentation lists steps by
+    subject; `graphlib` would mix the subjects.
 
     Raises
     ------
     CycleError
-        If steps read each other's files in a circle.
+        If there is a cycle.
     """
-    TopologicalSorter({name: step.after for name, step in declared.items()}).prepare()  # no circle
+    TopologicalSorter({name: step.after for name, step in declared.items()}).prepare()  # no cycle
     ordered: dict[str, Step] = {}
 
     def add(name: str) -> None:
@@ -44,13 +44,13 @@ STEPS = in_order(DECLARED)
 
 
 def settings_of(step: str, config: Config) -> dict[str, Any]:
-    """Return what `step` reads of the configuration, by dotted key, with its version."""
+    """Return the configuration values that `step` reads, by dotted key, and its version."""
     settings = {key: lookup(config, key) for key in STEPS[step].reads}
     return {**settings, "version": STEPS[step].version}
 
 
 def rerun_by(key: str) -> list[str]:
-    """Return the steps that run when a configuration key changes, in workflow order."""
+    """Return the steps that rerun when a configuration key changes, in workflow order."""
     readers = {
         name
         for name, step in STEPS.items()
