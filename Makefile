@@ -1,10 +1,10 @@
-# `make run`: everything from nothing to a result.  `make test`: the tests, but for the thorough ones.
+# `make run`: installs everything and runs the demo.  `make test`: all tests except thorough ones.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
-# The tests' files lie in memory where there is room: much of their time would be waiting for a disk.
+# Temporary files of tests are kept in memory if there is room, because disks are slow.
 export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
 
 .PHONY: run test test-all test-cluster test-readers lint docs pictures site clean
@@ -16,14 +16,14 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 tests/unit
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough" tests/workflow
 
-test-all: $(VENV)/.installed-dev  ## all but those on a SLURM
+test-all: $(VENV)/.installed-dev  ## all tests except those on SLURM
 	$(BIN)/python -m pytest -n 2 tests/unit
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/workflow
 
-test-cluster: $(VENV)/.installed-dev  ## on a SLURM of two nodes, started here; needs root
+test-cluster: $(VENV)/.installed-dev  ## tests on a SLURM cluster of two nodes, started here; needs root
 	$(BIN)/python -m pytest tests/cluster
 
-test-readers:  ## exports by the tools that they are for, in an environment of their own
+test-readers:  ## reads exports with the tools that they are for, in a separate environment
 	test -x $(VENV)-readers/bin/python || $(PYTHON) -m venv $(VENV)-readers
 	$(VENV)-readers/bin/python -m pip install --quiet --editable '.[readers]'
 	$(VENV)-readers/bin/python -m pytest tests/readers
@@ -36,14 +36,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-docs: $(VENV)/.installed-docs  ## what is generated from the code, and the site of all documents
+docs: $(VENV)/.installed-docs  ## generated documentation, and the site
 	$(BIN)/python -m lightcluster.docs
 	$(MAKE) site
 
-pictures: $(VENV)/.installed-dev run  ## of the report and the gallery, in docs/assets; needs Chromium
+pictures: $(VENV)/.installed-dev run  ## screenshots of report and gallery in docs/assets; needs Chromium
 	$(BIN)/python docs/pictures.py
 
-site: $(VENV)/.installed-docs  ## site/index.html; a link that leads nowhere is an error
+site: $(VENV)/.installed-docs  ## site/index.html; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html or, to search it: python3 -m http.server --directory site"
 

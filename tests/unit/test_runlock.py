@@ -306,7 +306,7 @@ def test_weights_that_are_made_can_be_used_while_their_run_goes_on(start):
     def said() -> str:
         return "".join(begin().share([weights, RESULTS / "weights/b"], RESULTS))
 
-    waits = f"a.safetensors: the run of results/photos (process {maker.pid} on "
+    waits = f"a.safetensors: will be written by the run of results/photos (process {maker.pid} on "
     assert waits in said()
     marker.touch()  # it is being made
     os.utime(weights, ns=(began + 10**9, began + 10**9))

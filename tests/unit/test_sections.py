@@ -248,7 +248,7 @@ def test_names_of_runs_are_names_and_differ_in_more_than_case():
         (line,) = mistakes({"runs": {name: {}}})
         assert "is not a valid run name; must be a name of at most 80 letters" in line
     (line,) = mistakes({"runs": {"ViT": {}, "vit": {}}})
-    assert line == "  - runs.vit: differs from 'ViT' only in case, which many file systems ignore"
+    assert line.startswith("  - runs.vit: differs from 'ViT' only in case, ")
     (line,) = mistakes({"runs": ["a", "b"]})
     assert line.startswith("  - runs = ['a', 'b']: must map names of runs to their settings")
 

@@ -52,7 +52,7 @@ def merge_files(paths: Sequence[Path]) -> dict[Any, Any]:
     """
     merged: dict[Any, Any] = {}
     for path in paths:
-        near = path.is_absolute() and path.is_relative_to(Path.cwd())  # Snakemake's are
+        near = path.is_absolute() and path.is_relative_to(Path.cwd())  # Snakemake's are absolute
         merged = put_over(merged, read_file(path.relative_to(Path.cwd()) if near else path))
     return merged
 
