@@ -1,13 +1,12 @@
-"""What each part of the default method is worth, with paired intervals.
+"""What each part of the default method contributes, with paired intervals.
 
-What is compared: the runs of `ablations.yaml`, each of which differs from the run `default` in one
-part, with that run on the same images. Why: a part that does not earn its place has none. Figures
-are in per cent. Of the refined mask: fg/bg mIoU of all pixels, foreground IoU (mean over images),
-recall (mean over classes) and boundary F (mean over images); and the mIoU of the classes
-(IoU-Hungarian, mean of the labelling seeds). Intervals are of the *difference*
-from `default`: 95 % percentile intervals over resamples of the images, the same for both, matched
-anew in each. They hold what the choice of the images to evaluate on is worth; nothing is fitted
-again, so they do not hold what another choice of the images to fit on would do.
+Compares each run of `ablations.yaml`, which differs from the run `default` in one part, with that
+run on the same images: a part without benefit should be removed. Scores are in per cent. For the
+refined mask: fg/bg mIoU over all pixels, foreground IoU (mean over images), recall (mean over
+classes) and boundary F (mean over images). For the classes: mIoU (IoU-Hungarian, mean over the
+labelling seeds). Intervals are for the *difference* from `default`: 95 % percentile intervals over
+bootstrap samples of the images, the same for both runs, with a new matching in each. They reflect
+the choice of evaluation images only; nothing is fitted again.
 """
 
 from __future__ import annotations

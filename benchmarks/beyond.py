@@ -1,12 +1,12 @@
-"""What goes beyond the paper against the extraction of the features: what does it cost?
+"""The cost of the parts that go beyond the paper, relative to feature extraction.
 
-What is compared: the CPU time of the steps that estimate the foreground anew, of the consensus of
-the classes, and of the choice of a layer, with that of extracting the features of the same images.
-Why: whoever waits for the features should not notice the rest. Files read and written are included
-on both sides; the start of a job's process is in neither. Everything is single-threaded.
+Compares the CPU time of the re-estimation of the foreground, of the consensus of the classes and of
+the choice of a layer with that of extracting the features of the same images, because these parts
+should be negligible next to the extraction. Reading and writing files is included; starting the
+process of a job is not. Everything is single-threaded.
 
-The regions of the consensus are drawn at random, as many as `labelling.sample_regions` allows: its
-cost is bounded by that and is stated by itself, for it does not grow with the images.
+The regions for the consensus are drawn at random, as many as `labelling.sample_regions` allows. Its
+cost is bounded by this number and is stated separately, because it does not grow with the images.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""CAUSE against k-means of the same tokens, and what its training costs.
+"""CAUSE against k-means on the same tokens, and the cost of its training.
 
-What is compared, on the same windows of the same images and painted by the same code: k-means of
-the backbone's tokens, as they are and averaged with those of the mirror image, as the features of a
-head always are; k-means of the features of a trained head; and the head's cluster probe, from
-the published start and from that of k-means. Why: the three stages of CAUSE are trained without
-labels, so each can be held against doing without it. Scores are of the protocol `stego`, squashed;
-every seed trains all three stages anew; labels are looked at by the scores alone. Tokens, what is
-trained and the counts of pixels can be kept: a run that was stopped goes on, scores are computed
-anew from the counts, and a head that was trained on a GPU is refined on a CPU.
+Compares, on the same windows of the same images and with the same painting code: k-means on the
+backbone's tokens, alone and averaged with those of the mirror image (as for the features of a
+head); k-means on the features of a trained head; and the head's cluster probe, with the published
+initialisation and with k-means. The three stages of CAUSE are trained without labels, so each can
+be compared with omitting it. Scores use the protocol `stego`, squashed. Every seed trains all three
+stages; only the scores use labels. Tokens, trained heads and counts of pixels can be kept: an
+interrupted run is resumed, scores are recomputed from the counts, and a head that was trained on a
+GPU is refined on a CPU.
 
-The second part needs no labels: seconds of an epoch of the head from the cache against the same
-epoch with the backbone run in every step, as the published program does; and the peak memory of the
-modularity loss, in chunks and with the tensor of all products.
+The second part needs no labels: the time of an epoch of the head from the cache, compared with the
+same epoch with the backbone in every step, as in the released code; and the peak memory of the
+modularity loss, in chunks and with the full tensor of products.
 """
 
 from __future__ import annotations

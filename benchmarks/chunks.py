@@ -1,9 +1,10 @@
-"""What reading features takes, by the store's own ways and by libraries that read Zarr.
+"""Reading features by the store and by libraries for Zarr.
 
-What is compared: CPU time of `FeatureStore` with that of the same rows by zarr-python alone, by it
-with obstore's files and by it with the codecs of zarrs, where these are installed. *Crops*: whole
-chunks in no order, as CAUSE is trained on them, which the store reads from their files directly.
-*Images*: one after the other, from a store whose chunks are of no image. *Shard*: all of it.
+Compares the CPU time of `FeatureStore` with that of reading the same rows by zarr-python, by
+zarr-python with obstore, and by zarr-python with the codecs of zarrs, if these are installed.
+*Crops*: whole chunks in random order, as in the training of CAUSE, which the store reads directly
+from its files. *Images*: one after the other, with chunks that do not match images. *Shard*: all
+at once.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The training of CAUSE on a GPU against the processor of the same machine: speed and agreement.
+"""Training CAUSE on a GPU and on the CPU of the same machine: speed and agreement.
 
-Why: the same code runs on both, heads in bfloat16 on a GPU that has it. All stages start from the
-same numbers and see the same crops and positions. Their losses, step by step, are compared in
-single precision and as they are, without dropout, whose masks a GPU draws differently; speed is
-measured with dropout, by the same loop that a run uses, reading from the cache included. The
-processor uses all its cores. Weights do not matter for speed: random ones will do.
+Both run the same code; on a GPU that supports it, heads use bfloat16. All stages start from the
+same parameters and use the same crops and positions. Their losses per step are compared in single
+precision and in the default precision, without dropout, whose masks differ on a GPU. Speed is
+measured with dropout, with the loop of a run, including reading from the cache. The CPU uses all
+cores. Weights do not affect the speed, so random ones can be used.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Feature extraction against a bare forward loop.
 
-What is compared: `extract_shard`, which decodes, resizes, runs the backbone, takes out keys and
-class attention and stores them, with a loop of timm's own ``forward_features`` over the same
-batches, already decoded and resized in memory. Why: the loop is what no extraction with this
-backbone can beat without changing the arithmetic, so the ratio says what all the rest costs. Both
-in float32 and in bfloat16; bfloat16 also against the float32 loop, together with what it does to
-the merged masks. Speed is by elapsed time, in which decoding hides behind the backbone as long as
-there is a core for it; the ratio of CPU times, in which nothing hides, stands beside it.
+Compares `extract_shard`, which decodes, resizes, runs the backbone, and extracts and stores keys
+and class attention, with a loop of timm's ``forward_features`` over the same batches, already
+decoded and resized in memory. No extraction with this backbone can be faster than this loop without
+changing the arithmetic, so the ratio is the cost of everything else. Both run in float32 and
+bfloat16; bfloat16 is also compared with the float32 loop, including its effect on the merged masks.
+Speed is measured by elapsed time, in which decoding is hidden if there is a free core; the ratio of
+CPU times, in which nothing is hidden, is reported as well.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a run on one machine gains from steps that are forked.
+"""What a run on one machine gains from forked steps.
 
-What is compared: elapsed time of a whole workflow run, with steps that are forked from a server and
-with steps that each start a Python of their own (``LIGHTCLUSTER_FORKSERVER=``), in turns, each into
-an empty folder. The small run is one of the tests' (a dozen small scenes), where starting Python is
-most of it; the large one is what ``make run`` does.
+Compares the elapsed time of a whole workflow run with steps that are forked from a server and with
+steps that each start Python (``LIGHTCLUSTER_FORKSERVER=``), alternately, each in an empty folder.
+The small run is one from the tests (a dozen small scenes), which is dominated by starting Python;
+the large one is ``make run``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""What all benchmarks share: paired timing, and one table of results to print and to keep.
+"""Functions shared by all benchmarks: paired timing, and a table of results.
 
-Everything that is claimed is a *ratio* of two things measured side by side in one process. The
-contestants take turns (A B, B A, A B, …), so that a machine that slows down in between slows
-both; a ratio is formed inside each turn, and the median over turns is reported with the quartiles
-beside it. CPU time (of all threads) is what other work on the machine disturbs least; elapsed time
-is what a user waits for.
+Every claim is a *ratio* of two measurements made alternately in one process (A B, B A, A B, …), so
+that a temporary slowdown of the machine affects both. A ratio is computed for each pair, and the
+median over pairs is reported with the quartiles. CPU time (of all threads) is least affected by
+other work on the machine; elapsed time is what users notice.
 """
 
 from __future__ import annotations

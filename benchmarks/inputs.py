@@ -1,8 +1,8 @@
-"""What the benchmarks run on: images with their manifest, a backbone, and the steps of the levels.
+"""Inputs of the benchmarks: images with their manifest, a backbone, and the steps of the levels.
 
-By default scenes of the size of a photograph (640 × 480 pixels, some turned, some square) are
-drawn and the backbone has random weights, so that anybody can run every benchmark. Real
-photographs and trained weights are better: k-means ends sooner on features that have structure.
+By default, scenes of the size of photographs (640 × 480 pixels, some rotated, some square) are
+generated and the backbone has random weights, so that anyone can run every benchmark. Real
+photographs and trained weights are better: k-means converges sooner on structured features.
 """
 
 from __future__ import annotations

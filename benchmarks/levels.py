@@ -1,12 +1,12 @@
-"""The three levels of clustering against TokenCut's eigen-solve.
+"""The three levels of clustering against TokenCut.
 
-What is compared: the CPU time of all steps between features and the merged patch mask (sample,
-dataset level, superclasses, category level, image level, foreground decision, merge), files read
-and written included, with that of TokenCut on the same features (Wang et al., "Self-supervised
-transformers for unsupervised object discovery using normalized cut", CVPR 2022), everything in
-memory. Why: both turn patch features into a foreground mask, TokenCut by the second eigenvector of
-each image's normalised graph Laplacian. Both run single-threaded. The start of a job's process,
-about 2 s that many images share, is in neither.
+Compares the CPU time of all steps between features and the merged patch mask (sample, dataset
+level, superclasses, category level, image level, foreground decision, merge), including reading
+and writing files, with that of TokenCut on the same features in memory (Wang et al.,
+"Self-supervised transformers for unsupervised object discovery using normalized cut", CVPR 2022).
+Both compute a foreground mask from patch features; TokenCut uses the second eigenvector of each
+image's normalised graph Laplacian. Both are single-threaded. Starting the process of a job, about
+2 s shared by many images, is not included.
 """
 
 from __future__ import annotations

@@ -1,19 +1,17 @@
 """Peak memory of every job that gathers all shards, for 1,000 and for 100,000 images.
 
-What is compared: the peak resident memory of each gather job on the simulated files of a small
-dataset with that on those of a large one. Why: these jobs alone see the whole dataset, so they
-alone decide whether a large one fits. Up to its limit a sample grows with the dataset
-(``sample_tokens``, ``sample_images``, ``sample_regions``), so a dataset in between, at which all
-limits are just reached, tells that growth from one that would go on.
+Compares the peak resident memory of each gather job on simulated files of a small dataset with that
+on those of a large one, because only these jobs process the whole dataset. Samples grow with the
+dataset up to their limits (``sample_tokens``, ``sample_images``, ``sample_regions``), so an
+intermediate dataset that just reaches all limits separates this growth from unlimited growth.
 
-Each job is a fresh process, started as the workflow starts it. The peak is Linux's ``VmHWM``, read
-by the process itself as it ends: ``ru_maxrss`` would not do, for a new process inherits there the
-peak of the one that started it.
+Each job is a new process, started as in the workflow. The peak is Linux's ``VmHWM``, read by the
+process itself when it ends, because ``ru_maxrss`` is inherited from the parent process.
 
-The simulated files have their true shape where a gather job reads them: CLS tokens, samples, image
-level, regions, counts and manifests. Feature stores have one patch an image, for but one gather job
-looks at no patches. That one, `fit_trees`, has smaller datasets of its own, of which the
-smallest fills its sample already.
+The simulated files have realistic shapes where a gather job reads them: CLS tokens, samples, image
+level, regions, counts and manifests. Feature stores have one patch per image, because only one
+gather job, `fit_trees`, reads patches. It has its own smaller datasets, of which the smallest
+already fills its sample.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What it costs Snakemake to plan a run: a dry run over simulated listings of rising size.
+"""The cost of planning a run: a dry run on simulated listings of increasing size.
 
-What is compared: time and peak memory of ``snakemake --dry-run`` over folders of images, each run
-a fresh process, with those over the smallest folder. Nothing is finished, so every job is planned.
-The images are files of a few bytes that could not be decoded, which planning does not try: it looks
-at names and, in the first run of a folder, reads all files. How long that takes with files of their
-usual size is a question of the disk: a core digests about 1 GB a second.
+Compares the time and peak memory of ``snakemake --dry-run`` on folders of images with those on the
+smallest folder, each in a new process. Nothing is finished, so every job is planned. The images are
+files of a few bytes that cannot be decoded, because planning only uses names and, in the first run
+in a folder, digests all files. For files of usual size, the latter depends on the disk: a core
+digests about 1 GB per second.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Position embeddings resized as the released programs do against timm's way.
+"""Position embeddings resized as in the released code and as in timm.
 
-What is compared: `backbone.positions: as_released` with `timm`, on the same images with the same
-weights. How far apart the resized embeddings are (RMS of the difference, as a share of timm's), for
-grids as large as those of the images; and what is left of it in the features: the cosine of the
-keys of each patch, in the first block and in the last, and of the class tokens. Nothing is timed.
+Compares `backbone.positions: as_released` with `timm`, on the same images with the same weights:
+the difference of the resized embeddings (RMS, relative to timm's) on the grids of the images, and
+the effect on the features: the cosine between the keys of each patch in the first and last block,
+and between the class tokens. Nothing is timed.
 """
 
 from __future__ import annotations

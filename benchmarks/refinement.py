@@ -1,11 +1,10 @@
 """Refinement against the bare calls of the CRF library.
 
-What is compared: `refine_mask`, which upsamples the score of the patches, makes the unary energy,
-runs the CRF and thresholds, and the step `refine_masks`, which also decodes the images and writes
-the masks, with nothing but the calls of pydensecrf, same parameters, on arrays that lie ready.
-Why: the library's lattice is nearly all of the work, and nothing around it should be noticed.
-Beside them, `refine_mask` with the other methods that there are: the guided filter, and none.
-Everything is single-threaded; what counts is CPU time.
+Compares `refine_mask`, which upsamples the patch scores, computes the unary energy, runs the CRF
+and thresholds, and the step `refine_masks`, which also decodes the images and writes the masks,
+with only the calls of pydensecrf, with the same parameters, on prepared arrays. The lattice of the
+library takes nearly all the time, and the rest should be negligible. `refine_mask` with the other
+methods (guided filter, and none) is timed too. Everything is single-threaded; CPU time is compared.
 """
 
 from __future__ import annotations

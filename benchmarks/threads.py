@@ -1,10 +1,9 @@
-"""Two cores against one: the steps that bind the processor.
+"""Two cores against one, for the CPU-bound steps.
 
-What is compared: each step with one core and one thread, and with two. Steps that use several
-threads (torch, faiss) run in this process, whose cores are taken away or given back. Steps of one
-thread run as the workflow runs them: two shards after each other, and two at once, in processes
-of their own. Why: a workstation should be twice as fast with twice the cores, and threads beyond
-the cores would make it slower.
+Compares each step with one core and one thread, and with two. Steps with several threads (torch,
+faiss) run in this process, whose CPU affinity is changed. Single-threaded steps run as in the
+workflow: two shards one after the other, and two at the same time in separate processes. Twice the
+cores should double the speed, and more threads than cores would reduce it.
 """
 
 from __future__ import annotations

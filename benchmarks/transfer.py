@@ -1,11 +1,11 @@
-"""Fitted on one half of the images and applied to the other: what is lost?
+"""Fitting on one half of the images and segmenting the other: what is lost?
 
-What is compared: one half of the images as a run of the workflow that was fitted on them segments
-them, and as `lightcluster segment` does with the model of a run fitted on the other half. Why: who
-segments new images does not want to fit again. Halves are drawn at random, several times, and each
-is evaluated both ways; nothing sees a label but the evaluation. Masks are scored by pooled fg/bg
-mIoU, classes by mIoU (IoU-Hungarian on the half that is evaluated, absent classes 0), both at the
-images' own resolution and in per cent. The labelling seed is the number of the split.
+Compares, on one half of the images, the segmentations of a workflow run that was fitted on them
+with those of `lightcluster segment` and the model of a run fitted on the other half, because users
+want to segment new images without fitting again. Halves are drawn at random, several times, and
+each is evaluated both ways; only the evaluation uses labels. Masks are scored by pooled fg/bg mIoU,
+classes by mIoU (IoU-Hungarian on the evaluated half, absent classes 0), both at the images'
+resolution and in per cent. The labelling seed is the number of the split.
 """
 
 from __future__ import annotations
