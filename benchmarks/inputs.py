@@ -34,8 +34,9 @@ from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.settings import BackboneSettings
 from lightcluster.extraction.shard import extract_shard
 from lightcluster.extraction.weights import fetch_weights
-from lightcluster.masks.consistency import PatchMasks, merge_levels, read_patch_masks
+from lightcluster.masks.consistency import merge_levels
 from lightcluster.masks.decision import decide_foreground
+from lightcluster.masks.patches import LevelMasks, read_level_masks
 from lightcluster.masks.reestimation import fit_trees, score_patches
 from lightcluster.masks.upsampling import upsample
 from lightcluster.shards import Shards
@@ -222,14 +223,14 @@ def reestimation_steps(folder: Path, shards: int = 1) -> dict[str, Callable[[], 
     }  # fmt: skip
 
 
-def merged_masks(folder: Path) -> PatchMasks:
+def merged_masks(folder: Path) -> LevelMasks:
     """Run the levels on the one store ``folder/features/0000.zarr`` and return their masks."""
     for step in level_steps(folder, shards=1).values():
         step()
-    return read_patch_masks(folder / "patch" / "0000.npz")
+    return read_level_masks(folder / "patch" / "0000.npz")
 
 
-def mask_miou(source: Input, masks: PatchMasks) -> float | None:
+def mask_miou(source: Input, masks: LevelMasks) -> float | None:
     """Return the pooled fg/bg mIoU of merged patch masks in per cent; None without labels."""
     if source.classes is None:
         return None
@@ -245,6 +246,6 @@ def mask_miou(source: Input, masks: PatchMasks) -> float | None:
         ids = read_label(row.label, size)
         truth = (to_indices(ids, classes, SETTINGS.dataset.ignore) != ground).astype(np.uint8)
         truth[ids == SETTINGS.dataset.ignore] = 255
-        mask = upsample(masks.score_of(number), size, "nearest") > 0.5
+        mask = upsample(masks.merged_of(number), size, "nearest") > 0.5
         total += count_confusion(mask.view(np.uint8), truth, 2, 2)
     return 100 * foreground_scores(total.counts).mean_iou

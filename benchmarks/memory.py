@@ -158,7 +158,7 @@ class Simulation:
                 "original.oracle": drawn(CLASSES + 1, CLASSES),
                 "original.ignored": ignored,
             }
-            write_arrays(self.folder / f"counts/seed-{seed}/{name}.npz", **arrays)
+            write_arrays(self.folder / f"counts/classes/{name}/seed-{seed}.npz", **arrays)
 
     def step(self, name: str, *arguments: str) -> list[str]:
         """Return the command line of a step; ``@`` in its arguments is the folder."""

@@ -19,6 +19,7 @@ from lightcluster.digests import digest_file
 from lightcluster.extraction.backbones.registry import find_family
 from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.files import encode_names, write_arrays
+from lightcluster.masks import patches
 from lightcluster.regions import maps
 from lightcluster.regions.components import find_components
 
@@ -134,19 +135,27 @@ def write_manifest(
     return path
 
 
-def write_patch_masks(
-    path: Path, votes: Mapping[str, NDArray[np.bool_]], scores: Mapping[str, NDArray[np.floating]]
-) -> Path:
-    """Write patch masks from the votes [3, rows, columns] and the score of each image."""
-    grid = np.asarray([score.shape for score in scores.values()], np.int32)
-    write_arrays(
+def write_level_masks(path: Path, votes: Mapping[str, NDArray[np.bool_]]) -> Path:
+    """Write the masks of the levels, [3, rows, columns], of each image; merged, their mean."""
+    merged = np.concatenate([vote.mean(0).ravel() for vote in votes.values()])
+    patches.write_level_masks(
         path,
-        image_id=encode_names(list(votes)),
-        grid=grid,
-        offset=np.concatenate([[0], np.cumsum(grid.prod(axis=1))]).astype(np.int64),
-        votes=np.concatenate([vote.reshape(3, -1) for vote in votes.values()], axis=1),
-        merged=np.concatenate([vote.mean(0).ravel() for vote in votes.values()]).astype(np.float16),
-        score=np.concatenate([score.ravel() for score in scores.values()]).astype(np.float16),
+        patches.LevelMasks(
+            list(votes),
+            np.asarray([vote.shape[1:] for vote in votes.values()], np.int32),
+            np.concatenate([vote.reshape(3, -1) for vote in votes.values()], axis=1),
+            merged.astype(np.float16),
+        ),
+    )
+    return path
+
+
+def write_patch_scores(path: Path, scores: Mapping[str, NDArray[np.floating]]) -> Path:
+    """Write the score, [rows, columns], of each image."""
+    flat = np.concatenate([score.ravel() for score in scores.values()])
+    grid = np.asarray([score.shape for score in scores.values()], np.int32)
+    patches.write_patch_scores(
+        path, patches.PatchScores(list(scores), grid, flat.astype(np.float16))
     )
     return path
 

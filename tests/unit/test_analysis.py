@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import indexed, write_patch_masks, write_png, write_store
+from builders import indexed, write_patch_scores, write_png, write_store
 from PIL import Image
 
 from lightcluster.clustering.kmeans import normalize
@@ -15,7 +15,7 @@ from lightcluster.datasets.manifest import Row
 from lightcluster.digests import digest_file
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.files import encode_names, write_arrays
-from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.masks.patches import read_patch_scores
 from lightcluster.regions.labelling import fit_labelling
 from lightcluster.reporting.analysis import (
     GAP,
@@ -119,15 +119,15 @@ def test_patches_have_the_class_at_their_centre(tmp_path: Path):
     truth = np.zeros((40, 60), np.uint8)
     truth[:20, 30:] = 7
     truth[20:, :20] = 255
-    votes = {name: np.zeros((3, 2, 3), bool) for name in ("a", "b")}
-    write_patch_masks(tmp_path / "0000.npz", votes, {name: np.zeros((2, 3)) for name in votes})
-    masks = read_patch_masks(tmp_path / "0000.npz")
+    drawn = {name: np.zeros((2, 3)) for name in ("a", "b")}
+    scores = read_patch_scores(write_patch_scores(tmp_path / "0000.npz", drawn))
     label = indexed(write_png(tmp_path / "a.png", truth))
     row = Row("a", Path("a.jpg"), label, "a.png", 40, 60)
-    found = patch_classes(masks, 0, row, Classes((0, 7), ("ground", "cat")), 255)
+    found = patch_classes(scores, 0, row, Classes((0, 7), ("ground", "cat")), 255)
     assert found.tolist() == [0, 1, 1, -1, 0, 0]
     unlabelled = Row("b", Path("b.jpg"), None, "b.png", 40, 60)
-    assert patch_classes(masks, 1, unlabelled, Classes((0,), ("ground",)), 255).tolist() == [-1] * 6
+    found = patch_classes(scores, 1, unlabelled, Classes((0,), ("ground",)), 255)
+    assert found.tolist() == [-1] * 6
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -12,7 +12,7 @@ from builders import build_network
 from lightcluster.errors import WeightsError
 from lightcluster.extraction.backbones import attention
 from lightcluster.extraction.backbones.protocol import FACETS, Declaration, Facet
-from lightcluster.extraction.backbones.registry import DECLARED, find_family
+from lightcluster.extraction.backbones.registry import DECLARED, find_family, size_of
 from lightcluster.extraction.backbones.vision_transformer import VisionTransformerBackbone
 from lightcluster.extraction.opening import outline
 from lightcluster.extraction.precision import resolve_precision
@@ -230,6 +230,18 @@ def test_what_is_declared_of_a_model_is_so(declared: Declaration) -> None:
     parameters = list(find_family(declared.name)[1].parameters())
     assert bool(parameters) == declared.network != bool(declared.size)
     assert all(parameter.is_meta for parameter in parameters)
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit", "vit_small_patch14_reg4_dinov2.lvd142m", "mean_color"]
+)
+def test_the_size_of_a_model_is_seen_in_its_parameters(name: str) -> None:
+    network, backbone = find_family(name)[1], outline(name)
+    shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    sizes = {key: getattr(backbone, key) for key in ("dim", "depth", "patch_size")}
+    assert size_of(name, shapes) == sizes
+    assert size_of(name, {**shapes, "head.weight": (2, 2)}) == (sizes if shapes else None)
+    assert size_of("test_vit", {"head.weight": (2, 2)}) is None
 
 
 def test_the_configuration_is_read_without_networks() -> None:

@@ -21,6 +21,7 @@ from lightcluster.evaluation.bootstrap import (
     resample,
     sparse_counts,
 )
+from lightcluster.evaluation.counting import files_of_seed
 from lightcluster.evaluation.mask_counts import STAGES
 from lightcluster.evaluation.scores import score_classes
 from lightcluster.files import encode_names, write_arrays
@@ -86,7 +87,7 @@ def write_run(folder: Path, seed: int, counts: NDArray[np.int64]) -> Shards:
         number, cluster, true = np.nonzero(own)
         cells = np.stack([number, cluster, true, own[number, cluster, true]], axis=1)
         write_arrays(
-            folder / f"seed-{seed}" / f"{name}.npz", compressed=True,
+            folder / "classes" / name / f"seed-{seed}.npz", compressed=True,
             image_id=encode_names([f"{number}" for number in range(len(own))]),
             **{
                 "original.segmentation": own.sum(axis=0),
@@ -100,7 +101,7 @@ def write_run(folder: Path, seed: int, counts: NDArray[np.int64]) -> Shards:
 def test_counts_of_all_shards_are_put_together(tmp_path: Path) -> None:
     counts = random_counts()
     shards = write_run(tmp_path, 0, counts)
-    sparse, shape = sparse_counts([tmp_path / "seed-0" / f"{n}.npz" for n in shards], "original")
+    sparse, shape = sparse_counts(files_of_seed(tmp_path, shards, 0), "original")
     assert shape == (CLUSTERS, CLASSES)
     np.testing.assert_array_equal(sparse.toarray().reshape(counts.shape), counts)
 

@@ -132,7 +132,8 @@ def test_the_image_level_is_that_of_the_workflow(tmp_path: Path) -> None:
         store, tmp_path / "image.npz", k=2, normalization="l2", metric="spherical",
         restarts=clustering.restarts_image, iterations=clustering.iterations, seed=0, rules=rules,
     )  # fmt: skip
-    expected = read_arrays(tmp_path / "image.npz", "foreground")["foreground"]
+    level = read_arrays(tmp_path / "image.npz", "label", "foreground")
+    expected = level["foreground"][0, level["label"]]
     features = normalize(keys.reshape(-1, DIM).astype(np.float16), "l2")
     found = image_level(features, attention.astype(np.float16).ravel(), (9, 7))
     np.testing.assert_array_equal(found, expected)

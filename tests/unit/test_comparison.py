@@ -71,7 +71,9 @@ def write_run(
             arrays[f"{frame}.cells"] = np.stack(
                 [number, cluster, true, counts[number, cluster, true]], axis=1
             )
-        write_arrays(folder / f"counts/seed-{labelling}/0000.npz", compressed=True, **arrays)
+        write_arrays(
+            folder / f"counts/classes/0000/seed-{labelling}.npz", compressed=True, **arrays
+        )
     classes = folder / "classes.csv"
     lines = [f"{number},{name}" for number, name in enumerate(NAMES)]
     classes.write_text("\n".join(["id,name", *lines]), encoding="utf-8")

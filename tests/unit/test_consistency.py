@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import write_patch_masks
+from builders import write_level_masks, write_patch_scores
 
-from lightcluster.masks.consistency import ConsistencyRule, merge_votes, read_patch_masks
+from lightcluster.masks.consistency import ConsistencyRule, merge_votes
+from lightcluster.masks.patches import read_level_masks, read_patch_scores
 
 VOTES = np.asarray(list(product([False, True], repeat=3))).T  # all eight, as columns
 
@@ -39,10 +40,12 @@ def test_masks_of_each_image_are_read_in_their_own_shape(tmp_path: Path) -> None
     generator = np.random.default_rng(0)
     grids = {"a/b, c.jpg": (2, 3), "ünïcode\n.png": (1, 1), "z": (4, 2)}
     votes = {name: generator.random((3, *grid)) < 0.5 for name, grid in grids.items()}
-    scores = {name: vote.mean(axis=0) for name, vote in votes.items()}
-    masks = read_patch_masks(write_patch_masks(tmp_path / "masks.npz", votes, scores))
-    assert masks.image_id == list(grids)
+    drawn = {name: generator.random(grid) for name, grid in grids.items()}
+    masks = read_level_masks(write_level_masks(tmp_path / "masks.npz", votes))
+    scores = read_patch_scores(write_patch_scores(tmp_path / "scores.npz", drawn))
+    assert masks.image_id == scores.image_id == list(grids)
     for number, name in enumerate(grids):
         np.testing.assert_array_equal(masks.votes_of(number), votes[name])
-        np.testing.assert_allclose(masks.score_of(number), scores[name], atol=1e-3)
-        assert masks.score_of(number).dtype == np.float32
+        np.testing.assert_allclose(masks.merged_of(number), votes[name].mean(axis=0), atol=1e-3)
+        np.testing.assert_allclose(scores.score_of(number), drawn[name], atol=1e-3)
+        assert masks.merged_of(number).dtype == scores.score_of(number).dtype == np.float32

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from builders import (
     write_classes,
+    write_level_masks,
     write_manifest,
-    write_patch_masks,
+    write_patch_scores,
     write_pixel_masks,
     write_png,
     write_region_maps,
@@ -93,9 +94,8 @@ class Shard:
         self.classes = write_classes(folder / "classes.csv", {n: f"class {n}" for n in IDS})
         self.pixels = write_pixel_masks(folder / "pixels.npz", self.of(self.masks))
         self.maps = write_region_maps(folder / "maps.npz", self.of(self.masks), MIN_AREA)
-        self.patches = write_patch_masks(
-            folder / "patches.npz", self.of(self.votes), self.of(self.scores)
-        )
+        self.merged = write_level_masks(folder / "merged.npz", self.of(self.votes))
+        self.patches = write_patch_scores(folder / "patches.npz", self.of(self.scores))
 
     def index(self) -> None:
         """Write the manifest of the label maps as they are now."""
@@ -111,8 +111,9 @@ class Shard:
         settings = {"background": 0, "ignore": IGNORE, "upsampling": "bilinear", "threshold": 0.5}
         output = self.folder / "mask-counts.npz"
         count_masks(
-            self.manifest, self.classes, self.patches, self.pixels, output, **settings | changes
-        )
+            self.manifest, self.classes, self.merged, self.patches, self.pixels, output,
+            **settings | changes,
+        )  # fmt: skip
         return read_mask_counts(output)
 
     def count_regions(self, **changes: Any) -> Path:
@@ -132,24 +133,23 @@ class Shard:
             self.folder / "labelling.npz", features=encode_names(["cls"]),
             centers=np.zeros((1, classes), np.float32), components=directions, centroids=directions,
         )  # fmt: skip
-        output = self.folder / "class-counts.npz"
         count_labels(
             self.count_regions(**changes), self.folder / "regions.npz",
-            self.folder / "labelling.npz", output, seed=seed,
+            {seed: self.folder / "labelling.npz"}, self.folder / "class-counts",
         )  # fmt: skip
-        return self.read(output)
+        return self.read(self.folder / "class-counts" / f"seed-{seed}.npz")
 
     def count_segments(self, **changes: Any) -> dict[str, NDArray[Any]]:
         """Count the segmentation, as of a method without masks."""
         settings = {
-            "classes": K, "background": 0, "ignore": IGNORE, "seed": 0,
+            "classes": K, "background": 0, "ignore": IGNORE,
             "protocols": ["maskcontrast"], "stego_squash": False, "clusters": number_of_clusters,
         }  # fmt: skip
-        output = self.folder / "class-counts.npz"
         count_confusion(
-            self.manifest, self.classes, self.folder / "segmentation", output, **settings | changes
-        )
-        return self.read(output)
+            self.manifest, self.classes, {0: self.folder / "segmentation"},
+            self.folder / "class-counts", **settings | changes,
+        )  # fmt: skip
+        return self.read(self.folder / "class-counts" / "seed-0.npz")
 
     @staticmethod
     def read(counts: Path) -> dict[str, NDArray[Any]]:
@@ -270,7 +270,7 @@ def test_the_segmentation_is_counted_by_class_position(shard: Shard) -> None:
 
 def test_each_image_is_counted_by_itself(shard: Shard) -> None:
     shard.count()
-    images = list(iter_images([shard.folder / "class-counts.npz"], "original"))
+    images = list(iter_images([shard.folder / "class-counts/seed-0.npz"], "original"))
     assert [image.image_id for image in images] == IN_MANIFEST
     for image in images:
         expected, ignored = slow_confusion(shard, shard.painted, K + 1, [image.image_id])
@@ -340,7 +340,7 @@ def test_an_image_that_is_all_ignored_has_no_cells(shard: Shard) -> None:
     write_png(shard.folder / "labels" / "0.png", np.full(SIZES["a.jpg"], IGNORE, np.uint8))
     shard.index()
     shard.count()
-    *others, last = iter_images([shard.folder / "class-counts.npz"], "original")
+    *others, last = iter_images([shard.folder / "class-counts/seed-0.npz"], "original")
     assert (last.image_id, last.counts.sum(), last.ignored) == ("a.jpg", 0, 9 * 13)
     assert all(image.counts.any() for image in others)
 
@@ -374,6 +374,26 @@ def test_the_ceiling_has_the_best_class_in_each_region(
     counted = shard.count(background=background)
     expected, _ = slow_confusion(shard, best_labels(shard, outside), len(IDS) + 1)
     np.testing.assert_array_equal(counted["oracle"], expected)
+
+
+def test_all_seeds_are_counted_as_if_each_were_alone(shard: Shard) -> None:
+    """Each by its own labelling; the regions are counted once."""
+    expected = {seed: shard.count(seed=seed) for seed in (3, 0)}
+    arrays = read_arrays(shard.folder / "labelling.npz")
+    arrays["centroids"] = arrays["centroids"][::-1]
+    write_arrays(shard.folder / "reversed.npz", **arrays)
+    folder = shard.folder / "together"
+    count_labels(
+        shard.folder / "region-counts.npz", shard.folder / "regions.npz",
+        {0: shard.folder / "labelling.npz", 3: shard.folder / "reversed.npz"}, folder,
+    )  # fmt: skip
+    assert sorted(path.name for path in folder.iterdir()) == ["seed-0.npz", "seed-3.npz"]
+    found = {seed: shard.read(folder / f"seed-{seed}.npz") for seed in (3, 0)}
+    for name, array in expected[0].items():
+        np.testing.assert_array_equal(found[0][name], array)
+    np.testing.assert_array_equal(found[3]["random"], expected[3]["random"])
+    turned = expected[3]["segmentation"][[0, *range(K, 0, -1)]]
+    np.testing.assert_array_equal(found[3]["segmentation"], turned)
 
 
 def test_no_labelling_of_the_regions_beats_the_ceiling(shard: Shard) -> None:
@@ -421,10 +441,10 @@ def test_images_of_the_same_regions_draw_differently(tmp_path: Path) -> None:
         centers=np.zeros((1, 4), np.float32), components=directions, centroids=directions,
     )  # fmt: skip
     count_labels(
-        tmp_path / "regions.npz", tmp_path / "cls.npz", tmp_path / "labelling.npz",
-        tmp_path / "counts.npz", seed=0,
+        tmp_path / "regions.npz", tmp_path / "cls.npz", {0: tmp_path / "labelling.npz"},
+        tmp_path / "counts",
     )  # fmt: skip
-    random = read_arrays(tmp_path / "counts.npz")["original.random"]
+    random = read_arrays(tmp_path / "counts/seed-0.npz")["original.random"]
     assert random[0].tolist() == [0, 0]
     assert (random[1:, 1] > 8).all()
     assert random.sum() == 160

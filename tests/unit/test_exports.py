@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -146,6 +147,11 @@ def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
     with pytest.raises(StoreError, match=rf"did you mean {re.escape(str(segmentation))}\?"):
         export(segmentation.parent, tmp_path / "coco.json", "coco")
     (tmp_path / "kept.csv").rename(segmentation / "classes.csv")
+    empty = tmp_path / "seed-1"
+    empty.mkdir()
+    shutil.copy(segmentation / "classes.csv", empty)
+    with pytest.raises(StoreError, match=r"seed-1: no segmentation .* `report.segmentations: all`"):
+        export(empty, tmp_path / "coco.json", "coco")
     png = next(segmentation.rglob("c.png"))
     png.write_bytes(png.read_bytes()[:40])
     with pytest.raises(StoreError, match=r"c\.png: cannot be read"):

@@ -19,8 +19,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from builders import (
     write_classes,
+    write_level_masks,
     write_manifest,
-    write_patch_masks,
+    write_patch_scores,
     write_pixel_masks,
     write_png,
     write_region_maps,
@@ -198,24 +199,26 @@ def make(folder: Path, *, masks: bool = True, labelled: bool = True) -> Path:
             writer = csv.DictWriter(file, list(LabelledRegion.__dataclass_fields__))
             writer.writeheader()
             writer.writerows(asdict(region) for region in table)
-        patch = write_patch_masks(folder / "patch" / f"{shard}.npz", votes, scores)
+        merged = write_level_masks(folder / "merged" / f"{shard}.npz", votes)
+        patch = write_patch_scores(folder / "scores" / f"{shard}.npz", scores)
         pixel = write_pixel_masks(folder / "pixel" / f"{shard}.npz", found)
         maps = write_region_maps(folder / "maps" / f"{shard}.npz", found, 0.0)
         draw_gallery(
             manifest, folder / "segmentation" / shard, gallery / shard,
             region_maps=maps if masks else None, table=folder / f"{shard}.csv" if masks else None,
-            patch_masks=patch if masks else None, pixel_masks=pixel if masks else None,
+            merged=merged if masks else None, scores=patch if masks else None,
+            pixel_masks=pixel if masks else None,
             classes_file=classes, ignore=255, max_pixels=100_000,
         )  # fmt: skip
         if classes is not None:
             count_confusion(
-                manifest, classes, folder / "segmentation" / shard,
-                counts / "seed-0" / f"{shard}.npz",
+                manifest, classes, {0: folder / "segmentation" / shard},
+                counts / "classes" / shard,
                 clusters=lambda *_: 3, classes="auto", background=0, ignore=255,
-                protocols=["maskcontrast"], stego_squash=False, seed=0,
+                protocols=["maskcontrast"], stego_squash=False,
             )  # fmt: skip
             count_masks(
-                manifest, classes, patch, pixel, counts / "masks" / f"{shard}.npz",
+                manifest, classes, merged, patch, pixel, counts / "masks" / f"{shard}.npz",
                 background=0, ignore=255, upsampling="nearest", threshold=0.5,
             )  # fmt: skip
     names_of_values = ["background" if masks else "cluster 0", "cluster 1", "cluster 2"]

@@ -96,20 +96,20 @@ def test_a_class_without_a_name_is_called_by_its_id(table):
         ("id name\n0 ground\n", "its first line is 'id name'"),
         ("\nid,id,name\n0,0,ground\n", "its first line is 'id,id,name'"),
         ("id;name,\n0;ground\n", "its first line is 'id;name,'"),
-        ("id;name\n0;a\n0;b\n", "line 3: id 0 stands twice"),
-        ("id,name\n0;ground\n", "line 2: id '0;ground' is no integer"),
+        ("id;name\n0;a\n0;b\n", "line 3: id 0 is repeated"),
+        ("id,name\n0;ground\n", "line 2: id '0;ground' is not an integer"),
         ("id,name\n0,ground\n1,sea, lake\n", "line 3: has 3 values, the header 2; put a name"),
         ("id\tname\n0\tground\tx\n", "line 2: has 3 values, the header 2"),
         (f"id,name\n{'9' * 5000},a\n", "line 2: id '999"),
         ("ID,Name\n0,ground\n", "needs a header line `id,name`"),
-        ("id,name\n0,a\nx,b\n", "line 3: id 'x' is no integer from 0 to 65535"),
-        ("id,name\n-1,a\n", "line 2: id '-1' is no integer"),
-        ("id,name\n1.0,a\n", "line 2: id '1.0' is no integer"),
-        ("id,name\n65536,a\n", "line 2: id '65536' is no integer"),
-        ("id,name\n,a\n", "line 2: id '' is no integer"),
-        ("id,name\n²,a\n", "line 2: id '²' is no integer"),
-        ("id,name\n1,a\n01,b\n", "line 3: id 01 stands twice"),
-        ("id,name\n\n\n0,a\n\n0,b\n", "line 6: id 0 stands twice"),
+        ("id,name\n0,a\nx,b\n", "line 3: id 'x' is not an integer from 0 to 65535"),
+        ("id,name\n-1,a\n", "line 2: id '-1' is not an integer"),
+        ("id,name\n1.0,a\n", "line 2: id '1.0' is not an integer"),
+        ("id,name\n65536,a\n", "line 2: id '65536' is not an integer"),
+        ("id,name\n,a\n", "line 2: id '' is not an integer"),
+        ("id,name\n²,a\n", "line 2: id '²' is not an integer"),
+        ("id,name\n1,a\n01,b\n", "line 3: id 01 is repeated"),
+        ("id,name\n\n\n0,a\n\n0,b\n", "line 6: id 0 is repeated"),
         ('id,name\n0,"ground\n1,cat\n', r"line 3: name 'ground\n1,cat' holds a line break"),
         ("id,name\n0,a\0b\n", "another control character"),
     ],
@@ -608,7 +608,7 @@ def test_a_class_cannot_be_the_ignored_value(tmp_path):
 def test_names_of_classes_are_unique(tmp_path):
     table = tmp_path / "classes.csv"
     table.write_text("id,name\n0,background\n1,cat\n2,cat\n")
-    with pytest.raises(DatasetError, match="line 4: name 'cat' stands twice"):
+    with pytest.raises(DatasetError, match="line 4: name 'cat' is repeated"):
         read_classes(table)
 
 

@@ -257,6 +257,15 @@ def test_images_are_scored_by_themselves_in_the_runs_that_ask_for_it():
     assert layout.count_jobs()["score_images"] == 1
 
 
+def test_segmentations_of_the_first_seed_or_of_all_are_written():
+    every = {"report": {"segmentations": "all"}, "labelling": {"seeds": [3, 1]}}
+    runs = {"one": {"labelling": {"seeds": [3, 1]}}, "all": every}
+    layout = Layout(configs(**runs, kmeans={"method": "kmeans", "labelling": {"seeds": [3, 1]}}))
+    painted = [(job["run"], job["seed"]) for job in layout.jobs()["paint_segmentation"]]
+    assert painted == [("one", "3"), ("all", "3"), ("all", "1")]
+    assert [job["seed"] for job in layout.jobs()["paint_clusters"]] == ["3", "1"]
+
+
 def test_the_order_of_runs_changes_no_job():
     """Runs that share weights, features or a training may differ in what these do not depend on."""
     runs = {

@@ -18,8 +18,9 @@ from lightcluster.clustering.kmeans import Metric
 from lightcluster.clustering.sample import read_sample, sample_features
 from lightcluster.clustering.superclasses import group_images
 from lightcluster.files import read_arrays, write_arrays
-from lightcluster.masks.consistency import ConsistencyRule, merge_levels, read_patch_masks
+from lightcluster.masks.consistency import ConsistencyRule, merge_levels
 from lightcluster.masks.decision import decide_foreground
+from lightcluster.masks.patches import read_level_masks
 from lightcluster.shards import Shards
 
 GRIDS = [(6, 8), (8, 6), (7, 7), (6, 10)]
@@ -118,20 +119,20 @@ def run_levels(
 
 def assert_all_levels_are_right(planted: Planted) -> None:
     for shard in range(2):
-        masks = read_patch_masks(planted.folder / f"masks/{shard:04d}.npz")
+        masks = read_level_masks(planted.folder / f"masks/{shard:04d}.npz")
         for votes in masks.votes:
             np.testing.assert_array_equal(votes, planted.truth(shard))
-        np.testing.assert_array_equal(masks.score, planted.truth(shard))
+        np.testing.assert_array_equal(masks.merged, planted.truth(shard))
 
 
 @pytest.mark.parametrize("metric", ["spherical", "euclidean"])
 def test_all_levels_and_the_merged_mask_are_the_planted_one(tmp_path: Path, metric: Metric) -> None:
     planted = run_levels(plant(tmp_path, contrasts=(1, 3)), metric=metric)
     assert_all_levels_are_right(planted)
-    masks = read_patch_masks(tmp_path / "masks/0001.npz")
+    masks = read_level_masks(tmp_path / "masks/0001.npz")
     assert masks.image_id == [f"1/{image}.jpg" for image in range(8)]
     for image, part in enumerate(planted.parts[1]):
-        np.testing.assert_array_equal(masks.score_of(image), part < 2)
+        np.testing.assert_array_equal(masks.merged_of(image), part < 2)
         np.testing.assert_array_equal(masks.votes_of(image), np.stack([part < 2] * 3))
 
 
@@ -149,18 +150,14 @@ def test_all_clusters_above_the_average_share_are_foreground(
     assert chosen["category"].sum(axis=1).tolist() == [object_parts] * 2
 
 
-def test_labels_are_the_clusters_of_each_level(tmp_path: Path) -> None:
+def test_labels_are_the_clusters_of_each_image(tmp_path: Path) -> None:
     planted = run_levels(plant(tmp_path, object_parts=2, background_parts=2), k=4, tokens=2000)
-    group = read_arrays(tmp_path / "groups.npz")["superclass"].reshape(2, 8)
     for shard in range(2):
-        label = read_arrays(tmp_path / f"masks/{shard:04d}.npz", "label")["label"]
+        label = read_arrays(tmp_path / f"image/{shard:04d}.npz", "label")["label"]
         part = np.concatenate([p.ravel() for p in planted.parts[shard]])
-        patches = [p.size for p in planted.parts[shard]]
-        image = np.repeat(np.arange(8), patches)
-        spaces = [np.zeros_like(image), np.repeat(group[shard], patches), image]
-        for level, space in zip(label, spaces, strict=True):
-            pairs = set(zip(space.tolist(), part.tolist(), level.tolist(), strict=True))
-            assert len(pairs) == 4 * len(set(space.tolist()))
+        image = np.repeat(np.arange(8), [p.size for p in planted.parts[shard]])
+        pairs = set(zip(image.tolist(), part.tolist(), label.tolist(), strict=True))
+        assert len(pairs) == 4 * 8
 
 
 def test_shares_and_sizes_are_those_of_the_sample(tmp_path: Path) -> None:
@@ -183,13 +180,13 @@ def test_shares_and_sizes_are_those_of_the_sample(tmp_path: Path) -> None:
 def test_the_upper_levels_correct_images_whose_own_foreground_is_wrong(tmp_path: Path) -> None:
     planted = run_levels(plant(tmp_path, misled=[3, 9]))
     for shard, wrong in ((0, 3), (1, 1)):
-        masks = read_patch_masks(tmp_path / f"masks/{shard:04d}.npz")
+        masks = read_level_masks(tmp_path / f"masks/{shard:04d}.npz")
         for image, part in enumerate(planted.parts[shard]):
             dataset, category, own = masks.votes_of(image)
             np.testing.assert_array_equal(own, (part < 2) != (image == wrong))
             np.testing.assert_array_equal(dataset, part < 2)
             np.testing.assert_array_equal(category, part < 2)
-            np.testing.assert_array_equal(masks.score_of(image) > 0.5, part < 2)
+            np.testing.assert_array_equal(masks.merged_of(image) > 0.5, part < 2)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +196,9 @@ def test_the_score_follows_the_rule(
     tmp_path: Path, rule: ConsistencyRule, level: int | None
 ) -> None:
     run_levels(plant(tmp_path, misled=[3]), rule=rule)
-    masks = read_patch_masks(tmp_path / "masks/0000.npz")
+    masks = read_level_masks(tmp_path / "masks/0000.npz")
     expected = masks.votes.all(axis=0) if level is None else masks.votes[level]
-    np.testing.assert_array_equal(masks.score, expected)
+    np.testing.assert_array_equal(masks.merged, expected)
     assert (masks.votes[0] != masks.votes[2]).any()
 
 
@@ -253,7 +250,9 @@ def test_each_rule_finds_the_object_in_the_middle(tmp_path: Path, rules: tuple[s
         rules=rules, **LLOYD,
     )  # fmt: skip
     arrays = read_arrays(tmp_path / "image.npz")
-    np.testing.assert_array_equal(arrays["foreground"], planted.truth(0))
+    image = np.repeat(np.arange(8), [part.size for part in planted.parts[0]])
+    found = arrays["foreground"][image, arrays["label"]]
+    np.testing.assert_array_equal(found, planted.truth(0))
     assert arrays["label"].dtype == np.uint8
 
 
@@ -267,4 +266,6 @@ def test_an_image_of_fewer_patches_than_clusters(tmp_path: Path) -> None:
     arrays = read_arrays(tmp_path / "image.npz")
     assert arrays["label"].shape == (7,)
     assert arrays["label"][0] != arrays["label"][1]
-    assert arrays["foreground"].all()
+    assert arrays["foreground"].shape == (3, 4)
+    image = np.repeat([0, 1, 2], [2, 1, 4])
+    assert arrays["foreground"][image, arrays["label"]].all()

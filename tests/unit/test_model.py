@@ -17,6 +17,7 @@ from lightcluster.extraction.checkpoint_files import read_checkpoint
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.files import encode_names, read_arrays, write_arrays
 from lightcluster.layout import Layout
+from lightcluster.methods.sections import HOW
 from lightcluster.model.adoption import adopt_fit, adopt_labelling
 from lightcluster.model.folder import APPLIED_STEPS, ARRAYS, export_model, open_model
 from lightcluster.model.segmentation import RECORD, segment
@@ -102,10 +103,9 @@ def test_what_is_written_is_read_and_holds_nothing_of_the_images(folder: Path):
     assert (model.settings.features.facet, model.settings.features.layer) == ("query", 2)
     for name, kept in ARRAYS.items():
         assert set(read_arrays(folder / f"{name}.npz")) == set(kept)
-    assert json.loads((folder / "model.json").read_text())["config"]["dataset"] == {
-        "max_pixels": 1234,
-        "depth": 12,
-    }
+    kept = json.loads((folder / "model.json").read_text())["config"]
+    assert kept["dataset"] == {"max_pixels": 1234, "depth": 12}
+    assert set(kept) == {"dataset", "method", *HOW}
 
 
 def test_it_is_whole_when_copied_and_weights_take_no_room_twice(folder: Path, tmp_path: Path):

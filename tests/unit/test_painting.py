@@ -20,7 +20,7 @@ from lightcluster.regions.painting import (
     read_labelled_regions,
     save_indexed,
 )
-from lightcluster.regions.palette import VOC_PALETTE
+from lightcluster.regions.palette import VOC_PALETTE, Value, read_palette, write_palette
 
 VOC_COLOURS = [
     (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),
@@ -36,6 +36,36 @@ def test_the_palette_is_that_of_pascal_voc() -> None:
     assert [tuple(colour) for colour in VOC_PALETTE[:21].tolist()] == VOC_COLOURS
     assert VOC_PALETTE[255].tolist() == [224, 224, 192]
     assert len(np.unique(VOC_PALETTE, axis=0)) == 256
+
+
+def test_a_table_of_values_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "classes.csv"
+    write_palette(path, ["background", 'a, "b"', "c"], [None, 7, 0], "regions")
+    assert read_palette(path) == [
+        Value("background", (0, 0, 0), None),
+        Value('a, "b"', (128, 0, 0), 7),
+        Value("c", (0, 128, 0), 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not enough values"),
+        ("id,name\n0,a\n", "needs the columns id, name and color"),
+        ("id,name,color,regions\n", "a line for each value"),
+        ("id,name,color,regions\n1,a,#000000,\n", "value '1' stands in the place of 0"),
+        ("id,name,color,regions\n0,a,black,\n", "'black' is no colour"),
+        ("id,name,color,regions\n0,a,#00000g,\n", "hexadecimal"),
+        ("id,name,color,regions\n0,a\n", "not enough values"),
+        ("id,name,color,regions\n0,a,#000000,many\n", "invalid literal"),
+    ],
+)
+def test_a_damaged_table_of_values_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=rf"classes\.csv: cannot be read \(.*{reason}"):
+        read_palette(path)
 
 
 def test_regions_are_painted_in_their_classes() -> None:

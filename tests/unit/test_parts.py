@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import quick, write_manifest, write_patch_masks, write_png
+from builders import quick, write_manifest, write_patch_scores, write_png
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -111,7 +111,7 @@ def test_each_patch_is_where_it_was():
 @pytest.fixture
 def shards(tmp_path: Path) -> tuple[list[Path], list[Path]]:
     """Two shards of images of four patches of 8 pixels a side, the left half of each an object."""
-    manifests, masks = [], []
+    manifests, files = [], []
     for shard in range(2):
         names = [f"{shard}-{number}.png" for number in range(5)]
         images = {}
@@ -119,12 +119,11 @@ def shards(tmp_path: Path) -> tuple[list[Path], list[Path]]:
             pixels = np.zeros((32, 32, 3), np.uint8)
             pixels[:16, :16], pixels[16:, :16], pixels[:, 16:] = (250, 0, 0), (0, 0, 250), 90
             images[name] = write_png(tmp_path / "images" / name, pixels)
-        votes = {name: np.zeros((3, 4, 4), bool) for name in names}
         scores = {name: np.repeat([[1.0, 1, 0, 0]], 4, axis=0) for name in names}
         manifest = tmp_path / f"{shard}.csv"
         manifests.append(write_manifest(manifest, dict.fromkeys(names, (32, 32)), images=images))
-        masks.append(write_patch_masks(tmp_path / f"{shard}.npz", votes, scores))
-    return manifests, masks
+        files.append(write_patch_scores(tmp_path / f"{shard}.npz", scores))
+    return manifests, files
 
 
 def test_images_are_drawn_from_all_shards_and_alone_their_foreground_is_read(shards):
@@ -141,15 +140,15 @@ def test_images_are_drawn_from_all_shards_and_alone_their_foreground_is_read(sha
 
 
 def test_masks_of_other_patches_or_images_are_refused(shards, tmp_path):
-    manifests, masks = shards
-    drawn = draw_masked(manifests, masks, 2, seed=0)
+    manifests, scores = shards
+    drawn = draw_masked(manifests, scores, 2, seed=0)
     with pytest.raises(StoreError, match=r"are of \(4, 4\) patches, its features of others"):
         read_foreground(
             drawn, MeanColor(), layer=-1, short_side=64, max_tokens=1000, max_pixels=10**6,
             precision=torch.float32,
         )  # fmt: skip
-    with pytest.raises(StoreError, match="no masks of '0-"):
-        draw_masked(manifests, [masks[1], masks[0]], 2, seed=0)
+    with pytest.raises(StoreError, match="no scores of '0-"):
+        draw_masked(manifests, [scores[1], scores[0]], 2, seed=0)
 
 
 def test_the_figure_shows_images_beside_their_parts(shards, tmp_path, caplog):
@@ -162,10 +161,8 @@ def test_the_figure_shows_images_beside_their_parts(shards, tmp_path, caplog):
     discover_parts(*shards, weights, tmp_path / "parts.png", **SETTINGS)
     with Image.open(tmp_path / "parts.png") as image:
         assert image.tobytes() == first
-    votes = {f"{shard}-{n}.png": np.zeros((3, 4, 4), bool) for shard in range(2) for n in range(5)}
-    empty = write_patch_masks(
-        tmp_path / "none.npz", votes, {name: np.zeros((4, 4)) for name in votes}
-    )
+    names = [f"{shard}-{number}.png" for shard in range(2) for number in range(5)]
+    empty = write_patch_scores(tmp_path / "none.npz", {name: np.zeros((4, 4)) for name in names})
     with caplog.at_level(logging.INFO):
         discover_parts(shards[0], [empty, empty], weights, tmp_path / "none.png", **SETTINGS)
     assert "No patch of 10 images is foreground" in caplog.text

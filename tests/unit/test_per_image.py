@@ -40,7 +40,7 @@ def write_counts(folder: Path, seed: int, shards: list[list[str]], scale: int = 
         ]
         segmentation = sum((np.asarray(IMAGES[name]) for name in names), np.zeros((3, 2), np.int64))
         write_arrays(
-            folder / f"seed-{seed}" / f"{shard:04d}.npz", compressed=True,
+            folder / "classes" / f"{shard:04d}" / f"seed-{seed}.npz", compressed=True,
             image_id=encode_names(names),
             **{
                 "original.cells": np.asarray(cells, np.int64).reshape(-1, 4),

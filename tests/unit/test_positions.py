@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import write_manifest, write_patch_masks, write_png, write_region_maps
+from builders import write_manifest, write_patch_scores, write_png, write_region_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -197,7 +197,7 @@ def test_a_pass_is_that_of_a_model_trained_at_the_size(positions: Positions) -> 
 
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
-    """A manifest of two images, masks of patches, regions and random weights."""
+    """A manifest of two images, scores of patches, regions and random weights."""
     folder, random = tmp_path_factory.mktemp("shard"), np.random.default_rng(0)
     sizes = {"a.png": (64, 96), "b.png": (80, 64)}
     images = {
@@ -206,17 +206,15 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, P
     }
     manifest = write_manifest(folder / "manifest.csv", sizes, images=images)
     grids = {name: (height // 16, width // 16) for name, (height, width) in sizes.items()}
-    patches = write_patch_masks(
-        folder / "patches.npz",
-        {name: np.ones((3, *grid), bool) for name, grid in grids.items()},
-        {name: np.ones(grid) for name, grid in grids.items()},
+    scores = write_patch_scores(
+        folder / "scores.npz", {name: np.ones(grid) for name, grid in grids.items()}
     )
     maps = write_region_maps(
         folder / "maps.npz", {name: np.ones(size, bool) for name, size in sizes.items()}, 0.1
     )
     weights = folder / "weights.safetensors"
     fetch_weights("test_vit", "random", None, 0, weights)
-    return manifest, patches, maps, weights
+    return manifest, scores, maps, weights
 
 
 ON: dict[str, Any] = {

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import write_patch_masks
+from builders import write_level_masks
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from lightcluster.extraction.images import patch_colors
 from lightcluster.extraction.store import FeatureStore, FeatureStoreWriter, ImageFeatures
 from lightcluster.files import read_arrays, write_arrays
-from lightcluster.masks.consistency import read_patch_masks
 from lightcluster.masks.guided import Guided
+from lightcluster.masks.patches import read_level_masks, read_patch_scores
 from lightcluster.masks.reestimation import (
     ENOUGH,
     OTHERS,
@@ -257,7 +257,7 @@ def shards(tmp_path: Path) -> tuple[Path, list[NDArray[np.bool_]]]:
         votes = {image_id: np.stack([score > 0.5] * 3) for image_id, score in scores.items()}
         for place in ("merged", "sample"):
             (tmp_path / place).mkdir(exist_ok=True)
-        write_patch_masks(tmp_path / "merged" / f"{name}.npz", votes, scores)
+        write_level_masks(tmp_path / "merged" / f"{name}.npz", votes)
         drawn = np.concatenate(features)
         write_arrays(
             tmp_path / "sample" / f"{name}.npz", features=drawn,
@@ -278,13 +278,13 @@ def run(folder: Path, **changes: object) -> list[NDArray[np.float32]]:
     )
     scores = []
     for name in names:
-        output = folder / "patch" / f"{name}.npz"
+        output = folder / "scores" / f"{name}.npz"
         score_patches(
             folder / "features" / f"{name}.zarr", folder / "merged" / f"{name}.npz",
             folder / "trees.npz", output,
             **{key: settings[key] for key in ("start", "radius", "epsilon")},
         )  # fmt: skip
-        scores += [read_patch_masks(output).score_of(number) for number in range(3)]
+        scores += [read_patch_scores(output).score_of(number) for number in range(3)]
     return scores
 
 
@@ -293,15 +293,14 @@ def run(folder: Path, **changes: object) -> list[NDArray[np.float32]]:
 def test_from_files_to_files(shards, start, rounds):
     folder, truths = shards
     scores = run(folder, start=start, rounds=rounds)
-    merged = [read_patch_masks(folder / "merged" / f"{n:04d}.npz").merged_of(i)
+    merged = [read_level_masks(folder / "merged" / f"{n:04d}.npz").merged_of(i)
               for n in range(2) for i in range(3)]  # fmt: skip
     assert accuracy(scores, truths) > max(0.96, accuracy(merged, truths) + 0.05)
     arrays = read_arrays(folder / "trees.npz")
     assert arrays["share"].shape == (rounds, 2, 8)
     assert arrays["threshold"].shape == (rounds, 2)
-    masks = read_patch_masks(folder / "patch" / "0001.npz")
-    assert masks.image_id == FeatureStore.open(folder / "features" / "0001.zarr").image_id
-    np.testing.assert_array_equal(masks.merged_of(2), merged[5])
+    found = read_patch_scores(folder / "scores" / "0001.npz")
+    assert found.image_id == FeatureStore.open(folder / "features" / "0001.zarr").image_id
     assert all((score >= 0).all() and (score <= 1).all() for score in scores)
 
 
@@ -314,9 +313,9 @@ def test_without_rounds_the_score_of_the_levels_stays(shards):
     folder, _ = shards
     scores = run(folder, rounds=0)
     for shard in range(2):
-        merged = read_patch_masks(folder / "merged" / f"{shard:04d}.npz")
+        merged = read_level_masks(folder / "merged" / f"{shard:04d}.npz")
         for number in range(3):
-            np.testing.assert_array_equal(scores[3 * shard + number], merged.score_of(number))
+            np.testing.assert_array_equal(scores[3 * shard + number], merged.merged_of(number))
 
 
 def test_a_sample_takes_whole_images_of_every_shard(shards, caplog):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import iou, quick, write_manifest, write_patch_masks, write_pixel_masks, write_png
+from builders import iou, quick, write_manifest, write_patch_scores, write_pixel_masks, write_png
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -303,11 +303,10 @@ def test_a_shard_is_refined_image_by_image(tmp_path: Path) -> None:
         name: patch_score(truth) if truth.size > 1 else np.ones((2, 2), np.float32)
         for name, truth in truths.items()
     }
-    votes = {name: np.stack([score > 0.5] * 3) for name, score in scores.items()}
     manifest = write_manifest(
         tmp_path / "manifest.csv", dict(reversed(sizes.items())), images=pictures
     )
-    patches = write_patch_masks(tmp_path / "patches.npz", votes, scores)
+    patches = write_patch_scores(tmp_path / "patches.npz", scores)
     refine_masks(
         manifest, patches, tmp_path / "pixels.npz", upsampling="bilinear", threshold=0.5,
         refinement=refinement(max_pixels=3000), max_pixels=10_000,

@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from builders import write_classes, write_manifest, write_patch_masks, write_pixel_masks, write_png
+from builders import (
+    write_classes,
+    write_level_masks,
+    write_manifest,
+    write_patch_scores,
+    write_pixel_masks,
+    write_png,
+)
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
@@ -34,7 +41,7 @@ from lightcluster.evaluation.counting import ImageCounts, count_confusion
 from lightcluster.evaluation.mask_counts import STAGES, MaskTotals, count_masks
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, make_tables
-from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.masks.patches import read_level_masks
 from lightcluster.regions.painting import LabelledRegion, save_indexed
 from lightcluster.regions.palette import write_palette
 from lightcluster.reporting.choice import choose_images, level_agreement
@@ -46,6 +53,7 @@ from lightcluster.reporting.lines import class_lines
 from lightcluster.reporting.overlays import CELL, MISSED, overlay_classes
 from lightcluster.reporting.overview import OVERVIEW, read_overview
 from lightcluster.reporting.report import report
+from lightcluster.reporting.strips import MaskFolders
 from lightcluster.reporting.summary import summary_lines
 from lightcluster.reporting.tables import Score, of_protocol, read_table
 from lightcluster.shards import Shards
@@ -84,13 +92,14 @@ def count(folder: Path, shard: str) -> None:
     """Count masks and clusters of a shard against the truth."""
     manifest, classes = folder / "manifest" / f"{shard}.csv", folder / "classes.csv"
     count_confusion(
-        manifest, classes, folder / "segmentation" / shard,
-        folder / "counts" / "seed-0" / f"{shard}.npz",
+        manifest, classes, {0: folder / "segmentation" / shard},
+        folder / "counts" / "classes" / shard,
         clusters=lambda *_: 3, classes="auto", background=0, ignore=255,
-        protocols=["maskcontrast"], stego_squash=False, seed=0,
+        protocols=["maskcontrast"], stego_squash=False,
     )  # fmt: skip
     count_masks(
-        manifest, classes, folder / "patch" / f"{shard}.npz", folder / "pixel" / f"{shard}.npz",
+        manifest, classes,
+        *(folder / name / f"{shard}.npz" for name in ("merged", "scores", "pixel")),
         folder / "counts" / "masks" / f"{shard}.npz",
         background=0, ignore=255, upsampling="nearest", threshold=0.5,
     )  # fmt: skip
@@ -126,7 +135,8 @@ def inputs(tmp_path):
                 regions.append([image_id, "1", "1", f"{0.9 - number / 10:.4f}", "400", *box])
         parts.append(tmp_path / "manifest" / f"{name}.csv")
         write_manifest(parts[-1], sizes, labels=labels, images=images, outputs=outputs)
-        write_patch_masks(tmp_path / "patch" / f"{name}.npz", votes, scores)
+        write_level_masks(tmp_path / "merged" / f"{name}.npz", votes)
+        write_patch_scores(tmp_path / "scores" / f"{name}.npz", scores)
         write_pixel_masks(tmp_path / "pixel" / f"{name}.npz", masks)
         with (tmp_path / "segmentation" / f"{name}.csv").open("w", encoding="utf-8") as file:
             for line in ([field.name for field in fields(LabelledRegion)], *regions):
@@ -160,8 +170,7 @@ def make(
 ) -> Path:
     report(
         folder / "manifest.csv",
-        folder / "patch" if masks else None,
-        folder / "pixel" if masks else None,
+        MaskFolders(*(folder / name for name in MaskFolders._fields)) if masks else None,
         folder / "segmentation",
         folder / name,
         dataset="<i>odd</i>",
@@ -266,9 +275,8 @@ def test_contact_sheets_have_eight_rows_a_page(tmp_path, inputs):
     part = folder / "manifest" / "0000.csv"
     write_manifest(part, sizes, images=images, outputs=dict.fromkeys(ids, "0.png"))
     gather_csv([part], folder / "manifest.csv")
-    write_patch_masks(
-        folder / "patch/0000.npz", dict.fromkeys(ids, vote), dict.fromkeys(ids, vote[0] * 1.0)
-    )
+    write_level_masks(folder / "merged/0000.npz", dict.fromkeys(ids, vote))
+    write_patch_scores(folder / "scores/0000.npz", dict.fromkeys(ids, vote[0] * 1.0))
     write_pixel_masks(folder / "pixel/0000.npz", dict.fromkeys(ids, mask))
     save_indexed(mask.astype(np.uint16), folder / "segmentation/0000/0.png")
     made = make(folder, "report", labelled=False, samples=17)
@@ -375,8 +383,8 @@ def test_without_labels_the_headline_is_the_agreement_of_the_levels(inputs):
     headline = read_overview(folder / OVERVIEW).headline
     agreements = [
         level_agreement(masks.votes_of(number))
-        for path in sorted((inputs / "patch").glob("*.npz"))
-        for masks in [read_patch_masks(path)]
+        for path in sorted((inputs / "merged").glob("*.npz"))
+        for masks in [read_level_masks(path)]
         for number in range(len(masks.image_id))
     ]
     assert headline.value == pytest.approx(np.mean(agreements))

@@ -355,7 +355,9 @@ def write_counts(folder: Path, images: int = 4, position: int = 0) -> tuple[Path
             }
             arrays["original.ignored"] = np.asarray([9, 0, 0, 0][:images]) * (shard + 1)
             arrays["image_id"] = encode_names([f"{shard} {n}" for n in range(images)])
-            write_arrays(folder / "counts" / f"seed-{seed}" / name, compressed=True, **arrays)
+            write_arrays(
+                folder / f"counts/classes/{shard:04d}/seed-{seed}.npz", compressed=True, **arrays
+            )
     write_arrays(folder / "counts/neighbors.npz", original=VOTES)
     classes = write_classes(folder / "classes.csv", dict(zip((0, 3, 7), NAMES, strict=True)))
     return folder / "counts", classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from builders import write_patch_masks
+from builders import write_level_masks
 
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.manifest import Row, Sample
@@ -44,9 +44,7 @@ def test_the_images_of_least_agreement_are_found_over_all_shards(tmp_path):
     draw, samples, expected = np.random.default_rng(0), [], {}
     for shard in ("0000", "0001", "0002"):
         votes = {f"{shard}-{n}": draw.random((3, 3, 4)) < draw.random() for n in range(5)}
-        write_patch_masks(
-            tmp_path / f"{shard}.npz", votes, {name: v.mean(axis=0) for name, v in votes.items()}
-        )
+        write_level_masks(tmp_path / f"{shard}.npz", votes)
         for name, vote in votes.items():
             samples.append(Sample(shard, Row(name, tmp_path, None, f"{name}.png", 3, 4)))
             expected[name] = np.mean([len({*column}) == 1 for column in vote.reshape(3, -1).T])

@@ -260,7 +260,7 @@ def test_labelled_images_are_scored_and_the_others_are_not(finished, read_rows):
     assert read_rows(run / "tables" / "metrics.csv")
     counted = [
         image_id
-        for path in sorted((run / "counts/seed-0").glob("*.npz"))
+        for path in sorted((run / "counts/classes").glob("*/seed-0.npz"))
         for image_id in decode_names(read_arrays(path, "image_id")["image_id"])
     ]
     manifest = read_rows(finished.results / "manifest.csv")

@@ -86,7 +86,7 @@ def test_the_run_says_what_is_done_and_where_to_look(finished):
 def test_every_scene_has_a_segmentation_a_mask_and_its_scores(finished, read_rows):
     folder, _ = finished
     names = {f"scene-{index:04d}.png" for index in range(12)}
-    for place in ("segmentation/seed-4", "masks/png"):
+    for place in ("segmentation", "masks/png"):
         assert {path.name for path in (folder / RUN / place).rglob("*.png")} == names
     assert not read_rows(folder / "results/demo/rejected.csv")
     metrics = read_rows(folder / RUN / "tables" / "metrics.csv")
@@ -96,6 +96,16 @@ def test_every_scene_has_a_segmentation_a_mask_and_its_scores(finished, read_row
     seeds = {row["seed"] for row in metrics if row["stage"] == "segmentation"}
     assert seeds == {"0", "1", "2", "3", "4", "mean", "sd"}
     assert all(0 <= float(row["value"]) <= 1 for row in metrics if row["value"])
+
+
+def test_segmentations_of_all_seeds_are_written_if_asked_for(finished, run_snakemake, fast_config):
+    folder, _ = finished
+    painted = {path.parent.name for path in (folder / RUN / "segmentation").glob("*/0000")}
+    assert painted == {"seed-0"}
+    config = fast_config(DEMO, {"report": {"segmentations": "all"}})
+    result = run_snakemake(folder, "--dry-run", config=config)
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout, flags=re.M))
+    assert jobs == {"all": "1", "paint_segmentation": "8", "report": "1", "total": "10"}
 
 
 def test_logs_hold_a_progress_bar_with_speed_and_time_left(finished):

@@ -68,7 +68,7 @@ def test_the_borders_of_voc_are_not_counted(voc):
         with Image.open(voc.parents[1] / f"data/SegmentationClass/{name}.png") as image:
             label = np.asarray(image)
         void, total = void + int((label == 255).sum()), total + label.size
-    counts, _ = read_class_counts([voc / "lightcluster/counts/seed-0/0000.npz"], "original")
+    counts, _ = read_class_counts([voc / "lightcluster/counts/classes/0000/seed-0.npz"], "original")
     assert counts.ignored == void > 0
     assert counts.segmentation.sum() == total - void
 
@@ -91,7 +91,7 @@ def test_things_are_painted_and_scored(coco, read_rows):
     assert [path.stem for path in painted] == COCO_IDS
     metrics = read_rows(results / "lightcluster/tables/metrics.csv")
     assert {row["stage"] for row in metrics} >= {"refined", "segmentation"}
-    path = results / "lightcluster/counts/seed-0/0000.npz"
+    path = results / "lightcluster/counts/classes/0000/seed-0.npz"
     counted, images = read_class_counts([path], "original")
     assert images == len(COCO_IDS)
     truth = counted.segmentation.sum(axis=0)
@@ -126,7 +126,7 @@ def test_a_dataset_without_background_is_counted_by_its_classes(
     assert result.returncode == 0, result.stdout
     results = coco / "results" / "coco_stuff27"
     assert [row["taxonomy"] for row in read_rows(results / "manifest.csv")] == ["coco_stuff27"] * 3
-    path = results / "lightcluster/counts/seed-0/0000.npz"
+    path = results / "lightcluster/counts/classes/0000/seed-0.npz"
     counted = read_class_counts([path], "original")[0].segmentation
     assert counted.shape == (28, 27)
     raw = [

@@ -17,6 +17,7 @@ CONFIG = {
     "labelling": {"classes": "auto", "seeds": [0, 3]},
     "evaluation": {"protocols": ["stego", "maskcontrast", "coco_things", "per_image"]},
     "comparison": {"published": "coco_stuff_27", "resamples": 100},
+    "report": {"segmentations": "all"},
     "grid": {"consistency.rule": ["majority", "image"]},
 }
 RUNS = ("rule-majority", "rule-image")

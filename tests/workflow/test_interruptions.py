@@ -372,7 +372,7 @@ def make_old(path: Path) -> Path:
 def test_a_damaged_file_is_named_and_so_is_the_remedy(
     damage, file, copy, run_snakemake, config, digests
 ):
-    made = "results/demo/lightcluster/masks/patch/0001.npz"
+    made = "results/demo/lightcluster/masks/scores/0001.npz"
     (path,) = copy.glob(file)
     named = damage(path).relative_to(copy)
     before = digests(copy)

@@ -18,7 +18,7 @@ def unfinished(layout: Layout) -> Iterator[str]:
     yield ""
     yield f"LightCluster is not finished with dataset {layout.dataset.name!r}. What is missing:"
     for run, config in layout.configs.items():
-        seed = config.labelling.seeds[-1]
+        seed = layout.painted_seeds(run)[-1]
         made = {"manifest": (folder / "manifest", ".csv")}  # by a shard, from first to last
         for what, (place, suffix) in method_of(config).progress.items():
             if isinstance(place, str):

@@ -1,4 +1,4 @@
-"""Where everything is: the folders of a configuration, its shards, and what its steps are given."""
+"""The paths, shards and jobs of a configuration, and the settings of its steps."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ from lightcluster.steps import STEPS, settings_of
 RESULTS = "results"
 
 DIGESTS = ".snakemake/lightcluster"
-"""Where the digests of a dataset's files are remembered; there, because they are no result."""
+"""Folder of the cached digests of the files of datasets, which are not results."""
 
 
 def prepare_environment(workflow: Path) -> None:
-    """Let jobs find the package and, unless conda gives them another, this very python."""
+    """Let jobs find the package and, unless they run in a conda environment, this Python."""
     for variable, folder in (("PYTHONPATH", workflow), ("PATH", Path(sys.executable).parent)):
         rest = os.environ.get(variable)
         os.environ[variable] = os.pathsep.join(filter(None, [str(folder), rest]))
 
 
 class Layout:
-    """The places of one configuration, which may hold several runs on one dataset.
+    """The paths and jobs of one configuration, which may have several runs on one dataset.
 
     Parameters
     ----------
     configs : dict of str to Config
         As `config.parse_config` returns them.
     planning : bool
-        Whether all jobs are planned here, rather than one of them done: what files hold is then
-        looked up for all shards at once, and remembered.
+        Whether this process plans all jobs instead of running one. The digests of files are then
+        computed for all shards at once, and cached.
 
     Raises
     ------
     DatasetError
-        If a part of the dataset's layout is missing, or no image is there.
+        If a part of the dataset's layout is missing, or there is no image.
     """
 
     def __init__(self, configs: Mapping[str, Config], *, planning: bool = False) -> None:
@@ -101,7 +101,7 @@ class Layout:
 
     @property
     def labelled(self) -> bool:
-        """Whether there are labels to evaluate against."""
+        """Whether the dataset has labels for the evaluation."""
         return self.format.labelled(self.dataset)
 
     @property
@@ -111,12 +111,12 @@ class Layout:
 
     @property
     def classes_source(self) -> Path | None:
-        """The user's, or the demo's, classes.csv; None where the classes are built in."""
+        """The classes.csv of the user or the demo; None if the classes are built in."""
         return self.format.classes_file(self.dataset, Path(self.generated))
 
     @property
     def classes_stamp(self) -> str:
-        """Digest of the user's classes.csv: changes with its content, not with its time."""
+        """Digest of the content of the user's classes.csv."""
         if self.drawn or self.classes_source is None:
             return "generated"
         return self.digest(self.classes_source)
@@ -128,11 +128,11 @@ class Layout:
 
     @property
     def images_stamp(self) -> str:
-        """Digest of all images, whose sizes painted label maps have."""
+        """Digest of all images, because label maps are painted in their sizes."""
         return combine(map(self.files_stamp, self.shards))
 
     def files_stamp(self, shard: str) -> str:
-        """Return a digest of the images and labels of a shard, of their names and contents."""
+        """Return a digest of the names and contents of the images and labels of a shard."""
         if shard not in self._files_stamps:
             shards = self.shards if self._planning else [shard]
             files = [file for shard in shards for file in self._sources(self.entries(shard))]
@@ -144,7 +144,7 @@ class Layout:
         return self._files_stamps[shard]
 
     def _sources(self, entries: list[Entry]) -> list[str]:
-        """Return the files of images that the workflow does not make itself."""
+        """Return the files of images and labels that the workflow does not write itself."""
         return [place for entry in entries for place in self.format.sources(entry)]
 
     def digest(self, *files: Path) -> str:
@@ -164,15 +164,15 @@ class Layout:
         return f"{self.dataset_folder}/features/{features_id(self.configs[run])}"
 
     def shared_folder(self, run: str, wildcard: str) -> str:
-        """Return the folder of something of a run that others may share, by its wildcard.
+        """Return the folder of files that a run may share with others, by their wildcard.
 
-        Where a run has several, it is the one that comes first; see `methods.protocol.Shared`.
+        If a run has several, this is the first one; see `methods.protocol.Shared`.
         """
         shared = SHARED[wildcard]
         return f"{self.dataset_folder}/{shared.folder}/{shared.ids(self.configs[run])[0]}"
 
     def _shared_ids(self, run: str, *, seeded: bool) -> list[str]:
-        """Return the names of what a run shares, either of each shard or of each seed."""
+        """Return the names of what a run shares, for either each shard or each seed."""
         config = self.configs[run]
         return [
             name
@@ -182,11 +182,11 @@ class Layout:
         ]
 
     def features_names(self, run: str) -> list[str]:
-        """Return the names of what a run computes with its backbone, and may share with others."""
+        """Return the names of what a run computes with its backbone and may share with others."""
         return self._shared_ids(run, seeded=False)
 
     def shared_names(self, run: str) -> list[str]:
-        """Return the names of all that a run may share with others, weights excepted."""
+        """Return the names of all that a run may share with others, except weights."""
         return self.features_names(run) + self._shared_ids(run, seeded=True)
 
     def weights_file(self, run: str) -> str:
@@ -195,13 +195,13 @@ class Layout:
 
     @property
     def all_weights(self) -> list[Path]:
-        """Return the weights of all runs, and their records: other datasets may share them."""
+        """Return the weights of all runs and their records, which other datasets may share."""
         files = sorted({Path(self.weights_file(run)) for run in self.configs})
         return [path for file in files for path in (file, file.with_suffix(".json"))]
 
     @cached_property
     def _runs(self) -> dict[str, dict[str, str]]:
-        """For each wildcard that names files, what it may be, and a run to which they belong."""
+        """For each wildcard in paths: its possible values, each with a run that uses it."""
         shared = {
             wildcard: {
                 name: run
@@ -214,27 +214,36 @@ class Layout:
         return {"run": {run: run for run in self.configs}, **shared, "weights": weights}
 
     def is_chosen(self, features: str) -> bool:
-        """Tell whether the facet or the layer of these features is chosen by a step."""
+        """Tell whether a step chooses the facet or the layer of these features."""
         return self.configs[self._runs["features"][features]].features.automatic
 
     def scores_images(self, run: str) -> bool:
-        """Tell whether a run is also scored image by image."""
+        """Tell whether the images of a run are also scored separately."""
         return self.labelled and PER_IMAGE in self.configs[run].evaluation.protocols
 
     def _shows_parts(self, run: str) -> bool:
-        """Tell whether the parts of objects are to be found in a run."""
+        """Tell whether a run has the figure of object parts."""
         return self.configs[run].report.parts > 0
 
     def has_gallery(self, run: str) -> bool:
-        """Tell whether a run has a page of all of its images."""
+        """Tell whether a run has a gallery."""
         return self.configs[run].report.gallery
 
+    def painted_seeds(self, run: str) -> list[int]:
+        """Return the labelling seeds of a run whose segmentations are written.
+
+        Without masks these are all seeds, because the pixels of their segmentations are counted.
+        """
+        seeds = self.configs[run].labelling.seeds
+        every = not self.has_masks(run) or self.configs[run].report.segmentations == "all"
+        return list(seeds if every else seeds[:1])
+
     def has_masks(self, run: str) -> bool:
-        """Tell whether the method of a run makes masks, and so regions and a model."""
+        """Tell whether the method of a run has masks, and therefore regions and a model."""
         return self.kind(run) in WITH_MASKS
 
     def figures(self, run: str) -> list[str]:
-        """Return the figures, in the folder of a run, that are of its method alone."""
+        """Return the figures in the folder of a run that only its method has."""
         return [
             figure.file
             for figure in method_of(self.configs[run]).figures
@@ -243,13 +252,13 @@ class Layout:
 
     @property
     def compared(self) -> bool:
-        """Whether there is something to compare: several runs, or one and published figures."""
+        """Whether there are several runs, or published figures, to compare."""
         published = next(iter(self.configs.values())).comparison.published != "none"
         return self.labelled and (len(self.configs) > 1 or published)
 
     @property
     def paged(self) -> bool:
-        """Whether there is a page of the dataset: where more is to be seen than one run."""
+        """Whether there is a page that compares runs."""
         return self.compared or len(self.configs) > 1
 
     def weights_stamp(self, weights: str) -> str:
@@ -258,7 +267,7 @@ class Layout:
         return self.digest(backbone.file) if backbone.file else backbone.source
 
     def names_files(self, run: str) -> list[str]:
-        """Return the files of the names that a person gave to the clusters of a run, if any."""
+        """Return the files with the names that a user gave to the clusters of a run, if any."""
         files = [f"{self.dataset_folder}/{run}/{name}" for name in (NAMES, POINTS)]
         return files if all(os.path.isfile(file) for file in files) else []
 
@@ -267,17 +276,17 @@ class Layout:
         return self.digest(*map(Path, self.names_files(run)))
 
     def kind(self, run: str) -> str:
-        """Return what a run does; see `methods.registry.kind_of`."""
+        """Return the kind of a run; see `methods.registry.kind_of`."""
         return kind_of(self.configs[run])
 
     def fit_stamp(self, run: str, seed: str | None = None) -> str:
-        """Return a digest of the files that a run applies in the place of fitting.
+        """Return a digest of the files that a run applies instead of fitting.
 
         Parameters
         ----------
         run : str
         seed : str, optional
-            For methods that fit anew with each seed.
+            For methods with a fit for each seed.
         """
         config = self.configs[run]
         if config.fit.model is None:
@@ -286,7 +295,7 @@ class Layout:
         return self.digest(*adoption_of(config).files(config.fit.model, number))
 
     def fitted_on(self, run: str) -> str:
-        """Return in words on which images a run is fitted, and whether labels have a part in it."""
+        """Return in words which images a run is fitted on, and whether it uses labels."""
         config = self.configs[run]
         if config.fit.model is not None:
             return adoption_of(config).fitted_on(config.fit.model, config)
@@ -295,21 +304,21 @@ class Layout:
 
     @property
     def images_in_words(self) -> str:
-        """The images of this dataset, as another run that applies what it fitted names them."""
+        """The images of this dataset in words, for runs that apply a model fitted on them."""
         return with_split(self.dataset.name, self.dataset.split)
 
     def runs_of(self, *kinds: str) -> list[str]:
-        """Return the runs of some kinds."""
+        """Return the runs of the given kinds."""
         return [run for run in self.configs if self.kind(run) in kinds]
 
     def run_of(self, wildcards: Any) -> str:
-        """Return a run to which the files of a job belong, which it may share with others.
+        """Return a run to which the files of a job belong; others may share them.
 
         Parameters
         ----------
         wildcards : object
-            With the attribute ``run``, ``weights``, or a wildcard of `methods.registry.SHARED`; or
-            none of them: the files of the dataset, which belong to all.
+            With the attribute ``run``, ``weights`` or a wildcard of `methods.registry.SHARED`. With
+            none of them the files are those of the dataset, which belong to all runs.
         """
         return self._run_and_wildcard(wildcards)[0]
 
@@ -320,9 +329,9 @@ class Layout:
         return next(iter(self.configs)), ""
 
     def settings(self, step: str, wildcards: Any) -> str:
-        """Return what a job of `step` reads of the configuration, as JSON; see `run_of`.
+        """Return the settings that a job of `step` reads, as JSON; see `run_of`.
 
-        Whichever of the runs that share a file it is made for, it is the same.
+        They are the same for all runs that share its files.
         """
         key = (step, *self._run_and_wildcard(wildcards))
         if key not in self._settings:
@@ -338,8 +347,8 @@ class Layout:
         Returns
         -------
         dict of str to list of dict
-            Steps without a job are left out. The list depends on what runs there are, and not on
-            their order, but for the order of the jobs.
+            Steps without a job are left out. The order of the runs changes only the order of the
+            jobs.
         """
         return {
             name: jobs
@@ -348,19 +357,19 @@ class Layout:
         }
 
     def places(self) -> list[Path]:
-        """Return the files and folders in which results of this configuration are."""
+        """Return the files and folders that contain the results of this configuration."""
         folder = Path(self.dataset_folder)
         return [folder / name for name in (*OF_ALL_RUNS, *SHARED_FOLDERS, *self.configs)]
 
     def is_result(self, path: Path, match: Mapping[str, str] | None) -> bool:
-        """Tell whether the workflow has made a file, and for this configuration or its runs.
+        """Tell whether the workflow wrote a file, and for this configuration.
 
         Parameters
         ----------
         path : Path
             Below one of `places`.
         match : mapping of str to str, optional
-            The wildcards with which a rule would make it, if there is such a rule.
+            The wildcards with which a rule would write it, if there is such a rule.
         """
         if path.relative_to(self.dataset_folder).parts[0] not in SHARED_FOLDERS:
             return match is not None or record_of(path).exists()
@@ -389,12 +398,16 @@ class Layout:
         return asked.get(name, True)
 
     def _jobs_of(self, name: str, step: Step) -> list[dict[str, str]]:
-        """Return the wildcards of the jobs of a step that the dataset has."""
+        """Return the wildcards of the jobs of a step."""
         of_runs = [{"run": run} for run in self._runs_with(name)]
         seeds = [
             {"run": run, "seed": str(seed)}
             for run in self._runs_with(name)
-            for seed in self.configs[run].labelling.seeds
+            for seed in (
+                self.painted_seeds(run)
+                if name == method_of(self.configs[run]).segments
+                else self.configs[run].labelling.seeds
+            )
         ]
 
         def shared(wildcard: str) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
-"""The shards of a dataset: what they are called, and where the files of all of them are.
+"""The names of the shards of a dataset, and the paths of their files.
 
-A shard is a part of the images, and the unit of parallel work. Its name stands in the names of
-its files, one in the folder of each step: ``sample/0000.npz``, ``sample/0001.npz`` and so on.
+A shard is a part of the images, and the unit of parallel work. Each step writes one file for each
+shard, named after it: ``sample/0000.npz``, ``sample/0001.npz`` and so on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Shards:
-    """The names of so many shards, in their order.
+    """The names of a number of shards, in order.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Shards:
         ----------
         folder : Path
         suffix : str
-            Such as ``.npz``; the files of some steps are folders, without a suffix.
+            Such as ``.npz``; empty for steps that write a folder for each shard.
 
         Returns
         -------
@@ -51,5 +51,5 @@ class Shards:
 
 
 def number_of(name: str) -> int:
-    """Return the place of a shard among all, from its name."""
+    """Return the number of a shard from its name."""
     return int(name)

@@ -166,11 +166,11 @@ def first_segmentation(run):
 
 
 def each_seed(pattern):
-    """Return an input function: `pattern` for each labelling seed of the run."""
+    """Return an input function: `pattern` for each labelling seed, other wildcards kept."""
     return lambda wildcards: expand(
         pattern,
-        run=wildcards.run,
         seed=CONFIGS[wildcards.run].labelling.seeds,
+        **wildcards,
     )
 
 
@@ -180,7 +180,7 @@ def segmentations_if_named(wildcards):
         f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
         run=wildcards.run,
         seed=(
-            CONFIGS[wildcards.run].labelling.seeds
+            LAYOUT.painted_seeds(wildcards.run)
             if LAYOUT.names_files(wildcards.run)
             else []
         ),
@@ -193,28 +193,17 @@ def per_shard(pattern):
     return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)
 
 
-def class_counts_of(wildcards):
-    """Return the counts of all shards and seeds of a run."""
-    return expand(
-        f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
-        run=wildcards.run,
-        seed=CONFIGS[wildcards.run].labelling.seeds,
-        shard=SHARDS,
-    )
-
-
 def counts_of_all_runs():
     """Return the counts that the intervals of differences need, if there are several runs."""
-    seeds = {run: CONFIGS[run].labelling.seeds for run in CONFIGS if len(CONFIGS) > 1}
     places = [
         f"{DATASET}/{run}/counts/{place}"
-        for run in seeds
+        for run in (CONFIGS if len(CONFIGS) > 1 else [])
         for place in [
-            *["masks"] * LAYOUT.has_masks(run),
-            *(f"seed-{seed}" for seed in seeds[run]),
+            *["masks/{shard}.npz"] * LAYOUT.has_masks(run),
+            "classes/{shard}",
         ]
     ]
-    return expand("{place}/{shard}.npz", place=places, shard=SHARDS)
+    return expand(places, shard=SHARDS)
 
 
 def if_masks(pattern):

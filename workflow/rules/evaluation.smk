@@ -8,7 +8,8 @@ if LABELLED:
             LAYOUT.labels_input,
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
             classes=CLASSES,
-            patch_masks=f"{MASKS}/patch/{{shard}}.npz",
+            merged=f"{MASKS}/merged/{{shard}}.npz",
+            scores=f"{MASKS}/scores/{{shard}}.npz",
             pixel_masks=f"{MASKS}/pixel/{{shard}}.npz",
         output:
             f"{RUN}/counts/masks/{{shard}}.npz",
@@ -32,9 +33,9 @@ if LABELLED:
         input:
             region_counts=f"{RUN}/counts/regions/{{shard}}.npz",
             regions=f"{RUN}/regions/{{shard}}.npz",
-            labelling=f"{RUN}/classes/seed-{{seed}}.npz",
+            labelling=each_seed(f"{RUN}/classes/seed-{{seed}}.npz"),
         output:
-            f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
+            directory(f"{RUN}/counts/classes/{{shard}}"),
         resources:
             mem_mb=lambda wildcards, attempt: 2000 * attempt,
             runtime=30,
@@ -55,9 +56,9 @@ if LABELLED:
             LAYOUT.labels_input,
             manifest=f"{DATASET}/manifest/{{shard}}.csv",
             classes=CLASSES,
-            segmentation=f"{RUN}/segmentation/seed-{{seed}}/{{shard}}",
+            segmentation=each_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
         output:
-            f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz",
+            directory(f"{RUN}/counts/classes/{{shard}}"),
         resources:
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=30,
@@ -66,7 +67,7 @@ if LABELLED:
         input:
             if_masks(f"{RUN}/counts/masks/{{shard}}.npz"),
             if_masks(f"{RUN}/counts/neighbors.npz"),
-            class_counts_of,
+            per_shard(f"{RUN}/counts/classes/{{shard}}"),
             classes=CLASSES,
         output:
             report(
@@ -104,7 +105,7 @@ if LABELLED:
 
     use rule score_images from step with:
         input:
-            class_counts_of,
+            per_shard(f"{RUN}/counts/classes/{{shard}}"),
         output:
             f"{RUN}/tables/per_image.csv",
             summary=report(
@@ -152,7 +153,7 @@ if LABELLED:
 use rule report from step with:
     input:
         first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
-        first_seed(f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz") if LABELLED else [],
+        per_shard(f"{RUN}/counts/classes/{{shard}}") if LABELLED else [],
         [f"{RUN}/tables/{name}.csv" for name in TABLES],
         LAYOUT.demo_input,
         LAYOUT.labels_input,
@@ -162,7 +163,8 @@ use rule report from step with:
         regions=first_seed(
             f"{RUN}/segmentation/seed-{{seed}}/{{shard}}.csv", masks=True
         ),
-        patch_masks=if_masks(f"{MASKS}/patch/{{shard}}.npz"),
+        merged=if_masks(f"{MASKS}/merged/{{shard}}.npz"),
+        scores=if_masks(f"{MASKS}/scores/{{shard}}.npz"),
         pixel_masks=if_masks(f"{MASKS}/pixel/{{shard}}.npz"),
         classes=CLASSES,
         analysis=if_masks(f"{RUN}/analysis"),
@@ -205,7 +207,8 @@ use rule draw_gallery from step with:
             f"{RUN}/segmentation/seed-{{seed}}/{{shard}}.csv", masks=True
         ),
         region_maps=of_first_seed(f"{RUN}/regions/maps/{{shard}}.npz", masks=True),
-        patch_masks=of_first_seed(f"{MASKS}/patch/{{shard}}.npz", masks=True),
+        merged=of_first_seed(f"{MASKS}/merged/{{shard}}.npz", masks=True),
+        scores=of_first_seed(f"{MASKS}/scores/{{shard}}.npz", masks=True),
         pixel_masks=of_first_seed(f"{MASKS}/pixel/{{shard}}.npz", masks=True),
         classes=CLASSES,
     output:
@@ -217,7 +220,7 @@ use rule draw_gallery from step with:
 
 use rule write_gallery from step with:
     input:
-        first_seed(f"{RUN}/counts/seed-{{seed}}/{{shard}}.npz") if LABELLED else [],
+        per_shard(f"{RUN}/counts/classes/{{shard}}") if LABELLED else [],
         if_masks(f"{RUN}/counts/masks/{{shard}}.npz") if LABELLED else [],
         first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
         drawn=per_shard(f"{RUN}/gallery/{{shard}}"),

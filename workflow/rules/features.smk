@@ -2,8 +2,8 @@ use rule fetch_weights from step with:
     output:
         f"{LAYOUT.weights_folder}/{{weights}}.safetensors",
         f"{LAYOUT.weights_folder}/{{weights}}.json",
-    localrule: True
     priority: 100  # what is wrong with weights is said at the start of a run
+    localrule: True
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import threading
@@ -46,6 +45,7 @@ from lightcluster.regions.embedding import crop_regions, embed_crops
 from lightcluster.regions.labelling import read_labelling
 from lightcluster.regions.maps import regions_of_image
 from lightcluster.regions.painting import paint_regions
+from lightcluster.regions.palette import read_palette
 from lightcluster.regions.splitting import shares_of_patches
 from lightcluster.threads import device_of
 
@@ -155,8 +155,7 @@ class LoadedModel:
         self._trees = read_trees(folder / "trees.npz")
         seed = self.description.seeds[0]
         self._labelling = read_labelling(folder / labelling_of(seed))
-        with (folder / palette_of(seed)).open(newline="", encoding="utf-8") as file:
-            self.names = tuple(line["name"] for line in csv.DictReader(file))
+        self.names = tuple(value.name for value in read_palette(folder / palette_of(seed)))
         self._passes = threading.Lock()  # torch's number of threads is of the whole process
 
     def __repr__(self) -> str:
@@ -287,15 +286,16 @@ class LoadedModel:
         clustering, reestimation = settings.clustering, settings.reestimation
         facet = features.facets[str(settings.features.facet)]
         _, grid = self._seen_at(image)
-        _, own = cluster_patches(
+        label, foreground = cluster_patches(
             facet, features.cls_attention, grid, k=clustering.k_image,
             normalization=clustering.normalize, metric=clustering.metric,
             restarts=clustering.restarts_image, iterations=clustering.iterations,
             seed=clustering.seed, rules=settings.foreground.rules,
         )  # fmt: skip
+        own = foreground[label]
         superclass = int(assign(normalize(features.cls[None], "l2"), self._superclasses)[0])
         points = normalize(facet, clustering.normalize)
-        _, upper = self._upper.vote(points, superclass, clustering.metric)
+        upper = self._upper.vote(points, superclass, clustering.metric)
         votes = np.concatenate([upper, own[None]])
         merged = merge_votes(votes, settings.consistency.rule)
         score = merged

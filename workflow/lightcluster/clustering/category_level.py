@@ -19,15 +19,15 @@ log = logging.getLogger(__name__)
 def superclass_of(
     shard: NDArray[np.int64], image: NDArray[np.int64], superclasses: Path
 ) -> NDArray[np.int64]:
-    """Return the superclass of patches, that of their images, from the file of `group_images`."""
+    """Return the superclass of the image of each patch, from the file of `group_images`."""
     arrays = read_arrays(superclasses, "superclass", "offset")
     return arrays["superclass"][arrays["offset"][shard] + image].astype(np.int64)
 
 
 def patches_of_superclasses(sample: Sample, superclasses: Path) -> Iterator[NDArray[np.bool_]]:
-    """Yield which sampled patches stand for each superclass: its own, or all if it has none.
+    """Yield which sampled patches represent each superclass: its own, or all if it has none.
 
-    The sample is bounded, so that not one patch of a superclass of few images may be in it.
+    The sample is bounded, so it may hold no patch of a superclass of few images.
     """
     count = len(read_arrays(superclasses, "centroids")["centroids"])
     group = superclass_of(sample.shard, sample.image, superclasses)
@@ -49,8 +49,8 @@ def cluster_category(
 ) -> None:
     """Fit the centroids of the category level, superclass by superclass.
 
-    All superclasses are one job because all are fitted on the same bounded sample, which is then
-    read once. Writes ``centroids`` float32 [superclasses, k, dim] and ``sizes`` int64
+    There is one job for all superclasses, because they are fitted on the same bounded sample, which
+    it reads once. Writes ``centroids`` float32 [superclasses, k, dim] and ``sizes`` int64
     [superclasses, k].
     """
     sample = read_sample(

@@ -22,12 +22,12 @@ def mean_distance(features: NDArray[np.floating]) -> float:
     Parameters
     ----------
     features : float array, shape (patches, dim)
-        At least one patch. Both may be the same one.
+        At least one patch. The two patches of a pair may be the same.
 
     Returns
     -------
     float
-        In [0, 2]: 1 less the squared length of the mean unit feature.
+        In [0, 2]: 1 minus the squared length of the mean of the unit-length features.
     """
     mean = normalize(features, "l2").mean(axis=0, dtype=np.float64)
     return float(np.clip(1 - mean @ mean, 0, 2))

@@ -1,4 +1,4 @@
-"""The image level: clusters of the patches of one image, and which of them are foreground."""
+"""The image level: the patches of one image are clustered, and some clusters are foreground."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cluster_patches(
     ----------
     features : float array, shape (patches, dim)
     cls_attention : float array, shape (patches,)
-        That the class token pays to each patch.
+        Attention of the class token to each patch.
     grid : (int, int)
         Rows and columns of patches.
     k, normalization, metric, restarts, iterations, seed
@@ -47,7 +47,8 @@ def cluster_patches(
     -------
     label : int64 array, shape (patches,)
         The cluster of each patch.
-    foreground : bool array, shape (patches,)
+    foreground : bool array, shape (k,)
+        Which clusters are foreground.
     """
     fitted = fit_kmeans(
         normalize(features, normalization),
@@ -57,8 +58,7 @@ def cluster_patches(
         iterations=iterations,
         seed=seed,
     )
-    chosen = image_foreground(fitted.labels, k, cls_attention, grid, rules)
-    return fitted.labels, chosen[fitted.labels]
+    return fitted.labels, image_foreground(fitted.labels, k, cls_attention, grid, rules)
 
 
 def cluster_image(
@@ -73,19 +73,19 @@ def cluster_image(
     seed: int,
     rules: Sequence[Rule],
 ) -> None:
-    """Cluster each image of a shard by itself and decide its foreground.
+    """Cluster each image of a shard separately and decide its foreground.
 
-    Writes ``label`` uint8 [patches] and ``foreground`` bool [patches], in the order of the store.
+    Writes ``label`` uint8 [patches], in the order of the store, and ``foreground`` bool
+    [images, k].
     """
     features = FeatureStore.open(store)
-    patches = int(features.offset[-1])
-    label = np.empty(patches, np.uint8)
-    foreground = np.empty(patches, bool)
+    label = np.empty(int(features.offset[-1]), np.uint8)
+    foreground = np.empty((features.n_images, k), bool)
     facet = features.facets[0]
     images = features.iter_images((facet, "cls_attention"))
     for image in progress(images, "image level", features.n_images):
         span = slice(*features.offset[image.index : image.index + 2])
-        label[span], foreground[span] = cluster_patches(
+        label[span], foreground[image.index] = cluster_patches(
             image.arrays[facet], image.arrays["cls_attention"], image.grid, k=k,
             normalization=normalization, metric=metric, restarts=restarts, iterations=iterations,
             seed=seed, rules=rules,

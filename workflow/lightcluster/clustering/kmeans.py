@@ -56,7 +56,7 @@ def fit_kmeans(
 
     Each restart seeds its centroids by k-means++ (Arthur and Vassilvitskii, 2007); the one with
     the best objective is kept. A cluster that becomes empty is refilled by splitting a large one,
-    as faiss does. All points are used, none is sampled away. With fewer distinct points than `k`,
+    as faiss does. All points are used, without sampling. With fewer distinct points than `k`,
     the surplus centroids are near copies of points, and their clusters are empty.
 
     Parameters
@@ -68,7 +68,7 @@ def fit_kmeans(
     metric : {"spherical", "euclidean"}
         Cosine similarity with centroids of unit length, or Euclidean distance.
     restarts, iterations : int
-        Number of starts, and of Lloyd iterations of each at most: a start ends earlier when an
+        Number of starts, and the largest number of Lloyd iterations of each: a start ends when an
         iteration improves its objective by less than 0.01 %.
     seed : int
 
@@ -107,7 +107,7 @@ def fit_kmeans(
 
 
 def _of_31_bits(seed: int) -> int:
-    """Return a seed as faiss takes it: itself where it fits, else one drawn from it."""
+    """Return a seed that faiss accepts: the same one if it has 31 bits, else one drawn from it."""
     if seed < 2**31:
         return seed
     return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
@@ -136,14 +136,14 @@ def assign(
 def closeness(
     points: NDArray[np.floating], centroids: NDArray[np.float32], metric: Metric = "spherical"
 ) -> NDArray[np.float32]:
-    """Return how close each point is to each centroid: the largest is that of the nearest.
+    """Return how close each point is to each centroid; the nearest has the largest value.
 
     Parameters
     ----------
     points : float array, shape (n, dim)
     centroids : float32 array, shape (k, dim)
     metric : {"spherical", "euclidean"}
-        The inner product; less half of the squared length of the centroid.
+        The inner product; with ``euclidean``, minus half the squared length of the centroid.
 
     Returns
     -------

@@ -25,7 +25,7 @@ class Sample:
     ----------
     features : float32 array, shape (n, dim)
     shard, image, row : int64 array, shape (n,)
-        Where each comes from: its shard, the image in the shard, the patch in the shard.
+        Origin of each patch: its shard, its image and its position in the shard.
     """
 
     features: NDArray[np.float32]
@@ -95,15 +95,15 @@ def read_sample(
     paths: Sequence[Path],
     group_of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]] | None = None,
 ) -> Sample:
-    """Read the sample of all shards; only one shard's features are in memory twice.
+    """Read the sample of all shards; only the features of one shard are in memory twice.
 
     Parameters
     ----------
     paths : sequence of Path
-        What `sample_features` wrote of each shard.
+        Files of `sample_features`, one per shard.
     group_of : callable, optional
-        Gives the group of each patch from its shard and its image. Patches are then sorted by
-        group, so that those of one group are a slice; within it they keep their order.
+        Returns the group of each patch from its shard and its image. Patches are then sorted by
+        group, so that each group is a slice; within a group they keep their order.
     """
     places = [read_arrays(path, "image", "row") for path in paths]
     sizes = [len(place["row"]) for place in places]

@@ -29,15 +29,15 @@ def merge_small(
 ) -> tuple[NDArray[np.float32], list[int]]:
     """Remove the centroids of groups below `min_images`, the smallest first.
 
-    Images of a removed group fall to the nearest of those left, so groups are counted anew after
-    every removal. Groups of few images break the foreground decision of the category level.
+    Images of a removed group go to the nearest remaining one, so the sizes are counted again after
+    each removal. With groups of few images, the foreground decision of the category level fails.
 
     Parameters
     ----------
     cls : float32 array, shape (images, dim)
     centroids : float32 array, shape (groups, dim)
     min_images : int
-        Allowed size; for a sample of the images, in proportion.
+        Smallest allowed size; for a sample of the images, in proportion.
 
     Returns
     -------

@@ -92,7 +92,9 @@ def describe_type(annotation: object) -> str:
     if origin in (typing.Union, types.UnionType):
         return " \\| ".join(describe_type(part) for part in arguments)
     if origin is tuple:
-        return f"list of {describe_type(arguments[0])}"
+        item = describe_type(arguments[0])
+        items = {"integer": "integers", "number": "numbers"}.get(item, item)
+        return f"list of {items}" if Ellipsis in arguments else f"{len(arguments)} {items}"
     names = {int: "integer", float: "number", str: "text", bool: "true/false", Path: "path"}
     return "none" if annotation is type(None) else names[annotation]  # type: ignore[index]
 

@@ -1,4 +1,4 @@
-"""Label maps and the classes they hold."""
+"""Label maps and classes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Classes:
 
 
 def built_in_classes(name: str) -> Classes:
-    """Return the classes of a dataset of the field, by the name of its format."""
+    """Return the classes of a standard dataset by the name of its format."""
     names = FORMATS[name].classes
     return Classes(tuple(range(len(names))), names)
 
@@ -49,8 +49,8 @@ def read_classes(path: Path) -> Classes:
     Raises
     ------
     DatasetError
-        If the file is missing, a column is missing, an id is no integer from 0 to 65,535, an id or
-        a name stands twice, or a name holds a control character.
+        If the file or a column is missing, an id is not an integer from 0 to 65,535, an id or a
+        name is repeated, or a name contains a control character.
     """
     try:
         text = require_file(path).read_bytes().decode("utf-8-sig")
@@ -60,41 +60,41 @@ def read_classes(path: Path) -> Classes:
     if header.count("id") != 1 or header.count("name") != 1 or not rows:
         first = next((line for line in text.splitlines() if line.strip()), "")
         raise DatasetError(
-            f"{path}: needs a header line `id,name` and a line for every class (instead of the "
-            f"comma: a semicolon or a tab); its first line is {first[:80]!r}"
+            f"{path}: needs a header line `id,name` and a line for each class (semicolons or tabs "
+            f"are allowed instead of commas); its first line is {first[:80]!r}"
         )
     classes: dict[int, str] = {}
     for line, values in rows:
         if len(values) > len(header):
             raise DatasetError(
                 f"{path}, line {line}: has {len(values)} values, the header {len(header)}; put "
-                'a name that holds the separator in quotes ("…")'
+                'names that contain the separator in quotes ("…")'
             )
         row = dict(zip(header, values, strict=False))
         text = row.get("id", "")
         if not text.isdecimal() or len(text) > 20 or int(text) > 65_535:
             raise DatasetError(
-                f"{path}, line {line}: id {text[:80]!r} is no integer from 0 to 65535"
+                f"{path}, line {line}: id {text[:80]!r} is not an integer from 0 to 65535"
             )
         if int(text) in classes:
-            raise DatasetError(f"{path}, line {line}: id {text} stands twice")
+            raise DatasetError(f"{path}, line {line}: id {text} is repeated")
         name = row.get("name", "") or f"class {text}"
         if any(character < " " or character == "\x7f" for character in name):
             raise DatasetError(
-                f"{path}, line {line}: name {name[:80]!r} holds a line break or another control "
-                "character; is there a quote that is not closed?"
+                f"{path}, line {line}: name {name[:80]!r} contains a line break or another control "
+                "character; is a quote not closed?"
             )
         if name in classes.values():
-            raise DatasetError(f"{path}, line {line}: name {name!r} stands twice")
+            raise DatasetError(f"{path}, line {line}: name {name!r} is repeated")
         classes[int(text)] = name
     ids = tuple(sorted(classes))
     return Classes(ids, tuple(classes[class_id] for class_id in ids))
 
 
 def _read_table(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header of a CSV, and the other rows that hold something with their lines.
+    """Return the header of a CSV file, and its other non-empty rows with their line numbers.
 
-    The separator is the one that finds the column ``id`` in the header.
+    The separator is the one with which the header has the columns ``id`` and ``name``.
     """
     header: list[str] = []
     for separator in (",", ";", "\t"):
@@ -125,26 +125,26 @@ def write_classes(classes: Classes, output: Path, background: int | None, ignore
 
 
 def check_classes(classes: Classes, background: int | None, ignore: int) -> None:
-    """Check that `background` is the id of a class, or None, and that `ignore` is none.
+    """Check that `background` is None or the id of a class, and that `ignore` is not one.
 
     Raises
     ------
     DatasetError
-        If not.
+        If a check fails.
     """
     background_index(classes, background)
     if set(classes.ids) == {background}:
-        raise DatasetError("classes.csv: holds no class but the background")
+        raise DatasetError("classes.csv: has no class except the background")
     if ignore in classes.ids:
         name = classes.names[classes.ids.index(ignore)]
         raise DatasetError(
-            f"dataset.ignore = {ignore}: is the id of class {name!r}; allowed: an id that no class "
-            "has"
+            f"dataset.ignore = {ignore}: is the id of class {name!r}; allowed: a value that is no "
+            "class id"
         )
 
 
 def background_index(classes: Classes, background: int | None) -> int | None:
-    """Return the position of the background class; None if no class is the background.
+    """Return the position of the background class; None if there is none.
 
     Raises
     ------
@@ -155,14 +155,14 @@ def background_index(classes: Classes, background: int | None) -> int | None:
         return None
     if background not in classes.ids:
         raise DatasetError(
-            f"dataset.background = {background}: is no id of classes.csv; allowed: "
+            f"dataset.background = {background}: is not an id in classes.csv; allowed: "
             f"{', '.join(map(str, classes.ids))}, or null if no class is the background"
         )
     return classes.ids.index(background)
 
 
 def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
-    """Read the class ids of a label map; see `label_values` for what may hold them.
+    """Read the class ids of a label map; `label_values` describes the allowed files.
 
     Parameters
     ----------
@@ -178,8 +178,8 @@ def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     Raises
     ------
     ImageError
-        If it cannot be read, is of another size, does not hold whole numbers in one channel, or
-        holds a value that its format does not know.
+        If it cannot be read, has another size, does not contain whole numbers in one channel, or
+        contains a value that is not defined in its format.
     """
     if label.taxonomy:
         return FORMATS[label.taxonomy].read_label(label.path, size)
@@ -192,14 +192,14 @@ def open_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     Raises
     ------
     ImageError
-        Naming the file, if it cannot be read or has changed since it was indexed.
+        If it cannot be read or has changed since it was indexed. The message names the file.
     """
     with unchanged(label.path, label.digest):
         return read_label(label, size)
 
 
 IGNORED = 65_535
-"""Value of pixels without truth in the output of `to_indices`."""
+"""Value of ignored pixels in the output of `to_indices`."""
 
 
 def to_indices(label: NDArray[np.uint16], classes: Classes, ignore: int) -> NDArray[np.uint16]:
@@ -208,7 +208,7 @@ def to_indices(label: NDArray[np.uint16], classes: Classes, ignore: int) -> NDAr
     Raises
     ------
     ImageError
-        If the label holds an id that is neither a class nor `ignore`.
+        If the label contains an id that is neither that of a class nor `ignore`.
     """
     positions = {class_id: position for position, class_id in enumerate(classes.ids)}
     allowed = f"the ids of classes.csv and {ignore} (ignored)"

@@ -1,4 +1,4 @@
-"""The step that paints the label maps of a dataset whose labels are instance annotations."""
+"""The step that paints label maps from instance annotations."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 def paint_entries(
     entries: Iterable[Entry], instances: Instances, folder: Path, max_pixels: int
 ) -> list[Rejection]:
-    """Write the label map of each image into `folder`; return what cannot be painted, and why.
+    """Write the label map of each image into `folder`; return those that cannot be painted.
 
-    An image that cannot be read has no label map either; why is for the next step to say.
+    Images that cannot be read have no label map either; `index_dataset` reports them.
     """
     rejections = []
     for entry in progress(list(entries), "paint"):
@@ -48,7 +48,7 @@ def paint_entries(
 def paint_labels(dataset: DatasetSettings, output: Path) -> None:
     """Write the label maps of all images of a dataset into the folder `output`.
 
-    Beside them stands `manifest.REFUSED`: what is not painted, and why.
+    The file `manifest.REFUSED` beside them lists those that cannot be painted, with the reasons.
     """
     entries = list_dataset(dataset, output)
     (source,) = COCO_THINGS.step_reads(dataset)

@@ -1,9 +1,10 @@
 """Paired bootstrap intervals, over images, of the difference between two runs.
 
-The images are drawn with replacement, the same ones for all runs, and everything is scored anew:
-counts are summed over the drawn images, scores of single images averaged and clusters matched
-again. An interval holds what the choice of the images to evaluate on is worth; nothing is fitted
-again. (Percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.)
+The images are drawn with replacement, the same ones for all runs, and all scores are computed
+again: counts are summed over the drawn images, scores of single images are averaged, and clusters
+are matched again. An interval covers the variance due to the choice of the evaluated images; no
+method is fitted again. (Percentile intervals: Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-from lightcluster.evaluation.counting import iter_cells
+from lightcluster.evaluation.counting import files_of_seed, iter_cells
 from lightcluster.evaluation.mask_counts import (
     STAGES,
     MaskTotals,
@@ -52,7 +53,7 @@ def draw_images(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield how often each image is drawn in each resample, some resamples at a time.
 
-    The first row of the first array is no resample: it has every image once.
+    The first row of the first array is not a resample: it has every image once.
 
     Parameters
     ----------
@@ -110,8 +111,8 @@ def interval(own: NDArray[np.float64], reference: NDArray[np.float64]) -> Interv
     Returns
     -------
     Interval
-        Over the resamples in which both scores exist, NaN if there are none: in few images, none
-        of those drawn may hold what a score is of.
+        Over the resamples in which both scores exist; NaN if there are none. With few images, a
+        resample may not contain what a score is defined on.
     """
     difference = own - reference
     resampled = difference[1:][np.isfinite(difference[1:])]
@@ -148,7 +149,7 @@ def bootstrap_masks(
     Parameters
     ----------
     counts_folder : Path
-        Of the steps `count_masks` and `count_confusion`.
+        Of the counts of a run.
     shards : Shards
     resamples, seed : int
 
@@ -195,7 +196,7 @@ def bootstrap_classes(
     resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Return mIoU and pixel accuracy, means of the labelling seeds, likewise.
+    """Return mIoU and pixel accuracy, averaged over the labelling seeds, in the same way.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def bootstrap_classes(
     """
     scores = []
     for labelling in seeds:
-        paths = shards.paths(counts_folder / f"seed-{labelling}", ".npz")
+        paths = files_of_seed(counts_folder, shards, labelling)
         counts, shape = sparse_counts(paths, frame)
         scores.append(class_scores(resample(counts, shape, resamples, seed), protocol))
     mean: NDArray[np.float64] = np.mean(scores, axis=0)

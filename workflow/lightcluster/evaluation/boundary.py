@@ -1,4 +1,4 @@
-"""Boundary F: how much of the outline of a mask lies on that of the truth, and the other way round.
+"""Boundary F-measure: how well the outline of a mask agrees with that of the truth.
 
 Definition: precision is the share of the mask's edge pixels within a tolerance of one of the
 truth's, recall the share of the truth's within it of one of the mask's, F their harmonic mean
@@ -18,17 +18,17 @@ TOLERANCE = 0.0075
 
 
 class TrueEdge:
-    """The edge of the true foreground of an image, which several masks are held against.
+    """The edge of the true foreground of an image, with which masks are compared.
 
     Parameters
     ----------
     truth : integer [height, width]
         Class of each pixel.
     background : int
-        The class that is no foreground.
+        The background class.
     ignored : int
-        Value of pixels without a class. They count as their nearest class: else the outline of
-        what is ignored would be an edge.
+        Value of pixels without a class. They count as the nearest class, because the outline of an
+        ignored area is not an edge.
     """
 
     def __init__(self, truth: NDArray[np.integer], background: int, ignored: int) -> None:
@@ -69,8 +69,8 @@ class TrueEdge:
 
 
 def edge_points(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the pixels of a mask that touch one outside of it, by a side; int64 [n, 2].
+    """Return the pixels of a mask that have a 4-neighbour outside of it; int64 [n, 2].
 
-    The border of the image is no edge.
+    The border of the image is not an edge.
     """
     return np.argwhere(mask & ~binary_erosion(mask, border_value=1))

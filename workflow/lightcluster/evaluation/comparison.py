@@ -1,4 +1,4 @@
-"""The table of several runs on one dataset, with published figures of the same benchmark below."""
+"""The table that compares runs on one dataset, followed by published figures of the benchmark."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COLUMNS = [
 
 
 class Figure(NamedTuple):
-    """What runs are compared by."""
+    """A score by which runs are compared."""
 
     protocol: str
     stage: str
@@ -88,8 +88,8 @@ def bootstrap_run(
 def main_rows(run: str, metrics: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the main figures of a run: mean and sd over seeds, floor and ceiling.
 
-    Masks have neither seeds nor floor; classes are scored by each protocol's own matching, the
-    floor being random labels and the ceiling oracle labels of the same regions.
+    Masks have neither seeds nor a floor. Classes are scored by the matching of each protocol; their
+    floor is random labels of the same regions, and their ceiling is oracle labels.
     """
     rows = []
     figures = [
@@ -126,7 +126,7 @@ def main_rows(run: str, metrics: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def published_row(figure: PublishedFigure) -> dict[str, Any]:
-    """Return a published figure as a row; what is not known of it is empty."""
+    """Return a published figure as a row; unknown values are empty."""
     return {
         "kind": PUBLISHED,
         "name": figure.name,
@@ -142,10 +142,10 @@ def published_row(figure: PublishedFigure) -> dict[str, Any]:
 
 
 def comparable(row: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
-    """Tell whether a figure of two runs may be subtracted.
+    """Tell whether a figure of two runs can be compared.
 
-    It may not if the same protocol counted other pixels, or matched another number of clusters,
-    on which the masks do not depend.
+    It cannot if the protocol counted other pixels, or matched another number of clusters. The
+    scores of masks do not depend on clusters.
     """
     conditions = ["resolution", "crop"]
     if row["protocol"] != FOREGROUND:

@@ -1,8 +1,8 @@
-"""Counts of predicted cluster against true class, from which every score is computed.
+"""Counts of predicted clusters against true classes, from which all scores are computed.
 
-A count matrix is small, exact and additive: the matrix of a dataset is the sum of the matrices
-of its images or shards, so that no dataset is ever held in memory, and every matching and every
-score of the field can be had from the same stored counts.
+A count matrix is small, exact and additive: the matrix of a dataset is the sum of those of its
+images or shards. So a dataset is never held in memory, and all matchings and scores can be computed
+from the same stored counts.
 """
 
 from __future__ import annotations

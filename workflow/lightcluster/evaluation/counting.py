@@ -1,6 +1,6 @@
-"""Counts of a shard's pixels by predicted cluster and true class.
+"""Counts of the pixels of a shard by predicted cluster and true class, for each labelling seed.
 
-Every score of the classes comes from these int64 counts, summed over shards.
+All scores of the classes are computed from these int64 counts, summed over shards.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lightcluster.evaluation.region_counts import (
     iter_truth,
     read_region_counts,
 )
-from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
-from lightcluster.images.recognition import open_plain
+from lightcluster.files import decode_names, encode_names, read_arrays, replacing, write_arrays
 from lightcluster.regions.components import find_segments
 from lightcluster.regions.labelling import read_labelling
 from lightcluster.regions.number import Setting
+from lightcluster.regions.painted import read_segmentation
 
 TOTALS = ("segmentation", "random", "oracle")
 """Counts of `ImageCounts` that are summed over the images of a shard."""
@@ -39,9 +39,9 @@ class ImageCounts(NamedTuple):
     Attributes
     ----------
     segmentation, random : int64 [clusters, classes]
-        Predicted cluster and true class; of random clusters, likewise.
+        By predicted cluster and true class; the same for random clusters.
     oracle : int64 [classes + 1, classes]
-        Of the best possible class of each region; the last row is "no class".
+        The same for the best possible class of each region; the last row is "no class".
     ignored : int
         Pixels without truth.
     """
@@ -74,20 +74,20 @@ def relabel(
 
 
 def best_classes(pixels: NDArray[np.int64], ground: int | None) -> NDArray[np.int64]:
-    """Return the most frequent true class in each region, the best label it could be given.
+    """Return the most frequent true class in each region, which is the best possible label.
 
     Parameters
     ----------
     pixels : int64 array, shape (regions + 1, classes)
-        Of an image; the first row is outside of all regions.
+        Of an image; the first row is for pixels outside of all regions.
     ground : int or None
-        Position of the background class, which is the label outside.
+        Position of the background class, which is the label outside of all regions.
 
     Returns
     -------
     int64 array, shape (regions + 1,)
-        Positions of classes; of a region without truth, 0; outside, without a background class,
-        the number of classes: "no class".
+        Positions of classes; 0 for a region without truth. Without a background class, the label
+        outside of all regions is the number of classes: "no class".
     """
     best: NDArray[np.int64] = pixels.argmax(axis=1)
     best[0] = pixels.shape[1] if ground is None else ground
@@ -97,7 +97,7 @@ def best_classes(pixels: NDArray[np.int64], ground: int | None) -> NDArray[np.in
 def draw_clusters(
     image_id: str, regions: int, first: int, n_clusters: int, seed: int
 ) -> NDArray[np.int64]:
-    """Return a random cluster from `first` on for each region, the same for the same image."""
+    """Return a random cluster, from `first` on, for each region; it depends on image and seed."""
     generator = np.random.default_rng([seed, zlib.crc32(image_id.encode())])
     return np.asarray(generator.integers(first, n_clusters, regions), np.int64)
 
@@ -109,19 +109,19 @@ def count_image(
     n_clusters: int,
     ground: int | None,
 ) -> ImageCounts:
-    """Count a segmentation, and two others of the same regions.
+    """Count a segmentation, and two others of the same regions for comparison.
 
-    These have random clusters, what labelling must beat, and the best possible classes, what it
-    could reach.
+    One has random clusters, which a labelling must beat; the other has the best possible classes,
+    which no labelling can beat.
 
     Parameters
     ----------
     counted : Confusion
         The image's pixels by region and class (`region_counts.count_by_region`).
     clusters : int array, shape (regions,)
-        Of each region.
+        Cluster of each region.
     drawn : int64 array, shape (regions,)
-        A random cluster for each region.
+        Random cluster of each region.
     n_clusters : int
     ground : int or None
         Position of the background class.
@@ -137,7 +137,7 @@ def count_image(
 
 
 class ShardCounts:
-    """The counts of a shard's images, summed as they come, and their segmentations' image by image.
+    """The counts of a shard for one labelling seed: sums, and the segmentation image by image.
 
     Parameters
     ----------
@@ -170,11 +170,10 @@ class ShardCounts:
     def write(self, output: Path) -> None:
         """Write the counts.
 
-        They are ``image_id``, the images with a label, and for each frame (a prefix, as in
-        ``original.random``) the counts of `ImageCounts`: ``segmentation``, ``random`` and
-        ``oracle`` summed over the images; ``ignored`` int64 [images]; and ``cells`` int64
-        [cells, 4], the segmentation again but image by image: number of the image, cluster, class
-        and pixels, where there are any.
+        The arrays are ``image_id``, the images with a label, and for each frame (a prefix, as in
+        ``original.random``): ``segmentation``, ``random`` and ``oracle`` of `ImageCounts`, summed
+        over the images; ``ignored`` int64 [images]; and ``cells`` int64 [cells, 4], the counts of
+        the segmentation image by image, as rows of image number, cluster, class and pixels.
         """
         arrays: dict[str, NDArray[Any]] = {"image_id": encode_names(self._image_ids)}
         arrays |= self._totals
@@ -184,46 +183,60 @@ class ShardCounts:
         write_arrays(output, compressed=True, **arrays)
 
 
+def files_of_seed(counts: Path, shards: Iterable[str], seed: int) -> list[Path]:
+    """Return the counts of all shards for one labelling seed, in the folder of counts of a run."""
+    return [counts / "classes" / shard / file_of_seed(seed) for shard in shards]
+
+
+def file_of_seed(seed: int) -> str:
+    """Return the name of the counts of one labelling seed, in the folder of a shard."""
+    return f"seed-{seed}.npz"
+
+
 def count_labels(
-    region_counts: Path, regions: Path, labelling: Path, output: Path, *, seed: int
+    region_counts: Path, regions: Path, labellings: Mapping[int, Path], output: Path
 ) -> None:
-    """Count the clusters that a labelling gives the regions of a shard against true classes.
+    """Count the clusters that labellings give the regions of a shard against true classes.
+
+    No pixel is read: the counts of all regions are summed by cluster.
 
     Parameters
     ----------
     region_counts : Path
         Of `region_counts.count_regions`.
     regions : Path
-        What describes each region, of `embedding.embed_regions`.
-    labelling : Path
+        Descriptors of the regions, of `embedding.embed_regions`.
+    labellings : mapping of int to Path
+        By seed.
     output : Path
-        For `ShardCounts.write`.
-    seed : int
-        Of the random clusters.
+        A folder; the file of each seed is one of `ShardCounts.write`.
     """
-    fitted = read_labelling(labelling)
-    classes = fitted.classes_of(read_arrays(regions, *fitted.features))
-    n_clusters = len(fitted.centroids) + 1
     frames = read_region_counts(region_counts)
     first = next(iter(frames.values()))
-    total = ShardCounts(frames, n_clusters, first.pixels.shape[1])
-    for number, image_id in enumerate(first.image_id):
-        own = classes[first.regions_of(number)]
-        drawn = draw_clusters(image_id, len(own), 1, n_clusters, seed)  # 0 is the background
-        total.add(
-            image_id,
-            {
-                frame: count_image(counts.counts_of(number), own, drawn, n_clusters, counts.ground)
-                for frame, counts in frames.items()
-            },
-        )
-    total.write(output)
+    fits = {seed: read_labelling(path) for seed, path in labellings.items()}
+    names = {name for fitted in fits.values() for name in fitted.features}
+    described = read_arrays(regions, *names)
+    with replacing(output) as folder:
+        for seed, fitted in fits.items():
+            classes, n_clusters = fitted.classes_of(described), len(fitted.centroids) + 1
+            total = ShardCounts(frames, n_clusters, first.pixels.shape[1])
+            for number, image_id in enumerate(first.image_id):
+                own = classes[first.regions_of(number)]
+                drawn = draw_clusters(image_id, len(own), 1, n_clusters, seed)  # 0: background
+                counted = {
+                    frame: count_image(
+                        counts.counts_of(number), own, drawn, n_clusters, counts.ground
+                    )
+                    for frame, counts in frames.items()
+                }
+                total.add(image_id, counted)
+            total.write(folder / file_of_seed(seed))
 
 
 def count_confusion(
     manifest: Path,
     classes_file: Path,
-    segmentation: Path,
+    segmentations: Mapping[int, Path],
     output: Path,
     *,
     clusters: Callable[[Setting, Classes | None, int | None], int],
@@ -232,53 +245,59 @@ def count_confusion(
     ignore: int,
     protocols: Sequence[str],
     stego_squash: bool,
-    seed: int,
 ) -> None:
-    """Count the clusters of a segmentation without masks against true classes.
+    """Count the clusters of segmentations without masks against true classes.
 
-    Random and best possible labels are those of its connected segments. `output` is for
-    `ShardCounts.write`, `clusters` returns their number from `classes`, the dataset's classes and
-    `background`.
+    Random and best possible labels are those of their connected segments. `segmentations` are the
+    folders of the shard by seed, `output` is as in `count_labels`, and `clusters` returns the
+    number of clusters from `classes`, the classes of the dataset and `background`.
     """
     names = read_classes(classes_file)
     n_classes, ground = len(names.ids), background_index(names, background)
     n_clusters = clusters(classes, names, background)
     frames = frames_of(protocols, stego_squash)
-    total = ShardCounts(frames, n_clusters, n_classes)
+    totals = {seed: ShardCounts(frames, n_clusters, n_classes) for seed in segmentations}
     rows = read_manifest(manifest)
     for _, row, truth in iter_truth([row.image_id for row in rows], rows, names, ignore):
-        with open_plain(segmentation / row.output) as image:
-            predicted = np.asarray(image)
-        if (highest := int(predicted.max(initial=0))) >= n_clusters:
-            raise StoreError(
-                f"{segmentation / row.output}: holds cluster id {highest}; allowed are "
-                f"0..{n_clusters - 1}"
-            )
-        label = find_segments(predicted)
-        _, places = np.unique(label, return_index=True)  # every pixel is in a segment, from 1
-        own = predicted.ravel()[places]
-        drawn = draw_clusters(row.image_id, len(own), 0, n_clusters, seed)
-        total.add(
-            row.image_id,
-            {
+        for seed, segmentation in segmentations.items():
+            predicted = read_segmentation(segmentation / row.output)
+            if (highest := int(predicted.max(initial=0))) >= n_clusters:
+                raise StoreError(
+                    f"{segmentation / row.output}: holds cluster id {highest}; allowed are "
+                    f"0..{n_clusters - 1}"
+                )
+            label = find_segments(predicted)
+            _, places = np.unique(label, return_index=True)  # every pixel is in a segment, from 1
+            own = predicted.ravel()[places]
+            drawn = draw_clusters(row.image_id, len(own), 0, n_clusters, seed)
+            counted = {
                 frame: count_image(
                     count_by_region(label, truth, frame, len(own), n_classes),
                     own, drawn, n_clusters, ground,
                 )
                 for frame in frames
-            },
-        )  # fmt: skip
-    total.write(output)
+            }  # fmt: skip
+            totals[seed].add(row.image_id, counted)
+    with replacing(output) as folder:
+        for seed, total in totals.items():
+            total.write(folder / file_of_seed(seed))
 
 
 def _cells(number: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the cells of an image that are not 0: int64 [cells, 4], its number first."""
+    """Return the non-zero cells of an image for `ShardCounts.write`; int64 [cells, 4]."""
     cluster, true = np.nonzero(counts)
     return np.stack([np.full_like(cluster, number), cluster, true, counts[cluster, true]], axis=1)
 
 
 def read_class_counts(paths: list[Path], frame: FrameName) -> tuple[ImageCounts, int]:
-    """Return what `count_confusion` wrote in one frame, summed over shards, and the images."""
+    """Return the counts of one frame summed over shards, and the number of images.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Of `files_of_seed`.
+    frame : FrameName
+    """
     names = [f"{frame}.{name}" for name in (*TOTALS, "ignored")]
     totals: list[Any] = [0, 0, 0]
     ignored, images = 0, 0
@@ -292,7 +311,7 @@ def read_class_counts(paths: list[Path], frame: FrameName) -> tuple[ImageCounts,
 
 
 class ShardCells(NamedTuple):
-    """The counts of the images of one shard in one frame, as `count_confusion` wrote them.
+    """The counts of the images of one shard in one frame, as `ShardCounts.write` stored them.
 
     Attributes
     ----------
@@ -329,7 +348,7 @@ class LabelledImage(NamedTuple):
 
 
 def iter_images(paths: list[Path], frame: FrameName) -> Iterator[LabelledImage]:
-    """Yield the counts of each image in one frame, with those of one shard in memory."""
+    """Yield the counts of each image in one frame; only one shard is in memory at a time."""
     for shard in iter_cells(paths, frame):
         number, cluster, true, pixels = shard.cells.T
         bounds = np.searchsorted(number, np.arange(len(shard.image_ids) + 1))

@@ -15,31 +15,31 @@ from lightcluster.evaluation.confusion import count_confusion
 from lightcluster.evaluation.region_counts import iter_truth
 from lightcluster.evaluation.scores import foreground_scores
 from lightcluster.files import read_arrays, write_arrays
-from lightcluster.masks.consistency import LEVELS, read_patch_masks
+from lightcluster.masks.consistency import LEVELS
+from lightcluster.masks.patches import read_level_masks, read_patch_scores
 from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.masks.upsampling import upsample
 
 STAGES = (*LEVELS, "merged", "reestimated", "upsampled", "refined")
-"""Stages of the binary mask: the levels, their merger and what followed from it as patches, then
-as pixels."""
+"""Stages of the binary mask: those of patches (levels, merged, re-estimated), then of pixels."""
 
 LEAST_IMAGES = 3
-"""A class of fewer images says too little for a mean over classes."""
+"""Classes in fewer images are left out of means over classes."""
 
 
 class MaskCounts(NamedTuple):
-    """What is known of the masks of some images.
+    """The counts and outline scores of the masks of some images.
 
     Attributes
     ----------
     by_class : int64 [images, stages, 2, classes]
-        Pixels by predicted side, 1 being the foreground, and true class.
+        Pixels by prediction (0: background, 1: foreground) and true class.
     boundary_f : float64 [images, stages]
-        As in `evaluation.boundary`.
+        See `evaluation.boundary`.
     ignored : int64 [images]
         Pixels without truth.
     background : int
-        Position of the background class; -1 if no class is, and then there are no images.
+        Position of the background class; -1 if there is none, and then there are no images.
     """
 
     by_class: NDArray[np.int64]
@@ -48,7 +48,7 @@ class MaskCounts(NamedTuple):
     background: int
 
     def tables(self) -> NDArray[np.int64]:
-        """Return the pixels by predicted and true side; int64 [images, stages, 2, 2]."""
+        """Return the pixels by prediction and truth; int64 [images, stages, 2, 2]."""
         return split_sides(self.by_class, self.background)
 
     def image_iou(self) -> NDArray[np.float64]:
@@ -60,16 +60,16 @@ class MaskCounts(NamedTuple):
 
 
 class MaskTotals(NamedTuple):
-    """The same of one stage, over all images.
+    """The counts and outline scores of one stage over all images.
 
     Attributes
     ----------
     by_class : int64 [2, classes]
-        Summed.
+        Sums over the images.
     seen : int64 [classes]
-        Images that hold each class.
+        Number of images that contain each class.
     image_iou, boundary_f : float
-        Means over the images that hold foreground; NaN if none does.
+        Means over the images that contain foreground; NaN if none does.
     background : int
     """
 
@@ -81,7 +81,7 @@ class MaskTotals(NamedTuple):
 
 
 def split_sides(by_class: NDArray[np.int64], background: int) -> NDArray[np.int64]:
-    """Return counts by true side, int64 [..., 2], of those by true class; 1 is foreground."""
+    """Sum counts by true class to background (0) and foreground (1); int64 [..., 2]."""
     outside = by_class[..., background]
     return np.stack([outside, by_class.sum(axis=-1) - outside], axis=-1)
 
@@ -89,7 +89,8 @@ def split_sides(by_class: NDArray[np.int64], background: int) -> NDArray[np.int6
 def count_masks(
     manifest: Path,
     classes_file: Path,
-    patch_masks: Path,
+    merged: Path,
+    scores: Path,
     pixel_masks: Path,
     output: Path,
     *,
@@ -98,16 +99,17 @@ def count_masks(
     upsampling: Literal["bilinear", "nearest"],
     threshold: float,
 ) -> None:
-    """Count what the mask of each of the `STAGES` takes of each class, and score its outline.
+    """Count the pixels of each class that the mask of each of the `STAGES` covers.
 
-    Patch masks are enlarged to pixels without interpolation. Writes `MaskCounts` of the images
-    with a label, in the order of the manifest. Without a background class there is nothing to
-    count: no images.
+    Patch masks are enlarged to pixels without interpolation, and the outline of each mask is
+    scored. Writes `MaskCounts` of the images with a label, in the order of the manifest; of no
+    images if there is no background class.
     """
     classes = read_classes(classes_file)
     ground = background_index(classes, background)
     rows = read_manifest(manifest)
-    patches, pixels = read_patch_masks(patch_masks), read_pixel_masks(pixel_masks)
+    levels, patches = read_level_masks(merged), read_patch_scores(scores)
+    pixels = read_pixel_masks(pixel_masks)
     counts: list[NDArray[np.int64]] = []
     outlines: list[list[float]] = []
     ignored: list[int] = []
@@ -115,13 +117,13 @@ def count_masks(
     for number, _, truth in iter_truth(patches.image_id, rows, classes, ignore):
         if ground is None:
             break
-        merged, score, size = patches.merged_of(number), patches.score_of(number), truth.shape
+        score, size = patches.score_of(number), truth.shape
         masks = [
             *(
                 upsample(vote.astype(np.float32), size, "nearest") > 0.5
-                for vote in patches.votes_of(number)
+                for vote in levels.votes_of(number)
             ),
-            upsample(merged, size, "nearest") > threshold,
+            upsample(levels.merged_of(number), size, "nearest") > threshold,
             upsample(score, size, "nearest") > threshold,
             upsample(score, size, upsampling) > threshold,
             pixels.mask_of(number),
@@ -145,7 +147,7 @@ def count_masks(
 
 
 def read_mask_counts(path: Path) -> MaskCounts:
-    """Return what `count_masks` wrote for a shard."""
+    """Read the file of `count_masks`."""
     arrays = read_arrays(path, *MaskCounts._fields)
     return MaskCounts(
         arrays["by_class"], arrays["boundary_f"], arrays["ignored"], int(arrays["background"])
@@ -153,10 +155,7 @@ def read_mask_counts(path: Path) -> MaskCounts:
 
 
 def sum_mask_counts(paths: list[Path]) -> tuple[dict[str, MaskTotals], int]:
-    """Return the totals of each of the `STAGES`, and the ignored pixels, of all shards.
-
-    Shards are read one after another.
-    """
+    """Return the totals of each of the `STAGES` over all shards, and the ignored pixels."""
     by_class, seen = np.zeros((len(STAGES), 2, 1), np.int64), np.zeros(1, np.int64)
     sums = np.zeros((2, len(STAGES)))
     ignored, images, background = 0, 0, -1
@@ -180,7 +179,7 @@ def sum_mask_counts(paths: list[Path]) -> tuple[dict[str, MaskTotals], int]:
 
 
 def images_by_class(counts: MaskCounts) -> NDArray[np.int64]:
-    """Return how many of the images hold each class; int64 [classes]."""
+    """Return how many of the images contain each class; int64 [classes]."""
     found: NDArray[np.int64] = (counts.by_class[:, 0].sum(axis=1) > 0).sum(axis=0)
     return found
 
@@ -188,10 +187,10 @@ def images_by_class(counts: MaskCounts) -> NDArray[np.int64]:
 def score_masks(totals: MaskTotals) -> dict[str, float]:
     """Score the masks of one stage.
 
-    Beside the scores of the pooled pixels, which common classes and large images decide:
-    ``image_foreground_iou`` and ``boundary_f``, means over images; ``class_recall``, the share of a
-    class's pixels that the mask takes, mean over the classes that `LEAST_IMAGES` hold; and
-    ``background_taken``, the share of the background.
+    The scores of the pooled pixels depend mostly on common classes and large images. Therefore
+    there are also ``image_foreground_iou`` and ``boundary_f``, means over images; ``class_recall``,
+    the share of a class's pixels that the mask covers, a mean over the classes that occur in at
+    least `LEAST_IMAGES`; and ``background_taken``, the share of the background that it covers.
 
     Parameters
     ----------
@@ -200,13 +199,13 @@ def score_masks(totals: MaskTotals) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Fractions, by name; NaN for what does not exist.
+        Fractions by name; NaN for undefined scores.
     """
     by_class, ground = totals.by_class, totals.background
     common = totals.seen >= LEAST_IMAGES
     common[ground] = False
     pixels = by_class.sum(axis=0)
-    common &= pixels > 0  # none of it may be drawn where images are resampled
+    common &= pixels > 0  # a resample may contain none of it
     recall = by_class[1, common] / pixels[common]
     taken = by_class[1, ground] / pixels[ground] if pixels[ground] else float("nan")
     pooled = foreground_scores(split_sides(by_class, ground))

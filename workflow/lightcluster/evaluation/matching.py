@@ -1,7 +1,7 @@
 """Matchings of predicted clusters with true classes.
 
-Clusters have no names, so every score starts by giving each cluster a class. The protocols of
-the field differ in how, and a figure is comparable only inside one of them:
+Clusters have no names, so each cluster is first matched with a class. The protocols of the field
+do this in different ways, and scores are comparable only within one protocol:
 
 ==================  ======================================================================
 iou_hungarian       one-to-one, largest sum of IoUs, background matched like any other
@@ -13,16 +13,15 @@ iou_majority        every cluster to the class it has the largest IoU with; many
 count_majority      every cluster to the class most of its pixels are of; many-to-one
 ==================  ======================================================================
 
-The two votes differ where classes differ in size: a cluster that lies on a small object and on
-more of the background around it goes to the object by IoU, to the background by pixels.
+The two votes differ if classes differ in size: a cluster that covers a small object and a larger
+part of the background goes to the object by IoU, and to the background by pixels.
 
-Where the clusters are not as many as the classes, one-to-one is impossible and `match` says in
-`Matching.fallback` what it did instead. No pixel is lost by any of them: what stays without a
-class is kept by `scores.apply_matching` in a row of its own.
+If the numbers of clusters and classes differ, a one-to-one matching is impossible, and
+`Matching.fallback` states what was done instead. No pixel is lost in any case: pixels of clusters
+without a class are kept by `scores.apply_matching` in a row of their own.
 
-Ties are broken the same way every time: votes go to the lowest class id, and between equally good
-one-to-one matchings scipy's solver, which is deterministic, decides. (So it does in the programs
-of MaskContrast and STEGO.)
+Ties are always broken in the same way: votes go to the lowest class id, and between equally good
+one-to-one matchings scipy's deterministic solver decides, as in the code of MaskContrast and STEGO.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Matching:
         The matching that was asked for, one of `How`.
     fallback : str or None
         What was done instead, or in addition, because the numbers of clusters and classes
-        differ; None if nothing was. To be stated wherever the scores are.
+        differ; else None. It must be stated wherever the scores are reported.
     """
 
     cluster_to_class: npt.NDArray[np.int64]
@@ -68,7 +67,7 @@ class Matching:
 
 
 def match(counts: npt.NDArray[np.int64], how: How, background: int | None = None) -> Matching:
-    """Match clusters with classes by the rules of a protocol, whatever their numbers.
+    """Match any number of clusters with any number of classes by the rules of a protocol.
 
     Where clusters and classes differ in number, ``iou_hungarian`` becomes the vote by IoU
     (protocol ``maskcontrast``), and so does ``background_fixed`` for the object clusters among
@@ -192,7 +191,7 @@ def match_iou_majority(counts: npt.NDArray[np.int64]) -> Matching:
 
     The majority vote of the programs of MaskContrast and DeepSpectral. Many-to-one: several
     clusters may share a class, whose IoU is then that of their union, and a class may get none.
-    Both votes flatter over-clustering: figures of different numbers of clusters do not compare.
+    Both votes favour more clusters: scores of different numbers of clusters are not comparable.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Labels by a vote of neighbours that know the truth: how far the features of regions carry.
+"""k-NN classification of regions with true labels, which measures how good their features are.
 
-Oracle labels say what the outlines of the regions allow. A vote of the regions of *other* images
-whose features are nearest, each with its best class, says what the features allow beside (k-NN;
-Caron et al. 2021, arXiv 2104.14294, section 4.1, do the same with whole images). Clustering, which
-sees no label, can hardly do better.
+Oracle labels show what is possible with the outlines of the regions. A vote of the most similar
+regions of *other* images, each with its best class, shows what is possible with their features as
+well (Caron et al. 2021, arXiv 2104.14294, section 4.1, do the same with whole images). Clustering
+without labels can hardly do better.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEIGHBORS = 5
 """Regions that vote."""
 
 VOTERS = 4_096
-"""Regions that may vote at most, drawn evenly over the shards."""
+"""Largest number of regions that vote, drawn evenly over the shards."""
 
 
 class Voters(NamedTuple):
@@ -35,9 +35,9 @@ class Voters(NamedTuple):
     Attributes
     ----------
     points : float32 array, shape (regions, dim)
-        Of unit length: cosine similarity.
+        Of unit length, for cosine similarity.
     image, label : int64 array, shape (regions,)
-        The image of each, and its class; -1 where no pixel of the region has one.
+        Image and class of each region; the class is -1 if no pixel of the region has one.
     """
 
     points: NDArray[np.float32]
@@ -55,7 +55,7 @@ def vote(
     voters: Voters,
     neighbors: int = NEIGHBORS,
 ) -> NDArray[np.int64]:
-    """Return the class of most of the nearest voters of other images; the nearest one's at a tie.
+    """Return the class of most of the nearest voters of other images; in a tie, the nearest one's.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def regions_of(counts: RegionCounts, points: NDArray[np.float32], first_image: i
 def count_votes(
     counts: RegionCounts, regions: Voters, voters: Voters, neighbors: int = NEIGHBORS
 ) -> NDArray[np.int64]:
-    """Count the classes that the regions of a shard are voted for against true classes.
+    """Count the classes that the regions of a shard get by the vote against true classes.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def count_votes(
     Returns
     -------
     int64 array, shape (classes + 1, classes)
-        The last row is of regions without a vote, and, without a background class, of what is
-        outside of all regions.
+        The last row is for regions without a vote and, if there is no background class, for the
+        pixels outside of all regions.
     """
     no_class = counts.pixels.shape[1]
     labels = np.full(len(counts.pixels), no_class if counts.ground is None else counts.ground)
@@ -141,9 +141,9 @@ def vote_neighbors(
     Parameters
     ----------
     region_counts, regions : sequence of Path
-        Of each shard: of `region_counts.count_regions` and of `embedding.embed_regions`.
+        Files of each shard, of `region_counts.count_regions` and `embedding.embed_regions`.
     labelling : Path
-        Whose projection the features are compared in.
+        The features are compared after its projection.
     output : Path
     """
     fitted = read_labelling(labelling)
@@ -159,7 +159,7 @@ def vote_neighbors(
             }
             images += len(next(iter(frames.values())).image_id)
 
-    # Shards are read twice, for the regions of all of them may not fit into memory.
+    # Shards are read twice, because the regions of all of them may not fit into memory.
     drawn: dict[FrameName, list[Voters]] = {}
     for shard, frames in enumerate(iter_shards()):
         quota = quota_of_shard(VOTERS, shard, len(region_counts))

@@ -1,7 +1,7 @@
-"""Protocol ``per_image``: each image matched with its own truth. A diagnostic, and no more.
+"""Protocol ``per_image``: the clusters of each image are matched separately. Only a diagnostic.
 
-It forgives that a cluster means one thing in one image and another in the next, which is what
-scores of a dataset are about. Its figures are far higher, and have tables of their own.
+It does not measure whether a cluster means the same in all images, which scores of a whole dataset
+do. Its scores are much higher, and have tables of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped,unused-ignore]
 
 from lightcluster.evaluation.confusion import iou_matrix, require_counts
-from lightcluster.evaluation.counting import iter_images
+from lightcluster.evaluation.counting import files_of_seed, iter_images
 from lightcluster.evaluation.protocols import FRAMES
 from lightcluster.evaluation.scores import mean_and_sd
 from lightcluster.evaluation.settings import PER_IMAGE
@@ -42,7 +42,7 @@ class ImageScore(NamedTuple):
     mean_iou : float
         Over the classes that occur in the image; NaN if all of its pixels are ignored.
     classes, clusters : int
-        That have a counted pixel in the image.
+        Number of those with a counted pixel in the image.
     """
 
     mean_iou: float
@@ -79,8 +79,8 @@ def summarize(images: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     images : DataFrame
-        With the columns ``seed``, ``miou`` and ``ignored_pixels``. An image without a score, all
-        of whose pixels are ignored, is in no mean; ``images`` counts the others.
+        With the columns ``seed``, ``miou`` and ``ignored_pixels``. Images of which all pixels are
+        ignored have no score and are left out of the means; ``images`` counts the others.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def score_images(
     """
     rows: list[dict[str, Any]] = []
     for seed in seeds:
-        paths = shards.paths(counts_folder / f"seed-{seed}", ".npz")
+        paths = files_of_seed(counts_folder, shards, seed)
         for image in iter_images(paths, "original"):
             score = score_image(image.counts)
             extra = score.clusters > score.classes > 0

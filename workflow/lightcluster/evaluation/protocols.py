@@ -1,6 +1,6 @@
 """The evaluation protocols of datasets: where pixels are counted, and how clusters are matched.
 
-Three incompatible things are called "unsupervised mIoU"; a figure compares inside one protocol.
+Three different scores are called "unsupervised mIoU"; they are comparable only within a protocol.
 
 ================  ===================  ======================  ==================================
 protocol          counted at           matched by              classes without a true pixel
@@ -59,9 +59,9 @@ class Protocol:
     Attributes
     ----------
     matchings : tuple of How
-        Its own, and then variants of it that are reported beside.
+        That of the protocol first, then variants that are reported as well.
     absent : Absent
-        What a class that neither occurs nor is predicted adds to the mean IoU.
+        How a class that neither occurs nor is predicted counts in the mean IoU.
     """
 
     matchings: tuple[How, ...]
@@ -79,7 +79,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def dataset_level(protocols: Iterable[str]) -> list[str]:
-    """Return the protocols whose scores are of the whole dataset."""
+    """Return the protocols that score the whole dataset."""
     return [name for name in protocols if name != PER_IMAGE]
 
 
@@ -96,7 +96,7 @@ def frames_of(protocols: Iterable[str], stego_squash: bool) -> list[FrameName]:
 
 
 def frame_called(resolution: str, crop: str) -> FrameName:
-    """Return the frame that a table describes in these words.
+    """Return the frame that a table describes with these words.
 
     Raises
     ------
@@ -113,9 +113,9 @@ def to_frame(labels: NDArray[np.integer[Any]], frame: FrameName) -> NDArray[np.i
     """Bring a map of labels to the size at which its pixels are counted.
 
     The same as torchvision's ``Resize(320, NEAREST)`` and ``CenterCrop(320)``, with which STEGO
-    prepares its labels. Where the centre of a pixel falls between two, Pillow takes another one
-    of 16-bit images than of others: all are resized as int32, so that every map of an image is
-    sampled at the same places.
+    prepares its labels. If the centre of a pixel falls between two others, Pillow chooses
+    differently for 16-bit images. Therefore all maps are resized as int32, so that they are sampled
+    at the same positions.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Counting the pixels of a shard by region and true class: once, whatever class regions are given.
+"""Counts of the pixels of a shard by region and true class.
 
-The scores of every labelling of the regions, and of random, best and neighbours' labels, are sums
-over these rows.
+They are made once. The counts of any labelling of the regions are sums over these rows: of each
+labelling seed, and of random, oracle and nearest-neighbour labels.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from lightcluster.regions.maps import read_region_maps
 def iter_truth(
     image_ids: list[str], rows: list[Row], classes: Classes, ignore: int
 ) -> Iterator[tuple[int, Row, NDArray[np.uint16]]]:
-    """Yield the place in `image_ids`, the manifest row and the truth of each image with a label.
+    """Yield the position in `image_ids`, the manifest row and the truth of each labelled image.
 
-    The order is that of the manifest, and so the same for all runs, which are compared image by
-    image; that of their masks is of their features, and may be another.
+    They come in the order of the manifest, which is the same for all runs, because runs are
+    compared image by image. The masks of a run are in the order of its features, which may differ.
     """
     places = {image_id: number for number, image_id in enumerate(image_ids)}
     for row in progress(rows, "count"):
@@ -57,7 +57,7 @@ def count_by_region(
     Parameters
     ----------
     label : int array, shape (height, width)
-        Region of each pixel, from 1; 0 outside of all.
+        Region of each pixel, from 1; 0 outside of all regions.
     truth : uint16 array, shape (height, width)
         Positions of classes, or `labels.IGNORED`.
     frame : FrameName
@@ -66,7 +66,8 @@ def count_by_region(
     Returns
     -------
     Confusion
-        Its counts are int64 [regions + 1, classes]; the first row is outside of all regions.
+        Its counts are int64 [regions + 1, classes]; the first row is for pixels outside of all
+        regions.
     """
     framed = to_frame(label, frame), to_frame(truth, frame)
     return count_confusion(*framed, regions + 1, n_classes, IGNORED)
@@ -74,16 +75,16 @@ def count_by_region(
 
 @dataclass(frozen=True)
 class RegionCounts:
-    """The counts of the images with a label of one shard, in one frame.
+    """The counts of the labelled images of one shard, in one frame.
 
     Attributes
     ----------
     image_id : list of str
     first : int64 array, shape (images,)
-        Where the regions of each image begin among those of the shard (`regions.maps`).
+        Number of the first region of each image among those of the shard (`regions.maps`).
     offset : int64 array, shape (images + 1,)
-        Where the rows of each image begin in `pixels`: one for what is outside of all regions, and
-        one for each region.
+        First row of each image in `pixels`. An image has one row for the pixels outside of all
+        regions, and then one for each region.
     pixels : int64 array, shape (rows, classes)
     ignored : int64 array, shape (images,)
         Pixels without truth.
@@ -99,12 +100,12 @@ class RegionCounts:
     ground: int | None
 
     def counts_of(self, image: int) -> Confusion:
-        """Return the counts of an image, as `count_by_region` made them."""
+        """Return the counts of an image; see `count_by_region`."""
         rows = slice(*self.offset[image : image + 2])
         return Confusion(self.pixels[rows], int(self.ignored[image]))
 
     def regions_of(self, image: int) -> slice:
-        """Return where the regions of an image are among those of the shard."""
+        """Return which regions of the shard are those of an image."""
         regions = int(self.offset[image + 1] - self.offset[image]) - 1
         return slice(int(self.first[image]), int(self.first[image]) + regions)
 
@@ -120,10 +121,10 @@ def count_regions(
     protocols: Sequence[str],
     stego_squash: bool,
 ) -> None:
-    """Count the regions of a shard against the truth, in the frame of each protocol.
+    """Count the pixels of the regions of a shard by true class, in the frame of each protocol.
 
-    Writes the arrays of `RegionCounts`; ``pixels`` and ``ignored`` once for each frame, as in
-    ``original.pixels``.
+    Writes the arrays of `RegionCounts`; there are ``pixels`` and ``ignored`` for each frame, with
+    names such as ``original.pixels``.
     """
     classes = read_classes(classes_file)
     frames = frames_of(protocols, stego_squash)

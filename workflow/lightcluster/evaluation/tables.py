@@ -15,6 +15,7 @@ from lightcluster.datasets.labels import background_index, read_classes
 from lightcluster.errors import DatasetError
 from lightcluster.evaluation.counting import (
     ImageCounts,
+    files_of_seed,
     read_class_counts,
 )
 from lightcluster.evaluation.mask_counts import MaskTotals, score_masks, sum_mask_counts
@@ -278,7 +279,7 @@ def evaluate(
     for frame in frames_of(dataset_level(conditions.protocols), conditions.stego_squash):
         class_counts[frame] = {}
         for seed in seeds:
-            paths = shards.paths(counts_folder / f"seed-{seed}", ".npz")
+            paths = files_of_seed(counts_folder, shards, seed)
             class_counts[frame][seed], images = read_class_counts(paths, frame)
     if not images:
         raise DatasetError(

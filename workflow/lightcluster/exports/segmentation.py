@@ -8,7 +8,6 @@ is all that an image has of one (*stuff*). Images are numbered from 1 in the ord
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from lightcluster.errors import StoreError
 from lightcluster.exports.confidence import RegionTables, object_confidence
 from lightcluster.names.run import BACKGROUND, given_names
 from lightcluster.progress import progress
-from lightcluster.regions.painted import find_manifest, painted_file, read_painted
+from lightcluster.regions.painted import find_manifest, painted_file, read_segmentation
+from lightcluster.regions.palette import read_palette
 
 
 @dataclass(frozen=True)
@@ -178,10 +178,10 @@ class Segmentation:
         find = find_stuff if self.stuff else find_objects
         tables = RegionTables(self.folder)
         for number, sample in enumerate(progress(self.samples, "export"), start=1):
-            values = read_painted(self.folder, sample)
+            path = painted_file(self.folder, sample)
+            values = read_segmentation(path)
             present, inverse = np.unique(values, return_inverse=True)
             if unknown := set(present.tolist()) - self.id_of.keys():
-                path = painted_file(self.folder, sample)
                 raise StoreError(
                     f"{path}: holds the class {min(unknown)}, which {self.folder / 'classes.csv'} "
                     "lacks; make it again"
@@ -252,17 +252,11 @@ def read_categories(segmentation: Path) -> tuple[list[Category], dict[int, int],
     StoreError
         If the table is missing or damaged.
     """
-    path = segmentation / "classes.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        given = given_names(segmentation)
-        listed = [
-            Category(int(row["id"]), given.get(int(row["id"]), row["name"]), _color(row["color"]))
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise StoreError(f"{path}: cannot be read ({error})") from None
+    values, given = read_palette(segmentation / "classes.csv"), given_names(segmentation)
+    listed = [
+        Category(number, given.get(number, value.name), value.color)
+        for number, value in enumerate(values)
+    ]
     stuff = any(category.id == 0 and category.name != BACKGROUND for category in listed)
     by_name: dict[str, Category] = {}
     id_of: dict[int, int] = {} if stuff else {0: 0}
@@ -273,8 +267,3 @@ def read_categories(segmentation: Path) -> tuple[list[Category], dict[int, int],
         first = by_name.setdefault(category.name, replace(category, id=category.id + int(stuff)))
         id_of[category.id] = first.id
     return list(by_name.values()), id_of, stuff
-
-
-def _color(text: str) -> tuple[int, int, int]:
-    red, green, blue = (int(text[start : start + 2], 16) for start in (1, 3, 5))
-    return red, green, blue

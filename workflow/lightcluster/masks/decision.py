@@ -1,4 +1,4 @@
-"""The foreground clusters of the dataset and category levels, decided over all sampled patches."""
+"""Which clusters of the dataset and category levels are foreground, from all sampled patches."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ def decide_foreground(
 ) -> None:
     """Decide which clusters of the two upper levels are foreground.
 
-    Writes ``dataset`` bool [k], ``category`` bool [superclasses, k], and the shares of
-    foreground patches they rest on, ``dataset_share`` and ``category_share``, float64.
+    Writes ``dataset`` bool [k] and ``category`` bool [superclasses, k], and the shares of
+    foreground patches that they are based on: ``dataset_share`` and ``category_share``, float64.
     """
     sample = read_sample(sample_files)
-    foreground = np.concatenate(
-        [
-            read_arrays(path, "foreground")["foreground"][sample.row[sample.shard == shard]]
-            for shard, path in enumerate(image_level_files)
-        ]
-    )
+    foreground = np.empty(len(sample.row), bool)
+    for shard, path in enumerate(image_level_files):
+        own, level = sample.shard == shard, read_arrays(path, "label", "foreground")
+        cluster = level["label"][sample.row[own]]
+        foreground[own] = level["foreground"][sample.image[own], cluster]
     centroids = read_arrays(dataset_level, "centroids")["centroids"]
     dataset, dataset_share = overlapping_clusters(
         assign(sample.features, centroids, metric), foreground, len(centroids)
@@ -53,7 +52,7 @@ def decide_foreground(
         )
     ):
         chosen, share = overlapping_clusters(
-            assign(sample.features, centroids, metric)[members],  # spares a copy of its patches
+            assign(sample.features, centroids, metric)[members],  # avoids a copy of its patches
             foreground[members],
             len(centroids),
         )

@@ -1,6 +1,6 @@
 """Which clusters are foreground.
 
-At the image level a vote of rules decides, from the CLS attention and the place of the patches.
+At the image level several rules vote, based on the CLS attention and the positions of the patches.
 Clusters of the dataset and category levels are foreground if they overlap with the image-level
 masks more than the average patch does: "image-level masks serve to identify which class of the
 dataset- and category-level masks is the foreground" (arXiv 2311.18628).
@@ -89,8 +89,8 @@ def overlapping_clusters(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Decide which clusters are foreground by their overlap with image-level masks.
 
-    Every cluster with an above-average share of foreground patches is foreground, not the best
-    one only: for k > 2 an object may fall into several clusters.
+    Every cluster with an above-average share of foreground patches is foreground, and not just the
+    one with the highest share: with k > 2, an object may be split into several clusters.
 
     Parameters
     ----------

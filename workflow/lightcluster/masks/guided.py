@@ -1,4 +1,4 @@
-"""The guided filter: a score that follows the edges of its image, at the cost of some box filters.
+"""The guided filter aligns a score with the edges of its image, at the cost of a few box filters.
 
 He, Sun and Tang, "Guided image filtering" (PAMI 2013), with a guide in colour; its coefficients may
 be computed at a smaller size, as in He and Sun, "Fast guided filter" (arXiv 1505.00996).
@@ -27,7 +27,7 @@ class Guided:
     radius : float
         Of the windows, as a share of the guide's short side.
     epsilon : float
-        Variance of colours, in [0, 1], that is taken for no edge.
+        Colour variance, in [0, 1], below which the filter sees no edge.
     """
 
     radius: float
@@ -52,7 +52,7 @@ def _with_constant(colors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Guide:
-    """An image as the filter needs it, whatever is filtered: computed once, used many times.
+    """What the filter needs of an image; computed once, and used for any number of scores.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ def _window_means(values: NDArray[np.float32], window: int) -> NDArray[np.float3
 
 
 def prepare_guide(colors: NDArray[np.float32], guided: Guided) -> Guide:
-    """Compute what the filter needs to know of a guide.
+    """Compute what the filter needs of an image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The pixel masks of a shard: made from the scores of patches, at the edges of the images."""
+"""Pixel masks: the scores of patches, upsampled and refined to the edges in the images."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from scipy.ndimage import label
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.extraction.images import open_row
 from lightcluster.files import decode_names, encode_names, read_arrays, write_arrays
-from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.masks.patches import read_patch_scores
 from lightcluster.masks.refinement.registry import REFINEMENTS, RefinementSettings
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
 
 
 def working_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
-    """Return the size, of the same shape, at which an image of too many pixels is refined."""
+    """Return the size at which an image is refined: smaller, if it has too many pixels."""
     scale = min(1.0, (max_pixels / (height * width)) ** 0.5)
     rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
-    # Of a strip so narrow that its side came out below one pixel, the other side is bounded too.
+    # A side is at least one pixel; for a very narrow strip, the other one must then be cut as well.
     return min(rows, max(1, max_pixels // columns)), min(columns, max(1, max_pixels // rows))
 
 
@@ -41,16 +41,16 @@ def refine_mask(
     Parameters
     ----------
     score : float32 array, shape (rows, columns)
-        Merged score of the patches, in [0, 1].
+        Score of the patches, in [0, 1].
     image : uint8 array, shape (height, width, 3)
     upsampling : {"bilinear", "nearest"}
     threshold : float
-        Foreground above this score, which is scaled so that the threshold comes to lie at 0.5,
-        where refinements decide.
+        Patches with a higher score are foreground. The score is rescaled so that the threshold
+        becomes 0.5, which refinements assume.
     refinement : RefinementSettings
-        With `method: none`, the upsampled score is thresholded as it is. Otherwise larger images
-        than its `max_pixels` are refined at a smaller size, and specks and holes up to its
-        `min_area` are removed.
+        With `method: none`, the upsampled score is only thresholded. Otherwise images with more
+        than `max_pixels` are refined at a smaller size, and specks and holes of up to `min_area`
+        are removed.
 
     Returns
     -------
@@ -80,8 +80,8 @@ def remove_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]
     ----------
     mask : bool array, shape (height, width)
     min_area : float
-        The share of the image up to which parts and holes, whose pixels touch at their sides, are
-        small. The largest part stays, however small it is.
+        Largest size of a speck or hole (4-connected), as a share of the image. The largest part of
+        the mask stays, however small it is.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def remove_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PixelMasks:
-    """The pixel masks of a shard, eight pixels a byte.
+    """The pixel masks of a shard, packed into bits.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class PixelMasks:
     size : int32 array, shape (images, 2)
         Height and width.
     packed : uint8 array
-        Masks one after another, each from a byte of its own on.
+        The masks one after another; each begins at a new byte.
     """
 
     image_id: list[str]
@@ -131,7 +131,7 @@ class PixelMasks:
 
 def refine_masks(
     manifest: Path,
-    patch_masks: Path,
+    scores: Path,
     output: Path,
     *,
     upsampling: Literal["bilinear", "nearest"],
@@ -141,7 +141,7 @@ def refine_masks(
 ) -> None:
     """Refine the masks of a shard and write the arrays of `PixelMasks`."""
     rows = {row.image_id: row for row in read_manifest(manifest)}
-    patches = read_patch_masks(patch_masks)
+    patches = read_patch_scores(scores)
     packed, sizes = [], []
     for number, image_id in enumerate(progress(patches.image_id, "refine")):
         image = open_row(rows[image_id].image, max_pixels)

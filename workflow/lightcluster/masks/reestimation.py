@@ -1,13 +1,13 @@
-"""Re-estimation of the foreground: the shares of clusters of patches that masks take, on a tree.
+"""Re-estimation of the foreground, from the share of each cluster of patches that the masks cover.
 
-The patches of the whole dataset are clustered, and the clusters are joined to a tree. The score of
-an image is filtered by the image, which moves it to the edges of objects; each cluster is then
-scored by the share of its patches that the filtered masks take. What is rare is not outvoted by
-what is common: the evidence for a cluster is counted in images, and a cluster of few images leans
-on the wider clusters that it is a part of. The new score takes the place of the former, and so on
-for some rounds. Several such trees are averaged. Nothing is trained by gradients and no label is
-seen. This goes beyond the paper and is this project's own; ``reestimation.rounds: 0`` is the
-paper's method.
+The patches of the whole dataset are clustered, and the clusters are joined into a tree. Each round
+filters the score of every image with a guided filter, which aligns it with the edges of objects,
+and then scores each cluster by the share of its patches that the filtered masks cover. So that
+frequent clusters do not outvote rare ones, evidence is counted in images, and a cluster that occurs
+in few images is shrunk towards the larger clusters that it is part of. The new score replaces the
+old one, for several rounds. The scores of several such trees are averaged. Nothing is trained by
+gradient descent, and no label is used. This step is not part of the paper;
+``reestimation.rounds: 0`` is the paper's method.
 """
 
 from __future__ import annotations
@@ -27,9 +27,14 @@ from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_rows, read_sample
 from lightcluster.extraction.images import COLORS_PER_SIDE, color_map
 from lightcluster.extraction.store import FeatureStore
-from lightcluster.files import encode_names, read_arrays, write_arrays
-from lightcluster.masks.consistency import PatchMasks, read_patch_masks
+from lightcluster.files import read_arrays, write_arrays
 from lightcluster.masks.guided import Guided, guided_filter, prepare_guide, scale_colors
+from lightcluster.masks.patches import (
+    LevelMasks,
+    PatchScores,
+    read_level_masks,
+    write_patch_scores,
+)
 from lightcluster.masks.upsampling import upsample
 from lightcluster.progress import progress
 
@@ -38,23 +43,24 @@ log = logging.getLogger(__name__)
 Start = Literal["image", "merged"]
 
 CLUSTERED = 65_536
-"""Patches at most that a tree's clusters are fitted to: more change nothing."""
+"""Largest number of patches that the clusters of a tree are fitted to; more change nothing."""
 
 ITERATIONS = 10
-"""Of k-means, at most: more change nothing, as the trees are averaged."""
+"""Largest number of k-means iterations; more change nothing, because the trees are averaged."""
 
 ENOUGH = 10
-"""Patches with which an image counts in full; with fewer, it counts as that part of an image."""
+"""An image with fewer patches in a cluster counts in proportion; with more, it counts in full."""
 
 OTHERS = 3
-"""Images that stand for the share of a cluster against what one image says of its own patches."""
+"""Weight, in images, of a cluster's share against the evidence of a single image."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the re-estimation sees of an image.
+    """The data of one image that the re-estimation needs.
 
-    Guides of the filter are computed anew in each round: kept, they take 27 times the memory.
+    The guides of the filter are computed again in each round, because keeping them would take 27
+    times the memory.
 
     Attributes
     ----------
@@ -63,7 +69,7 @@ class Scene:
     colors : uint8 array, shape (height, width, 3)
         `COLORS_PER_SIDE` times as many pixels as patches, down and across.
     score : float32 array, shape (rows, columns)
-        To begin with, in [0, 1].
+        Initial score, in [0, 1].
     """
 
     leaves: NDArray[np.uint16]
@@ -73,7 +79,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Shares:
-    """How much of each cluster is foreground, after a round.
+    """The share of foreground in each cluster, after a round.
 
     Attributes
     ----------
@@ -100,10 +106,10 @@ class Shares:
     def score_own(
         self, leaves: NDArray[np.uint16], label: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Return the score of an image's patches, with what it says itself.
+        """Return the score of an image's patches, with the evidence of the image itself.
 
-        Parts of a cluster that lie in one image are the last branches of the tree: their shares
-        lean on that of the cluster as if `OTHERS` images stood for it.
+        The part of a cluster that lies in one image is treated as another branch of the tree: its
+        share is shrunk towards that of the cluster, which has the weight of `OTHERS` images.
 
         Parameters
         ----------
@@ -134,12 +140,12 @@ def _counts(
 def _evidence(
     patches: NDArray[np.float64], foreground: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return as how much of an image its patches in each cluster or node count, and their share."""
+    """Return the weight of an image in each cluster or node, and its share of foreground there."""
     return np.minimum(patches / ENOUGH, 1), foreground / np.maximum(patches, 1)
 
 
 def join_clusters(centroids: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Join clusters to a tree, the two whose union adds least variance first (Ward's method).
+    """Join clusters into a tree by Ward's method.
 
     Parameters
     ----------
@@ -173,18 +179,18 @@ def memberships(parent: NDArray[np.intp]) -> NDArray[np.float64]:
 def shrink_to_parents(
     share: NDArray[np.float64], images: NDArray[np.float64], parent: NDArray[np.intp], prior: float
 ) -> NDArray[np.float64]:
-    """Let each node lean on its parent, from the root down.
+    """Shrink the share of each node towards that of its parent, from the root down.
 
     Parameters
     ----------
     share : float64 array, shape (nodes,)
-        Of foreground in each node.
+        Share of foreground in each node.
     images : float64 array, shape (nodes,)
-        That stand for it.
+        Number of images that it is based on.
     parent : intp array, shape (nodes,)
         See `join_clusters`.
     prior : float
-        Images that stand for a node's being as its parent is.
+        Weight of the parent, in images.
 
     Returns
     -------
@@ -198,7 +204,7 @@ def shrink_to_parents(
 
 
 class TreeSums:
-    """What the images say of the nodes of one tree, summed image by image.
+    """Sums over images of the evidence for the nodes of one tree.
 
     Parameters
     ----------
@@ -221,15 +227,16 @@ class TreeSums:
         self._share += weight * share
 
     def solve(self, prior: float) -> tuple[NDArray[np.float64], float] | None:
-        """Return the share of each cluster, and the threshold between the two sides.
+        """Return the share of each cluster, and the threshold between foreground and background.
 
-        Its log-odds lie in the middle between those of the mean shares that a patch of foreground
-        and a patch of background meet.
+        The log-odds of the threshold are half way between those of the mean share of the clusters
+        of foreground patches and that of background patches.
 
         Returns
         -------
         (float64 array of shape (clusters,), float), or None
-            None if either side has no patch, or if nothing tells them apart.
+            None if there is no foreground or no background patch, or if their shares do not
+            differ.
         """
         patches, foreground = self._by_leaf
         sides = np.stack([patches - foreground, foreground])
@@ -246,7 +253,7 @@ class TreeSums:
 def soft_labels(
     score: NDArray[np.float32], colors: NDArray[np.uint8], guided: Guided
 ) -> NDArray[np.float32]:
-    """Return the share of each patch that the filtered score takes for foreground.
+    """Return the share of each patch that is foreground by the filtered score.
 
     Parameters
     ----------
@@ -275,7 +282,7 @@ def reestimate(
     prior: float,
     guided: Guided,
 ) -> list[Shares]:
-    """Alternate between filtering scores and counting what the masks take of each cluster.
+    """Alternate between filtering the scores and measuring what the masks cover of each cluster.
 
     Parameters
     ----------
@@ -291,7 +298,7 @@ def reestimate(
     Returns
     -------
     list of Shares
-        Of each round; fewer than `rounds` where nothing tells foreground from background.
+        One per round; fewer than `rounds` if foreground and background cannot be told apart.
     """
     scores = [scene.score for scene in scenes]
     found: list[Shares] = []
@@ -303,7 +310,7 @@ def reestimate(
                 tree.add(leaf, label)
         solved = [tree.solve(prior) for tree in sums]
         if any(tree is None for tree in solved):
-            log.warning("nothing tells foreground from background: the former score stays")
+            log.warning("foreground and background cannot be told apart: the previous score stays")
             break
         share, threshold = zip(*(tree for tree in solved if tree), strict=True)
         found.append(Shares(np.stack(share), np.array(threshold)))
@@ -331,15 +338,15 @@ def leaves_of(features: NDArray[np.floating], centroids: NDArray[np.float32]) ->
     return np.stack([assign(points, tree) for tree in centroids]).astype(np.uint16)
 
 
-def _first_score(masks: PatchMasks, image: int, start: Start) -> NDArray[np.float32]:
-    """Return what the rounds begin with: float32, shape (rows, columns)."""
+def _first_score(masks: LevelMasks, image: int, start: Start) -> NDArray[np.float32]:
+    """Return the initial score of an image; see `first_score`."""
     return first_score(masks.merged_of(image), masks.votes_of(image)[2], start)
 
 
 def first_score(
     merged: NDArray[np.floating], image_level: NDArray[np.bool_], start: Start
 ) -> NDArray[np.float32]:
-    """Return what the rounds begin with, of an image.
+    """Return the initial score of an image.
 
     Parameters
     ----------
@@ -348,7 +355,7 @@ def first_score(
     image_level : bool array, shape (rows, columns)
         Mask of the image level.
     start : Start
-        Which of them.
+        Which of the two.
 
     Returns
     -------
@@ -366,7 +373,7 @@ def _draw_scenes(
     share = min(1.0, sample_tokens / tokens)
     for shard, store in enumerate(stores):
         quota = max(1, round(share * store.n_images))
-        masks, facet = read_patch_masks(merged[shard]), store.facets[0]
+        masks, facet = read_level_masks(merged[shard]), store.facets[0]
         drawn = draw_rows(store.n_images, quota, seed, shard)
         for image in store.iter_images((facet, "colors"), drawn):
             yield Scene(
@@ -395,20 +402,20 @@ def fit_trees(
     """Re-estimate the foreground on whole images drawn evenly over the shards.
 
     Writes ``centroids`` float32 [trees, clusters, dim], ``share`` float64 [rounds, trees, clusters]
-    and ``threshold`` float64 [rounds, trees]; of no round if the score of the levels is to stay.
+    and ``threshold`` float64 [rounds, trees]. No rounds: the score of the levels is used as it is.
 
     Parameters
     ----------
     stores, merged : sequence of Path
         Features, and masks of the levels, of each shard.
     sample : sequence of Path
-        What `clustering.sample.sample_features` wrote of each; the clusters are fitted to these
-        patches.
+        Files of `clustering.sample.sample_features`, of each shard; the clusters are fitted to
+        these patches.
     output : Path
     rounds, start, trees, clusters, prior, radius, epsilon, sample_tokens
         See `config.ReestimationSettings`.
     seed : int
-        Of the first tree; that of the next is one higher.
+        Seed of the first tree; each following tree has the next one.
     """
     opened = [FeatureStore.open(store) for store in stores]
     dim = opened[0].dim
@@ -445,13 +452,13 @@ def fit_trees(
 
 @dataclass(frozen=True)
 class Trees:
-    """What `fit_trees` found.
+    """The result of `fit_trees`.
 
     Attributes
     ----------
     centroids : float32 array, shape (trees, clusters, dim)
     rounds : list of Shares
-        None: the score of the levels is to stay.
+        Empty: the score of the levels is used as it is.
     """
 
     centroids: NDArray[np.float32]
@@ -464,7 +471,7 @@ class Trees:
         first: NDArray[np.float32],
         guided: Guided,
     ) -> NDArray[np.float32]:
-        """Score the patches of an image; there must be a round.
+        """Score the patches of an image; there must be at least one round.
 
         Parameters
         ----------
@@ -472,7 +479,7 @@ class Trees:
         colors : uint8 array, shape (2 * rows, 2 * columns, 3)
             See `Scene`.
         first : float32 array, shape (rows, columns)
-            Of `first_score`; counts where there was one round alone.
+            From `first_score`; used only if there was a single round.
         guided : Guided
 
         Returns
@@ -502,7 +509,7 @@ def score_patches(
     radius: float,
     epsilon: float,
 ) -> None:
-    """Score the patches of a shard and write the arrays of `consistency.PatchMasks`.
+    """Score the patches of a shard and write `patches.PatchScores`.
 
     Parameters
     ----------
@@ -514,10 +521,10 @@ def score_patches(
     start, radius, epsilon
         See `config.ReestimationSettings`.
     """
-    masks, fitted = read_patch_masks(merged), read_trees(trees)
-    score, guided = masks.score, Guided(radius, epsilon)
+    masks, fitted = read_level_masks(merged), read_trees(trees)
+    score, guided = masks.merged, Guided(radius, epsilon)
     if fitted.rounds:
-        score = np.empty_like(masks.score)
+        score = np.empty_like(masks.merged)
         features = FeatureStore.open(store)
         facet = features.facets[0]
         images = features.iter_images((facet, "colors"))
@@ -529,13 +536,4 @@ def score_patches(
                 _first_score(masks, image.index, start),
                 guided,
             )
-    write_arrays(
-        output,
-        compressed=False,
-        image_id=encode_names(masks.image_id),
-        grid=masks.grid,
-        offset=masks.offset,
-        votes=masks.votes,
-        merged=masks.merged,
-        score=score,
-    )
+    write_patch_scores(output, PatchScores(masks.image_id, masks.grid, score))

@@ -1,4 +1,4 @@
-"""From the patch grid to pixels."""
+"""Upsampling from the patch grid to pixels."""
 
 from __future__ import annotations
 

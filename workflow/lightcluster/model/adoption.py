@@ -1,4 +1,4 @@
-"""A model in the place of a fit: its files become those that the steps of the fit would write."""
+"""Using a model instead of fitting: its files replace those that the fitting steps would write."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from lightcluster.model.folder import (
 
 
 def adopt_fit(model: Path, weights: Path, outputs: list[Path]) -> None:
-    """Copy what a model knows of levels and foreground.
+    """Copy the levels and the foreground decision of a model.
 
     Parameters
     ----------
     model : Path
         The folder of a model.
     weights : Path
-        What the features of this run are extracted with.
+        Weights with which the features of this run are extracted.
     outputs : list of Path
-        Each is named as its file in the folder.
+        Each has the name of its file in the folder of the model.
 
     Raises
     ------
     ModelError
-        If the model cannot be used, or its weights are others.
+        If the model cannot be used, or has other weights.
     """
     described = open_model(model)
     if file_digest(weights) != described.files[WEIGHTS]:
@@ -50,7 +50,7 @@ def adopt_superclasses(model: Path, stores: list[Path], output: Path) -> None:
 
 
 def assign_to_model(model: Path, stores: list[Path], output: Path) -> None:
-    """Do the same with a model that is verified already."""
+    """Do what `adopt_superclasses` does, with a model that has been verified."""
     centroids = read_arrays(model / "superclasses.npz", "centroids")["centroids"]
     assign_superclasses(stores, centroids, output)
 

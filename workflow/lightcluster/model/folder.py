@@ -1,4 +1,4 @@
-"""The folder of a fitted run: all that new images are segmented with, and nothing else.
+"""The folder of a model: all that is needed of a fitted run to segment new images.
 
 ===================== ==========================================================================
 file                  what it holds
@@ -14,12 +14,12 @@ labelling/seed-N.npz  arrays of `regions.labelling.Labelling`: centres, componen
 labelling/seed-N.csv  id, name and colour of each value in a segmentation
 ===================== ==========================================================================
 
-Nothing in it is unpickled, it refers to no file outside, and it may be copied to another machine.
+No file is unpickled, and none refers to a file outside, so the folder can be copied to another
+machine.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -35,12 +35,15 @@ from lightcluster import __version__
 from lightcluster.config import Config, lookup, walk_keys
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ModelError
+from lightcluster.extraction.backbones.registry import size_of
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import with_split
 from lightcluster.methods.registry import method_of
 from lightcluster.methods.sections import HOW
 from lightcluster.names.run import given_names
 from lightcluster.paths import require_file
+from lightcluster.regions.painted import is_written
+from lightcluster.regions.palette import read_palette, write_palette
 from lightcluster.sections import Name, Section, Seed, find_mistakes, shorten, show, tidy
 from lightcluster.soundness import (
     check_fit,
@@ -55,8 +58,8 @@ APPLIED_STEPS = (
     "extract_features", "cluster_image", "merge_levels", "score_patches", "refine_masks",
     "find_regions", "embed_regions",
 )  # fmt: skip
-"""Steps that are done with new images, up to what the classes are given by. A model is exported
-anew when one of them changes, for `export_model` follows all of them."""
+"""Steps that run on new images, up to the descriptors of regions. `export_model` follows all of
+them, so that a model is exported again when one of them changes."""
 
 ARRAYS = {
     "dataset": ("centroids", "distance"),
@@ -65,17 +68,16 @@ ARRAYS = {
     "foreground": ("dataset", "category"),
     "trees": ("centroids", "share", "threshold"),
 }
-"""Files of arrays, and what is kept of those that the steps of the fit wrote."""
+"""The files of arrays, and which arrays are kept of those that the fitting steps wrote."""
 
 _OF_IMAGES = ("max_pixels", "depth")
-"""Keys of a dataset that say how its images are read, and so how new ones are."""
+"""Keys of the section `dataset` that say how images are read; they apply to new images as well."""
 
-_PLACES: dict[str, Any] = {
+_NOT_KEPT: dict[str, Any] = {
     "dataset": set(DatasetSettings.model_fields).difference(_OF_IMAGES),
-    "report": True,
-    "fit": True,
+    **dict.fromkeys(set(Config.model_fields).difference(HOW, ("method", "dataset")), True),
 }
-"""What of the configuration says nothing about new images."""
+"""Settings that a model does not hold, because new images are segmented without them."""
 
 WEIGHTS, RECORD = "weights.safetensors", "weights.json"
 _FILES = (*(f"{name}.npz" for name in ARRAYS), RECORD, WEIGHTS)
@@ -88,22 +90,22 @@ class Model(Section):
     ----------
     format : "lightcluster-model"
     version : int
-        Of the folder's layout.
+        Version of the layout of the folder.
     made_by : str
         Version of LightCluster.
     dataset, run : str
-        What it was fitted on.
+        The run that was fitted, and its dataset.
     split : str or None
-        Of a dataset of the field.
+        Split of a standard dataset.
     seeds : tuple of int
-        Labelling seeds; the first is what new images are segmented with.
+        Labelling seeds; new images are segmented with the first.
     classes : int
-        Object classes.
+        Number of object classes.
     facet : str
     layer : int
-        Read from the backbone; where they were chosen, the choice.
+        The features that are read from the backbone; if they were chosen automatically, the choice.
     config : Config
-        Of the run, without the places of its images.
+        The settings that new images are segmented with.
     steps : dict of str to int
         Version of each step in `APPLIED_STEPS`.
     files : dict of str to str
@@ -126,13 +128,14 @@ class Model(Section):
 
     @property
     def images(self) -> str:
-        """In words, the images that it was fitted on."""
+        """The images that it was fitted on, in words."""
         return with_split(self.dataset, self.split)
 
     def method_settings(self, folder: Path) -> dict[str, Any]:
-        """Return what a run must set to apply this model, by section.
+        """Return the settings of a run that applies this model, by section.
 
-        Weights that were a file are taken from the folder; others come from where they came from.
+        Weights that were read from a file are taken from the folder of the model; others are
+        fetched from the same source as before.
         """
         sections = self.config.model_dump(mode="json", include=set(HOW))
         sections["features"] |= {"facet": self.facet, "layer": self.layer}
@@ -143,7 +146,7 @@ class Model(Section):
 
     @property
     def settings(self) -> Config:
-        """What the steps read that segment new images; facet and layer, if chosen, are known."""
+        """The settings for the steps that segment new images; facet and layer are never `auto`."""
         chosen = {"facet": self.facet, "layer": self.layer}
         features = self.config.features.model_copy(update=chosen)
         return self.config.model_copy(update={"features": features})
@@ -170,15 +173,15 @@ def export_model(
     arrays : mapping of str to Path
         The file of each key of `ARRAYS`.
     weights : Path
-        The verified weights, with their record beside them. They are linked if the file system
-        can, so that they take no room twice; a copy of the folder holds them.
+        The verified weights, with their record beside them. They become a hard link if the file
+        system supports that, so that they are not stored twice.
     labelling, palettes : Path
-        Folders of ``seed-N.npz``, and of the segmentations, ``seed-N``, with ``classes.csv``; a
-        person may have named their clusters (`names`).
+        Folder of the files ``seed-N.npz``, and the folder with ``seed-N/classes.csv``, whose
+        clusters a user may have named (`names`).
     output : Path
-        The folder; appears only when complete.
+        The folder. It appears only when it is complete.
     config : Config
-        Of the run.
+        Settings of the run.
     dataset, run : str
     split : str or None
     facet : str
@@ -197,40 +200,38 @@ def export_model(
         shutil.copyfile(weights.with_suffix(".json"), folder / RECORD)
         model = Model(
             dataset=dataset, run=run, split=split, seeds=config.labelling.seeds,
-            classes=_count_classes(folder / palette_of(config.labelling.seeds[0])),
+            classes=len(read_palette(folder / palette_of(config.labelling.seeds[0]))) - 1,
             facet=facet, layer=layer, config=config,
             steps={name: STEPS[name].version for name in APPLIED_STEPS},
             files={name: file_digest(folder / name) for name in _files(config.labelling.seeds)},
         )  # fmt: skip
-        text = model.model_dump_json(indent=2, exclude={"config": _PLACES})
+        text = model.model_dump_json(indent=2, exclude={"config": _NOT_KEPT})
         (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
 
 
 def _copy_palette(segmentation: Path, output: Path) -> None:
-    """Copy the table of the values in segmentations, with the names that a person gave."""
-    with (segmentation / "classes.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    given = given_names(segmentation)
-    for row in rows:
-        row["name"] = given.get(int(row["id"]), row["name"])
-    with output.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    """Copy the table of the values in segmentations, with the names that a user gave.
+
+    Names follow the pixels, so only seeds whose segmentations are written have them.
+    """
+    values = read_palette(segmentation / "classes.csv")
+    given = given_names(segmentation) if is_written(segmentation) else {}
+    names = [given.get(number, value.name) for number, value in enumerate(values)]
+    write_palette(output, names, [value.size for value in values], "regions")
 
 
 def labelling_of(seed: int) -> str:
-    """Return the file of the classes of a seed, within the folder."""
+    """Return the path of the classes of a seed in the folder of a model."""
     return f"labelling/seed-{seed}.npz"
 
 
 def palette_of(seed: int) -> str:
-    """Return the file of their names and colours."""
+    """Return the path of the names and colours of the classes of a seed."""
     return f"labelling/seed-{seed}.csv"
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return the places of all files of a model: its description and what that lists.
+    """Return the paths of all files of a model.
 
     Raises
     ------
@@ -241,18 +242,12 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def _files(seeds: Iterable[int]) -> list[str]:
-    """Return all files of a folder but its description."""
+    """Return the names of all files of a model except its description."""
     return [*_FILES, *(name(seed) for seed in seeds for name in (labelling_of, palette_of))]
 
 
-def _count_classes(palette: Path) -> int:
-    """Return the number of object classes in the table of a segmentation's values."""
-    with palette.open(newline="", encoding="utf-8") as file:
-        return sum(1 for _ in csv.DictReader(file)) - 1
-
-
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
+    """Make a hard link to a file, or a copy if the file system does not support links."""
     try:
         os.link(source, target)
     except OSError:
@@ -266,12 +261,12 @@ def file_digest(path: Path) -> str:
 
 
 def read_model(folder: Path) -> Model:
-    """Read the description of a model, without looking at its other files.
+    """Read the description of a model, but none of its other files.
 
     Raises
     ------
     ModelError
-        If it is none, or was made by a LightCluster whose steps did something else.
+        If it is not a model, or was made by a version whose steps compute something else.
     """
     path = folder / DESCRIPTION
     raw = _read_json(path)
@@ -329,11 +324,11 @@ def open_model(folder: Path) -> Model:
 _LARGEST_DESCRIPTION = 2**20
 
 _LARGEST = {".json": 2**20, ".csv": 2**24, ".npz": 2**32, ".safetensors": 2**35}
-"""Bytes of a file of each kind, beyond which it is not read at all."""
+"""Size limits in bytes by suffix; larger files are not read."""
 
 
 def _read_json(path: Path) -> Any:
-    """Return the contents of a description."""
+    """Return the contents of a JSON file."""
     try:
         if require_file(path).stat().st_size > _LARGEST_DESCRIPTION:
             raise ModelError(f"{path}: is too large for the description of a model")
@@ -349,7 +344,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs of an object of JSON, none of which may stand there twice."""
+    """Return the pairs of a JSON object as a dict; keys must not repeat."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key is given twice")
@@ -357,7 +352,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _left_out(config: Mapping[str, Any]) -> str | None:
-    """Return a key that new images are treated by and that is not there; None if all are."""
+    """Return a key that new images depend on and that is missing; None if all are there."""
     for name, _ in walk_keys():
         section, _, key = name.partition(".")
         needed = section in HOW or (section == "dataset" and key in _OF_IMAGES)
@@ -367,7 +362,7 @@ def _left_out(config: Mapping[str, Any]) -> str | None:
 
 
 def _contradiction(model: Model) -> str | None:
-    """Return what contradicts itself in a description; None if nothing does."""
+    """Return a contradiction in a description; None if there is none."""
     config = model.config
     if not method_of(config).masks:
         return f"config.method = {config.method!r}: such runs have no model"
@@ -387,14 +382,12 @@ def _contradiction(model: Model) -> str | None:
 
 
 def _check_files(folder: Path, model: Model) -> None:
-    """Raise ModelError where a file is not what the description says; see `soundness`."""
+    """Raise ModelError if a file contradicts the description; see `soundness`."""
     config, place = model.config, folder / RECORD
     record = _read_json(place)
-    declared = config.backbone.declaration
-    shown = _size_of(folder / WEIGHTS)
-    if bool(shown) != declared.network:
+    size = size_of(config.backbone.model, _shapes_of(folder / WEIGHTS))
+    if size is None:
         raise ModelError(f"{folder / WEIGHTS}: are no weights of {config.backbone.model}")
-    size = shown or declared.size
     own: dict[str, Any] = {"model": config.backbone.model, "sha256": model.files[WEIGHTS], **size}
     if not isinstance(record, dict):
         raise ModelError(f"{place}: not a record of weights")
@@ -432,21 +425,13 @@ def _check_files(folder: Path, model: Model) -> None:
 
 
 _MOST_GROUPS = 20
-"""Of `superclasses.count: auto`."""
+"""Largest number of superclasses with `superclasses.count: auto`."""
 
 
-def _size_of(weights: Path) -> dict[str, int]:
-    """Return features, blocks and patch of a network, from the header of its weights.
-
-    Empty where there is no network.
-    """
+def _shapes_of(weights: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor, from the header of a file of weights."""
     try:
         with safetensors.safe_open(weights, "np") as file:
-            names = set(file.keys())
-            if not names:
-                return {}
-            dim, *_, patch = file.get_slice("patch_embed.proj.weight").get_shape()
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{weights}: are no weights of a Vision Transformer ({error})") from None
-    depth = len({name.split(".")[1] for name in names if name.startswith("blocks.")})
-    return {"dim": dim, "depth": depth, "patch_size": patch}
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{weights}: is no file of safetensors ({error})") from None

@@ -1,12 +1,11 @@
-"""New images, segmented by a fitted run: the workflow's own steps, without those that fit.
+"""Segmentation of new images with a model: the steps of the workflow, without those that fit.
 
-Images are sharded as the workflow shards them, so that a folder a run was fitted on comes out
-byte for byte as in the run (on the same kind of device).
+Images are divided into shards as in the workflow. So the images that a run was fitted on get
+exactly the same segmentations again, byte for byte (on the same kind of device).
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -43,7 +42,9 @@ from lightcluster.methods.sections import HOW
 from lightcluster.model.adoption import assign_to_model
 from lightcluster.model.folder import WEIGHTS, Model, labelling_of, open_model, palette_of
 from lightcluster.places import no_folder
+from lightcluster.regions.palette import read_palette
 from lightcluster.reporting.report import report
+from lightcluster.reporting.strips import MaskFolders
 from lightcluster.shards import Shards
 from lightcluster.step.clustering import cluster_image
 from lightcluster.step.features import extract_features
@@ -68,12 +69,11 @@ def segment(
 ) -> Path:
     """Segment images with a model, without fitting anything.
 
-    Writes below `output`: ``segmentation/``, an indexed PNG for each image, its ``classes.csv`` and
-    ``regions.csv``, each region with its class and confidence; ``masks/``, binary PNGs;
-    ``manifest.csv``, the images with their sizes;
-    ``rejected.csv``, images that cannot be used and why; ``report/index.html``, to look at; and
-    ``segment.json``, which model it was. What an earlier call wrote there is replaced, and
-    of other images moved to ``aside/``.
+    Writes below `output`: ``segmentation/``, with an indexed PNG for each image, ``classes.csv``,
+    and ``regions.csv`` with the class and confidence of each region; ``masks/``, binary PNGs;
+    ``manifest.csv``, the images with their sizes; ``rejected.csv``, the images that cannot be used,
+    with the reasons; ``report/index.html``; and ``segment.json``, which names the model. Results of
+    an earlier call are replaced, and those of other images are moved to ``aside/``.
 
     Parameters
     ----------
@@ -82,11 +82,11 @@ def segment(
     model : path
         The folder ``model`` of a run.
     output : path
-        A folder of its own: new, empty or of an earlier call.
+        A folder that is new, empty, or was written by an earlier call.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int
-        Of the passes of the backbone.
+        Number of threads for the backbone.
     batch_size : int
 
     Returns
@@ -99,8 +99,8 @@ def segment(
     ModelError
         If `model` cannot be used.
     DatasetError
-        If a path does not exist, not one image can be used, `output` holds something else or is
-        searched for images itself, or another call is writing there.
+        If a path does not exist, no image can be used, `output` contains other files or is inside
+        a folder that is searched for images, or another call is writing there.
     """
     folder, output = Path(model), Path(output)
     fitted = open_model(folder)
@@ -132,9 +132,9 @@ def _segment_entries(
     entries: list[Entry], others: list[str], fitted: Model, folder: Path, output: Path, *,
     device: str, threads: int, batch_size: int,
 ) -> None:  # fmt: skip
-    """Do all that `segment` does, in a folder that is held."""
+    """Segment images into a locked folder."""
     shards = Shards(count_shards(len(entries), "auto"))
-    for stale in output.glob(f"{WORK}*"):  # of a call that was killed
+    for stale in output.glob(f"{WORK}*"):  # left by a call that was killed
         shutil.rmtree(stale)
     _record(folder, fitted, output)
     with TemporaryDirectory(prefix=WORK, dir=output) as name:
@@ -167,12 +167,12 @@ def _segment_shard(
     folder: Path, model: Model, work: Path, shard: str, *, device: str, threads: int,
     batch_size: int,
 ) -> None:  # fmt: skip
-    """Do the steps of one shard of images, as the workflow's jobs do them."""
+    """Run the steps for one shard of images, as the jobs of the workflow do."""
     manifest, store = work / "manifest" / f"{shard}.csv", work / f"{shard}.zarr"
-    places = ("superclasses", "image", "merged", "patch", "pixel", "maps", "regions")
+    places = ("superclasses", "image", "merged", "scores", "pixel", "maps", "regions")
     for place in places:
         (work / place).mkdir(exist_ok=True)
-    superclasses, image_level, merged, patch, pixel, maps, regions = (
+    superclasses, image_level, merged, scores, pixel, maps, regions = (
         work / place / f"{shard}.npz" for place in places
     )
     weights, settings = folder / WEIGHTS, model.settings
@@ -186,8 +186,8 @@ def _segment_shard(
         settings, 0, store, image_level, superclasses, folder / "dataset.npz",
         folder / "category.npz", folder / "foreground.npz", merged,
     )  # fmt: skip
-    score_patches(settings, store, merged, folder / "trees.npz", patch)
-    refine_masks(settings, manifest, patch, pixel)
+    score_patches(settings, store, merged, folder / "trees.npz", scores)
+    refine_masks(settings, manifest, scores, pixel)
     find_regions(settings, store, pixel, folder / "dataset.npz", maps)
     shutil.rmtree(store)
     embed_regions(
@@ -202,7 +202,7 @@ def _segment_shard(
 
 
 def describe(output: Path) -> Iterator[str]:
-    """Yield the lines that tell what `segment` wrote and where."""
+    """Yield the lines that say what `segment` wrote, and where."""
     rows = read_manifest(output / "manifest.csv")
     yield f"{len(rows)} images are segmented."
     if rejected := count_rejected(output / "rejected.csv"):
@@ -215,7 +215,7 @@ def describe(output: Path) -> Iterator[str]:
 
 
 def _check_output(output: Path, paths: Sequence[Path]) -> None:
-    """Raise DatasetError where other files could be lost, or results be taken for images."""
+    """Raise DatasetError if other files could be lost, or results could be read as images."""
     try:
         reason = no_folder(output)
         there = [path for path in output.iterdir() if path.name != LOCK] if output.is_dir() else []
@@ -247,11 +247,11 @@ def _record(folder: Path, model: Model, output: Path) -> None:
 def _draw_report(model: Model, shards: Shards, work: Path, palette: Path, output: Path) -> None:
     """Write the report of the workflow."""
     settings = model.config.report
-    with palette.open(newline="", encoding="utf-8") as file:
-        called = {int(line["id"]): line["name"] for line in csv.DictReader(file)}
+    called = {number: value.name for number, value in enumerate(read_palette(palette))}
     report(
-        work / "manifest.csv", work / "patch", work / "pixel", work / "segmentation",
-        work / "report", dataset=output.name, run=f"{model.run} of {model.dataset}",
+        work / "manifest.csv", MaskFolders(work / "merged", work / "scores", work / "pixel"),
+        work / "segmentation", work / "report",
+        dataset=output.name, run=f"{model.run} of {model.dataset}",
         every_shard=shards, rejected=work / "manifest", palette=palette, regions=work / "labelled",
         tables=None, per_image=None, classes_file=None, ignore=255,
         samples=settings.samples, seed=settings.seed, failures=settings.failures,
@@ -262,7 +262,7 @@ def _draw_report(model: Model, shards: Shards, work: Path, palette: Path, output
 
 
 def _keep_others(work: Path, output: Path) -> None:
-    """Set aside what an earlier call left of images that are not among the new ones."""
+    """Move results of an earlier call for other images aside."""
     ours = {Path(row.output) for row in read_manifest(work / "manifest.csv")}
     others = [
         path
@@ -277,7 +277,7 @@ def _keep_others(work: Path, output: Path) -> None:
 
 
 def _hand_over(palette: Path, work: Path, output: Path) -> None:
-    """Move what is wanted to its place; shards are of no interest there."""
+    """Move the results to their final places, without folders of shards."""
     _keep_others(work, output)
     for kind in ("segmentation", "masks"):
         with replacing(output / kind) as gathered:

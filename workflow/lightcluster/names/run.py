@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lightcluster.datasets.manifest import Sample, iter_manifest
 from lightcluster.errors import StoreError
@@ -22,7 +26,13 @@ from lightcluster.names.file import (
 from lightcluster.names.matching import NOWHERE, Carried, carry_names, draw_points
 from lightcluster.places import NAMES, POINTS
 from lightcluster.progress import progress
-from lightcluster.regions.painted import WANTED, find_manifest, read_painted
+from lightcluster.regions.painted import (
+    WANTED,
+    find_manifest,
+    painted_file,
+    read_segmentation,
+)
+from lightcluster.regions.palette import read_palette
 
 log = logging.getLogger(__name__)
 
@@ -51,30 +61,24 @@ class Named:
         """Whether there are names."""
         return (self.folder / NAMES).is_file()
 
+    @cached_property
     def values(self) -> list[str]:
-        """Return what ``classes.csv`` calls each value in the segmentation, from 0."""
-        path = self.segmentation / "classes.csv"
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                return [line["name"] for line in csv.DictReader(file)]
-        except (OSError, KeyError, ValueError, csv.Error) as error:
-            raise StoreError(f"{path}: cannot be read ({error})") from None
+        """What ``classes.csv`` calls each value in the segmentation, from 0."""
+        return [value.name for value in read_palette(self.segmentation / "classes.csv")]
 
+    @cached_property
     def samples(self) -> list[Sample]:
-        """Return all images."""
+        """All images."""
         return list(iter_manifest(find_manifest(self.segmentation)))
 
     def points(self) -> list[Point]:
         """Draw a point of each cluster in some images."""
-        samples = self.samples()
-        background = 0 if self.values()[0] == BACKGROUND else None
-        chosen = samples[:: -(-len(samples) // IMAGES)]
+        background = 0 if self.values[0] == BACKGROUND else None
+        chosen = self.samples[:: -(-len(self.samples) // IMAGES)]
         return [
             point
             for sample in progress(chosen, "points")
-            for point in draw_points(
-                sample.row.image_id, read_painted(self.segmentation, sample), background
-            )
+            for point in draw_points(sample.row.image_id, self._read(sample), background)
         ]
 
     def carried(self) -> Carried:
@@ -91,13 +95,11 @@ class Named:
 
     def _clusters_at(self, points: list[Point]) -> list[int]:
         """Return the cluster of each point now."""
-        background = 0 if self.values()[0] == BACKGROUND else NOWHERE
-        samples = {sample.row.image_id: sample for sample in self.samples()}
+        background = 0 if self.values[0] == BACKGROUND else NOWHERE
+        samples = {sample.row.image_id: sample for sample in self.samples}
         found: list[int] = []
         for image_id, members in groupby(points, lambda point: point.image_id):
-            clusters = (
-                read_painted(self.segmentation, samples[image_id]) if image_id in samples else None
-            )
+            clusters = self._read(samples[image_id]) if image_id in samples else None
             for point in members:
                 inside = clusters is not None and (
                     point.row < clusters.shape[0] and point.column < clusters.shape[1]
@@ -105,6 +107,10 @@ class Named:
                 value = int(clusters[point.row, point.column]) if inside else NOWHERE  # type: ignore[index]
                 found.append(NOWHERE if value == background else value)
         return found
+
+    def _read(self, sample: Sample) -> NDArray[np.integer[Any]]:
+        """Return the cluster of each pixel of an image."""
+        return read_segmentation(painted_file(self.segmentation, sample))
 
 
 def open_named(place: Path, seed: int | None = None) -> Named:
@@ -169,9 +175,9 @@ def value_names(segmentation: Path) -> list[str]:
     StoreError
         As `Named.carried` does.
     """
-    given = given_names(segmentation)
-    values = open_named(segmentation).values()
-    return [given.get(cluster, value) for cluster, value in enumerate(values)]
+    named = open_named(segmentation)
+    given = _given(named)
+    return [given.get(cluster, value) for cluster, value in enumerate(named.values)]
 
 
 def given_names(segmentation: Path) -> dict[int, str]:
@@ -187,7 +193,11 @@ def given_names(segmentation: Path) -> dict[int, str]:
     StoreError
         As `Named.carried` does.
     """
-    named = open_named(segmentation)
+    return _given(open_named(segmentation))
+
+
+def _given(named: Named) -> dict[int, str]:
+    """Return the names that a person gave; see `given_names`."""
     if not named.exists:
         return {}
     carried = named.carried()
@@ -215,7 +225,7 @@ def update_names(named: Named, given: Mapping[int, str]) -> Carried:
     StoreError
         If a name cannot be one, there is no such cluster, or a file is damaged.
     """
-    values = named.values()
+    values = named.values
     carried = named.carried() if named.exists else Carried({}, (), False)
     names = dict(carried.names)
     for cluster, name in given.items():
@@ -245,7 +255,7 @@ def describe(named: Named, carried: Carried) -> Iterator[str]:
     if carried.changed:
         yield "The clusters have changed; names were carried over, the former file is kept."
     yield from (f"  {remark}" for remark in carried.remarks)
-    for cluster, value in enumerate(named.values()):
+    for cluster, value in enumerate(named.values):
         if cluster or value != BACKGROUND:
             yield f"  {cluster:4d}  {carried.names.get(cluster, '-')}"
     yield f"names: {named.folder / NAMES}"

@@ -1,4 +1,4 @@
-"""Regions of an image: the connected components of a mask, and how regions are numbered."""
+"""Regions of an image: connected components of a mask, and the numbering of regions."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def find_segments(values: NDArray[np.integer]) -> NDArray[np.int32]:
     -------
     int32 array, shape (height, width)
     """
-    shifted = values.astype(np.int64) + 1  # 0 would be taken for no component
+    shifted = values.astype(np.int64) + 1  # 0 means no component
     return measure.label(shifted, connectivity=2).astype(np.int32)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -1,4 +1,4 @@
-"""The CLS token of each region's crop, and the mean key of the patches that the region covers."""
+"""Descriptors of regions: the CLS token of a crop, and the mean key of its covered patches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Crop:
     Attributes
     ----------
     image : uint8 array, shape (height, width, 3)
-        Its box, grown by the margin.
+        Its bounding box, enlarged by the margin.
     inside : bool array, shape (height, width)
         Which of those pixels belong to the region.
     """

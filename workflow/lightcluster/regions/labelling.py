@@ -1,4 +1,4 @@
-"""Classes of regions: many k-means of what describes them, brought to a consensus."""
+"""Classes of regions: a consensus of many k-means clusterings of their descriptors."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ RegionFeatures = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Projection:
-    """How regions are described so that they can be compared.
+    """How the descriptors of regions are projected before they are compared.
 
     Attributes
     ----------
     features : tuple of str
-        Those that describe a region, side by side.
+        Features that are concatenated to a descriptor.
     centers : float32 array, shape (features, dim)
-        The mean of each, over the fitted regions.
+        Mean of each feature over the fitted regions.
     components : float32 array, shape (features * dim, kept)
-        Principal components that are kept.
+        The principal components that are kept.
     """
 
     features: tuple[str, ...]
@@ -48,7 +48,7 @@ class Projection:
     components: NDArray[np.float32]
 
     def project(self, regions: RegionFeatures) -> NDArray[np.float32]:
-        """Return what is compared: float32 [regions, kept], of unit length."""
+        """Return the projected descriptors, float32 [regions, kept], of unit length."""
         described = describe_regions([regions[name] for name in self.features], self.centers)
         return normalize(described @ self.components, "l2")
 
@@ -69,9 +69,10 @@ class Labelling(Projection):
         """Return the class of each region, from 1."""
         return assign(self.project(regions), self.centroids) + 1
 
-    def confidence_of(self, regions: RegionFeatures) -> NDArray[np.float32]:
-        """Return how clearly each region is of its class: see `simplified_silhouette`."""
-        return simplified_silhouette(self.project(regions), self.centroids)
+    def label(self, regions: RegionFeatures) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the class of each region, from 1, and its `simplified_silhouette`."""
+        points = self.project(regions)
+        return assign(points, self.centroids) + 1, simplified_silhouette(points, self.centroids)
 
 
 def simplified_silhouette(
@@ -79,22 +80,22 @@ def simplified_silhouette(
 ) -> NDArray[np.float32]:
     """Return how much nearer each point is to its own centroid than to any other.
 
-    The silhouette of Rousseeuw (1987) with distances to centroids in the place of mean distances
-    to points (Hruschka, de Castro and Campello, "Evolutionary algorithms for clustering gene
+    The silhouette of Rousseeuw (1987), with distances to centroids instead of mean distances to
+    points (Hruschka, de Castro and Campello, "Evolutionary algorithms for clustering gene
     expression data", ICDM 2004): (b - a) / max(a, b), where a and b are the cosine distances to the
-    nearest and to the next centroid.
+    nearest and to the second nearest centroid.
 
     Parameters
     ----------
     points : float32 array, shape (n, dim)
         Of unit length.
     centroids : float32 array, shape (classes, dim)
-        Of unit length. Those that stand twice count once.
+        Of unit length. Duplicates count once.
 
     Returns
     -------
     float32 array, shape (n,)
-        In [0, 1]: 0 half way between two centroids, 1 on one of them, or if there is no other.
+        In [0, 1]: 0 half way between two centroids; 1 at a centroid, or if there is only one.
     """
     distinct = np.unique(centroids, axis=0)
     if len(distinct) == 1:
@@ -107,13 +108,14 @@ def simplified_silhouette(
 def describe_regions(
     features: Sequence[NDArray[np.float32]], centers: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Put the features of regions side by side, so that each has the same say.
+    """Concatenate the features of regions so that all features have the same weight.
 
     Parameters
     ----------
     features : sequence of float32 array, shape (regions, dim)
     centers : float32 array, shape (features, dim)
-        What is taken from each, once it is of unit length; the rest is of unit length again.
+        Subtracted from each feature after scaling it to unit length; the difference is then scaled
+        to unit length again.
 
     Returns
     -------
@@ -133,12 +135,13 @@ def principal_components(points: NDArray[np.float32], pca: int) -> NDArray[np.fl
     ----------
     points : float32 array, shape (n, dim)
     pca : int
-        How many. 0, or not fewer than points or features: all, as they are.
+        Number of components. The points are not projected if it is 0, or not smaller than the
+        number of points or dimensions.
 
     Returns
     -------
     float32 array, shape (dim, kept)
-        Of largest variance first.
+        In the order of decreasing variance.
     """
     count, dim = points.shape
     if not 0 < pca < min(count, dim):
@@ -148,11 +151,11 @@ def principal_components(points: NDArray[np.float32], pca: int) -> NDArray[np.fl
 
 
 def consensus_labels(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Cluster by how often several clusterings put two points together.
+    """Cluster points by how often several clusterings put two of them together.
 
     Evidence accumulation (Fred and Jain, "Combining multiple clusterings using evidence
     accumulation", PAMI 2005): average linkage on the share of the clusterings that separate two
-    points. What single starts of k-means get wrong, each in its own way, is voted down.
+    points. The random errors of single k-means starts are outvoted.
 
     Parameters
     ----------
@@ -164,7 +167,7 @@ def consensus_labels(labels: NDArray[np.integer], classes: int) -> NDArray[np.in
     Returns
     -------
     int64 array, shape (points,)
-        From 0 to below the smaller of `classes` and the number of points.
+        From 0; there are at most as many clusters as points.
     """
     count = len(labels)
     if count == 1:
@@ -182,7 +185,7 @@ def fit_centroids(
     iterations: int,
     seed: int,
 ) -> NDArray[np.float32]:
-    """Fit the centroids of classes by spherical k-means or a consensus of many.
+    """Fit the centroids of classes by spherical k-means, or by a consensus of many starts.
 
     Parameters
     ----------
@@ -196,7 +199,7 @@ def fit_centroids(
     Returns
     -------
     float32 array, shape (classes, dim)
-        Of unit length. With fewer points than classes some are the same.
+        Of unit length. With fewer points than classes, some centroids are the same.
     """
     if method == "kmeans":
         return fit_kmeans(
@@ -214,7 +217,7 @@ def fit_centroids(
 
 
 def fit_projection(regions: RegionFeatures, pca: int) -> Projection:
-    """Find the means of the features of regions, and the directions in which these differ most.
+    """Compute the means of the features of regions, and their principal components.
 
     Parameters
     ----------
@@ -241,7 +244,7 @@ def fit_labelling(
 ) -> Labelling:
     """Cluster regions into classes.
 
-    Each feature is L2-normalised, centred and L2-normalised again; side by side they are
+    Each feature is L2-normalised, centred and L2-normalised again. The features are concatenated,
     projected on their first principal components, L2-normalised and clustered.
 
     Parameters
@@ -271,7 +274,7 @@ def fit_labelling(
 def draw_regions(
     regions: Sequence[Path], features: Sequence[RegionFeature], most: int, seed: int
 ) -> dict[str, NDArray[np.float32]]:
-    """Draw regions evenly over shards: at most `most`, float32 [regions, dim] of each feature."""
+    """Draw at most `most` regions evenly over shards; return each feature, [regions, dim]."""
     drawn: dict[str, list[NDArray[np.float32]]] = {name: [] for name in features}
     for shard, path in enumerate(regions):
         arrays = read_arrays(path, *features)
@@ -300,8 +303,8 @@ def label_regions(
 ) -> None:
     """Fit the classes on the regions of all shards and write the arrays of `Labelling`.
 
-    At most `sample_regions` regions, drawn evenly over shards, are fitted on. `palette` is a table
-    of the segmentation's ids with their colours and the number of regions that were fitted.
+    The fit uses at most `sample_regions` regions, drawn evenly over shards. `palette` is the table
+    of the values in segmentations, with colours and the number of fitted regions.
 
     Raises
     ------
@@ -313,7 +316,7 @@ def label_regions(
     if not count:
         raise DatasetError("no image has a foreground region: there is nothing to label")
     if classes == "silhouette":
-        # Of one draw for all seeds, so that their classes are equally many.
+        # From the same sample for all seeds, so that all have the same number of classes.
         shared = draw_regions(regions, features, sample_regions, seed=0)
         k = choose_number(fit_projection(shared, pca).project(shared), iterations)
     else:

@@ -1,4 +1,4 @@
-"""The regions of each image, found once and kept: embedding, painting and counting read them."""
+"""The regions of each image, stored once for embedding, painting and counting."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class RegionMaps:
     size : int32 array, shape (images, 2)
         Height and width.
     image : int32 array, shape (regions,)
-        Position in `image_id` of the image of each region; regions of an image follow each other.
+        Position in `image_id` of the image of each region; the regions of an image are consecutive.
     box : int64 array, shape (regions, 4)
         Top, left, bottom, right; bottom and right are exclusive.
     area : int64 array, shape (regions,)
         In pixels.
     patch : float32 array, shape (regions, dim)
-        Mean feature of the patches that a region covers, each of unit length and by the share of it
-        that is covered.
+        Mean feature of the patches that a region covers. Features have unit length and are weighted
+        by the covered share of the patch.
     offset : int64 array, shape (images + 1,)
     deflated : uint8 array
-        Image after image: the region of each pixel, from 1; 0 outside of all.
+        Compressed maps, image after image: the region of each pixel, from 1; 0 outside of all.
     """
 
     image_id: list[str]
@@ -62,7 +62,7 @@ class RegionMaps:
         return pixels.reshape(height, width).astype(np.int32)
 
     def rows_of(self, image: int) -> slice:
-        """Return where the regions of an image are."""
+        """Return which regions are those of an image."""
         return slice(*np.searchsorted(self.image, (image, image + 1)))
 
 
@@ -74,7 +74,7 @@ def regions_of_image(
     min_area: float,
     distance: float,
 ) -> tuple[Regions, NDArray[np.float32]]:
-    """Find the regions of one image and what their patches are like.
+    """Find the regions of one image and the mean features of their patches.
 
     Parameters
     ----------
@@ -123,14 +123,14 @@ def find_regions(
     min_area : float
         See `components.find_components` and `splitting.split_regions`.
     split : float
-        Distance that regions are cut at, as a multiple of the mean distance of two patches of the
-        dataset; 0: they are the connected components.
+        Distance at which regions are split, as a multiple of the mean distance of two patches of
+        the dataset; 0: regions are the connected components.
 
     Raises
     ------
     LightClusterError
-        If the features are not those of the images of the masks, or an image has more regions than
-        a map can hold.
+        If features and masks are of different images, or an image has more regions than a map can
+        hold.
     """
     features, masks = FeatureStore.open(store), read_pixel_masks(pixel_masks)
     if features.image_id != masks.image_id:
@@ -156,7 +156,7 @@ def find_regions(
 
 
 def deflate(regions: Regions, image_id: str) -> bytes:
-    """Return the map of an image's regions as `RegionMaps` keeps it."""
+    """Return the compressed map of the regions of an image; see `RegionMaps`."""
     if len(regions.area) > np.iinfo(_PIXEL).max:
         raise LightClusterError(
             f"{image_id}: {len(regions.area):,} regions are more than a map can hold; raise "

@@ -1,4 +1,4 @@
-"""How many classes there are: by a number, by the dataset's classes, or by the silhouette."""
+"""The number of classes: given, that of the dataset, or chosen by the silhouette."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def number_of_classes(setting: Setting, classes: Classes | None, background: int
 def number_of_clusters(setting: Setting, classes: Classes | None, background: int | None) -> int:
     """Return the number of values in a segmentation without masks.
 
-    There is one more than object classes if a class is the background, or may be. (Masks always
-    have a background.)
+    There is one more than object classes if a class is, or may be, the background. (With masks
+    there is always a background.)
     """
     may_be = classes is None or background in classes.ids
     return number_of_classes(setting, classes, background) + may_be

@@ -1,4 +1,4 @@
-"""Segmentations where they are on disk: a run's, or those that `segment` wrote."""
+"""Reading the segmentations of a run, or those that `segment` wrote."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from lightcluster.images.recognition import open_plain
 WANTED = "`segmentation/seed-N` of a run, or a folder `segmentation` that `segment` wrote"
 
 
+def is_written(segmentation: Path) -> bool:
+    """Tell whether there are segmentations beside a ``classes.csv``, which each seed has."""
+    return next(segmentation.rglob("*.png"), None) is not None
+
+
 def find_manifest(segmentation: Path) -> Path:
-    """Return the manifest of a folder of segmentations: the nearest one above it.
+    """Return the manifest of a folder of segmentations: the nearest one in the folders above.
 
     Raises
     ------
     StoreError
-        If the folder is none of segmentations, which have a ``classes.csv``, or there is no
-        manifest; says which is meant if it is one inside.
+        If it is not a folder of segmentations, if those of its seed were not written, or if there
+        is no manifest. If segmentations are in a folder inside, the message names it.
     """
     if not (segmentation / "classes.csv").is_file():
         inside = [
@@ -32,6 +37,11 @@ def find_manifest(segmentation: Path) -> Path:
         ]
         hint = f"did you mean {inside[0]}?" if inside else f"name {WANTED}"
         raise StoreError(f"{segmentation}: no folder of segmentations (no classes.csv); {hint}")
+    if not is_written(segmentation):
+        raise StoreError(
+            f"{segmentation}: no segmentation of this seed is written; set `report.segmentations: "
+            "all` and run snakemake again"
+        )
     for folder in segmentation.resolve().parents[:3]:
         if (folder / "manifest.csv").is_file():
             return folder / "manifest.csv"
@@ -41,22 +51,26 @@ def find_manifest(segmentation: Path) -> Path:
 
 
 def painted_file(segmentation: Path, sample: Sample) -> Path:
-    """Return the PNG of an image: a run has them by shard."""
+    """Return the PNG of an image; runs have a folder for each shard, and `segment` has none."""
     sharded = segmentation / sample.shard / sample.row.output
     return sharded if sharded.is_file() else segmentation / sample.row.output
 
 
-def read_painted(segmentation: Path, sample: Sample) -> NDArray[np.integer[Any]]:
-    """Return the value of each pixel of an image: uint8 or uint16, shape (height, width).
+def read_segmentation(path: Path) -> NDArray[np.integer[Any]]:
+    """Return the value of each pixel of a segmentation: uint8 or uint16, shape (height, width).
+
+    Parameters
+    ----------
+    path : Path
+        A PNG of `painting.save_indexed`.
 
     Raises
     ------
     StoreError
-        If the segmentation is missing or damaged.
+        If it is missing or damaged.
     """
-    path = painted_file(segmentation, sample)
     try:
         with open_plain(path) as image:
             return np.asarray(image)
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # decoders raise all kinds of errors for damaged files
         raise StoreError(f"{path}: cannot be read ({error}); make it again") from None

@@ -1,4 +1,4 @@
-"""Segmentations and masks as PNG files, and the table of the regions."""
+"""Writing segmentations and masks as PNG files, and the table of the regions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def paint_regions(label: NDArray[np.int32], classes: NDArray[np.integer]) -> NDA
 
 
 def save_indexed(classes: NDArray[np.uint16], path: Path) -> None:
-    """Write a label map as PNG: 8 bits with the VOC palette, or 16 bits grey from class 256 on."""
+    """Write a label map as PNG: 8 bits with the VOC palette, or 16 bits for values above 255."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if classes.max(initial=0) > 255:
         Image.fromarray(classes).save(path, format="PNG")
@@ -54,13 +54,12 @@ def paint_segmentation(
 ) -> None:
     """Write the segmentation of each image of a shard below the folder `output`.
 
-    And a `table` of its regions, for `read_labelled_regions`.
+    Also writes a `table` of its regions, for `read_labelled_regions`.
     """
     rows = {row.image_id: row for row in read_manifest(manifest)}
     maps = read_region_maps(region_maps)
     fitted = read_labelling(labelling)
-    features = read_arrays(regions, *fitted.features)
-    classes, confidence = fitted.classes_of(features), fitted.confidence_of(features)
+    classes, confidence = fitted.label(read_arrays(regions, *fitted.features))
     with replacing(output) as folder:
         folder.mkdir()
         for number, image_id in enumerate(progress(maps.image_id, "paint")):
@@ -71,7 +70,7 @@ def paint_segmentation(
 
 @dataclass(frozen=True)
 class LabelledRegion:
-    """A region of an image and the class that it was given.
+    """A region of an image and its class.
 
     Attributes
     ----------

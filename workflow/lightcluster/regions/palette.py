@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcluster.errors import StoreError
 from lightcluster.files import replacing
 
 
 def voc_palette() -> NDArray[np.uint8]:
     """Return the 256 colours of PASCAL VOC: uint8, shape (256, 3); 0 is black.
 
-    The bits of an index, three at a time, are dealt to red, green and blue from the highest bit
-    of the colour downwards.
+    The bits of the index are distributed over red, green and blue in turn, from the highest bit of
+    the colours downwards.
     """
     index = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
@@ -36,10 +38,60 @@ def hex_color(color: Sequence[int] | NDArray[np.uint8]) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
+class Value(NamedTuple):
+    """What a pixel value of segmentations stands for.
+
+    Attributes
+    ----------
+    name : str
+        Of the cluster; that of the background is ``background``.
+    color : tuple of int
+        Red, green and blue, 0 to 255.
+    size : int or None
+        Regions or patches of the cluster when it was fitted; None for a value that was not fitted.
+    """
+
+    name: str
+    color: tuple[int, int, int]
+    size: int | None
+
+
+def read_palette(path: Path) -> list[Value]:
+    """Read the table of the values in segmentations, ``classes.csv``, from value 0 on.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file, strict=True)
+        if header[:3] != ["id", "name", "color"] or not rows:
+            raise ValueError("it needs the columns id, name and color, and a line for each value")
+        values = []
+        for number, (value, name, color, *sizes) in enumerate(rows):
+            if value != str(number):
+                raise ValueError(f"value {value!r} stands in the place of {number}")
+            size = int(sizes[0]) if any(sizes) else None
+            values.append(Value(name, _parse_color(color), size))
+    except (OSError, ValueError, csv.Error) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); make it again") from None
+    return values
+
+
+def _parse_color(text: str) -> tuple[int, int, int]:
+    """Return red, green and blue of a colour as `hex_color` writes it."""
+    if len(text) != 7 or text[0] != "#":
+        raise ValueError(f"{text!r} is no colour such as #1f77b4")
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
+
+
 def write_palette(
     path: Path, names: Sequence[str], sizes: Sequence[int | None], counted: str
 ) -> None:
-    """Write the table of the values in segmentations.
+    """Write the table of the values in segmentations, for `read_palette`.
 
     Parameters
     ----------
@@ -47,9 +99,9 @@ def write_palette(
     names : sequence of str
         Of the values from 0 on.
     sizes : sequence of int or None
-        How many of what is `counted` were fitted, of each value; None where it was not fitted.
+        See `Value.size`.
     counted : str
-        Heading of their column.
+        Heading of the column of the sizes: ``regions`` or ``patches``.
     """
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

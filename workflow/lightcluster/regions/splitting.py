@@ -1,10 +1,10 @@
-"""Objects that touch, told apart by what their patches are.
+"""Objects that touch are separated by the features of their patches.
 
-A connected component of a mask may hold a rider and a horse, and would have one class. Its patches
-are clustered by average linkage of the cosine distances of their features, and the tree is cut at
-a distance that no dataset has to be tuned for: that of two patches drawn at random from all images
+A connected component of a mask may contain a rider and a horse, which would get the same class. Its
+patches are clustered by average linkage of the cosine distances of their features. The tree is cut
+at a distance that needs no tuning: the mean distance of two patches drawn at random from all images
 (`clustering.dataset_level.mean_distance`).
-Patches of one region are then nearer to each other, on average, than patches are at large.
+So the patches of one region are more similar to each other, on average, than any two patches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ head or a wheel, rather than another object."""
 
 
 def shares_of_patches(inside: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the share of each patch of an image that a region covers.
+    """Return the share of each patch of an image that is covered by a region.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def split_regions(
     distance: float,
     min_area: float,
 ) -> Regions:
-    """Cut regions where their patches are of several kinds.
+    """Split regions whose patches differ.
 
     Parameters
     ----------
@@ -66,16 +66,16 @@ def split_regions(
     grid : (int, int)
         Rows and columns of patches.
     distance : float
-        Cosine distance at which the tree of a region's patches is cut; 0: regions stay whole.
+        Cosine distance at which the tree of a region's patches is cut; 0: regions are not split.
     min_area : float
-        Share of the image's patches that a part must have, beside `LEAST` of its region's; patches
-        of smaller ones join the part whose mean feature is nearest.
+        Share of the image's patches that a part must have, and it must have `LEAST` of those of its
+        region. Patches of smaller parts join the part with the nearest mean feature.
 
     Returns
     -------
     Regions
-        Parts of one region need not be connected. A pixel belongs to the part that the bilinear
-        interpolation of the parts of the patches gives the most to.
+        The parts of a region need not be connected. Each pixel belongs to the part with the
+        highest value after bilinear interpolation of the parts of the patches.
     """
     if distance <= 0 or not len(regions.area):
         return regions

@@ -18,7 +18,7 @@ from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.errors import ImageError
 from lightcluster.extraction.store import FeatureStore
 from lightcluster.files import decode_names, read_arrays, replacing
-from lightcluster.masks.consistency import PatchMasks, read_patch_masks
+from lightcluster.masks.patches import Patches, read_patch_scores
 from lightcluster.regions.labelling import principal_components, read_labelling
 from lightcluster.reporting.figures import save_figure
 from lightcluster.reporting.lettering import fit_text, font, printable
@@ -93,7 +93,7 @@ def draw_montage(lines: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Im
 
 
 def patch_classes(
-    masks: PatchMasks, number: int, row: Row, classes: Classes, ignore: int
+    patches: Patches, number: int, row: Row, classes: Classes, ignore: int
 ) -> NDArray[np.int64]:
     """Return the class at the centre of each patch of an image, -1 where there is none.
 
@@ -102,7 +102,7 @@ def patch_classes(
     int64 array, shape (patches,)
         Positions of classes.
     """
-    grid = (int(masks.grid[number, 0]), int(masks.grid[number, 1]))
+    grid = (int(patches.grid[number, 0]), int(patches.grid[number, 1]))
     if row.label is None:
         return np.full(grid[0] * grid[1], -1)
     truth = to_indices(open_label(row.label, (row.height, row.width)), classes, ignore)
@@ -232,19 +232,19 @@ def _patches_of(
         inside = np.flatnonzero(sample.shard[chosen] == number)
         if not len(inside):
             continue
-        masks = read_patch_masks(folders["patch"] / f"{shard}.npz")
+        scores = read_patch_scores(folders["scores"] / f"{shard}.npz")
         rows = {row.image_id: row for row in read_manifest(folders["manifest"] / f"{shard}.csv")}
         patches = sample.row[chosen[inside]]
-        foreground[inside] = masks.score[patches] > 0.5
+        foreground[inside] = scores.score[patches] > 0.5
         of_image = sample.image[chosen[inside]]
         for image in np.unique(of_image).tolist() if classes is not None else ():
             assert classes is not None
             try:
-                known = patch_classes(masks, image, rows[masks.image_id[image]], classes, ignore)
+                known = patch_classes(scores, image, rows[scores.image_id[image]], classes, ignore)
             except ImageError:  # a label that was there when the dataset was indexed
                 continue
             members = of_image == image
-            truth[inside[members]] = known[patches[members] - masks.offset[image]]
+            truth[inside[members]] = known[patches[members] - scores.offset[image]]
     known_truth = truth if (truth >= 0).any() else None
     names = classes.names if classes is not None else ()
     features = sample.features[chosen]

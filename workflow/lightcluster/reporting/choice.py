@@ -21,7 +21,7 @@ from lightcluster.datasets.manifest import Sample
 from lightcluster.evaluation.counting import LabelledImage
 from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
 from lightcluster.evaluation.matching import UNMATCHED
-from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.masks.patches import read_level_masks
 
 
 def choose_images(
@@ -83,20 +83,18 @@ def agreement_of(votes: NDArray[np.bool_]) -> Agreement:
     return Agreement(level_agreement(votes), chance)
 
 
-def read_agreements(
-    images: Iterable[Sample], patch_masks: Path
-) -> Iterator[tuple[Agreement, Sample]]:
+def read_agreements(images: Iterable[Sample], merged: Path) -> Iterator[tuple[Agreement, Sample]]:
     """Yield on how many patches of each image the levels agree.
 
     Parameters
     ----------
     images : iterable of Sample
         Those of a shard one after another.
-    patch_masks : Path
-        Folder of ``<shard>.npz``.
+    merged : Path
+        Folder of ``<shard>.npz`` of `masks.consistency.merge_levels`.
     """
     for shard, members in groupby(images, key=lambda sample: sample.shard):
-        masks = read_patch_masks(patch_masks / f"{shard}.npz")
+        masks = read_level_masks(merged / f"{shard}.npz")
         by_id = {sample.row.image_id: sample for sample in members}
         for number, image_id in enumerate(masks.image_id):
             yield agreement_of(masks.votes_of(number)), by_id[image_id]

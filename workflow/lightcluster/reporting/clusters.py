@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,7 +15,7 @@ from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import iou_matrix
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.regions.painting import LabelledRegion, read_labelled_regions
-from lightcluster.regions.palette import hex_color
+from lightcluster.regions.palette import hex_color, read_palette
 from lightcluster.reporting.contact_sheet import ColourKey
 from lightcluster.reporting.lettering import printable
 from lightcluster.reporting.overlays import class_colours
@@ -177,12 +176,8 @@ def read_names(palette: Path, called: Mapping[int, str]) -> list[str]:
     StoreError
         If the table is missing or damaged.
     """
-    try:
-        with palette.open(newline="", encoding="utf-8") as file:
-            names = [row["name"] for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
-        raise StoreError(f"{palette}: cannot be read ({error}); run snakemake to make it") from None
-    return [called.get(number, name) for number, name in enumerate(names)]
+    values = read_palette(palette)
+    return [called.get(number, value.name) for number, value in enumerate(values)]
 
 
 def cluster_lines(

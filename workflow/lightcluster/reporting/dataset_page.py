@@ -20,13 +20,14 @@ from lightcluster.datasets.manifest import Sample, iter_manifest
 from lightcluster.evaluation.comparison import PUBLISHED
 from lightcluster.files import replacing
 from lightcluster.progress import progress
+from lightcluster.regions.painted import painted_file, read_segmentation
 from lightcluster.reporting.choice import choose_images
 from lightcluster.reporting.clusters import legend_of
 from lightcluster.reporting.contact_sheet import ColourKey, Strip, make_strip
 from lightcluster.reporting.overview import OVERVIEW, read_overview
 from lightcluster.reporting.page import fill_template
 from lightcluster.reporting.run_page import GALLERY
-from lightcluster.reporting.strips import read_colour_key, read_image, read_segmentation
+from lightcluster.reporting.strips import read_colour_key, read_image
 from lightcluster.reporting.tables import Score
 from lightcluster.reporting.viewer import BOX, QUALITY
 
@@ -195,7 +196,7 @@ def load_rows(
     for sample in chosen:
         image, truth = read_image(sample.row, classes, ignore, max_pixels, BOX)
         painted = {
-            run: (read_segmentation(folder / sample.shard / sample.row.output), keys[run])
+            run: (read_segmentation(painted_file(folder, sample)), keys[run])
             for run, folder in segmentations.items()
         }
         yield make_strip(sample.row, image, {}, painted, truth, BOX)

@@ -28,7 +28,7 @@ from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.shard import prepare_row
 from lightcluster.files import replacing
-from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.masks.patches import read_patch_scores
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import (
     ROWS_PER_PAGE,
@@ -99,22 +99,22 @@ def _number_alike(
 
 
 def draw_masked(
-    manifests: Sequence[Path], masks: Sequence[Path], images: int, seed: int
+    manifests: Sequence[Path], scores: Sequence[Path], images: int, seed: int
 ) -> list[Masked]:
     """Draw images evenly over shards, with the foreground of each.
 
     Raises
     ------
     StoreError
-        If a shard holds no masks of an image.
+        If a shard holds no scores of an image.
     """
     drawn = []
-    for path, rows in zip(masks, draw_images(manifests, images, seed), strict=True):
-        patches = read_patch_masks(path)
+    for path, rows in zip(scores, draw_images(manifests, images, seed), strict=True):
+        patches = read_patch_scores(path)
         places = {image_id: number for number, image_id in enumerate(patches.image_id)}
         for row in rows:
             if row.image_id not in places:
-                raise StoreError(f"{path}: no masks of {row.image_id!r}; run snakemake again")
+                raise StoreError(f"{path}: no scores of {row.image_id!r}; run snakemake again")
             drawn.append(Masked(row, patches.score_of(places[row.image_id]) > 0.5))
     return drawn
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.datasets.manifest import Sample, iter_manifest, read_refused
-from lightcluster.evaluation.counting import iter_images, read_class_counts
+from lightcluster.evaluation.counting import files_of_seed, iter_images, read_class_counts
 from lightcluster.evaluation.mask_counts import read_mask_counts
 from lightcluster.evaluation.protocols import FrameName, frame_called
 from lightcluster.evaluation.tables import protocols_of, seeds_of
@@ -61,7 +61,7 @@ from lightcluster.reporting.overview import (
 )
 from lightcluster.reporting.provenance import Cost
 from lightcluster.reporting.run_page import TITLES, Scores, Shown, render_page
-from lightcluster.reporting.strips import Sources, load_strips, read_colour_key
+from lightcluster.reporting.strips import MaskFolders, Sources, load_strips, read_colour_key
 from lightcluster.reporting.tables import describe_run, has_masks, of_protocol, read_table
 from lightcluster.reporting.viewer import BOX, Section, make_pictures
 from lightcluster.shards import Shards
@@ -72,8 +72,7 @@ EXAMPLES = 6
 
 def report(
     manifest: Path,
-    patch_masks: Path | None,
-    pixel_masks: Path | None,
+    masks: MaskFolders | None,
     segmentation: Path,
     output: Path,
     *,
@@ -110,9 +109,8 @@ def report(
     ----------
     manifest : Path
         Of the whole dataset, with the column ``shard``.
-    patch_masks, pixel_masks : Path or None
-        Folders of ``<shard>.npz``, from `merge_levels` and `refine_masks`; None of a method that
-        has no masks.
+    masks : MaskFolders or None
+        None of a method that has no masks.
     segmentation : Path
         Folder of ``<shard>/<output>.png``, from `paint_segmentation` or `paint_clusters`.
     output : Path
@@ -167,17 +165,15 @@ def report(
     per_shard = Counter(sample.shard for sample in iter_manifest(manifest))
     shards = list(per_shard)
     called = called or {}
-    classes, key = None, ColourKey.of_clusters(background=patch_masks is not None, called=called)
+    classes, key = None, ColourKey.of_clusters(background=masks is not None, called=called)
     if tables is not None and classes_file is not None:
         classes = read_classes(classes_file)
         key = read_colour_key(tables / "matching.csv", classes)
     background = None
-    if counts is not None and patch_masks is not None:
+    if counts is not None and masks is not None:
         position = read_mask_counts(counts / "masks" / f"{shards[0]}.npz").background
         background = None if position < 0 else position
-    sources = Sources(
-        patch_masks, pixel_masks, segmentation, classes, ignore, max_pixels, key, background
-    )
+    sources = Sources(masks, segmentation, classes, ignore, max_pixels, key, background)
     found = None if regions is None else read_found(manifest, regions, failures)
     agreements: list[Agreement] = []
     with replacing(output) as folder:
@@ -295,11 +291,11 @@ def show_least_agreement(
     sources: Sources, manifest: Path, failures: int, agreements: list[Agreement]
 ) -> list[Section]:
     """Return the images on which the levels agree least; append the agreement of each image."""
-    if sources.patch_masks is None:
+    if sources.masks is None:
         return []
 
     def noted() -> Iterator[tuple[Agreement, Sample]]:
-        for agreement, sample in read_agreements(iter_manifest(manifest), sources.patch_masks):
+        for agreement, sample in read_agreements(iter_manifest(manifest), sources.masks.merged):
             agreements.append(agreement)
             yield agreement, sample
 
@@ -320,7 +316,7 @@ def show_worst(
     """Return the labelled images with the worst mask or, without masks, with the worst classes."""
     if counts is None or metrics is None:
         return []
-    if sources.patch_masks is not None and sources.background is not None:
+    if sources.masks is not None and sources.background is not None:
         return [
             show(
                 sources, lowest_iou(iter_manifest(manifest), counts / "masks", failures),
@@ -359,7 +355,7 @@ def drawn_counts(
     """Return the counts that are drawn, those of the first seed, and the first protocol's frame."""
     first, seed = of_protocol(metrics, protocols_of(metrics)[0]), seeds_of(metrics)[0]
     frame = frame_called(str(first["resolution"].iloc[0]), str(first["crop"].iloc[0]))
-    return [counts / f"seed-{seed}" / f"{shard}.npz" for shard in shards], frame
+    return files_of_seed(counts, shards, int(seed)), frame
 
 
 def write_figures(metrics: pd.DataFrame, per_class: pd.DataFrame, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from lightcluster.sections import (
@@ -11,7 +13,7 @@ from lightcluster.sections import (
 
 
 class ReportSettings(Section):
-    """The report of a run and its gallery."""
+    """The report of a run, its gallery, and which segmentations are written."""
 
     samples: int = Field(
         16, ge=1, le=200, description="Number of images shown that are chosen at random."
@@ -36,4 +38,10 @@ class ReportSettings(Section):
         True,
         description="Whether there is a [gallery](../docs/reference/results.md#gallery) of all "
         "images.",
+    )
+    segmentations: Literal["first", "all"] = Field(
+        "first",
+        description="Labelling seeds whose segmentations are written as PNGs: the first of "
+        "`labelling.seeds`, which the report, the gallery and models use, or all. Scores are of "
+        "all seeds in either case. Other methods than `lightcluster` always write all.",
     )

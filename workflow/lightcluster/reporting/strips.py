@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,15 @@ from lightcluster.datasets.manifest import Row, Sample
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.extraction.images import open_row
-from lightcluster.images.recognition import open_plain
-from lightcluster.masks.consistency import LEVELS, PatchMasks, read_patch_masks
+from lightcluster.masks.consistency import LEVELS
+from lightcluster.masks.patches import (
+    LevelMasks,
+    PatchScores,
+    read_level_masks,
+    read_patch_scores,
+)
 from lightcluster.masks.pixels import PixelMasks, read_pixel_masks
+from lightcluster.regions.painted import painted_file, read_segmentation
 from lightcluster.reporting.contact_sheet import (
     DISAGREEMENT,
     ERRORS,
@@ -35,6 +42,20 @@ PATCH_ABOVE = 0.5
 """The score above which a patch is drawn as foreground."""
 
 
+class MaskFolders(NamedTuple):
+    """The folders of ``<shard>.npz`` in which masks and scores are.
+
+    Attributes
+    ----------
+    merged, scores, pixel : Path
+        Of `merge_levels`, `score_patches` and `refine_masks`.
+    """
+
+    merged: Path
+    scores: Path
+    pixel: Path
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where the pictures of a contact sheet come from; see `report`.
@@ -42,8 +63,7 @@ class Sources:
     `background` is the position of the background class, if masks were scored against it.
     """
 
-    patch_masks: Path | None
-    pixel_masks: Path | None
+    masks: MaskFolders | None
     segmentation: Path
     classes: Classes | None
     ignore: int
@@ -77,17 +97,17 @@ def load_strips(
     If it is to be `marked`, it has further pictures: `ERRORS` and `DISAGREEMENT`.
     """
     for shard, members in groupby(chosen, key=lambda sample: sample.shard):
-        patches, pixels = None, None
-        if sources.patch_masks is not None and sources.pixel_masks is not None:
-            patches = read_patch_masks(sources.patch_masks / f"{shard}.npz")
-            pixels = read_pixel_masks(sources.pixel_masks / f"{shard}.npz")
+        found = None
+        if sources.masks is not None:
+            merged, scores, pixel = (folder / f"{shard}.npz" for folder in sources.masks)
+            found = read_level_masks(merged), read_patch_scores(scores), read_pixel_masks(pixel)
         for sample in members:
-            masks = {} if patches is None or pixels is None else masks_of(sample, patches, pixels)
+            masks = {} if found is None else masks_of(sample, *found)
             yield load_strip(sources, sample, masks, box, marked=marked)
 
 
 def masks_of(
-    sample: Sample, patches: PatchMasks, pixels: PixelMasks
+    sample: Sample, levels: LevelMasks, scores: PatchScores, pixels: PixelMasks
 ) -> dict[str, NDArray[np.bool_]]:
     """Return the masks of an image by their headings.
 
@@ -98,14 +118,14 @@ def masks_of(
     """
     image_id = sample.row.image_id
     try:
-        number, at = patches.image_id.index(image_id), pixels.image_id.index(image_id)
+        level, patch, pixel = (of.image_id.index(image_id) for of in (levels, scores, pixels))
     except ValueError:
         raise StoreError(
             f"shard {sample.shard} holds no masks of {image_id!r}: it is of another listing "
             "of the dataset; run snakemake again"
         ) from None
-    patch_mask = patches.score_of(number) > PATCH_ABOVE
-    masks = (*patches.votes_of(number), patch_mask, pixels.mask_of(at))
+    patch_mask = scores.score_of(patch) > PATCH_ABOVE
+    masks = (*levels.votes_of(level), patch_mask, pixels.mask_of(pixel))
     return dict(zip(MASKS, masks, strict=True))
 
 
@@ -126,7 +146,7 @@ def load_strip(
     """
     row = sample.row
     image, truth = read_image(row, sources.classes, sources.ignore, sources.max_pixels, box)
-    painted = read_segmentation(sources.segmentation / sample.shard / row.output)
+    painted = read_segmentation(painted_file(sources.segmentation, sample))
     marks = marks_of(sources, masks, painted, truth) if marked else {}
     segmentations = {SEGMENTATION: (painted, sources.key)}
     return make_strip(row, image, masks, segmentations, truth, box, marks)
@@ -181,18 +201,3 @@ def read_image(
         return image, to_indices(label, classes, ignore)
     except ImageError as error:
         raise ImageError(f"{str(row.path)!r}: {error}") from None
-
-
-def read_segmentation(path: Path) -> NDArray[np.integer]:
-    """Return the clusters in a PNG of `paint_segmentation`, int [height, width].
-
-    Raises
-    ------
-    StoreError
-        If it is missing or damaged.
-    """
-    try:
-        with open_plain(path) as image:
-            return np.asarray(image)
-    except (OSError, SyntaxError, ImageError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None

@@ -108,6 +108,7 @@ def cluster_category(
     ),
     places=("method",),
     after=("extract_features",),
+    version=2,
 )
 def cluster_image(settings: Settings, store: File, output: File) -> None:
     """Cluster the patches of each image of a shard, and decide which clusters are foreground."""

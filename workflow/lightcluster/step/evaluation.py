@@ -9,7 +9,7 @@ from lightcluster.methods.registry import (
     WITHOUT_MASKS,
     method_of,
 )
-from lightcluster.step.arguments import File, FilesOfShards, Seed, Settings, Shards, Text
+from lightcluster.step.arguments import File, Files, FilesOfShards, Settings, Shards, Text
 from lightcluster.step.declaration import Step
 from lightcluster.threads import use_threads
 
@@ -18,19 +18,19 @@ from lightcluster.threads import use_threads
     unit="shard",
     kinds=WITH_MASKS,
     reads=("dataset.background", "dataset.ignore", "upsampling"),
-    after=("index_dataset", "read_classes", "score_patches", "refine_masks"),
+    after=("index_dataset", "read_classes", "merge_levels", "score_patches", "refine_masks"),
     version=5,
 )
 def count_masks(
-    settings: Settings, manifest: File, classes: File, patch_masks: File, pixel_masks: File,
-    output: File,
+    settings: Settings, manifest: File, classes: File, merged: File, scores: File,
+    pixel_masks: File, output: File,
 ) -> None:  # fmt: skip
     """Count the pixels of each class that the mask of each stage covers, and score boundaries."""
     use_threads(1)
     from lightcluster.evaluation.mask_counts import count_masks as do
 
     do(
-        manifest, classes, patch_masks, pixel_masks, output,
+        manifest, classes, merged, scores, pixel_masks, output,
         background=settings.dataset.background, ignore=settings.dataset.ignore,
         upsampling=settings.upsampling.method, threshold=settings.upsampling.threshold,
     )  # fmt: skip
@@ -58,18 +58,21 @@ def count_regions(
 
 
 @Step(
-    unit="shard and seed",
+    unit="shard",
     kinds=WITH_MASKS,
+    reads=("labelling.seeds",),
     after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
+    version=2,
 )
 def count_labels(
-    seed: Seed, region_counts: File, regions: File, labelling: File, output: File,
+    settings: Settings, region_counts: File, regions: File, labelling: Files, output: File,
 ) -> None:  # fmt: skip
     """Count the predicted clusters of a shard against the ground-truth classes, by region."""
     use_threads(1)
     from lightcluster.evaluation.counting import count_labels as do
 
-    do(region_counts, regions, labelling, output, seed=seed)
+    labellings = dict(zip(settings.labelling.seeds, labelling, strict=True))
+    do(region_counts, regions, labellings, output)
 
 
 @Step(
@@ -89,20 +92,21 @@ def vote_neighbors(
 
 
 @Step(
-    unit="shard and seed",
+    unit="shard",
     kinds=WITHOUT_MASKS,
     reads=(
         "dataset.background",
         "dataset.ignore",
         "labelling.classes",
+        "labelling.seeds",
         "evaluation",
         "method",
     ),
     after=("index_dataset", "read_classes", *COUNTED),
-    version=4,
+    version=5,
 )
 def count_confusion(
-    settings: Settings, seed: Seed, manifest: File, classes: File, segmentation: File, output: File,
+    settings: Settings, manifest: File, classes: File, segmentation: Files, output: File,
 ) -> None:  # fmt: skip
     """Count predicted clusters against ground-truth classes, by pixel."""
     use_threads(1)
@@ -111,11 +115,11 @@ def count_confusion(
     clusters = method_of(settings).clusters
     assert clusters is not None  # of a method with masks, regions are counted
     do(
-        manifest, classes, segmentation, output,
+        manifest, classes, dict(zip(settings.labelling.seeds, segmentation, strict=True)), output,
         clusters=clusters, classes=settings.labelling.classes,
         background=settings.dataset.background, ignore=settings.dataset.ignore,
         protocols=settings.evaluation.protocols,
-        stego_squash=settings.evaluation.stego_squash, seed=seed,
+        stego_squash=settings.evaluation.stego_squash,
     )  # fmt: skip
 
 

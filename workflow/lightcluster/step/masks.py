@@ -39,6 +39,7 @@ def decide_foreground(
         "adopt_fit",
         "adopt_superclasses",
     ),
+    version=2,
 )
 def merge_levels(
     settings: Settings, shard: Shard, store: File, image_level: File, superclasses: File,
@@ -93,7 +94,7 @@ def fit_trees(
     kinds=OURS,
     reads=("reestimation.start", "reestimation.radius", "reestimation.epsilon"),
     after=("extract_features", "merge_levels", "fit_trees", "adopt_fit"),
-    version=4,
+    version=5,
 )
 def score_patches(settings: Settings, store: File, merged: File, trees: File, output: File) -> None:
     """Compute the foreground score of each patch of a shard with the trees."""
@@ -114,13 +115,13 @@ def score_patches(settings: Settings, store: File, merged: File, trees: File, ou
     after=("index_dataset", "score_patches"),
     version=2,
 )
-def refine_masks(settings: Settings, manifest: File, patch_masks: File, output: File) -> None:
+def refine_masks(settings: Settings, manifest: File, scores: File, output: File) -> None:
     """Upsample the patch scores of a shard and refine the masks."""
     use_threads(1)
     from lightcluster.masks.pixels import refine_masks as do
 
     do(
-        manifest, patch_masks, output,
+        manifest, scores, output,
         upsampling=settings.upsampling.method, threshold=settings.upsampling.threshold,
         refinement=settings.refinement, max_pixels=settings.dataset.max_pixels,
     )  # fmt: skip

@@ -109,6 +109,7 @@ def label_regions(
 @Step(
     unit="shard and seed",
     kinds=OURS,
+    places=("report.segmentations",),
     after=("find_regions", "embed_regions", "label_regions", "adopt_labelling"),
     version=3,
 )

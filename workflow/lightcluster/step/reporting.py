@@ -73,6 +73,7 @@ def write_dataset_page(
     after=(
         "index_dataset",
         "read_classes",
+        "merge_levels",
         "score_patches",
         "refine_masks",
         "find_regions",
@@ -82,7 +83,7 @@ def write_dataset_page(
 def draw_gallery(
     settings: Settings, manifest: File, segmentation: File, output: File,
     region_maps: OptionalFile = None, table: OptionalFile = None,
-    patch_masks: OptionalFile = None, pixel_masks: OptionalFile = None,
+    merged: OptionalFile = None, scores: OptionalFile = None, pixel_masks: OptionalFile = None,
     classes: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Draw the thumbnails, views and layers of a shard for the gallery."""
@@ -91,8 +92,8 @@ def draw_gallery(
 
     do(
         manifest, segmentation, output,
-        region_maps=region_maps, table=table, patch_masks=patch_masks, pixel_masks=pixel_masks,
-        classes_file=classes, ignore=settings.dataset.ignore,
+        region_maps=region_maps, table=table, merged=merged, scores=scores,
+        pixel_masks=pixel_masks, classes_file=classes, ignore=settings.dataset.ignore,
         max_pixels=settings.dataset.max_pixels,
     )  # fmt: skip
 
@@ -148,8 +149,8 @@ def report(
     segmentation: File, benchmarks: File,
     features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
     dataset: Text, run: Text, output: File,
-    patch_masks: OptionalFilesOfShards = None, pixel_masks: OptionalFilesOfShards = None,
-    regions: OptionalFilesOfShards = None,
+    merged: OptionalFilesOfShards = None, scores: OptionalFilesOfShards = None,
+    pixel_masks: OptionalFilesOfShards = None, regions: OptionalFilesOfShards = None,
     analysis: OptionalFile = None, figures: OptionalFiles = None,
     tables: OptionalFile = None, per_image: OptionalFile = None, counts: OptionalFile = None,
     classes: OptionalFile = None,
@@ -158,15 +159,18 @@ def report(
     from lightcluster.names.run import given_names
     from lightcluster.reporting.provenance import read_costs
     from lightcluster.reporting.report import report as do
+    from lightcluster.reporting.strips import MaskFolders
 
+    masks = MaskFolders(merged, scores, pixel_masks) if merged and scores and pixel_masks else None
     drawn, method = settings.report, method_of(settings)
     sections = {name: getattr(settings, name).model_dump(mode="json") for name in method.shown}
     do(
-        manifest, patch_masks, pixel_masks, segmentation, output,
+        manifest, masks, segmentation, output,
         dataset=dataset, run=run, every_shard=shards, rejected=rejected, palette=palette,
         regions=regions, tables=tables, per_image=per_image, classes_file=classes,
         ignore=settings.dataset.ignore, samples=drawn.samples, seed=drawn.seed,
-        failures=drawn.failures, max_pixels=settings.dataset.max_pixels, config={"method": method.name, **sections},
+        failures=drawn.failures, max_pixels=settings.dataset.max_pixels,
+        config={"method": method.name, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
         analysis=analysis, figures=figures or [], counts=counts, called=given_names(segmentation),
         gallery=drawn.gallery,

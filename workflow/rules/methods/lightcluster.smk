@@ -98,7 +98,7 @@ use rule score_patches from step with:
         merged=f"{MASKS}/merged/{{shard}}.npz",
         trees=f"{MASKS}/trees.npz",
     output:
-        f"{MASKS}/patch/{{shard}}.npz",
+        f"{MASKS}/scores/{{shard}}.npz",
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
@@ -108,7 +108,7 @@ use rule refine_masks from step with:
     input:
         LAYOUT.demo_input,
         manifest=f"{DATASET}/manifest/{{shard}}.csv",
-        patch_masks=f"{MASKS}/patch/{{shard}}.npz",
+        scores=f"{MASKS}/scores/{{shard}}.npz",
     output:
         f"{MASKS}/pixel/{{shard}}.npz",
     resources:
@@ -256,7 +256,7 @@ use rule export_model from step with:
 use rule analyse from step with:
     input:
         per_shard(f"{RUN}/sample/{{shard}}.npz"),
-        per_shard(f"{MASKS}/patch/{{shard}}.npz"),
+        per_shard(f"{MASKS}/scores/{{shard}}.npz"),
         per_shard(f"{RUN}/regions/{{shard}}.npz"),
         f"{RUN}/clusters/superclasses.npz",
         LAYOUT.demo_input,
@@ -286,7 +286,7 @@ use rule discover_parts from step with:
         weights_record_of,
         LAYOUT.demo_input,
         manifests=per_shard(f"{DATASET}/manifest/{{shard}}.csv"),
-        patch_masks=per_shard(f"{MASKS}/patch/{{shard}}.npz"),
+        scores=per_shard(f"{MASKS}/scores/{{shard}}.npz"),
         weights=weights_of,
         choice=choice_of_run,
     output:

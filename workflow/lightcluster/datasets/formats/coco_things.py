@@ -1,4 +1,10 @@
-"""The 80 things of COCO: label maps are painted from its instance annotations, by a step."""
+"""The 80 things of COCO, whose label maps a step paints from the instance annotations.
+
+A reader could paint them as well, but each job that reads labels would then have to read all
+annotations. Those of val2017 (20 MB) take 1 s and 0.2 GB of memory; those of train2017 (470 MB)
+take about 25 s and 5 GB, which is more than 3 hours for the four such jobs of each of 128 shards.
+Painting an image takes 8 ms, and reading the painted PNG 1.5 ms.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +25,12 @@ unzip annotations_trainval2017.zip"""
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceFormat(FieldFormat):
-    """A layout whose label maps the step `paint_labels` makes, once: many steps read them.
+    """A layout whose label maps are painted once, by the step `paint_labels`.
 
     Attributes
     ----------
     annotations : str
-        File of the instances of a split.
+        Path of the instance annotations of a split.
     """
 
     annotations: str
@@ -54,7 +60,7 @@ class InstanceFormat(FieldFormat):
     def label_maps(
         self, dataset: FieldKeys, generated: Path, label_ids: list[str]
     ) -> tuple[Path, Container[str]]:
-        """Return the folder in which all label maps will be."""
+        """Return the folder that all label maps will be written to."""
         return generated, set(label_ids)
 
 

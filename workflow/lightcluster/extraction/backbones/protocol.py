@@ -237,6 +237,13 @@ class Family(ABC):
             If the layout is unknown, or the parameters clearly belong to another network.
         """
 
+    def size_of(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
+        """Return the size of a network from the shapes of its parameters; see `registry.size_of`.
+
+        None if they are not those of a network of this family.
+        """
+        return None
+
     @abstractmethod
     def published(self, network: nn.Module) -> Published:
         """Return the preprocessing for the published weights of a network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lightcluster.errors import WeightsError
@@ -26,6 +27,28 @@ DEFAULT = _DECLARED[0]
 def declaration_of(model: str) -> Declaration:
     """Return the declaration of a model; models without one are networks of timm."""
     return DECLARED.get(model) or Declaration(name=model)
+
+
+def size_of(model: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
+    """Return the size of a model from the shapes of its parameters; None if they are of another.
+
+    Nothing is built, so that this needs no torch.
+
+    Parameters
+    ----------
+    model : str
+        Value of `backbone.model`.
+    shapes : mapping of str to tuple of int
+
+    Returns
+    -------
+    dict of str to int, or None
+        ``dim``, ``depth`` and ``patch_size``.
+    """
+    declared = declaration_of(model)
+    if not declared.network:
+        return None if shapes else dict(declared.size)
+    return next(filter(None, (family.size_of(shapes) for family in _LISTED)), None)
 
 
 def find_family(model: str) -> tuple[Family, nn.Module]:

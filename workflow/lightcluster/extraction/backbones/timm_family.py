@@ -65,6 +65,14 @@ class TimmFamily(Family):
         assert outline is not None, "the model is of this family"
         return _configuration(outline)
 
+    def size_of(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
+        """Return the size of a network from the names that timm's transformers have in common."""
+        embedding = shapes.get("patch_embed.proj.weight", ())
+        blocks = {name.split(".")[1] for name in shapes if name.startswith("blocks.")}
+        if len(embedding) != 4 or not blocks:
+            return None
+        return {"dim": embedding[0], "depth": len(blocks), "patch_size": embedding[3]}
+
     def published(self, network: nn.Module) -> Published:
         """Return the preprocessing for the published weights of a network."""
         configuration = _configuration(network)

@@ -1,6 +1,6 @@
-"""Ways to refine a foreground score to the edges of its image: one module each.
+"""Methods that refine a foreground score to the edges in its image, one module each.
 
-A new one is a module here that declares its parameters and its `Refinement`, and a line in
-`registry`. The configuration is parsed with these modules: they import nothing heavy but within
-the functions that need it.
+A new one needs a module that declares its parameters and its `Refinement`, and a line in
+`registry`. These modules are imported when the configuration is parsed, so heavy imports belong
+inside their functions.
 """

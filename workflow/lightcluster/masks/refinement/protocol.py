@@ -1,4 +1,4 @@
-"""What a refinement is to the rest of the program."""
+"""The interface of refinements."""
 
 from __future__ import annotations
 

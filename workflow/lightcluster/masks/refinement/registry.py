@@ -1,4 +1,4 @@
-"""The refinements that there are, and the section of the configuration that they make up."""
+"""All refinements, and the section of the configuration made of their parameters."""
 
 from __future__ import annotations
 

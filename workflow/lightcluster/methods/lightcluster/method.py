@@ -65,7 +65,7 @@ LIGHTCLUSTER: Method[CommonSections] = Method(
     masks=True,
     shared=(FEATURES,),
     shown=HOW,
-    reported=("score_patches", "refine_masks", "analyse"),
+    reported=("merge_levels", "score_patches", "refine_masks", "analyse"),
     figures=(
         Figure(
             "discover_parts",
@@ -81,7 +81,7 @@ LIGHTCLUSTER: Method[CommonSections] = Method(
         "features": (FEATURES, ".zarr"),
         "image level": ("clusters/image", ".npz"),
         "merged masks": ("masks/merged", ".npz"),
-        "patch masks": ("masks/patch", ".npz"),
+        "patch scores": ("masks/scores", ".npz"),
         "refined masks": ("masks/pixel", ".npz"),
         "regions": ("regions", ".npz"),
     },

@@ -49,7 +49,7 @@ def analyse(
         shards,
         {
             "manifest": manifests, "features": features, "sample": run_folder / "sample",
-            "patch": run_folder / "masks" / "patch", "regions": run_folder / "regions",
+            "scores": run_folder / "masks" / "scores", "regions": run_folder / "regions",
         },
         run_folder / "clusters" / "superclasses.npz", labelling, classes, output,
         metric=settings.clustering.metric, seed=settings.clustering.seed,
@@ -76,7 +76,7 @@ def analyse(
     torch=True,
 )
 def discover_parts(
-    settings: Settings, shards: Shards, manifests: FilesOfShards, patch_masks: FilesOfShards,
+    settings: Settings, shards: Shards, manifests: FilesOfShards, scores: FilesOfShards,
     weights: File, output: File, choice: OptionalFile = None, device: Device = "auto",
     threads: Threads = 1,
 ) -> None:  # fmt: skip
@@ -87,7 +87,7 @@ def discover_parts(
     backbone, features = settings.backbone, settings.features
     _, layer = chosen("key", features.layer, choice)
     do(
-        shards.paths(manifests, ".csv"), shards.paths(patch_masks, ".npz"), weights, output,
+        shards.paths(manifests, ".csv"), shards.paths(scores, ".npz"), weights, output,
         parts=settings.report.parts, seed=settings.report.seed,
         mean=backbone.mean, std=backbone.std, positions=backbone.positions, layer=layer,
         short_side=features.short_side, max_tokens=features.max_tokens,

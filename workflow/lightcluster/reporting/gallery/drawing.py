@@ -24,15 +24,16 @@ from lightcluster.datasets.labels import IGNORED, read_classes
 from lightcluster.datasets.manifest import Row, read_manifest
 from lightcluster.errors import StoreError
 from lightcluster.files import replacing
-from lightcluster.masks.consistency import read_patch_masks
+from lightcluster.masks.patches import read_level_masks, read_patch_scores
 from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.regions.maps import read_region_maps
+from lightcluster.regions.painted import read_segmentation
 from lightcluster.regions.painting import read_labelled_regions
 from lightcluster.reporting.choice import level_agreement
 from lightcluster.reporting.overlays import class_colours, fit_box, resize_nearest
 from lightcluster.reporting.page import data_uri
-from lightcluster.reporting.strips import read_image, read_segmentation
+from lightcluster.reporting.strips import read_image
 
 RECORDS = "images.json"
 THUMB, VIEW = 240, 1280
@@ -246,7 +247,8 @@ def draw_gallery(
     *,
     region_maps: Path | None,
     table: Path | None,
-    patch_masks: Path | None,
+    merged: Path | None,
+    scores: Path | None,
     pixel_masks: Path | None,
     classes_file: Path | None,
     ignore: int,
@@ -262,7 +264,7 @@ def draw_gallery(
     manifest, segmentation : Path
         Of the shard.
     output : Path
-    region_maps, table, patch_masks, pixel_masks : Path or None
+    region_maps, table, merged, scores, pixel_masks : Path or None
         Files of the shard; None of a method without masks.
     classes_file : Path or None
         Of the truth, if there is one.
@@ -279,8 +281,8 @@ def draw_gallery(
         If the files of earlier steps are missing, damaged, or of other images.
     """
     rows = read_manifest(manifest)
-    if region_maps and table and patch_masks and pixel_masks:
-        every = iter_masked(rows, region_maps, table, patch_masks, pixel_masks)
+    if region_maps and table and merged and scores and pixel_masks:
+        every = iter_masked(rows, region_maps, table, merged, scores, pixel_masks)
     else:
         every = (
             Found(*regions_of_values(read_segmentation(segmentation / row.output))) for row in rows
@@ -312,7 +314,7 @@ def draw_gallery(
 
 
 def iter_masked(
-    rows: list[Row], region_maps: Path, table: Path, patch_masks: Path, pixel_masks: Path
+    rows: list[Row], region_maps: Path, table: Path, merged: Path, scores: Path, pixel_masks: Path
 ) -> Iterator[Found]:
     """Yield what a method with masks found in each image of a shard.
 
@@ -321,9 +323,8 @@ def iter_masked(
     StoreError
         If the files are of other images, missing or damaged.
     """
-    maps, patches, pixels = (
-        read_region_maps(region_maps), read_patch_masks(patch_masks), read_pixel_masks(pixel_masks)
-    )  # fmt: skip
+    maps, pixels = read_region_maps(region_maps), read_pixel_masks(pixel_masks)
+    levels, patches = read_level_masks(merged), read_patch_scores(scores)
     regions: Mapping[str, list[ShownRegion]] = {
         image_id: [
             ShownRegion(
@@ -333,17 +334,19 @@ def iter_masked(
         ]
         for image_id, members in groupby(read_labelled_regions(table), lambda one: one.image_id)
     }
-    places = [{name: n for n, name in enumerate(of.image_id)} for of in (maps, patches, pixels)]
+    places = [
+        {name: n for n, name in enumerate(of.image_id)} for of in (maps, levels, patches, pixels)
+    ]
     for row in rows:
         try:
-            number, patch, pixel = (place[row.image_id] for place in places)
+            number, level, patch, pixel = (place[row.image_id] for place in places)
         except KeyError:
             raise StoreError(
                 f"{region_maps}: holds no regions of {row.image_id!r}; run snakemake to make it"
             ) from None
         yield Found(
             maps.label_of(number), regions.get(row.image_id, []), pixels.mask_of(pixel),
-            patches.votes_of(patch), patches.score_of(patch),
+            levels.votes_of(level), patches.score_of(patch),
         )  # fmt: skip
 
 

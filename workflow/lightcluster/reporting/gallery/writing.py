@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from lightcluster.datasets.labels import Classes, read_classes
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import iou_matrix
-from lightcluster.evaluation.counting import iter_images, read_class_counts
+from lightcluster.evaluation.counting import files_of_seed, iter_images, read_class_counts
 from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
 from lightcluster.evaluation.protocols import FrameName
 from lightcluster.files import replacing
-from lightcluster.regions.palette import hex_color
+from lightcluster.regions.palette import hex_color, read_palette
 from lightcluster.reporting.gallery.drawing import Drawn, ShownRegion, read_records
 from lightcluster.reporting.overlays import class_colours
 from lightcluster.reporting.page import fill_template
@@ -201,7 +201,7 @@ def read_scores(
     masks : bool
         Whether masks were counted: their IoU with the true foreground is an image's, then.
     """
-    paths = shards.paths(counts / f"seed-{seed}", ".npz")
+    paths = files_of_seed(counts, shards, seed)
     pooled = read_class_counts(paths, frame)[0].segmentation
     matches = best_matches(pooled, classes.names)
     of_masks = [read_mask_counts(path) for path in shards.paths(counts / "masks", ".npz") * masks]
@@ -250,13 +250,12 @@ def read_clusters(palette: Path, names: Sequence[str]) -> dict[int, Cluster]:
     StoreError
         If the table is missing or damaged.
     """
-    try:
-        with palette.open(newline="", encoding="utf-8") as file:
-            colors = {int(row["id"]): row["color"] for row in csv.DictReader(file)}
-        examples = min(EXAMPLES, max(1, ALL_EXAMPLES // (2 * len(colors))))
-        return {number: Cluster(names[number], color, examples) for number, color in colors.items()}
-    except (OSError, KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise StoreError(f"{palette}: cannot be read ({error}); run snakemake to make it") from None
+    values = read_palette(palette)
+    examples = min(EXAMPLES, max(1, ALL_EXAMPLES // (2 * len(values))))
+    return {
+        number: Cluster(name, hex_color(value.color), examples)
+        for number, (name, value) in enumerate(zip(names, values, strict=True))
+    }
 
 
 def summarize(image: Drawn, iou: float | None) -> list[Any]:
