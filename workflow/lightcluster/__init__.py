@@ -12,9 +12,12 @@ Examples
 >>> found.mask, found.segmentation, found.score, found.levels, found.regions  # doctest: +SKIP
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # as in `typing`, which each step's command would wait for
 if TYPE_CHECKING:
+    from typing import Any
+
     from lightcluster.api.masks import refine
     from lightcluster.api.model import load
     from lightcluster.api.patches import features

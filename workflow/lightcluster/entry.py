@@ -15,12 +15,13 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of torch, faiss and B
 Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
 
 
-def call(app: typer.Typer, before: Callable[[], None] | None = None) -> None:
+def call(app: Callable[[], object], before: Callable[[], None] | None = None) -> None:
     """Run a command line; errors in the input are reported by a message without traceback.
 
     Parameters
     ----------
-    app : Typer
+    app : callable
+        A Typer, or the command made of one.
     before : callable, optional
         Called first; its errors are reported in the same way.
     """

@@ -2,7 +2,7 @@
 
 Starting Python with torch and timm takes seconds, and a run has dozens of steps. A run on the local
 machine therefore starts this server (`start`). The command of a step asks the server to execute the
-step (`delegate`), and then acts as a proxy of the forked process: it passes signals on, and each of
+step (`delegation.delegate`), and then acts as a proxy of the forked process: it passes signals on, and each of
 the two ends when the other does, with the same status. The process has the arguments, working
 directory, environment, limits, threads and streams of the command. If this is not possible (there
 is no server, it runs another Python, or an environment variable differs that libraries may have
@@ -15,9 +15,9 @@ commands.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
-import hashlib
 import importlib
 import json
 import os
@@ -33,15 +33,11 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from lightcluster import commission
+from lightcluster.delegation import VARIABLE, this_python
 from lightcluster.threads import VARIABLES as THREADS
-
-VARIABLE = "LIGHTCLUSTER_FORKSERVER"
-"""Environment variable with an id of the server's Python and, after a space, its folder. If it is
-set, even to an empty value, runs start no server."""
 
 METHODS = "lightcluster.methods.registry"
 PRELOADED = {
@@ -61,8 +57,12 @@ PRELOADED = {
         METHODS,
     ),
 }
-"""Modules that each server imports, in this order; requests are served in between. The modules that
-methods name are imported after `METHODS`."""
+"""Modules that each server imports, in this order. The modules that methods name are imported after
+`METHODS`."""
+
+_EARLY = ("plain",)
+"""Servers that accept requests between imports, because the first steps need few of the modules. A
+step of the other server would import what is missing a second time, while the server does."""
 
 _ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
             "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_",
@@ -70,106 +70,11 @@ _ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM
 """Variables that may differ between a step and the server, because no library reads them on import,
 or because they are applied again, like the number of threads."""
 
-_LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
 _GRACE = 20.0
 _PATIENCE = 10.0
 
 
-# ---- the command of a step -----------------------------------------------------------------------
-
-
-def delegate() -> None:
-    """Let the server execute this command, and exit with its status.
-
-    Returns
-    -------
-    None
-        Only if the server cannot execute it, so that this process must.
-    """
-    python, _, folder = os.environ.get(VARIABLE, "").partition(" ")
-    if not folder or python != _this_python():
-        return
-    step = {
-        "arguments": sys.argv,
-        "folder": os.getcwd(),
-        "environment": dict(os.environ),
-        "umask": _umask(),
-        "limits": {number: resource.getrlimit(number) for number in _LIMITS},
-        "callers": [os.getpid(), os.getppid()],
-    }
-    server = "plain"
-    while server:
-        with socket.socket(socket.AF_UNIX) as connection:
-            try:
-                connection.connect(str(Path(folder, server)))
-                _send(connection, step)
-            except OSError:
-                return
-            server = _follow(_answers(connection))
-
-
-def _follow(answers: Iterator[dict[str, Any]]) -> str:
-    """Act as a proxy of the step's process, or return the name of the server that should do it."""
-    pid = 0
-    for answer in answers:
-        if "server" in answer:
-            return str(answer["server"])
-        if "status" in answer:
-            _end_as(answer["status"])
-        pid = answer["pid"]
-        _pass_signals_to(pid)
-    if pid:  # the server is gone
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        raise SystemExit(1)
-    return ""
-
-
-def _pass_signals_to(pid: int) -> None:
-    def forward(number: int, frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-    def pause(number: int, frame: FrameType | None) -> None:
-        forward(signal.SIGSTOP, frame)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        forward(signal.SIGCONT, frame)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
-    signal.signal(signal.SIGTSTP, pause)
-
-
-def _end_as(status: int) -> NoReturn:
-    """End this process with the status of the step's process, or by the same signal."""
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        if -code != signal.SIGKILL:
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-        raise SystemExit(128 - code)
-    raise SystemExit(code)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _this_python() -> str:
-    """Return an id of this interpreter and package."""
-    place = f"{sys.prefix}\n{sys.version}\n{Path(__file__).parent}"
-    return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
-
-
 # ---- messages on a connection --------------------------------------------------------------------
-
-
-def _send(connection: socket.socket, step: Mapping[str, Any]) -> None:
-    content = json.dumps(step).encode()
-    socket.send_fds(connection, [len(content).to_bytes(8, "big")], [0, 1, 2])
-    connection.sendall(content)
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -179,12 +84,6 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
         return {}, list(streams)
     with connection.makefile("rb") as stream:
         return json.loads(stream.read(int.from_bytes(start, "big"))), list(streams)
-
-
-def _answers(connection: socket.socket) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(ConnectionError), connection.makefile("rb") as stream:
-        for line in stream:
-            yield json.loads(line)
 
 
 def _answer(connection: socket.socket, **said: Any) -> None:
@@ -228,7 +127,7 @@ def start(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], int]
             listener.listen(1024)
         _launch("plain", folder, here, sockets, environ)
         undo.pop_all()
-    return {VARIABLE: f"{_this_python()} {folder}"}, owner
+    return {VARIABLE: f"{this_python()} {folder}"}, owner
 
 
 def _launch(
@@ -287,8 +186,14 @@ class ForkServer:
         self.events.register(self.ended, selectors.EVENT_READ, self._reap)
         self.events.register(owner, selectors.EVENT_READ, self._end)
         for each, listener in sockets.items():
-            answer = self._accept if each == name else self._start_another
-            self.events.register(listener, selectors.EVENT_READ, (answer, each))
+            if each != name:
+                self.events.register(listener, selectors.EVENT_READ, (self._start_another, each))
+        if name in _EARLY:
+            self._listen()
+
+    def _listen(self) -> None:
+        listener = self.sockets[self.name]
+        self.events.register(listener, selectors.EVENT_READ, (self._accept, self.name))
 
     def preload(self) -> bool:
         """Import the modules of this server, serving requests in between; see `serve`."""
@@ -298,6 +203,8 @@ class ForkServer:
             importlib.import_module(module)
             if self.serve(wait=0):
                 return True
+        if self.name not in _EARLY:
+            self._listen()
         return False
 
     def serve(self, wait: float | None = None) -> bool:
@@ -499,14 +406,28 @@ def usage_of(pid: int, environ: Mapping[str, str] = os.environ) -> tuple[float, 
 
 
 def main() -> None:
-    """Run the server; a forked process continues with its step."""
+    """Serve; the process of a step goes on with that step."""
+    finished = False
+
+    def leave() -> None:
+        # Python would free all that is shared with the server, object by object, and so copy it.
+        if finished:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+    atexit.register(leave)  # the first one, which is called after those of libraries
     name, folder, owner, sockets = sys.argv[1:]
     listeners = {each: socket.socket(fileno=fd) for each, fd in json.loads(sockets).items()}
     server = ForkServer(name, Path(folder), int(owner), listeners)
     if server.preload() or server.serve():
         from lightcluster.step.commands import main as do_the_step
 
-        do_the_step()
+        try:
+            do_the_step()
+        except SystemExit as end:
+            finished = not end.code
+            raise
     elif name == "plain":
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,6 @@
 """``python -m lightcluster.step NAME …``, what Snakemake calls: the fork server does it, if any."""
 
-from lightcluster.forkserver import delegate
+from lightcluster.delegation import delegate
 
 if __name__ == "__main__":
     delegate()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+import typer
+
 from lightcluster.commission import end_with_the_run
 from lightcluster.entry import call
 from lightcluster.methods.registry import METHODS
@@ -21,6 +23,10 @@ for module in MODULES:
     import_module(module)  # its steps declare themselves
 
 
+COMMAND = typer.main.get_command(app)
+"""Made once, before the fork server forks: it takes longer than many a step."""
+
+
 def main() -> None:
     """Do the step that the arguments name."""
-    call(app, before=end_with_the_run)
+    call(COMMAND, before=end_with_the_run)

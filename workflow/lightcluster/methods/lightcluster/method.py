@@ -101,6 +101,7 @@ LIGHTCLUSTER: Method[CommonSections] = Method(
             "lightcluster.masks.pixels",
             "lightcluster.regions.labelling",
             "lightcluster.regions.painting",
-        )
+        ),
+        "torch": ("lightcluster.regions.embedding",),
     },
 )
