@@ -12,13 +12,14 @@ export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/nul
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES)
 
+# All tests of a file run in one worker, which shares their set-up; tests/conftest.py sets the order of files.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 tests/unit
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough" tests/workflow
+	$(PYTEST) -m "not thorough" tests/unit tests/workflow
 
 test-all: $(VENV)/.installed-dev  ## all tests except those on SLURM
-	$(BIN)/python -m pytest -n 2 tests/unit
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/workflow
+	$(PYTEST) tests/unit tests/workflow
 
 test-cluster: $(VENV)/.installed-dev  ## tests on a SLURM cluster of two nodes, started here; needs root
 	$(BIN)/python -m pytest tests/cluster

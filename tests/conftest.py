@@ -9,20 +9,24 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import yaml
 
-from forked import dry_run
+from forked import snakemake
 from lightcluster import forkserver
 from lightcluster.places import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
 TIMEOUT = 1800
+MARK = "LIGHTCLUSTER_TESTS"
+"""Of the environment: what tells the processes of these tests, and of this worker, from others."""
 _ASIDE = {"logs", "benchmarks", RECORDS, ".snakemake_timestamp", ".lock", ".publishing"}
 TIMINGS = re.compile(rb"<h2>Time and memory</h2>.*?</table>", re.S)
 FAST: dict[str, dict[str, Any]] = {
@@ -35,6 +39,30 @@ FAST: dict[str, dict[str, Any]] = {
     "report": {"samples": 4, "parts": 0},
 }
 """Settings with which a dozen small images take seconds."""
+
+
+LONGEST = (
+    "test_reruns.py",
+    "test_interruptions.py",
+    "test_figures.py",
+    "test_fit_elsewhere.py",
+    "test_cause.py",
+    "test_demo.py",
+    "test_bad_input.py",
+    "test_segment.py",
+    "test_field_datasets.py",
+)
+"""Files of tests that take long. Workers begin with them and end together, with short ones."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put `LONGEST` first, then all others that run the workflow."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+
+    def place_of(item: pytest.Item) -> tuple[int, bool]:
+        return places.get(item.path.name, len(places)), item.path.parent.name == "unit"
+
+    items.sort(key=place_of)
 
 
 class RunSnakemake(Protocol):
@@ -87,9 +115,44 @@ def environment() -> dict[str, str]:
 
 
 @functools.cache
-def _forkserver() -> dict[str, str]:
+def _forkserver() -> tuple[dict[str, str], int]:
     """Start what a run starts for its steps once for all runs of these tests."""
-    return forkserver.start(environment())[0]
+    return forkserver.start(environment())
+
+
+def started_by_tests() -> dict[int, str]:
+    """Return the processes that these tests have started and their command lines.
+
+    Those of Python's `multiprocessing` are none: they serve this process until it ends.
+    """
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                command = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                )
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                if command and not ("multiprocessing." in command and parent == str(os.getpid())):
+                    found[int(entry.name)] = command
+        except OSError:  # it has just ended, or is another user's
+            continue
+    found.pop(os.getpid(), None)
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_goes_on() -> Iterator[None]:
+    """Fail if a process is left when all tests, and their fixtures, are at their end."""
+    os.environ[MARK] = uuid.uuid4().hex
+    yield
+    if _forkserver.cache_info().currsize:
+        os.close(_forkserver()[1])
+    end = time.monotonic() + 300  # the machine may be busy
+    while (left := started_by_tests()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left
 
 
 def _run(
@@ -127,12 +190,13 @@ def _run(
     arguments = ["--cores", str(cores), *args]
     if config is not None:
         arguments += ["--configfile", write_settings(folder, config)]
-    if "--dry-run" in args and not within:
-        return dry_run(folder, arguments, environment(), TIMEOUT)
+    if not within and "--profile" not in args:
+        served = {} if "--dry-run" in args else _forkserver()[0]
+        return snakemake(folder, arguments, environment() | served | dict(variables or {}), TIMEOUT)
     return subprocess.run(
         [*within, sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
-        env=environment() | ({} if within else _forkserver()) | dict(variables or {}),
+        env=environment() | dict(variables or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -170,6 +234,12 @@ def _digests(folder: Path) -> dict[str, str]:
 def digests():
     """``digests(folder)``: a digest of every result, by its place."""
     return _digests
+
+
+@pytest.fixture(scope="session")
+def served():
+    """``served()``: an environment in which a run has its steps done by the tests' fork server."""
+    return lambda: environment() | _forkserver()[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Dry runs in forks of a process that has imported snakemake: each takes a quarter of the time."""
+"""Snakemake in forks of a process that has imported it: a dry run takes a quarter of the time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRELOADED = (
 """What every snakemake imports. The package under test is not: some tests change a copy of it."""
 
 
-def dry_run(
+def snakemake(
     folder: Path, arguments: Sequence[str], variables: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Run ``snakemake`` with `arguments` in `folder`; `stdout` holds both streams."""
@@ -36,6 +36,7 @@ def dry_run(
         if process.exitcode is None:
             process.kill()
             process.join()
+            raise TimeoutError(Path(output.name).read_text(errors="backslashreplace"))
         text = Path(output.name).read_text(encoding="utf-8", errors="backslashreplace")
     assert process.exitcode is not None
     return subprocess.CompletedProcess(list(arguments), process.exitcode, text)

@@ -307,6 +307,7 @@ def opened(
     """Open the page, and see at the end that nothing went wrong and nothing came from elsewhere."""
     complaints: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.set_default_timeout(300_000)  # the machine may be busy
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append("a name opened a dialog"))

@@ -547,6 +547,7 @@ def opened(
     """Open a page; see that its pictures load, that it fits, and that nothing went wrong."""
     complaints, requests = [], []
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.set_default_timeout(300_000)  # the machine may be busy
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))

@@ -7,7 +7,6 @@ import re
 import shutil
 import struct
 import subprocess
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +140,6 @@ class Finished:
     images: Path
     config: dict
     result: subprocess.CompletedProcess
-    seconds: float
 
     @property
     def results(self) -> Path:
@@ -174,9 +172,7 @@ def finished(tmp_path_factory, run_snakemake, fast_config) -> Finished:
             }
         }
     )
-    start = time.monotonic()
-    result = run_snakemake(folder, config=config)
-    return Finished(folder, images, config, result, time.monotonic() - start)
+    return Finished(folder, images, config, run_snakemake(folder, config=config))
 
 
 def good_images(images: Path) -> list[str]:

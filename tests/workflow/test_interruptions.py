@@ -104,19 +104,20 @@ def completed(folder: Path) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, finished, run_snakemake, settings_file, config):
+def killed(tmp_path_factory, finished, run_snakemake, settings_file, config, served):
     """A run that is killed 20 times, and begun again each time: its folder, what was complete
     after each kill, and the result of the last command, which is left to end.
 
     The whole process group is killed: while it starts, or soon after it has one to three more
-    results, so that it gets on with each life, however slow the machine.
+    results, so that it gets on with each life, however slow the machine. Every fourth life has a
+    fork server of its own; the others begin sooner with the one that all tests share.
     """
     run = tmp_path_factory.mktemp("killed") / "run"
     assert run_snakemake(run, "--dry-run", config=config).returncode == 0
     seeded = random.Random(0)
     complete = [completed(run)]
     for number in range(KILLS):
-        process = start(run, config, settings_file)
+        process = start(run, config, settings_file, **(served() if number % 4 else {}))
         more = len(complete[-1]) + number % 4
         while process.poll() is None and len(completed(run)) < more:
             time.sleep(0.05)

@@ -37,7 +37,7 @@ def draw(folder: Path, seed: int, sizes: dict[str, tuple[int, int]]) -> Path:
 def command(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lightcluster", *map(str, args)],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
