@@ -279,6 +279,23 @@ def test_the_features_that_are_chosen_are_extracted(demo, read_rows):
         assert (*store.facets, str(store.attributes["layer"])) == (best["facet"], best["layer"])
 
 
+def test_what_is_fitted_is_adopted_by_other_runs(demo, tmp_path, run_snakemake, fast_config):
+    """The two steps that have no job in `DEMO`."""
+    folder = moved(demo, tmp_path)
+    runs = {
+        "applied": {"fit": {"model": "results/demo/lightcluster/model"}},
+        "probed": {"method": "cause", "fit": {"model": "results/demo/cause/cause"}},
+    }
+    until = ("--until", "adopt_fit", "adopt_probe")
+    result = run_snakemake(folder, *until, config=fast_config({**DEMO, "runs": runs}))
+    assert result.returncode == 0, result.stdout
+    results = folder / "results" / "demo"
+    for name in ("clusters/dataset.npz", "masks/foreground.npz"):
+        assert (results / "applied" / name).exists()
+    probe = "cause/seed-0/probe.safetensors"
+    assert (results / "probed" / probe).read_bytes() == (results / "cause" / probe).read_bytes()
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory, run_snakemake, fast_config):
     """A folder in which the segmentation of a folder of images with labels is finished."""
