@@ -15,6 +15,7 @@ from lightcluster.datasets.manifest import (
     Rejection,
     Row,
     count_rejected,
+    first_rejected,
     index_entries,
     list_rejected,
     passed_over,
@@ -101,6 +102,10 @@ def test_they_have_a_row_a_suffix_in_the_table_of_rejections(folder):
         ("0000", "z.jpg", "image"), ("", "*.cr2", "passed over"), ("", "*.xml", "no image"),
     ]  # fmt: skip
     assert count_rejected(rejected) == 1
+    assert first_rejected(rejected) == ["image 'z.jpg': the file is empty"]
+    with rejected.open("a") as file:
+        file.writelines(f"0000,{n}.jpg,label,too small\n" for n in range(4))
+    assert first_rejected(rejected, 2)[1:] == ["label '0.jpg': too small", "and 3 more"]
     (line,) = passed_over(rejected)
     assert line.startswith("*.cr2: 2 files, such as 'b.cr2': raw camera data")
     others = []

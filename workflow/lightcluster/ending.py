@@ -69,7 +69,7 @@ def summary(layout: Layout) -> Iterator[str]:
     folder = Path(layout.dataset_folder)
     if not all((folder / run / "report").is_dir() for run in layout.configs):
         return  # only a part was asked for
-    from lightcluster.datasets.manifest import count_rejected, read_manifest
+    from lightcluster.datasets.manifest import count_rejected, first_rejected, read_manifest
     from lightcluster.datasets.remarks import remarks
 
     rejected = count_rejected(folder / "rejected.csv")
@@ -79,6 +79,7 @@ def summary(layout: Layout) -> Iterator[str]:
     yield f"LightCluster is done: {len(rows)}{every} images of dataset {layout.dataset.name!r}."
     if rejected:
         yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
+        yield from (f"    {line}" for line in first_rejected(folder / "rejected.csv"))
     yield from _remarks(layout)
     yield from (f"  {line}" for line in describe_others(layout.others))
     yield from (f"  {remark.text}" for remark in remarks(rows))

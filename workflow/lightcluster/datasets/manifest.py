@@ -369,6 +369,18 @@ def count_rejected(rejected: Path) -> int:
         return sum(row["what"] not in (PASSED_OVER, NO_IMAGE) for row in csv.DictReader(file))
 
 
+def first_rejected(rejected: Path, most: int = 3) -> list[str]:
+    """Return the first rejections of a table in words, and how many more there are."""
+    with rejected.open(newline="", encoding="utf-8") as file:
+        lines = [
+            f"{row['what']} {row['image_id']!r}: {row['reason']}"
+            for row in csv.DictReader(file)
+            if row["what"] not in (PASSED_OVER, NO_IMAGE)
+        ]
+    more = [f"and {len(lines) - most} more"] * (len(lines) > most)
+    return lines[:most] + more
+
+
 def passed_over(rejected: Path) -> list[str]:
     """Return a line for each suffix of skipped pictures in a table of rejections."""
     with rejected.open(newline="", encoding="utf-8") as file:

@@ -24,6 +24,7 @@ from lightcluster.datasets.manifest import (
     Rejection,
     Row,
     count_rejected,
+    first_rejected,
     gather_csv,
     gather_manifest,
     gather_rejected,
@@ -207,6 +208,7 @@ def describe(output: Path) -> Iterator[str]:
     yield f"{len(rows)} images are segmented."
     if rejected := count_rejected(output / "rejected.csv"):
         yield f"  {rejected} could not be used: {output / 'rejected.csv'}"
+        yield from (f"    {line}" for line in first_rejected(output / "rejected.csv"))
     yield from (f"  {line}" for line in passed_over(output / "rejected.csv"))
     yield from (f"  {remark.text}" for remark in remarks(rows))
     yield f"  segmentations  {output / 'segmentation'}/"
