@@ -120,12 +120,13 @@ def inputs(tmp_path):
             )
             truth = np.zeros(size, np.uint8)
             truth[10:30, 10:30] = 1 + number % 2
-            if number < 4:
-                labels[image_id] = write_png(tmp_path / "labels" / f"{number}.png", truth)
             outputs[image_id], sizes[image_id] = f"{number}.png", size
             votes[image_id] = draw.random((3, 4, 5)) > 0.5
             scores[image_id] = votes[image_id].mean(axis=0)
             found = np.zeros_like(truth) if number == EMPTY else (truth > 0)
+            truth[:4, :4] = 255  # ignored
+            if number < 4:
+                labels[image_id] = write_png(tmp_path / "labels" / f"{number}.png", truth)
             masks[image_id] = found > 0
             save_indexed(
                 found.astype(np.uint16), tmp_path / "segmentation" / name / f"{number}.png"

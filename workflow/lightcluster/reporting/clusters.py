@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcluster.datasets.labels import IGNORED
 from lightcluster.datasets.manifest import Row, Sample, iter_manifest
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import iou_matrix
@@ -18,7 +19,7 @@ from lightcluster.regions.painting import LabelledRegion, read_labelled_regions
 from lightcluster.regions.palette import hex_color, read_palette
 from lightcluster.reporting.contact_sheet import ColourKey
 from lightcluster.reporting.lettering import printable
-from lightcluster.reporting.overlays import class_colours
+from lightcluster.reporting.overlays import HATCH, class_colours
 from lightcluster.reporting.page import embed_jpeg
 from lightcluster.reporting.tables import Score
 from lightcluster.reporting.tiles import Nearest, Tile, cut_tile
@@ -280,6 +281,9 @@ def _rows_of(manifest: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, st
 def legend_of(classes: Iterable[int], key: ColourKey) -> list[tuple[str, str]]:
     """Return colour and text of each class that some pictures contain, as a legend lists them."""
     return [
-        (hex_color(class_colours(np.array(value))), key.describe(value))
+        (
+            hex_color(HATCH if value == IGNORED else class_colours(np.array(value))),
+            key.describe(value),
+        )
         for value in sorted(classes, key=lambda value: (value == UNMATCHED, value))
     ]

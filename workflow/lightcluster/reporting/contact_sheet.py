@@ -80,6 +80,8 @@ class ColourKey:
         """Return the text of a class in the legend, with the clusters matched to it."""
         if position == UNMATCHED:
             return "clusters matched to no class"
+        if position == IGNORED and self.names is not None:
+            return "no ground truth (ignored)"
         if self.names is None:
             number = f"cluster {position}"
             if not position and self.background:
@@ -255,7 +257,7 @@ def arrange_legend(classes: set[int], key: ColourKey, width: int) -> Legend:
     items: list[LegendItem] = []
     x, line = MARGIN, 0
     for value in sorted(classes, key=lambda value: (value == UNMATCHED, value)):
-        text = "no ground truth (ignored)" if value == IGNORED else key.describe(value)
+        text = key.describe(value)
         advance = SWATCH[1] + GAP + int(font(11).getlength(text)) + 3 * GAP
         if items and x + advance > width - MARGIN:
             x, line = MARGIN, line + 1
