@@ -238,7 +238,7 @@ def _line_of(
     return ClusterLine(
         number=number,
         name=printable(name),
-        color=hex_color(class_colours(np.array(position))),
+        color=color_of(position),
         regions=None if size is None else size.regions,
         images=None if found is None else found.typical.sizes.get(number, 0),
         area=None if size is None or found is None else Score(size.pixels / found.pixels),
@@ -278,12 +278,14 @@ def _rows_of(manifest: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, st
     }
 
 
+def color_of(position: int) -> str:
+    """Return the colour of a class, `matching.UNMATCHED` or `labels.IGNORED`, for HTML."""
+    return hex_color(HATCH if position == IGNORED else class_colours(np.array([position]))[0])
+
+
 def legend_of(classes: Iterable[int], key: ColourKey) -> list[tuple[str, str]]:
     """Return colour and text of each class that some pictures contain, as a legend lists them."""
     return [
-        (
-            hex_color(HATCH if value == IGNORED else class_colours(np.array(value))),
-            key.describe(value),
-        )
+        (color_of(value), key.describe(value))
         for value in sorted(classes, key=lambda value: (value == UNMATCHED, value))
     ]
