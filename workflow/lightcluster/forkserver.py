@@ -2,11 +2,11 @@
 
 Starting Python with torch and timm takes seconds, and a run has dozens of steps. A run on the local
 machine therefore starts this server (`start`). The command of a step asks the server to execute the
-step (`delegation.delegate`), and then acts as a proxy of the forked process: it passes signals on, and each of
-the two ends when the other does, with the same status. The process has the arguments, working
-directory, environment, limits, threads and streams of the command. If this is not possible (there
-is no server, it runs another Python, or an environment variable differs that libraries may have
-read on import), the command executes the step itself.
+step (`delegation.delegate`), and then acts as a proxy of the forked process: it passes signals on,
+and each of the two ends when the other does, with the same status. The process has the arguments,
+working directory, environment, limits, threads and streams of the command. If this is not possible
+(there is no server, it runs another Python, or an environment variable differs that libraries may
+have read on import), the command executes the step itself.
 
 Steps with torch have a separate server, which is started by the first of them. Python's
 `multiprocessing.forkserver` only serves child processes of one program; here, the clients are shell
