@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -144,7 +146,7 @@ def started_by_tests() -> dict[int, str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_goes_on() -> Iterator[None]:
-    """Fail if a process is left when all tests, and their fixtures, are at their end."""
+    """If a process is left at the end of all tests and their fixtures, kill it and fail."""
     os.environ[MARK] = uuid.uuid4().hex
     yield
     if _forkserver.cache_info().currsize:
@@ -152,6 +154,9 @@ def _nothing_goes_on() -> Iterator[None]:
     end = time.monotonic() + 300  # the machine may be busy
     while (left := started_by_tests()) and time.monotonic() < end:
         time.sleep(0.1)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     assert not left
 
 

@@ -186,7 +186,6 @@ def test_a_run_survives_all_bad_input_at_once(finished):
     assert finished.result.returncode == 0, finished.result.stdout
     assert "LightCluster is done" in finished.result.stdout
     assert "10 images or labels could not be used" in finished.result.stdout
-    assert "    and 7 more" in finished.result.stdout  # after three with their reasons
 
 
 @pytest.mark.parametrize("name", REJECTED)

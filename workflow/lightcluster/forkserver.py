@@ -406,11 +406,11 @@ def usage_of(pid: int, environ: Mapping[str, str] = os.environ) -> tuple[float, 
 
 
 def main() -> None:
-    """Serve; the process of a step goes on with that step."""
+    """Run the server; a forked process continues with its step."""
     finished = False
 
     def leave() -> None:
-        # Python would free all that is shared with the server, object by object, and so copy it.
+        # Python would free every object that is shared with the server, which copies its pages.
         if finished:
             sys.stdout.flush()
             sys.stderr.flush()
