@@ -144,7 +144,7 @@ def write_dataset_page(
         table = pd.read_csv(comparison, dtype=str, keep_default_na=False)
         lines = [comparison_line(row) for row in table.to_dict("records")]
     strips = load_rows(chosen, segmentations, keys, classes, ignore, max_pixels)
-    rows, seen = [], set()
+    rows, seen = [], set[int]()
     with replacing(pictures) as saved:
         saved.mkdir()
         for number, strip in enumerate(progress(strips, "side by side", len(chosen))):

@@ -291,11 +291,12 @@ def show_least_agreement(
     sources: Sources, manifest: Path, failures: int, agreements: list[Agreement]
 ) -> list[Section]:
     """Return the images on which the levels agree least; append the agreement of each image."""
-    if sources.masks is None:
+    masks = sources.masks
+    if masks is None:
         return []
 
     def noted() -> Iterator[tuple[Agreement, Sample]]:
-        for agreement, sample in read_agreements(iter_manifest(manifest), sources.masks.merged):
+        for agreement, sample in read_agreements(iter_manifest(manifest), masks.merged):
             agreements.append(agreement)
             yield agreement, sample
 
