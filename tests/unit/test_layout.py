@@ -237,6 +237,22 @@ def test_shards_hold_every_image_once():
     assert sorted(names) == [f"scene-{index:04d}.jpg" for index in range(300)]
 
 
+def test_the_gallery_of_a_large_dataset_is_shared_out_over_its_shards():
+    def shares(limit: int) -> list[int | None]:
+        config = {
+            "dataset": {"demo": {"scenes": 100}, "shard_size": 30},
+            "report": {"gallery": limit},
+        }
+        layout = Layout(parse_config(config))
+        return [layout.gallery_share("lightcluster", shard) for shard in layout.shards]
+
+    assert shares(100) == [None] * 4
+    few = shares(41)
+    assert sum(few) == 41
+    assert max(few) - min(few) < 10
+    assert sum(shares(1)) == 1
+
+
 def test_there_is_a_comparison_of_several_runs_or_with_published_figures(tmp_path):
     assert not Layout(parse_config({})).compared
     assert "compare" not in Layout(parse_config({})).count_jobs()

@@ -16,9 +16,9 @@ from lightcluster.cli import app
 from lightcluster.datasets.manifest import Row, write_rows
 from lightcluster.errors import ConfigError, StoreError
 from lightcluster.exports.segmentation import open_segmentation
-from lightcluster.names.file import read_names, read_points
+from lightcluster.names.file import Table, read_names, read_points
 from lightcluster.names.matching import NOWHERE, carry_names, draw_points
-from lightcluster.names.run import open_named, update_names, value_names
+from lightcluster.names.run import given_names, open_named, update_names
 from lightcluster.places import NAMES, POINTS
 from lightcluster.regions.painting import save_indexed
 
@@ -116,9 +116,7 @@ def test_names_are_given_and_taken_away(run: Path):
     output = command(run, "--set", "3=dog", "--set", "5= dog ", "--set", "1=background")
     assert "   3  dog" in output
     assert read_names(run / NAMES) == {1: "background", 3: "dog", 5: "dog"}
-    assert value_names(run / "segmentation" / "seed-3")[1:] == [
-        "background", "cluster 2", "dog", "cluster 4", "dog"
-    ]  # fmt: skip
+    assert given_names(run / "segmentation" / "seed-3") == {1: "background", 3: "dog", 5: "dog"}
     command(run, "--set", "3=")
     assert read_names(run / NAMES) == {1: "background", 5: "dog"}
     assert (run / NAMES).read_text().splitlines()[:2] == ["cluster,name", "1,background"]
@@ -129,15 +127,32 @@ def test_names_come_from_a_table(run: Path, tmp_path: Path):
     table.write_text('﻿cluster,name\r\n2,"cat, black"\r\n4,Käse\r\n', encoding="utf-8")
     command(run, "--apply", table)
     assert read_names(run / NAMES) == {2: "cat, black", 4: "Käse"}
+    table.write_text("cluster,name\n2,\n4,cheese\n", encoding="utf-8")
+    output = command(run, "--apply", table)
+    assert read_names(run / NAMES) == {4: "cheese"}
+    assert "cluster 2: no name, was 'cat, black'" in output
+    assert "cluster 4: 'cheese', was 'Käse'" in output
+
+
+def test_names_of_other_clusters_are_refused_and_nothing_is_written(run: Path, tmp_path: Path):
+    table = tmp_path / "names.csv"
+    seen = open_named(run).fingerprint()
+    table.write_text(f"cluster,name,clustering\n2,cat,{seen}\n", encoding="utf-8")
+    command(run, "--apply", table)
+    assert read_names(run / NAMES) == {2: "cat"}
+    before = (run / NAMES).read_bytes(), (run / POINTS).read_bytes()
+    paint(run / "segmentation" / "seed-3", {"image 3.png": np.full((12, 16), 1)})
+    table.write_text(f"cluster,name,clustering\n2,dog,{seen}\n", encoding="utf-8")
+    with pytest.raises(StoreError, match="of other clusters than those in"):
+        command(run, "--apply", table)
+    assert ((run / NAMES).read_bytes(), (run / POINTS).read_bytes()) == before
 
 
 def test_names_follow_when_the_clusters_change(run: Path):
     command(run, "--set", "3=dog", "--set", "5=cat")
     order = np.array([0, 4, 1, 2, 5, 3])
     paint(run / "segmentation" / "seed-3", {name: order[c] for name, c in CLUSTERS.items()})
-    assert value_names(run / "segmentation" / "seed-3")[1:] == [
-        "cluster 1", "dog", "cat", "cluster 4", "cluster 5"
-    ]  # fmt: skip
+    assert given_names(run / "segmentation" / "seed-3") == {2: "dog", 3: "cat"}
     assert read_names(run / NAMES) == {3: "dog", 5: "cat"}  # which nobody has overwritten
     output = command(run)
     assert "The clusters have changed" in output
@@ -190,6 +205,7 @@ def test_the_segmentation_is_found_from_wherever_one_is(run: Path, tmp_path: Pat
         ("number,name\n1,dog\n", "has no column 'cluster'"),
         ('cluster,name\n1,"do\ng"\n', "cannot be a name"),
         (f"cluster,name\n1,{'x' * 201}\n", "cannot be a name"),
+        ("cluster,name,clustering\n1,dog,a\n2,cat,b\n", "several values in the column"),
     ],
 )
 def test_a_table_that_is_none_is_refused(run: Path, tmp_path: Path, text: str, words: str):
@@ -203,7 +219,7 @@ def test_what_cannot_be_named_is_refused(run: Path):
     named = open_named(run)
     for cluster in (0, K + 1):
         with pytest.raises(StoreError, match=f"cluster {cluster}: there is none"):
-            update_names(named, {cluster: "dog"})
+            update_names(named, Table({cluster: "dog"}, None))
     with pytest.raises(ConfigError, match="must be a cluster and a name"):
         command(run, "--set", "dog")
     command(run)

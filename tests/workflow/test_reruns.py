@@ -159,7 +159,7 @@ CHANGES: dict[str, Any] = {
     "report.seed": 1,
     "report.failures": 3,
     "report.parts": 3,
-    "report.gallery": False,
+    "report.gallery": 3,
     "report.segmentations": "all",
 }
 """Another value of each key, put over `DEMO`."""
@@ -221,9 +221,6 @@ def without_a_job(key: str) -> set[str]:
         return alone | painted | of_no_run("lightcluster")
     if key in FIT_CHANGES:
         return alone | painted | of_no_run("applied")
-    if key == "report.gallery":
-        galleries = {"draw_gallery", "write_gallery"}
-        return painted | galleries | of_no_run("lightcluster", "kmeans", "cause")
     if key == "report.segmentations":  # there is but one seed; `test_demo` has more
         unchanged = {"paint_segmentation", "draw_gallery", "write_gallery"}
         return painted | unchanged | of_no_run("lightcluster", "kmeans", "cause")

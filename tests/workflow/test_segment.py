@@ -11,6 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,7 +227,10 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
         "dataset": {"name": "photos", "format": "folder", "images": "images"},
         "labelling": {"seeds": [3, 0]},
     }
-    assert lightcluster_names(run, "--set", "1=mug", "--set", "2=house").returncode == 0
+    table = tmp_path / "names.csv"  # as the gallery writes it
+    clustering = gallery_facts(run)["clustering"]
+    table.write_text(f"cluster,name,clustering\n1,mug,{clustering}\n2,house,{clustering}\n")
+    assert lightcluster_names(run, "--apply", table).returncode == 0
     planned = run_snakemake(folder, "-n", config=fast_config(config))
     rules = set(re.findall(r"^(?:local)?rule (\w+):", planned.stdout, flags=re.M))
     assert rules == {"all", "export_model", "report", "write_gallery"}
@@ -234,13 +238,20 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
     assert result.returncode == 0, result.stdout
     named = lightcluster.load(run / "model")
     assert named.names[:3] == ("background", "mug", "house")
-    assert '"name":"mug"' in (run / "gallery" / "data" / "classes.js").read_text()
+    assert [one["name"] for one in gallery_facts(run)["clusters"][:2]] == ["mug", "house"]
+    new = draw(tmp_path / "new", 9, {"a.png": (72, 96)})
+    done = command("segment", new, "--model", run / "model", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "1,mug," in (tmp_path / "out" / "segmentation" / "classes.csv").read_text()
 
     paths = sorted((folder / "images").iterdir())
     before = [found.segmentation for found in named.predict(paths)]
     config["labelling"] |= {"seeds": [5, 3]}
     result = run_snakemake(folder, config=fast_config(config))
     assert result.returncode == 0, result.stdout
+    refused = lightcluster_names(run, "--apply", table)
+    assert refused.returncode
+    assert "are of other clusters than those in" in refused.stderr
     again = lightcluster.load(run / "model")
     agreeing = total = 0
     for found, former in zip(again.predict(paths), before, strict=True):
@@ -257,5 +268,10 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
     )
 
 
-def lightcluster_names(run: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def gallery_facts(run: Path) -> dict[str, Any]:
+    text = (run / "gallery" / "data" / "classes.js").read_text("utf-8")
+    return json.loads(text.removeprefix("gallery.know(").removesuffix(");\n"))
+
+
+def lightcluster_names(run: Path, *options: object) -> subprocess.CompletedProcess[str]:
     return command("names", run, *options)

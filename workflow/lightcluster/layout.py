@@ -227,7 +227,16 @@ class Layout:
 
     def has_gallery(self, run: str) -> bool:
         """Tell whether a run has a gallery."""
-        return self.configs[run].report.gallery
+        return self.configs[run].report.gallery > 0
+
+    def gallery_share(self, run: str, shard: str) -> int | None:
+        """Return how many images of a shard the gallery shows; None if it shows all images."""
+        limit = self.configs[run].report.gallery
+        if self.n_images <= limit:
+            return None
+        before = sum(map(len, self._split[: number_of(shard)]))
+        after = before + len(self.entries(shard))
+        return limit * after // self.n_images - limit * before // self.n_images
 
     def painted_seeds(self, run: str) -> list[int]:
         """Return the labelling seeds of a run whose segmentations are written.

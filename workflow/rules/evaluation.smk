@@ -216,6 +216,12 @@ use rule draw_gallery from step with:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        options=options(
+            images=lambda wildcards: LAYOUT.gallery_share(
+                wildcards.run, wildcards.shard
+            ),
+        ),
 
 
 use rule write_gallery from step with:
@@ -223,6 +229,7 @@ use rule write_gallery from step with:
         per_shard(f"{RUN}/counts/classes/{{shard}}") if LABELLED else [],
         if_masks(f"{RUN}/counts/masks/{{shard}}.npz") if LABELLED else [],
         first_seed(f"{RUN}/segmentation/seed-{{seed}}/{{shard}}"),
+        f"{DATASET}/manifest.csv",
         drawn=per_shard(f"{RUN}/gallery/{{shard}}"),
         rejected=expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
         palette=of_first_seed(f"{RUN}/segmentation/seed-{{seed}}/classes.csv"),

@@ -15,7 +15,12 @@ def names(
         typer.Option("--set", metavar="CLUSTER=NAME", help="Name a cluster; may be repeated."),
     ] = None,
     apply: Annotated[
-        Path | None, typer.Option(help="A table of names, with the columns cluster and name.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A table of names that you downloaded from the gallery, or one with the columns "
+            "cluster and name. An empty name takes one away.",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Labelling seed; by default the first.")
@@ -27,15 +32,15 @@ def names(
     overwrites. Clusters of one name are one class; one that is called `background` is no class.
     """
     from lightcluster.errors import ConfigError
-    from lightcluster.names.file import read_names
+    from lightcluster.names.file import Table, read_table
     from lightcluster.names.run import describe, open_named, update_names
 
-    chosen = read_names(apply) if apply else {}
+    table = read_table(apply) if apply else Table({}, None)
     for item in given or []:
         cluster, sign, name = item.partition("=")
         if not sign or not cluster.strip().isdecimal():
             raise ConfigError(f"--set {item}: must be a cluster and a name, such as 3=dog")
-        chosen[int(cluster)] = name
+        table.names[int(cluster)] = name
     named = open_named(run, seed)
-    for line in describe(named, update_names(named, chosen)):
+    for line in describe(named, update_names(named, table)):
         typer.echo(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -18,7 +18,9 @@ from lightcluster.datasets.manifest import Sample, iter_manifest
 from lightcluster.errors import StoreError
 from lightcluster.names.file import (
     Point,
+    Table,
     check_name,
+    fingerprint,
     read_names,
     read_points,
     write_names,
@@ -80,6 +82,10 @@ class Named:
             for sample in progress(chosen, "points")
             for point in draw_points(sample.row.image_id, self._read(sample), background)
         ]
+
+    def fingerprint(self) -> str:
+        """Return a short text that differs when the clusters do; see `names.file.fingerprint`."""
+        return fingerprint(self.points())
 
     def carried(self) -> Carried:
         """Return the names of the clusters of now.
@@ -160,26 +166,6 @@ def _seed_of_model(run: Path) -> int | None:
         return None
 
 
-def value_names(segmentation: Path) -> list[str]:
-    """Return what each value in a segmentation is called: by a person, or else by ``classes.csv``.
-
-    What is to be looked at is logged.
-
-    Parameters
-    ----------
-    segmentation : Path
-        Folder of segmentations.
-
-    Raises
-    ------
-    StoreError
-        As `Named.carried` does.
-    """
-    named = open_named(segmentation)
-    given = _given(named)
-    return [given.get(cluster, value) for cluster, value in enumerate(named.values)]
-
-
 def given_names(segmentation: Path) -> dict[int, str]:
     """Return the names that a person gave to the clusters of now; what is not sure is logged.
 
@@ -193,11 +179,7 @@ def given_names(segmentation: Path) -> dict[int, str]:
     StoreError
         As `Named.carried` does.
     """
-    return _given(open_named(segmentation))
-
-
-def _given(named: Named) -> dict[int, str]:
-    """Return the names that a person gave; see `given_names`."""
+    named = open_named(segmentation)
     if not named.exists:
         return {}
     carried = named.carried()
@@ -206,40 +188,63 @@ def _given(named: Named) -> dict[int, str]:
     return carried.names
 
 
-def update_names(named: Named, given: Mapping[int, str]) -> Carried:
-    """Bring the files of names up to date, and add some.
+@dataclass(frozen=True)
+class Updated:
+    """What `update_names` did.
+
+    Attributes
+    ----------
+    carried : Carried
+        The names that are now in the files.
+    changes : tuple of str
+        What was given and is other than before, a sentence each.
+    """
+
+    carried: Carried
+    changes: tuple[str, ...]
+
+
+def update_names(named: Named, given: Table) -> Updated:
+    """Bring the files of names up to date, and change some.
 
     Parameters
     ----------
     named : Named
-    given : mapping of int to str
-        By cluster; an empty name takes one away.
-
-    Returns
-    -------
-    Carried
-        The names that are now in the files.
+    given : Table
+        An empty name takes one away; clusters that are not in it keep theirs.
 
     Raises
     ------
     StoreError
-        If a name cannot be one, there is no such cluster, or a file is damaged.
+        If a name cannot be one, there is no such cluster, the table is of other clusters, or a
+        file is damaged. Nothing is written then.
     """
-    values = named.values
+    values, points = named.values, named.points()
+    if given.clustering not in (None, fingerprint(points)):
+        raise StoreError(
+            f"these names are of other clusters than those in {named.segmentation}: the clusters "
+            "have changed since, or the table is of another run or seed; open the gallery of this "
+            "run again and name what it shows now"
+        )
     carried = named.carried() if named.exists else Carried({}, (), False)
     names = dict(carried.names)
-    for cluster, name in given.items():
+    for cluster, name in given.names.items():
         if not 0 <= cluster < len(values) or (cluster == 0 and values[0] == BACKGROUND):
             first = int(values[0] == BACKGROUND)
             raise StoreError(
                 f"cluster {cluster}: there is none; there are {first} to {len(values) - 1}"
             )
         names[cluster] = check_name(name, f"cluster {cluster}")
+    changes = tuple(
+        f"cluster {cluster}: " + (f"{name!r}" if name else "no name") + f", was {before!r}"
+        for cluster, name in sorted(names.items())
+        if (before := carried.names.get(cluster)) not in (None, name)
+    )
     names = {cluster: name for cluster, name in sorted(names.items()) if name}
     if carried.changed:
         _keep_former(named.folder)
-    write_names(named.folder, names, named.points(), len(values))
-    return Carried(names, carried.remarks, carried.changed)
+    write_names(named.folder, names, points, len(values))
+    return Updated(Carried(names, carried.remarks, carried.changed), changes)
 
 
 def _keep_former(folder: Path) -> None:
@@ -250,11 +255,12 @@ def _keep_former(folder: Path) -> None:
     (folder / NAMES).rename(former)
 
 
-def describe(named: Named, carried: Carried) -> Iterator[str]:
+def describe(named: Named, updated: Updated) -> Iterator[str]:
     """Yield the lines that say which names there are."""
+    carried = updated.carried
     if carried.changed:
         yield "The clusters have changed; names were carried over, the former file is kept."
-    yield from (f"  {remark}" for remark in carried.remarks)
+    yield from (f"  {remark}" for remark in (*carried.remarks, *updated.changes))
     for cluster, value in enumerate(named.values):
         if cluster or value != BACKGROUND:
             yield f"  {cluster:4d}  {carried.names.get(cluster, '-')}"

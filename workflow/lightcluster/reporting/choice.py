@@ -24,6 +24,11 @@ from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.masks.patches import read_level_masks
 
 
+def draw_lot(image_id: str, seed: int = 0) -> bytes:
+    """Return the lot of an image, which depends on nothing else: the lowest lots are taken."""
+    return hashlib.blake2b(f"{seed} {image_id}".encode(), digest_size=16).digest()
+
+
 def choose_images(
     images: Iterable[Sample], samples: int, seed: int, *, prefer_labelled: bool = True
 ) -> list[Sample]:
@@ -49,8 +54,7 @@ def choose_images(
     """
 
     def lot(image: Sample) -> tuple[bool, bytes]:
-        draw = hashlib.blake2b(f"{seed} {image.row.image_id}".encode(), digest_size=16).digest()
-        return prefer_labelled and image.row.label is None, draw
+        return prefer_labelled and image.row.label is None, draw_lot(image.row.image_id, seed)
 
     chosen = heapq.nsmallest(samples, images, key=lot)
     return sorted(chosen, key=lambda image: (image.shard, image.row.image_id))

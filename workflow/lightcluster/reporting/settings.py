@@ -34,10 +34,12 @@ class ReportSettings(Section):
         description="Number of clusters into which the report divides the foreground patches "
         "of 64 images, by tokens and by keys; 0: none.",
     )
-    gallery: bool = Field(
-        True,
-        description="Whether there is a [gallery](../docs/reference/results.md#gallery) of all "
-        "images.",
+    gallery: int = Field(
+        5000,
+        ge=0,
+        le=1_000_000,
+        description="Number of images in the [gallery](../docs/reference/results.md#gallery), "
+        "which shows a sample of a larger dataset; 0: no gallery.",
     )
     segmentations: Literal["first", "all"] = Field(
         "first",

@@ -79,12 +79,14 @@ def write_dataset_page(
         "find_regions",
         *SEGMENTING,
     ),
+    version=2,
 )
 def draw_gallery(
     settings: Settings, manifest: File, segmentation: File, output: File,
     region_maps: OptionalFile = None, table: OptionalFile = None,
     merged: OptionalFile = None, scores: OptionalFile = None, pixel_masks: OptionalFile = None,
     classes: OptionalFile = None,
+    images: Annotated[int | None, typer.Option(min=0, help="Number drawn; default: all.")] = None,
 ) -> None:  # fmt: skip
     """Draw the thumbnails, views and layers of a shard for the gallery."""
     use_threads(1)
@@ -94,7 +96,7 @@ def draw_gallery(
         manifest, segmentation, output,
         region_maps=region_maps, table=table, merged=merged, scores=scores,
         pixel_masks=pixel_masks, classes_file=classes, ignore=settings.dataset.ignore,
-        max_pixels=settings.dataset.max_pixels,
+        max_pixels=settings.dataset.max_pixels, images=images,
     )  # fmt: skip
 
 
@@ -103,6 +105,7 @@ def draw_gallery(
     places=("report.gallery",),
     after=(
         "index_dataset",
+        "gather_manifest",
         "read_classes",
         *SEGMENTING,
         "draw_gallery",
@@ -110,6 +113,7 @@ def draw_gallery(
         "count_labels",
         "count_confusion",
     ),
+    version=2,
 )
 def write_gallery(
     settings: Settings, shards: Shards, drawn: FilesOfShards, rejected: FilesOfShards,
@@ -118,14 +122,15 @@ def write_gallery(
 ) -> None:  # fmt: skip
     """Write the gallery page and its data."""
     from lightcluster.evaluation.protocols import frames_of
-    from lightcluster.names.run import value_names
+    from lightcluster.names.run import given_names, open_named
     from lightcluster.reporting.gallery.writing import write_gallery as do
 
     evaluation = settings.evaluation
     do(
         drawn, shards, rejected, palette, output, data,
         dataset=dataset, run=run, seed=settings.labelling.seeds[0],
-        names=value_names(palette.parent), masks=method_of(settings).masks,
+        given=given_names(palette.parent), clustering=open_named(palette.parent).fingerprint(),
+        masks=method_of(settings).masks,
         counts=counts, classes_file=classes,
         frame=frames_of(evaluation.protocols, evaluation.stego_squash)[0],
     )  # fmt: skip
@@ -173,5 +178,5 @@ def report(
         config={"method": method.name, **sections},
         costs=read_costs(benchmarks, manifest.parent / "benchmarks", features),
         analysis=analysis, figures=figures or [], counts=counts, called=given_names(segmentation),
-        gallery=drawn.gallery,
+        gallery=drawn.gallery > 0,
     )  # fmt: skip

@@ -31,6 +31,7 @@ from lightcluster.regions.maps import read_region_maps
 from lightcluster.regions.painted import read_segmentation
 from lightcluster.regions.painting import read_labelled_regions
 from lightcluster.reporting.choice import level_agreement
+from lightcluster.reporting.gallery.sample import Candidate, draw_sample
 from lightcluster.reporting.overlays import class_colours, fit_box, resize_nearest
 from lightcluster.reporting.page import data_uri
 from lightcluster.reporting.strips import read_image
@@ -93,6 +94,21 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Records:
+    """What is drawn of a shard.
+
+    Attributes
+    ----------
+    images : int
+        In the shard, whether drawn or not.
+    drawn : list of Drawn
+    """
+
+    images: int
+    drawn: list[Drawn]
+
+
+@dataclass(frozen=True)
 class Drawn:
     """The record of an image that is drawn.
 
@@ -101,8 +117,8 @@ class Drawn:
     image_id : str
     size, thumb : tuple of int
         Height and width of the image and of its thumbnail.
-    labelled : bool
-        Whether there is a truth.
+    labelled : int or None
+        Its place among the images of the shard that have a truth; None if it has none.
     agreement : float or None
         `choice.level_agreement`.
     foreground : float or None
@@ -113,7 +129,7 @@ class Drawn:
     image_id: str
     size: tuple[int, int]
     thumb: tuple[int, int]
-    labelled: bool
+    labelled: int | None
     agreement: float | None
     foreground: float | None
     regions: list[ShownRegion]
@@ -253,11 +269,12 @@ def draw_gallery(
     classes_file: Path | None,
     ignore: int,
     max_pixels: int,
+    images: int | None = None,
 ) -> None:
     """Write what the gallery shows of the images of a shard below the folder `output`.
 
-    Of the image of number *n* in the manifest: ``n.jpg`` and ``n-thumb.jpg``; ``n-thumb.png``, its
-    classes to be laid over the latter; ``n.js``, its maps; and of all, `RECORDS`.
+    Of the image drawn as number *n*: ``n.jpg`` and ``n-thumb.jpg``; ``n-thumb.png``, its classes to
+    be laid over the latter; ``n.js``, its maps; and of all, `RECORDS`.
 
     Parameters
     ----------
@@ -272,6 +289,8 @@ def draw_gallery(
         Label value without a class.
     max_pixels : int
         Larger images are refused.
+    images : int, optional
+        Number that is drawn at most (`sample.draw_sample`); by default, all are.
 
     Raises
     ------
@@ -280,11 +299,18 @@ def draw_gallery(
     StoreError
         If the files of earlier steps are missing, damaged, or of other images.
     """
-    rows = read_manifest(manifest)
-    if region_maps and table and merged and scores and pixel_masks:
-        every = iter_masked(rows, region_maps, table, merged, scores, pixel_masks)
+    every = rows = read_manifest(manifest)
+    labelled = {row.image_id: n for n, row in enumerate(row for row in rows if row.label)}
+    regions = None if table is None else read_regions(table)
+    if images is not None and images < len(rows):
+        candidates = [
+            candidate_of(row, regions, segmentation) for row in progress(rows, "choose images")
+        ]
+        rows = [rows[n] for n in draw_sample(candidates, images)]
+    if region_maps and regions is not None and merged and scores and pixel_masks:
+        finds = iter_masked(rows, region_maps, regions, merged, scores, pixel_masks)
     else:
-        every = (
+        finds = (
             Found(*regions_of_values(read_segmentation(segmentation / row.output))) for row in rows
         )
     classes = None if classes_file is None else read_classes(classes_file)
@@ -292,7 +318,7 @@ def draw_gallery(
     shard = json.dumps(output.name)
     with replacing(output) as folder:
         folder.mkdir()
-        for number, (row, found) in enumerate(zip(progress(rows, "gallery"), every, strict=True)):
+        for number, (row, found) in enumerate(zip(progress(rows, "gallery"), finds, strict=True)):
             size = row.height, row.width
             image, truth = read_image(row, classes, ignore, max_pixels, shrink_to(size, VIEW))
             view, thumb, overlay = draw_image(image, found, size)
@@ -304,28 +330,47 @@ def draw_gallery(
             (folder / f"{number}.js").write_text(script, encoding="utf-8")
             records.append(
                 Drawn(
-                    row.image_id, size, (thumb.height, thumb.width), truth is not None,
+                    row.image_id, size, (thumb.height, thumb.width), labelled.get(row.image_id),
                     None if found.votes is None else round(level_agreement(found.votes), 4),
                     None if found.mask is None else round(float(found.mask.mean()), 4),
                     found.regions,
                 )
             )  # fmt: skip
-        (folder / RECORDS).write_text(json.dumps([asdict(one) for one in records]), "utf-8")
+        text = json.dumps(asdict(Records(len(every), records)))
+        (folder / RECORDS).write_text(text, "utf-8")
 
 
-def iter_masked(
-    rows: list[Row], region_maps: Path, table: Path, merged: Path, scores: Path, pixel_masks: Path
-) -> Iterator[Found]:
-    """Yield what a method with masks found in each image of a shard.
+def candidate_of(
+    row: Row, regions: Mapping[str, list[ShownRegion]] | None, segmentation: Path
+) -> Candidate:
+    """Return what decides whether an image is shown.
+
+    Parameters
+    ----------
+    row : Row
+    regions : mapping of str to list of ShownRegion, or None
+        As `read_regions` returns them; None of a method without masks.
+    segmentation : Path
+        Of the shard, which is read in the place of regions.
+    """
+    if regions is None:
+        values = np.unique(read_segmentation(segmentation / row.output))
+        return Candidate(row.image_id, frozenset(values.tolist()), None)
+    own = regions.get(row.image_id, [])
+    confidence = [one.confidence for one in own if one.confidence is not None]
+    clusters = frozenset(one.cluster for one in own)
+    return Candidate(row.image_id, clusters, min(confidence, default=None))
+
+
+def read_regions(table: Path) -> dict[str, list[ShownRegion]]:
+    """Read the regions of each image of a shard that has some, from their table.
 
     Raises
     ------
     StoreError
-        If the files are of other images, missing or damaged.
+        If it is missing or damaged.
     """
-    maps, pixels = read_region_maps(region_maps), read_pixel_masks(pixel_masks)
-    levels, patches = read_level_masks(merged), read_patch_scores(scores)
-    regions: Mapping[str, list[ShownRegion]] = {
+    return {
         image_id: [
             ShownRegion(
                 one.cluster, one.confidence, one.area, one.top, one.left, one.bottom, one.right
@@ -334,6 +379,25 @@ def iter_masked(
         ]
         for image_id, members in groupby(read_labelled_regions(table), lambda one: one.image_id)
     }
+
+
+def iter_masked(
+    rows: list[Row],
+    region_maps: Path,
+    regions: Mapping[str, list[ShownRegion]],
+    merged: Path,
+    scores: Path,
+    pixel_masks: Path,
+) -> Iterator[Found]:
+    """Yield what a method with masks found in each of some images of a shard.
+
+    Raises
+    ------
+    StoreError
+        If the files are of other images, missing or damaged.
+    """
+    maps, pixels = read_region_maps(region_maps), read_pixel_masks(pixel_masks)
+    levels, patches = read_level_masks(merged), read_patch_scores(scores)
     places = [
         {name: n for n, name in enumerate(of.image_id)} for of in (maps, levels, patches, pixels)
     ]
@@ -350,7 +414,7 @@ def iter_masked(
         )  # fmt: skip
 
 
-def read_records(folder: Path) -> list[Drawn]:
+def read_records(folder: Path) -> Records:
     """Read the records that `draw_gallery` wrote of a shard.
 
     Raises
@@ -360,7 +424,8 @@ def read_records(folder: Path) -> list[Drawn]:
     """
     path = folder / RECORDS
     try:
-        return [
+        found = json.loads(path.read_text(encoding="utf-8"))
+        drawn = [
             Drawn(
                 **{
                     **one,
@@ -369,7 +434,8 @@ def read_records(folder: Path) -> list[Drawn]:
                     "regions": [ShownRegion(*region) for region in one["regions"]],
                 }
             )
-            for one in json.loads(path.read_text(encoding="utf-8"))
+            for one in found["drawn"]
         ]
+        return Records(found["images"], drawn)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None

@@ -99,8 +99,9 @@
   const many = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 
   function factsOf(cluster) {
-    const facts = [`${many(cluster.regions, "region")} in ${many(cluster.images, "image")}`,
-      `${percent(cluster.area / gallery.images.length)} of all pixels`];
+    const [shown, pixels] = gallery.facts.sample ? [" of those shown", "their pixels"] : ["", "all pixels"];
+    const facts = [`${many(cluster.regions, "region")} in ${many(cluster.images, "image")}${shown}`,
+      `${percent(cluster.area / gallery.images.length)} of ${pixels}`];
     if (cluster.confidence !== null) facts.push(`mean confidence ${cluster.confidence.toFixed(2)}`);
     return facts.join(", ");
   }
@@ -109,10 +110,11 @@
 
   function showClasses() {
     const cards = [...gallery.clusters.values()].map((cluster) => make("li", {},
-      make("h2", {}, swatch(cluster.color), make("a", { href: pageOf(cluster) }, gallery.describe(cluster.id))),
+      make("h2", {}, swatch(cluster.color), make("a", { href: pageOf(cluster), "data-called": String(cluster.id) }, gallery.describe(cluster.id))),
       make("p", {}, cluster.regions ? factsOf(cluster) : "no region"),
+      gallery.names.editor(cluster.id),
       make("ul", { class: "crops few" }, ...cluster.typical.slice(0, 4).map(crop))));
-    main.replaceChildren(make("ul", { class: "classes" }, ...cards));
+    main.replaceChildren(gallery.names.bar(), make("ul", { class: "classes" }, ...cards));
   }
 
   function showClass(state) {
@@ -129,9 +131,10 @@
     main.replaceChildren(make("article", { class: "class" },
       make("nav", { "aria-label": "Classes" }, make("a", { href: "#view=classes" }, "All classes"),
         beside(-1, "‹ previous"), beside(1, "next ›")),
-      make("h2", {}, swatch(cluster.color), gallery.describe(cluster.id)),
+      make("h2", {}, swatch(cluster.color), make("span", { "data-called": String(cluster.id) }, gallery.describe(cluster.id))),
       make("p", {}, cluster.regions ? factsOf(cluster) : "no region", ". ",
         make("a", { href: gallery.address({ class: String(cluster.id) }) }, "Its images")),
+      gallery.names.editor(cluster.id), gallery.names.bar(),
       ...[section("Typical", sure ? "The regions of highest confidence." : "The images of which it takes the largest part.", cluster.typical),
         section("Doubtful", "The regions of lowest confidence: nearly as close to another class.", cluster.doubtful)]
         .filter(Boolean)));
@@ -149,6 +152,8 @@
     if (asked === drawn) return;
     drawn = asked;
     form.classList.toggle("away", state.view !== "images");
+    options(form.elements.class, [["", "any"], ...[...gallery.clusters.values()]  // names may have been edited
+      .map((cluster) => [String(cluster.id), `${gallery.describe(cluster.id)} (${cluster.images})`])]);
     for (const name of ["find", "class", "show", "sort", "order"]) {
       if (form.elements[name].value !== state[name]) form.elements[name].value = state[name];
     }
@@ -163,8 +168,6 @@
 
   function begin() {
     const has = (measure) => gallery.images.some((image) => measure(image) !== null);
-    options(form.elements.class, [["", "any"], ...[...gallery.clusters.values()]
-      .map((cluster) => [String(cluster.id), `${gallery.describe(cluster.id)} (${cluster.images})`])]);
     if (gallery.facts.measure) gallery.MEASURES.iou[0] = gallery.facts.measure;
     options(form.elements.sort, [["", "name"], ...Object.entries(gallery.MEASURES)
       .filter(([, [, measure]]) => has(measure)).map(([name, [words]]) => [name, words])]);

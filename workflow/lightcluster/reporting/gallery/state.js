@@ -117,7 +117,8 @@ const gallery = (() => {
       const cluster = clusters.get(id);
       if (!cluster) return `cluster ${id}`;
       const match = cluster.match ? `, best match ${cluster.match[0]}, IoU ${cluster.match[1].toFixed(2)}` : "";
-      return cluster.name + match;
+      const name = gallery.names.of(id);
+      return (name ? `${name} (${cluster.value})` : cluster.value) + match;
     },
     // An element: attributes, or properties where the name begins with a dot; text is never HTML.
     make(tag, attributes = {}, ...children) {

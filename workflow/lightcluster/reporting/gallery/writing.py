@@ -6,7 +6,7 @@ import csv
 import heapq
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from lightcluster.reporting.page import fill_template
 from lightcluster.shards import Shards
 
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
-SCRIPTS = ("state.js", "dialog.js", "page.js")
+SCRIPTS = ("state.js", "names.js", "dialog.js", "page.js")
 STYLES = "gallery.css"
 EXAMPLES, ALL_EXAMPLES = 24, 20_000
 """Typical regions of a class that its page shows, and doubtful ones; and of all classes."""
@@ -69,13 +69,17 @@ class Cluster:
 
     Parameters
     ----------
-    name, color : str
+    value : str
+        What it is called in a segmentation that nobody has named.
+    name : str
+        That a person gave it; empty if nobody did.
+    color : str
     examples : int
         Regions that it keeps at each end, at most.
     """
 
-    def __init__(self, name: str, color: str, examples: int = EXAMPLES) -> None:
-        self.name, self.color, self._examples = name, color, examples
+    def __init__(self, value: str, name: str, color: str, examples: int = EXAMPLES) -> None:
+        self.value, self.name, self.color, self._examples = value, name, color, examples
         self.regions, self.area, self._confidence = 0, 0.0, 0.0
         self._typical: list[tuple[float, int, Example]] = []
         self._doubtful: list[tuple[float, int, Example]] = []
@@ -109,6 +113,7 @@ class Cluster:
         doubtful = doubtful[: max(0, self.regions - len(typical))]
         return {
             "id": number,
+            "value": self.value,
             "name": self.name,
             "color": self.color,
             "regions": self.regions,
@@ -242,8 +247,8 @@ def read_rejected(paths: Iterable[Path]) -> list[dict[str, str]]:
     return found
 
 
-def read_clusters(palette: Path, names: Sequence[str]) -> dict[int, Cluster]:
-    """Read the colours of the values in segmentations, which have these names.
+def read_clusters(palette: Path, given: Mapping[int, str]) -> dict[int, Cluster]:
+    """Read the values in segmentations, to some of which a person gave names.
 
     Raises
     ------
@@ -253,8 +258,8 @@ def read_clusters(palette: Path, names: Sequence[str]) -> dict[int, Cluster]:
     values = read_palette(palette)
     examples = min(EXAMPLES, max(1, ALL_EXAMPLES // (2 * len(values))))
     return {
-        number: Cluster(name, hex_color(value.color), examples)
-        for number, (name, value) in enumerate(zip(names, values, strict=True))
+        number: Cluster(value.name, given.get(number, ""), hex_color(value.color), examples)
+        for number, value in enumerate(values)
     }
 
 
@@ -304,7 +309,8 @@ def write_gallery(
     dataset: str,
     run: str,
     seed: int,
-    names: Sequence[str],
+    given: Mapping[int, str],
+    clustering: str,
     masks: bool,
     counts: Path | None,
     frame: FrameName,
@@ -325,8 +331,10 @@ def write_gallery(
     dataset, run : str
     seed : int
         Of the labelling that is shown.
-    names : sequence of str
-        What each value in its segmentations is called.
+    given : mapping of int to str
+        Names that a person gave to values in its segmentations.
+    clustering : str
+        `names.file.fingerprint` of these, which names that are downloaded carry with them.
     masks : bool
         Whether the method makes masks; its cluster 0 is the background.
     counts : Path or None
@@ -345,12 +353,12 @@ def write_gallery(
     scored = None
     if counts is not None and classes is not None:
         scored = read_scores(counts, shards, seed, frame, classes, masks=masks)
-    clusters = read_clusters(palette, names)
+    clusters = read_clusters(palette, given)
     if masks:
         clusters.pop(0, None)
     images_of = dict.fromkeys(clusters, 0)
     scripts: list[str] = []
-    images = 0
+    shown = images = 0
     with replacing(data) as folder:
         folder.mkdir()
 
@@ -360,22 +368,25 @@ def write_gallery(
 
         for place, shard in enumerate(shards):
             records = read_records(drawn / shard)
-            iou = iter(scored.iou[place] if scored else [])
+            iou = scored.iou[place] if scored else []
             try:
                 lines = [
-                    summarize(one, next(iou) if scored and one.labelled else None)
-                    for one in records
+                    summarize(
+                        one, iou[one.labelled] if scored and one.labelled is not None else None
+                    )
+                    for one in records.drawn
                 ]
-            except StopIteration:
+            except IndexError:
                 raise StoreError(
                     f"{counts}: shard {shard} was counted on other images; run snakemake again"
                 ) from None
-            for number, (image, line) in enumerate(zip(records, lines, strict=True)):
+            for number, (image, line) in enumerate(zip(records.drawn, lines, strict=True)):
                 for cluster in line[-1]:
                     images_of[cluster] += 1
                 for region in image.regions:
                     clusters[region.cluster].add(Example(shard, number, image.size, region))
-            images += len(records)
+            shown += len(records.drawn)
+            images += records.images
             for first, part in parts_of(lines):
                 write(f"gallery.add({json.dumps(shard)}, {first}, {part});\n")
         for _, part in parts_of(read_rejected(shards.paths(rejected, ".rejected.csv"))):
@@ -385,7 +396,9 @@ def write_gallery(
             "dataset": dataset,
             "run": run,
             "seed": seed,
+            "clustering": clustering,
             "masks": masks,
+            "sample": shown < images,
             "measure": scored.measure if scored else None,
             "truth": _colored(classes) if scored and classes else None,
             "clusters": [
@@ -399,8 +412,8 @@ def write_gallery(
         for name in (*SCRIPTS, STYLES):
             shutil.copyfile(Path(__file__).with_name(name), folder / name)
     page = fill_template(
-        TEMPLATE, dataset=dataset, run=run, images=images, data=data.name, styles=STYLES,
-        scripts=["state.js", "classes.js", *scripts, *SCRIPTS[1:]],
+        TEMPLATE, dataset=dataset, run=run, shown=shown, images=images, data=data.name,
+        styles=STYLES, scripts=["state.js", "classes.js", *scripts, *SCRIPTS[1:]],
     )  # fmt: skip
     with replacing(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
