@@ -65,9 +65,7 @@ gallery.names = (() => {
   }
 
   function download() {
-    const link = make("a", { href: URL.createObjectURL(new Blob([table()], { type: "text/csv" })), download: FILE });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    make("a", { href: `data:text/csv;charset=utf-8,${encodeURIComponent(table())}`, download: FILE }).click();
   }
 
   function command() {
