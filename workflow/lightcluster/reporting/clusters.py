@@ -20,7 +20,7 @@ from lightcluster.regions.palette import hex_color, read_palette
 from lightcluster.reporting.contact_sheet import ColourKey
 from lightcluster.reporting.lettering import printable
 from lightcluster.reporting.overlays import HATCH, class_colours
-from lightcluster.reporting.page import embed_jpeg
+from lightcluster.reporting.page import embed_picture
 from lightcluster.reporting.tables import Score
 from lightcluster.reporting.tiles import Nearest, Tile, cut_tile
 
@@ -33,7 +33,7 @@ MOST_WITH_TILES = 40
 MARGIN = 0.1
 """By which the box of a region is grown, of its sides."""
 
-QUALITY = 80
+QUALITY = 75
 
 
 @dataclass
@@ -258,9 +258,9 @@ def _cut_crops(
     return {
         number: [
             Crop(
-                embed_jpeg(
+                embed_picture(
                     cut_tile(tile, rows[tile.shard, tile.image_id], max_pixels, MARGIN),
-                    quality=QUALITY,
+                    QUALITY,
                 ),
                 printable(tile.image_id),
             )

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 QUALITY = 88
-"""Of figures as JPEG."""
+"""Of figures as WebP."""
 
 FOLDER = Path(__file__).parent
 """Of the templates that others build on, and of the style and the script of all pages."""
@@ -30,17 +30,17 @@ def fill_template(path: Path, **values: Any) -> str:
 
 
 def embed_file(path: Path) -> str:
-    """Return a PNG file as a data URI, as JPEG if that is smaller, as it is for photographs."""
+    """Return a PNG file as a data URI, as WebP if that is smaller, as it is for photographs."""
     png = data_uri("png", path.read_bytes())
     with Image.open(path) as image:
-        return min(png, embed_jpeg(image, quality=QUALITY, subsampling=0), key=len)
+        return min(png, embed_picture(image, QUALITY), key=len)
 
 
-def embed_jpeg(image: Image.Image, **options: Any) -> str:
-    """Return a picture as the data URI of a JPEG, written with Pillow's options."""
+def embed_picture(image: Image.Image, quality: int) -> str:
+    """Return a picture as the data URI of a WebP of a quality from 0 to 100."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", optimize=True, **options)
-    return data_uri("jpeg", buffer.getvalue())
+    image.convert("RGB").save(buffer, "WEBP", quality=quality)
+    return data_uri("webp", buffer.getvalue())
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -9,12 +9,12 @@ from PIL import Image
 
 from lightcluster.progress import progress
 from lightcluster.reporting.contact_sheet import COLUMNS, DISAGREEMENT, ERRORS, Strip
-from lightcluster.reporting.page import embed_jpeg
+from lightcluster.reporting.page import embed_picture
 
 BOX = (240, 320)
 """Height and width of the box that each picture is fitted into."""
 
-QUALITY = 80
+QUALITY = 75
 STAGES = (*COLUMNS[1:], ERRORS, DISAGREEMENT)
 """What an image may stand beside, in this order."""
 
@@ -76,7 +76,7 @@ def make_pictures(strips: Iterable[Strip], notes: Sequence[str]) -> list[Picture
             size=strip.size,
             note=note,
             stages={
-                stage: embed_jpeg(Image.fromarray(cell), quality=QUALITY)
+                stage: embed_picture(Image.fromarray(cell), QUALITY)
                 for stage, cell in strip.cells.items()
                 if cell is not None
             },
