@@ -24,6 +24,7 @@ from lightcluster.masks.reestimation import (
     fit_trees,
     join_clusters,
     leaves_of,
+    main_directions,
     memberships,
     reestimate,
     score_patches,
@@ -71,7 +72,7 @@ def scenes_of(
     centroids: NDArray[np.float32],
 ) -> list[Scene]:
     return [
-        Scene(leaves_of(features, centroids), image, score)
+        Scene(leaves_of(features, WHOLE, centroids), image, score)
         for features, score, _, image in planted_ones
     ]
 
@@ -79,6 +80,7 @@ def scenes_of(
 CENTROIDS = unit(
     np.stack([np.eye(8), np.eye(8)[::-1] + 0.01 * np.random.default_rng(0).normal(size=(8, 8))])
 )
+WHOLE = np.eye(8, dtype=np.float32)
 
 
 # ---- the tree ------------------------------------------------------------------------------------
@@ -191,9 +193,28 @@ def test_labels_are_shares_of_each_patch_and_follow_the_image():
 
 def test_leaves_are_the_nearest_clusters_of_each_tree():
     features = np.random.default_rng(0).normal(size=(30, 8)) * 7
-    found = leaves_of(features, CENTROIDS)
+    found = leaves_of(features, WHOLE, CENTROIDS)
     for leaf, tree in zip(found, CENTROIDS, strict=True):
         np.testing.assert_array_equal(leaf, cdist(features, tree, "cosine").argmin(axis=1))
+
+
+def test_the_main_directions_are_those_of_the_singular_value_decomposition():
+    random = np.random.default_rng(0)
+    points = np.float32(random.normal(size=(200, 12)) * np.linspace(3, 0.1, 12))
+    found = main_directions(points, 5)
+    _, _, expected = np.linalg.svd(points, full_matrices=False)
+    np.testing.assert_allclose(np.abs(found.T @ expected[:5].T), np.eye(5), atol=1e-3)
+    assert main_directions(points, 64).shape == (12, 12)
+
+
+def test_leaves_in_a_subspace_that_holds_the_features_are_those_of_the_whole_space():
+    random = np.random.default_rng(0)
+    axes = np.linalg.qr(random.normal(size=(20, 6)))[0].astype(np.float32)
+    features = np.float32(random.normal(size=(300, 6))) @ axes.T
+    projection = main_directions(features, 6)
+    centroids = unit(random.normal(size=(2, 9, 6))) @ axes.T
+    found = leaves_of(features, projection, centroids @ projection)
+    np.testing.assert_array_equal(found, leaves_of(features, np.eye(20, dtype="f4"), centroids))
 
 
 # ---- rounds --------------------------------------------------------------------------------------
@@ -223,7 +244,7 @@ def test_what_is_rare_is_kept_beside_what_is_common():
 
 def test_an_empty_score_stays(caplog):
     _, score, _, image = planted(0)
-    scene = Scene(leaves_of(planted(0)[0], CENTROIDS), image, np.zeros_like(score))
+    scene = Scene(leaves_of(planted(0)[0], WHOLE, CENTROIDS), image, np.zeros_like(score))
     parents = [join_clusters(tree) for tree in CENTROIDS]
     assert reestimate([scene], parents, rounds=3, prior=1, guided=GUIDED) == []
     assert "the former score stays" in caplog.text

@@ -168,10 +168,13 @@ def check_fit(
     if len(counted) == 2 and counted[0] != counted[1]:
         raise ModelError(f"{path}: `share` and `threshold` are of different numbers of rounds")
     rounds = counted[0][0] if counted and counted[0] and counted[0][0] <= _MOST_ROUNDS else 0
+    _, shape = found.get("projection", ("", ()))
+    width = shape[1] if len(shape) == 2 and 1 <= shape[1] <= dim else dim
     arrays = check_arrays(
         path,
         {
-            "centroids": ("float32", (*trees, dim)),
+            "projection": ("float32", (dim, width)),
+            "centroids": ("float32", (*trees, width)),
             "share": ("float64", (rounds, *trees)),
             "threshold": ("float64", (rounds, trees[0])),
         },

@@ -45,8 +45,12 @@ Start = Literal["image", "merged"]
 CLUSTERED = 65_536
 """Largest number of patches that the clusters of a tree are fitted to; more change nothing."""
 
-ITERATIONS = 10
+ITERATIONS = 5
 """Largest number of k-means iterations; more change nothing, because the trees are averaged."""
+
+DIMENSIONS = 64
+"""Dimensions that features are projected to before they are clustered: more change nothing, and
+without a limit the cost of the trees would grow with the width of the backbone."""
 
 ENOUGH = 10
 """An image with fewer patches in a cluster counts in proportion; with more, it counts in full."""
@@ -322,19 +326,48 @@ def reestimate(
     return found
 
 
-def leaves_of(features: NDArray[np.floating], centroids: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return the nearest cluster of each patch.
+def main_directions(points: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Return the directions along which points are longest, by a singular value decomposition.
+
+    Points are not centred, so that the inner product of two points is about that of their
+    projections.
+
+    Parameters
+    ----------
+    points : float32 array, shape (points, dim)
+    dimensions : int
+        Number of directions; all, if `dim` is smaller.
+
+    Returns
+    -------
+    float32 array, shape (dim, min(dim, dimensions))
+        Orthonormal columns, the longest direction first.
+    """
+    _, vectors = np.linalg.eigh((points.T @ points).astype(np.float64))
+    return np.ascontiguousarray(vectors[:, : -dimensions - 1 : -1], np.float32)
+
+
+def leaves_of(
+    features: NDArray[np.floating],
+    projection: NDArray[np.float32],
+    centroids: NDArray[np.float32],
+) -> NDArray[np.uint16]:
+    """Return the cluster of each patch whose centroid is closest in angle.
 
     Parameters
     ----------
     features : float array, shape (patches, dim)
-    centroids : float32 array, shape (trees, clusters, dim)
+        Of any length.
+    projection : float32 array, shape (dim, dimensions)
+        Of `main_directions`.
+    centroids : float32 array, shape (trees, clusters, dimensions)
+        Of unit length.
 
     Returns
     -------
     uint16 array, shape (trees, patches)
     """
-    points = normalize(features, "l2")
+    points = np.asarray(features, np.float32) @ projection
     return np.stack([assign(points, tree) for tree in centroids]).astype(np.uint16)
 
 
@@ -365,8 +398,8 @@ def first_score(
 
 
 def _draw_scenes(
-    stores: Sequence[FeatureStore], merged: Sequence[Path], centroids: NDArray[np.float32],
-    *, start: Start, sample_tokens: int, seed: int,
+    stores: Sequence[FeatureStore], merged: Sequence[Path], projection: NDArray[np.float32],
+    centroids: NDArray[np.float32], *, start: Start, sample_tokens: int, seed: int,
 ) -> Iterator[Scene]:  # fmt: skip
     """Yield whole images, drawn evenly over the shards."""
     tokens = sum(store.n_rows for store in stores)
@@ -377,7 +410,7 @@ def _draw_scenes(
         drawn = draw_rows(store.n_images, quota, seed, shard)
         for image in store.iter_images((facet, "colors"), drawn):
             yield Scene(
-                leaves_of(image.arrays[facet], centroids),
+                leaves_of(image.arrays[facet], projection, centroids),
                 color_map(image.arrays["colors"], image.grid),
                 _first_score(masks, image.index, start),
             )
@@ -401,8 +434,9 @@ def fit_trees(
 ) -> None:
     """Re-estimate the foreground on whole images drawn evenly over the shards.
 
-    Writes ``centroids`` float32 [trees, clusters, dim], ``share`` float64 [rounds, trees, clusters]
-    and ``threshold`` float64 [rounds, trees]. No rounds: the score of the levels is used as it is.
+    Writes ``projection`` float32 [dim, dimensions], ``centroids`` float32 [trees, clusters,
+    dimensions], ``share`` float64 [rounds, trees, clusters] and ``threshold`` float64 [rounds,
+    trees]. No rounds: the score of the levels is used as it is.
 
     Parameters
     ----------
@@ -419,18 +453,28 @@ def fit_trees(
     """
     opened = [FeatureStore.open(store) for store in stores]
     dim = opened[0].dim
-    centroids, found = np.zeros((trees, clusters, dim), np.float32), list[Shares]()
+    projection = np.eye(dim, min(dim, DIMENSIONS), dtype=np.float32)
+    centroids = np.zeros((trees, clusters, projection.shape[1]), np.float32)
+    found: list[Shares] = []
     if rounds:
         features = read_sample(sample).features
         chosen = draw_rows(len(features), CLUSTERED, seed, 0)
         points = normalize(features[chosen], "l2")
         del features
+        projection = main_directions(points, DIMENSIONS)
+        points = normalize(points @ projection, "l2")
         for tree in progress(range(trees), "trees", unit="tree"):
             fitted = fit_kmeans(points, clusters, iterations=ITERATIONS, seed=seed + tree)
             centroids[tree] = fitted.centroids
         scenes = list(
             _draw_scenes(
-                opened, merged, centroids, start=start, sample_tokens=sample_tokens, seed=seed
+                opened,
+                merged,
+                projection,
+                centroids,
+                start=start,
+                sample_tokens=sample_tokens,
+                seed=seed,
             )
         )
         log.info("%d of %d images", len(scenes), sum(store.n_images for store in opened))
@@ -444,6 +488,7 @@ def fit_trees(
             )
     write_arrays(
         output,
+        projection=projection,
         centroids=centroids,
         share=np.array([one.share for one in found]).reshape(-1, trees, clusters),
         threshold=np.array([one.threshold for one in found]).reshape(-1, trees),
@@ -456,11 +501,13 @@ class Trees:
 
     Attributes
     ----------
-    centroids : float32 array, shape (trees, clusters, dim)
+    projection : float32 array, shape (dim, dimensions)
+    centroids : float32 array, shape (trees, clusters, dimensions)
     rounds : list of Shares
         Empty: the score of the levels is used as it is.
     """
 
+    projection: NDArray[np.float32]
     centroids: NDArray[np.float32]
     rounds: list[Shares]
 
@@ -487,7 +534,7 @@ class Trees:
         float32 array, shape (patches,)
             In [0, 1]; foreground is above 0.5.
         """
-        leaves = leaves_of(features, self.centroids)
+        leaves = leaves_of(features, self.projection, self.centroids)
         if len(self.rounds) > 1:
             first = self.rounds[-2].score(leaves).reshape(first.shape)
         return self.rounds[-1].score_own(leaves, soft_labels(first, colors, guided))
@@ -495,8 +542,9 @@ class Trees:
 
 def read_trees(path: Path) -> Trees:
     """Read the file of `fit_trees`."""
-    arrays = read_arrays(path, "centroids", "share", "threshold")
-    return Trees(arrays["centroids"], list(map(Shares, arrays["share"], arrays["threshold"])))
+    arrays = read_arrays(path, "projection", "centroids", "share", "threshold")
+    rounds = list(map(Shares, arrays["share"], arrays["threshold"]))
+    return Trees(arrays["projection"], arrays["centroids"], rounds)
 
 
 def score_patches(

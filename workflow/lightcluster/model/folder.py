@@ -9,7 +9,7 @@ dataset.npz           ``centroids`` float32 [k, dim] of the dataset level, ``dis
 superclasses.npz      ``centroids`` float32 [groups, dim] of the images' CLS tokens
 category.npz          ``centroids`` float32 [groups, k, dim] of the category level
 foreground.npz        ``dataset`` bool [k], ``category`` bool [groups, k]: clusters of foreground
-trees.npz             arrays of `masks.reestimation.fit_trees`: centroids, shares, thresholds
+trees.npz             arrays of `masks.reestimation.fit_trees`: projection, centroids, shares
 labelling/seed-N.npz  arrays of `regions.labelling.Labelling`: centres, components, centroids
 labelling/seed-N.csv  id, name and colour of each value in a segmentation
 ===================== ==========================================================================
@@ -66,7 +66,7 @@ ARRAYS = {
     "superclasses": ("centroids",),
     "category": ("centroids",),
     "foreground": ("dataset", "category"),
-    "trees": ("centroids", "share", "threshold"),
+    "trees": ("projection", "centroids", "share", "threshold"),
 }
 """The files of arrays, and which arrays are kept of those that the fitting steps wrote."""
 

@@ -70,6 +70,7 @@ def merge_levels(
         "clustering.seed",
     ),
     after=("extract_features", "sample_features", "merge_levels"),
+    version=2,
 )
 def fit_trees(
     settings: Settings, shards: Shards, features: FilesOfShards, merged: FilesOfShards,
@@ -94,7 +95,7 @@ def fit_trees(
     kinds=OURS,
     reads=("reestimation.start", "reestimation.radius", "reestimation.epsilon"),
     after=("extract_features", "merge_levels", "fit_trees", "adopt_fit"),
-    version=5,
+    version=6,
 )
 def score_patches(settings: Settings, store: File, merged: File, trees: File, output: File) -> None:
     """Compute the foreground score of each patch of a shard with the trees."""
