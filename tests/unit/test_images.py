@@ -240,7 +240,7 @@ def test_target_size_of_known_cases() -> None:
     assert target_size(640, 480, 448, 14, 4096) == (602, 448)
     assert target_size(1, 1, 448, 16, 4096) == (448, 448)
     assert target_size(1, 5000, 448, 16, 4096) == (448, 146 * 16)
-    with pytest.raises(ValueError, match="784 or more"):
+    with pytest.raises(ValueError, match="at least 784"):
         target_size(480, 640, 448, 16, 500)
 
 

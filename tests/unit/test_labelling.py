@@ -289,7 +289,7 @@ def test_the_confidence_compares_the_two_nearest_centroids() -> None:
 def test_the_confidence_is_a_share_and_that_of_the_class_that_is_given() -> None:
     fitted = fit(groups([30, 8, 15], noise=0.5), 3)
     regions = {"cls": groups([20, 20, 20], noise=1.0)}
-    confidence = fitted.confidence_of(regions)
+    _, confidence = fitted.label(regions)
     assert confidence.dtype == np.float32
     assert ((confidence >= 0) & (confidence <= 1)).all()
     distance = np.sort(1 - fitted.project(regions) @ fitted.centroids.T, axis=1)

@@ -89,16 +89,16 @@ def test_a_class_without_a_name_is_called_by_its_id(table):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "needs a header line `id,name` and a line for every class"),
-        ("id,name\n", "needs a header line `id,name` and a line for every class"),
+        ("", "needs a header line `id,name` and a line for each class"),
+        ("id,name\n", "needs a header line `id,name` and a line for each class"),
         ("0,ground\n1,cat\n", "needs a header line `id,name`"),
-        ("id|name\n0|ground\n", "a semicolon or a tab); its first line is 'id|name'"),
+        ("id|name\n0|ground\n", "instead of commas); its first line is 'id|name'"),
         ("id name\n0 ground\n", "its first line is 'id name'"),
         ("\nid,id,name\n0,0,ground\n", "its first line is 'id,id,name'"),
         ("id;name,\n0;ground\n", "its first line is 'id;name,'"),
         ("id;name\n0;a\n0;b\n", "line 3: id 0 is repeated"),
         ("id,name\n0;ground\n", "line 2: id '0;ground' is not an integer"),
-        ("id,name\n0,ground\n1,sea, lake\n", "line 3: has 3 values, the header 2; put a name"),
+        ("id,name\n0,ground\n1,sea, lake\n", "line 3: has 3 values, the header 2; put names"),
         ("id\tname\n0\tground\tx\n", "line 2: has 3 values, the header 2"),
         (f"id,name\n{'9' * 5000},a\n", "line 2: id '999"),
         ("ID,Name\n0,ground\n", "needs a header line `id,name`"),
@@ -110,7 +110,7 @@ def test_a_class_without_a_name_is_called_by_its_id(table):
         ("id,name\n²,a\n", "line 2: id '²' is not an integer"),
         ("id,name\n1,a\n01,b\n", "line 3: id 01 is repeated"),
         ("id,name\n\n\n0,a\n\n0,b\n", "line 6: id 0 is repeated"),
-        ('id,name\n0,"ground\n1,cat\n', r"line 3: name 'ground\n1,cat' holds a line break"),
+        ('id,name\n0,"ground\n1,cat\n', r"line 3: name 'ground\n1,cat' contains a line break"),
         ("id,name\n0,a\0b\n", "another control character"),
     ],
 )
@@ -329,7 +329,9 @@ def test_a_predictor_of_which_programs_disagree_is_refused(tmp_path):
 
 def test_a_tiff_that_is_not_read_is_told_what_to_do(tmp_path):
     tifffile.imwrite(tmp_path / "label.tif", IDS, compression="jpeg2000")
-    with pytest.raises(ImageError, match=r"TIFF of a variant .* 34712 .* save it as a PNG"):
+    with pytest.raises(
+        ImageError, match=r"TIFF of a variant .* 34712 .* save it as a single-channel PNG"
+    ):
         read_label(LabelFile(tmp_path / "label.tif"), (2, 3))
 
 
@@ -369,7 +371,7 @@ def test_the_indices_of_a_palette_tiff_are_ids(tmp_path):
         (IDS.astype("i1"), {"photometric": "minisblack"}, "signed 8 bits"),
         (IDS.astype("f4"), {"photometric": "minisblack"}, "mode F; it must have a single channel"),
         (np.dstack([IDS, IDS]), {"planarconfig": "contig", "extrasamples": [0]}, "with 2 channels"),
-        (np.stack([IDS, IDS]), {"photometric": "minisblack"}, "holds 2 frames or pages"),
+        (np.stack([IDS, IDS]), {"photometric": "minisblack"}, "has 2 frames or pages"),
     ],
     ids=["white is 0", "signed", "floats", "two channels", "two pages"],
 )
@@ -432,9 +434,7 @@ def test_an_orientation_is_applied_as_to_images(tmp_path):
 def test_several_frames_are_refused(tmp_path):
     frame = Image.fromarray(IDS)
     frame.save(tmp_path / "label.png", save_all=True, append_images=[Image.fromarray(IDS + 1)])
-    with pytest.raises(
-        ImageError, match="label holds 2 frames or pages; a label map must have one"
-    ):
+    with pytest.raises(ImageError, match="label has 2 frames or pages; a label map must have one"):
         read_label(LabelFile(tmp_path / "label.png"), (2, 3))
 
 
@@ -615,5 +615,5 @@ def test_names_of_classes_are_unique(tmp_path):
 def test_there_must_be_a_class_beside_the_background(tmp_path):
     table = tmp_path / "classes.csv"
     table.write_text("id,name\n0,background\n")
-    with pytest.raises(DatasetError, match="no class but the background"):
+    with pytest.raises(DatasetError, match="no class except the background"):
         write_classes(read_classes(table), tmp_path / "copy.csv", background=0, ignore=255)

@@ -30,7 +30,7 @@ def test_the_features_of_a_patch_are_its_mean_colour():
 def test_it_has_one_layer_and_the_usual_facets():
     image = torch.zeros(1, 3, 8, 8)
     MeanColor().forward(image, ("key",), layer=-1)
-    with pytest.raises(ConfigError, match="allowed are -1 to 0"):
+    with pytest.raises(ConfigError, match="allowed: -1 to 0"):
         MeanColor().forward(image, ("key",), layer=1)
     with pytest.raises(ConfigError, match="colour"):
         MeanColor().forward(image, ("colour",))

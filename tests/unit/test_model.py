@@ -44,7 +44,12 @@ SHAPES = {
     "superclasses": {"centroids": (3, DIM)},
     "category": {"centroids": (3, 2, DIM)},
     "foreground": {"dataset": (2,), "category": (3, 2)},
-    "trees": {"centroids": (16, 128, DIM), "share": (3, 16, 128), "threshold": (3, 16)},
+    "trees": {
+        "projection": (DIM, DIM),
+        "centroids": (16, 128, DIM),
+        "share": (3, 16, 128),
+        "threshold": (3, 16),
+    },
 }
 TYPES = {"foreground": np.bool_} | dict.fromkeys(("share", "threshold", "distance"), np.float64)
 

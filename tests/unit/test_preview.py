@@ -198,7 +198,7 @@ def test_plan_prints_sizes_and_jobs(photographs, capsys):
     print_plan([Path("mine.yaml")])
     text = " ".join(capsys.readouterr().out.split())
     assert "120" in text
-    assert "44 jobs in 1 shard(s)" in text
+    assert "36 jobs in 1 shard(s)" in text
     assert re.search(
         r"time: about [1-9]\d* (seconds|minutes) on the \d+ cores of this machine", text
     )

@@ -247,7 +247,7 @@ def test_an_empty_score_stays(caplog):
     scene = Scene(leaves_of(planted(0)[0], WHOLE, CENTROIDS), image, np.zeros_like(score))
     parents = [join_clusters(tree) for tree in CENTROIDS]
     assert reestimate([scene], parents, rounds=3, prior=1, guided=GUIDED) == []
-    assert "the former score stays" in caplog.text
+    assert "the previous score stays" in caplog.text
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -138,8 +138,8 @@ def check_classes(classes: Classes, background: int | None, ignore: int) -> None
     if ignore in classes.ids:
         name = classes.names[classes.ids.index(ignore)]
         raise DatasetError(
-            f"dataset.ignore = {ignore}: is the id of class {name!r}; allowed: a value that is no "
-            "class id"
+            f"dataset.ignore = {ignore}: is the id of class {name!r}; allowed: a value that is not "
+            "a class id"
         )
 
 

@@ -94,8 +94,8 @@ class Backbone(ABC):
         """
         if not -self.depth <= layer < self.depth:
             raise ConfigError(
-                f"features.layer = {layer}: this backbone has {self.depth} blocks; allowed: "
-                f"{-self.depth} to {self.depth - 1}"
+                f"features.layer = {layer}: this backbone has {self.depth} "
+                f"block{'s' * (self.depth > 1)}; allowed: {-self.depth} to {self.depth - 1}"
             )
         return layer % self.depth
 
