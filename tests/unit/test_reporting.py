@@ -139,13 +139,9 @@ def inputs(tmp_path):
         write_level_masks(tmp_path / "merged" / f"{name}.npz", votes)
         write_patch_scores(tmp_path / "scores" / f"{name}.npz", scores)
         write_pixel_masks(tmp_path / "pixel" / f"{name}.npz", masks)
-        with (tmp_path / "segmentation" / f"{name}.csv").open("w", encoding="utf-8") as file:
-            for line in ([field.name for field in fields(LabelledRegion)], *regions):
-                write_line(file, line)
         refused = [Rejection("<u>broken</u>.jpg", "image", "is truncated")] * (not shard)
-        write_rows(tmp_path / "manifest" / f"{name}.rejected.csv", refused, Rejection)
-    names = ["background", "cluster 1", "cluster 2"]
-    write_palette(tmp_path / "segmentation" / "classes.csv", names, [None, 4, 0], "regions")
+        write_tables_of_shard(tmp_path, name, regions, refused)
+    write_colours(tmp_path)
     gather_csv(parts, tmp_path / "manifest.csv")
     write_classes(tmp_path / "classes.csv", CLASSES)
     for part in parts:
@@ -155,6 +151,22 @@ def inputs(tmp_path):
     for name in ("metrics", "per_class", "matching"):
         getattr(tables, name).to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
     return tmp_path
+
+
+def write_tables_of_shard(
+    folder: Path, name: str, regions: list[list[str]], refused: list[Rejection]
+) -> None:
+    """Write the regions and the rejected images of a shard."""
+    (folder / "segmentation").mkdir(exist_ok=True)
+    with (folder / "segmentation" / f"{name}.csv").open("w", encoding="utf-8") as file:
+        for line in ([field.name for field in fields(LabelledRegion)], *regions):
+            write_line(file, line)
+    write_rows(folder / "manifest" / f"{name}.rejected.csv", refused, Rejection)
+
+
+def write_colours(folder: Path) -> None:
+    names = ["background", "cluster 1", "cluster 2"]
+    write_palette(folder / "segmentation" / "classes.csv", names, [None, 4, 0], "regions")
 
 
 def make(
@@ -280,6 +292,9 @@ def test_contact_sheets_have_eight_rows_a_page(tmp_path, inputs):
     write_patch_scores(folder / "scores/0000.npz", dict.fromkeys(ids, vote[0] * 1.0))
     write_pixel_masks(folder / "pixel/0000.npz", dict.fromkeys(ids, mask))
     save_indexed(mask.astype(np.uint16), folder / "segmentation/0000/0.png")
+    for name in Shards(2):
+        write_tables_of_shard(folder, name, [], [])
+    write_colours(folder)
     made = make(folder, "report", labelled=False, samples=17)
     assert len(list(made.glob("contact_sheet_*.png"))) == 3
 

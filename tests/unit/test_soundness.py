@@ -430,7 +430,7 @@ def test_records_that_contradict_the_weights_are_refused(folder: Path, name: str
         assert refusal(folder).startswith(f"weights.json: {name} = ")
     path.write_text("[]")
     describe_anew(folder)
-    assert "not a valid weights record" in refusal(folder)
+    assert "not a record of weights" in refusal(folder)
 
 
 def test_weights_of_another_size_than_the_arrays_are_refused(folder: Path) -> None:
