@@ -66,9 +66,9 @@ step of the other server would import what is missing a second time, while the s
 
 _ITS_OWN = {*THREADS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
             "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PATH", "PYTHONPATH", "PWD", "OLDPWD", "SHLVL", "_",
-            commission.VARIABLE, VARIABLE}  # fmt: skip
+            "TORCHINDUCTOR_CACHE_DIR", commission.VARIABLE, VARIABLE}  # fmt: skip
 """Variables that may differ between a step and the server, because no library reads them on import,
-or because they are applied again, like the number of threads."""
+because they are applied again, like the number of threads, or because torch sets them itself."""
 
 _GRACE = 20.0
 _PATIENCE = 10.0
