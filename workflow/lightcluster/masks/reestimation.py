@@ -45,7 +45,7 @@ Start = Literal["image", "merged"]
 CLUSTERED = 65_536
 """Largest number of patches that the clusters of a tree are fitted to; more change nothing."""
 
-ITERATIONS = 5
+ITERATIONS = 10
 """Largest number of k-means iterations; more change nothing, because the trees are averaged."""
 
 DIMENSIONS = 64
