@@ -289,7 +289,7 @@ def test_a_crash_leaves_nothing_and_keeps_the_old(old_store: bool, tmp_path: Pat
     before = files(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         write_one_of_two(path, interrupted=True)
-    with pytest.raises(StoreError, match="1 images of 2"):
+    with pytest.raises(StoreError, match="only 1 of 2 images"):
         write_one_of_two(path, interrupted=False)
     assert files(tmp_path) == before
 

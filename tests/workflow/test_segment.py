@@ -61,6 +61,7 @@ def fitted(tmp_path_factory, run_snakemake, fast_config) -> Path:
         {
             "dataset": {"name": "photos", "format": "folder", "images": "images"},
             "labelling": {"seeds": [3, 0]},
+            "report": {"segmentations": "all"},
         }
     )
     result = run_snakemake(folder, config=config)
@@ -249,6 +250,7 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
     config["labelling"] |= {"seeds": [5, 3]}
     result = run_snakemake(folder, config=fast_config(config))
     assert result.returncode == 0, result.stdout
+    table.write_text("cluster,name,clustering\n1,mug,0123456789abcdef\n")  # of another run
     refused = lightcluster_names(run, "--apply", table)
     assert refused.returncode
     assert "are of other clusters than those in" in refused.stderr

@@ -25,6 +25,7 @@ def run(tmp_path_factory, run_snakemake, fast_config) -> tuple[Path, str]:
         {
             "dataset": {"name": "photos", "format": "folder", "images": "images"},
             "labelling": {"classes": "auto", "seeds": [0, 1]},
+            "report": {"segmentations": "all"},
         }
     )
     result = run_snakemake(folder, config=config)
