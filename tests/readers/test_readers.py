@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.datasets.manifest import Row, gather_csv, write_rows
 from lightcluster.exports.protocol import Options
 from lightcluster.exports.registry import export
 from lightcluster.regions.painting import save_indexed
@@ -49,11 +49,8 @@ def segmentation(tmp_path: Path) -> Path:
         Image.fromarray((classes * 90).astype(np.uint8)).convert("RGB").save(image)
         rows.append(Row(name, image, None, name, *classes.shape))
         save_indexed(classes, folder / name)
-    write_rows(tmp_path / "rows.csv", rows, Row)
-    header, *lines = (tmp_path / "rows.csv").read_text().splitlines()
-    (tmp_path / "out" / "manifest.csv").write_text(
-        "\n".join([f"shard,{header}", *(f"0000,{line}" for line in lines), ""])
-    )
+    write_rows(tmp_path / "0000.csv", rows, Row)
+    gather_csv([tmp_path / "0000.csv"], tmp_path / "out" / "manifest.csv")
     (folder / "classes.csv").write_text(
         "id,name,color\n0,background,#000000\n1,cat,#800000\n2,dog & co,#008000\n"
     )

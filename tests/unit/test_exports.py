@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from skimage.draw import polygon2mask
 
-from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.datasets.manifest import Row, gather_csv, write_rows
 from lightcluster.errors import StoreError
 from lightcluster.exports.label_studio import brush_rle
 from lightcluster.exports.panoptic import panoptic_colors
@@ -80,12 +80,8 @@ def segmentation(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         Row(name, Path(name), None, f"{name[:-4]}.png", *classes.shape)
         for name, classes in CLASSES.items()
     ]
-    write_rows(tmp_path / "rows.csv", rows, Row)
-    header, *lines = (tmp_path / "rows.csv").read_text().splitlines()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "manifest.csv").write_text(
-        "\n".join([f"shard,{header}", *(f"0001,{line}" for line in lines), ""])
-    )
+    write_rows(tmp_path / "0001.csv", rows, Row)
+    gather_csv([tmp_path / "0001.csv"], tmp_path / "out" / "manifest.csv")
     within = folder if request.param == "flat" else folder / "0001"
     for row in rows:
         save_indexed(CLASSES[row.image_id].astype(np.uint16), within / row.output)

@@ -28,7 +28,7 @@ from builders import (
     write_region_maps,
 )
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from typer.testing import CliRunner
 
 from lightcluster.cli import app
@@ -69,9 +69,6 @@ from lightcluster.reporting.gallery.writing import (
     write_gallery,
 )
 from lightcluster.shards import Shards
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt install chromium)")
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 EMPTY, WHOLE, LARGE = "empty.png", "ü/日本 #1 100%.png", "large?.png"
@@ -387,14 +384,6 @@ def test_a_sample_is_drawn_with_the_scores_of_its_own_images(gallery, tmp_path, 
 # ---- the page in a browser -----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @contextmanager
 def opened(
     browser: Browser, gallery: Path, address: str = "", width: int = 1400, scheme: str = "light"
@@ -427,7 +416,6 @@ def assert_accessible(page: Page) -> None:
     assert found.violations_count == 0, found.generate_report()
 
 
-@in_chromium
 def test_images_are_filtered_sorted_and_searched(browser, gallery):
     with opened(browser, gallery) as page:
         assert shown(page) == NAMES
@@ -483,7 +471,6 @@ def wait_for(page: Page, key: str) -> None:
     page.locator(f'dialog[data-ready="{key}"]').wait_for()
 
 
-@in_chromium
 @pytest.mark.parametrize("width", [1400, 400])
 def test_an_image_is_looked_at_in_all_layers(browser, gallery, width):
     with opened(browser, gallery, width=width) as page:
@@ -530,7 +517,6 @@ def test_an_image_is_looked_at_in_all_layers(browser, gallery, width):
         assert not page.locator("dialog").is_visible()
 
 
-@in_chromium
 def test_all_of_it_goes_from_the_keyboard(browser, gallery):
     with opened(browser, gallery) as page:
         press = page.keyboard.press
@@ -571,7 +557,6 @@ def test_all_of_it_goes_from_the_keyboard(browser, gallery):
         assert page.evaluate(focused).startswith("<img src")
 
 
-@in_chromium
 def test_each_class_has_a_page(browser, gallery):
     with opened(browser, gallery) as page:
         page.get_by_role("link", name="Classes").click()
@@ -603,7 +588,6 @@ def test_each_class_has_a_page(browser, gallery):
             pass
 
 
-@in_chromium
 def test_without_masks_and_truth_what_there_is_not_is_not_shown(browser, tmp_path):
     plain = make(tmp_path, masks=False, labelled=False)
     with opened(browser, plain, "#image=0000/0") as page:
@@ -631,7 +615,6 @@ def called(page: Page, cluster: int) -> str:
     return page.locator(f'[data-called="{cluster}"]').inner_text()
 
 
-@in_chromium
 def test_names_are_edited_downloaded_and_applied(browser, tmp_path):
     run = make(tmp_path / "it's odd", labelled=False)
     downloaded = tmp_path / "names.csv"
@@ -694,7 +677,6 @@ def test_names_are_edited_downloaded_and_applied(browser, tmp_path):
     assert read_names(run.parent / NAMES_FILE) == {2: "background"}
 
 
-@in_chromium
 def test_names_that_were_not_applied_are_said_when_the_clusters_have_changed(browser, tmp_path):
     run = make(tmp_path, labelled=False)
     context = browser.new_context()
@@ -722,7 +704,6 @@ def test_names_that_were_not_applied_are_said_when_the_clusters_have_changed(bro
     context.close()
 
 
-@in_chromium
 def test_a_browser_that_keeps_nothing_says_so(browser, gallery):
     page = browser.new_page()
     page.add_init_script(
@@ -739,7 +720,6 @@ def test_a_browser_that_keeps_nothing_says_so(browser, gallery):
     page.close()
 
 
-@in_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 400])
 @pytest.mark.parametrize(
@@ -752,7 +732,6 @@ def test_axe_finds_nothing(browser, gallery, address, width, scheme):
         assert_accessible(page)
 
 
-@in_chromium
 def test_five_thousand_images_are_as_quick_to_open_as_a_few(browser, gallery, tmp_path):
     many = tmp_path / "many"
     shards, images = 4, 1250

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 from pyproj import Transformer
 
-from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.datasets.manifest import Row, gather_csv, write_rows
 from lightcluster.errors import StoreError
 from lightcluster.exports import places
 from lightcluster.exports.protocol import Options
@@ -110,11 +110,8 @@ def segmentation(tmp_path, classes) -> Path:
     rows.append(Row("plain.png", tmp_path / "images" / "plain.png", None, "plain.png", *SHAPE))
     for row in rows:
         save_indexed(classes, folder / row.output)
-    write_rows(tmp_path / "rows.csv", rows, Row)
-    header, *lines = (tmp_path / "rows.csv").read_text().splitlines()
-    (tmp_path / "out" / "manifest.csv").write_text(
-        "\n".join([f"shard,{header}", *(f"0000,{line}" for line in lines), ""])
-    )
+    write_rows(tmp_path / "0000.csv", rows, Row)
+    gather_csv([tmp_path / "0000.csv"], tmp_path / "out" / "manifest.csv")
     (folder / "classes.csv").write_text(
         "id,name,color\n0,background,#000000\n1,a,#800000\n2,b,#008000\n3,lake,#0000ff\n"
     )

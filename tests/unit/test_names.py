@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lightcluster.cli import app
-from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.datasets.manifest import Row, gather_csv, write_rows
 from lightcluster.errors import ConfigError, StoreError
 from lightcluster.exports.segmentation import open_segmentation
 from lightcluster.names.file import Table, read_names, read_points
@@ -89,12 +89,9 @@ def run(tmp_path: Path) -> Path:
     """A run with segmentations of one seed."""
     dataset, folder = tmp_path / "photos", tmp_path / "photos" / "lightcluster"
     rows = [Row(name, Path(name), None, name, 12, 16) for name in CLUSTERS]
-    write_rows(tmp_path / "rows.csv", rows, Row)
-    header, *lines = (tmp_path / "rows.csv").read_text().splitlines()
+    write_rows(tmp_path / "0000.csv", rows, Row)
     paint(folder / "segmentation" / "seed-3", CLUSTERS)
-    (dataset / "manifest.csv").write_text(
-        "\n".join([f"shard,{header}", *(f"0000,{line}" for line in lines), ""])
-    )
+    gather_csv([tmp_path / "0000.csv"], dataset / "manifest.csv")
     with (folder / "segmentation" / "seed-3" / "classes.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "name", "color"])

@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from lightcluster.datasets.manifest import Row, write_rows
+from lightcluster.datasets.manifest import Row, gather_csv, write_rows
 from lightcluster.errors import StoreError
 from lightcluster.exports.outlines import outline, single_rings
 from lightcluster.exports.protocol import Options
@@ -55,11 +55,8 @@ def segmentation(tmp_path: Path) -> Path:
         Image.fromarray((classes * 60).astype(np.uint8)).convert("RGB").save(path)
         rows.append(Row(name, path, None, f"{name[:-4]}.png", *classes.shape))
         save_indexed(classes, folder / rows[-1].output)
-    write_rows(tmp_path / "rows.csv", rows, Row)
-    header, *lines = (tmp_path / "rows.csv").read_text().splitlines()
-    (tmp_path / "out" / "manifest.csv").write_text(
-        "\n".join([f"shard,{header}", *(f"0000,{line}" for line in lines), ""])
-    )
+    write_rows(tmp_path / "0000.csv", rows, Row)
+    gather_csv([tmp_path / "0000.csv"], tmp_path / "out" / "manifest.csv")
     (folder / "classes.csv").write_text(
         "id,name,color,regions\n0,background,#000000,\n"
         + "".join(f"{number},{name},#80{number:02d}00,1\n" for number, name in NAMES.items())

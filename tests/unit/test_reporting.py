@@ -23,7 +23,7 @@ from builders import (
     write_png,
 )
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.manifest import (
@@ -543,17 +543,6 @@ def test_a_damaged_report_is_named(inputs):
 
 # ---- in a browser --------------------------------------------------------------------------------
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt install chromium)")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
 
 @contextmanager
 def opened(
@@ -580,7 +569,6 @@ def opened(
     assert all(url.startswith(("data:", folder.as_uri())) for url in requests)
 
 
-@in_chromium
 def test_images_go_through_their_stages(browser, inputs):
     with opened(browser, make(inputs, "report")) as page:
         viewer = page.locator("#examples .viewer")
@@ -613,14 +601,12 @@ def test_images_go_through_their_stages(browser, inputs):
         assert shown(viewer)[0] == ["image", "dataset level"]
 
 
-@in_chromium
 def test_failures_show_what_was_missed_at_first(browser, inputs):
     with opened(browser, make(inputs, "report", counts=True)) as page:
         stages = page.locator("#failures .now").all_inner_texts()
         assert stages == ["disagreement"] * 3 + ["errors"] * 2
 
 
-@in_chromium
 def test_tables_are_sorted_by_their_heads(browser, inputs):
     with opened(browser, make_dataset_page(inputs, runs=("one", "two", "b", "a"))) as page:
         table = page.locator("#runs table")
@@ -655,7 +641,6 @@ def test_tables_are_sorted_by_their_heads(browser, inputs):
         assert values() == before[::-1]
 
 
-@in_chromium
 def test_on_paper_nothing_is_folded_away(browser, inputs):
     with opened(browser, make(inputs, "report")) as page:
         page.emulate_media(media="print", color_scheme="dark")
@@ -667,7 +652,6 @@ def test_on_paper_nothing_is_folded_away(browser, inputs):
         assert colour == "rgb(255, 255, 255)"
 
 
-@in_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 400])
 @pytest.mark.parametrize("kind", ["labelled", "unlabelled", "without masks", "several runs"])

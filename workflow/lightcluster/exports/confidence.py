@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.datasets.manifest import Sample
-from lightcluster.regions.painting import LabelledRegion, read_labelled_regions
+from lightcluster.regions.painting import LabelledRegion, read_regions_by_image
 
 
 class RegionTables:
@@ -40,10 +39,7 @@ class RegionTables:
         if table is None:
             return []
         if table != self._table:
-            found = defaultdict(list)
-            for region in read_labelled_regions(table):
-                found[region.image_id].append(region)
-            self._table, self._regions = table, found
+            self._table, self._regions = table, read_regions_by_image(table)
         return self._regions.get(sample.row.image_id, [])
 
 

@@ -118,6 +118,20 @@ def _write_regions(
             )  # fmt: skip
 
 
+def read_regions_by_image(table: Path) -> dict[str, list[LabelledRegion]]:
+    """Read the regions of each image that has some from a table of `paint_segmentation`.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    found: dict[str, list[LabelledRegion]] = {}
+    for region in read_labelled_regions(table):
+        found.setdefault(region.image_id, []).append(region)
+    return found
+
+
 def read_labelled_regions(table: Path) -> Iterator[LabelledRegion]:
     """Yield the regions in a table of `paint_segmentation`.
 

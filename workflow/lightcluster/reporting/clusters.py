@@ -15,7 +15,7 @@ from lightcluster.datasets.manifest import Row, Sample, iter_manifest
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import iou_matrix
 from lightcluster.evaluation.matching import UNMATCHED
-from lightcluster.regions.painting import LabelledRegion, read_labelled_regions
+from lightcluster.regions.painting import LabelledRegion, read_regions_by_image
 from lightcluster.regions.palette import hex_color, read_palette
 from lightcluster.reporting.contact_sheet import ColourKey
 from lightcluster.reporting.lettering import printable
@@ -94,10 +94,7 @@ def read_found(manifest: Path, regions: Path, shown_empty: int) -> Found:
     """
     found = Found(Nearest(TILES))
     for shard, members in groupby(iter_manifest(manifest), key=lambda sample: sample.shard):
-        table = read_labelled_regions(regions / f"{shard}.csv")
-        of_image = {
-            image_id: list(rows) for image_id, rows in groupby(table, lambda row: row.image_id)
-        }
+        of_image = read_regions_by_image(regions / f"{shard}.csv")
         for sample in members:
             found.pixels += sample.row.height * sample.row.width
             own = of_image.pop(sample.row.image_id, [])

@@ -198,7 +198,7 @@ def report(
             [
                 *show_empty(sources, found),
                 *show_least_agreement(sources, manifest, failures, agreements),
-                *show_worst(sources, manifest, failures, counts, metrics),
+                *show_worst(sources, manifest, shards, failures, counts, metrics),
             ],
         )  # fmt: skip
         names = read_names(palette, called)
@@ -311,7 +311,7 @@ def show_least_agreement(
 
 
 def show_worst(
-    sources: Sources, manifest: Path, failures: int, counts: Path | None,
+    sources: Sources, manifest: Path, shards: list[str], failures: int, counts: Path | None,
     metrics: pd.DataFrame | None,
 ) -> list[Section]:  # fmt: skip
     """Return the labelled images with the worst mask or, without masks, with the worst classes."""
@@ -331,7 +331,6 @@ def show_worst(
                 ],
             )
         ]  # fmt: skip
-    shards = list(Counter(sample.shard for sample in iter_manifest(manifest)))
     paths, frame = drawn_counts(metrics, counts, shards)
     worst = lowest_accuracy(
         iter_manifest(manifest), iter_images(paths, frame), sources.key.cluster_to_class, failures

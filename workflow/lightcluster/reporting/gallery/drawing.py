@@ -11,7 +11,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.regions.maps import read_region_maps
 from lightcluster.regions.painted import read_segmentation
-from lightcluster.regions.painting import read_labelled_regions
+from lightcluster.regions.painting import read_regions_by_image
 from lightcluster.reporting.choice import level_agreement
 from lightcluster.reporting.gallery.sample import Candidate, draw_sample
 from lightcluster.reporting.overlays import class_colours, fit_box, resize_nearest
@@ -377,7 +376,7 @@ def read_regions(table: Path) -> dict[str, list[ShownRegion]]:
             )
             for one in members
         ]
-        for image_id, members in groupby(read_labelled_regions(table), lambda one: one.image_id)
+        for image_id, members in read_regions_by_image(table).items()
     }
 
 
