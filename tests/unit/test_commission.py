@@ -105,7 +105,7 @@ def test_the_token_of_a_dead_run_is_worth_nothing(run):
     said = run.file.read_bytes()
     run.release()
     run.file.write_bytes(said)
-    with pytest.raises(OutlivedError, match="is at work no more"):
+    with pytest.raises(OutlivedError, match="has ended"):
         check_commission()
 
 

@@ -82,8 +82,8 @@ def test_every_image_has_a_row_for_each_seed(tmp_path: Path) -> None:
     assert constant == [
         {
             "dataset": "data", "run": "a run", "protocol": "per_image",
-            "matching": "iou_hungarian", "resolution": "original", "crop": "none", "crf": "crf",
-            "seeds": 2, "fitted_on": "another half",
+            "matching": "iou_hungarian", "resolution": "original", "crop": "none",
+            "refinement": "crf", "seeds": 2, "fitted_on": "another half",
         }
     ]  # fmt: skip
     assert list(summary.columns) == SUMMARY_COLUMNS

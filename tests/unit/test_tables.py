@@ -86,7 +86,7 @@ def test_tables_are_tidy() -> None:
     assert not metrics.duplicated(key).any()
     # stages x 8; (2 variants x 5 matchings + the ceiling) x 2 metrics x (3 seeds + mean + sd)
     assert len(metrics) == len(STAGES) * 8 + 11 * 2 * 5
-    varying = [*key, "value", "fallback", "crf", "seeds"]
+    varying = [*key, "value", "fallback", "refinement", "seeds"]
     constant = metrics.drop(columns=varying).drop_duplicates()
     assert constant.to_dict("records") == [
         {
@@ -97,7 +97,7 @@ def test_tables_are_tidy() -> None:
     ]  # fmt: skip
     assert set(metrics["protocol"]) == {"foreground", "maskcontrast"}
     refined = ~metrics["stage"].isin(STAGES[:-1])
-    assert metrics["crf"].tolist() == np.where(refined, "guided", "none").tolist()
+    assert metrics["refinement"].tolist() == np.where(refined, "guided", "none").tolist()
     masks = metrics["stage"].isin(STAGES)
     assert metrics["seeds"].tolist() == np.where(masks, 1, 3).tolist()
     assert metrics["protocol"].tolist() == np.where(masks, "foreground", "maskcontrast").tolist()

@@ -65,7 +65,7 @@ def test_all_that_is_made_of_a_trained_run(trained, read_rows):
     assert not (results / "features").exists()
     (row, *_) = read_rows(results / "cause" / "tables" / "metrics.csv")
     assert row["fitted_on"] == "the evaluated images, without labels"
-    assert row["crf"] == "crf"
+    assert row["refinement"] == "crf"
 
 
 def test_every_figure_of_the_released_probe_says_that_it_saw_labels(trained, read_rows):

@@ -38,7 +38,7 @@ def test_every_table_states_its_protocol_and_images_stand_apart(finished, read_r
         found = list(dict.fromkeys(row["protocol"] for row in metrics))
         assert found == ["foreground", "stego", "maskcontrast", "coco_things"]
         for row in metrics:
-            for column in ("matching", "resolution", "crop", "crf", "seeds", "fitted_on"):
+            for column in ("matching", "resolution", "crop", "refinement", "seeds", "fitted_on"):
                 assert row[column], (row, column)
         images = read_rows(folder / run / "tables" / "per_image.csv")
         assert len(images) == 12 * 2

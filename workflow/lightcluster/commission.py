@@ -25,7 +25,7 @@ from lightcluster.errors import OutlivedError
 from lightcluster.locks import SHARED, is_held, lives, read_note
 
 VARIABLE = "LIGHTCLUSTER_RUN"
-"""Of the environment: the token of a step's run and, after a space, the folder of its results."""
+"""Environment variable: the token of the step's run, a space, and the folder of its results."""
 
 LOCK, PUBLISHING = ".lock", ".publishing"
 """Files in that folder: the run's lock, and one that is held while a result is put in its place."""
@@ -35,18 +35,18 @@ _GRACE = 20.0
 
 
 def environment(folder: Path, token: str) -> dict[str, str]:
-    """Return what tells steps that they work for the run that holds the lock of `folder`."""
+    """Return the environment of steps that belong to the run holding the lock of `folder`."""
     return {VARIABLE: f"{token} {folder.absolute()}"}
 
 
 def commission(environ: Mapping[str, str] = os.environ) -> tuple[str, Path] | None:
-    """Return the token of the run that started this process, and the folder of its results."""
+    """Return the token and the results folder of the run that started this process, if any."""
     token, _, folder = environ.get(VARIABLE, "").partition(" ")
     return (token, Path(folder)) if token and folder else None
 
 
 def check_commission() -> None:
-    """Raise an error if the run that started this process is at work no more.
+    """Raise an error if the run that started this process has ended.
 
     Raises
     ------
@@ -58,39 +58,39 @@ def check_commission() -> None:
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:
-        raise _outlived(folder, "is at work no more") from None
+        raise _outlived(folder, "has ended") from None
     try:
         note = read_note(descriptor)
         if note is None or note.get("token") != token:
-            raise _outlived(folder, "is over, and another may have begun")
+            raise _outlived(folder, "has ended, and another may have started")
         # On another node only the token is to be relied on: locks may be those of each node alone.
         here = note.get("host") == socket.gethostname()
         if here and not (is_held(descriptor, note, SHARED) and lives(note) is not False):
-            raise _outlived(folder, "is at work no more")
+            raise _outlived(folder, "has ended")
     finally:
         os.close(descriptor)
 
 
 def _outlived(folder: Path, said: str) -> OutlivedError:
     return OutlivedError(
-        f"{folder}: the run that started this step {said}; its result is not kept: run snakemake "
-        "again to have what is missing made"
+        f"{folder}: the run that started this step {said}, so the result of the step is discarded; "
+        "run snakemake again to complete what is missing"
     )
 
 
 @contextmanager
 def publishing() -> Iterator[None]:
-    """For the moment of the block, let no other run begin in the folder of this one.
+    """Keep any other run from starting in this run's folder while the block runs.
 
     Raises
     ------
     OutlivedError
-        If one has begun already, or the run that started this process is at work no more.
+        If another run has already started, or the run that started this process has ended.
     """
     if (given := commission()) is None:
         yield
         return
-    check_commission()  # nothing is made in a folder that is another's, or gone
+    check_commission()  # never create files in a folder that another run owns, or that is gone
     descriptor = os.open(given[1] / PUBLISHING, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         with contextlib.suppress(OSError):  # a file system without locks

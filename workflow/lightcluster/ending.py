@@ -1,4 +1,4 @@
-"""What a run says when it ends: what came out and where it is, or what is missing."""
+"""The message at the end of a run: the results and where they are, or what is missing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How long a run will take, from a short measurement on this machine.
+"""Estimate the duration of a run from a short measurement on this machine.
 
 Two things are timed: a pass of the backbone over one image of the dataset, with random weights, and
 the refinement of one mask of fixed size. The first is most of what a run of many images takes. The
-second tells how fast this machine is beside the one on which all other steps were measured.
+second compares this machine with the one on which all other steps were measured.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from lightcluster.masks.refinement.registry import RefinementSettings
 from lightcluster.threads import device_of
 
 _SIZE = (375, 500)
-"""Height and width of the mask that is refined; that of a photograph of VOC."""
+"""Height and width of the refined mask: a typical VOC photograph."""
 
 _REFINED = 0.019
 """Seconds that its refinement takes on the reference machine: two cores, 2026-11-30."""
 
 _START, _EACH = 40.0, 0.15
-"""Seconds there: of a run of few images on two cores, which is mostly starting its steps, and CPU
-time of each image without passes of the backbone (`benchmarks/README.md`)."""
+"""Seconds on the reference machine: a run of few images on two cores, which mostly starts
+processes, and the CPU time of each image without the backbone (`benchmarks/README.md`)."""
 
 _BATCH = 8
 
 _REGIONS = 2
-"""Crops of an image that are embedded, about."""
+"""Approximate number of region crops per image."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured on this machine.
+    """Speed of this machine.
 
     Attributes
     ----------

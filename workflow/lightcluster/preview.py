@@ -291,7 +291,7 @@ def _check_weights(config: Config) -> str:
 
 
 _COLOR_BYTES = 3 * COLORS_PER_SIDE**2
-"""Of a patch in the feature store."""
+"""Bytes per patch in the feature store."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ _DIGESTED = 2**20
 """Files in a folder are digested up to this size in bytes."""
 
 _LOOKED_AT = 512
-"""In folders of up to this many files, each file is always checked: at 2 µs per file, this takes
+"""In folders with at most this many files, all are always checked: at 2 µs per file, this takes
 less than a second for all shards."""
 
 _FILE = "file"

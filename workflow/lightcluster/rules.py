@@ -1,8 +1,8 @@
-"""What the rule of a step says that follows from the step's declaration.
+"""Derive the parts of a Snakemake rule that follow from the declaration of its step.
 
-A rule names inputs, outputs and resources. Where its log is, which runs have it, what it is given
-of the configuration and how its command is called are known from the step: its unit, its keys, and
-the parameters of its function, which have the names of the rule's inputs and outputs.
+A rule states its inputs, outputs and resources. Its log, its runs, its settings and its command
+line follow from the step: from its unit, its keys, and the parameters of its function, which have
+the same names as the rule's inputs and outputs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from lightcluster.steps import STEPS
 
 
 class StepRule:
-    """What follows for the rule of a step.
+    """The derived parts of the rule of a step.
 
     Parameters
     ----------
     name : str
-        Of the step.
+        Name of the step.
     layout : Layout
     """
 
@@ -34,12 +34,12 @@ class StepRule:
 
     @property
     def log(self) -> str:
-        """Where its logs are."""
+        """Path of the log of a job."""
         return f"{self._beside('logs')}.log"
 
     @property
     def benchmark(self) -> str:
-        """Where the time and memory of its jobs are."""
+        """Path of the file with the time and memory of a job."""
         return f"{self._beside('benchmarks')}.tsv"
 
     def _beside(self, kind: str) -> str:

@@ -1,8 +1,8 @@
-"""Whether the files of a model are what its description says, before anything large is read.
+"""Check the files of a model against its description before reading anything large.
 
-A model may come from anywhere. Names, kinds and shapes of arrays are read from the directory and
-the headers of a file, which no compression can inflate, and compared with what the configuration of
-the model allows; then the numbers are read, which must be finite.
+A model may come from an untrusted source. Names, types and shapes of arrays are read from the
+directory and the headers of a file, which no compression can inflate, and compared with the
+configuration of the model. Only then are the numbers read; all must be finite.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Kind = tuple[str, tuple[int, ...]]
 """Type and shape of an array."""
 
 _MOST_ROUNDS = 100
-"""Of `reestimation.rounds`."""
+"""Largest accepted value of `reestimation.rounds`."""
 
 _LONGEST_HEADER = 2**14
-"""Bytes; NumPy itself reads none of more than 10,000."""
+"""Bytes; NumPy itself refuses headers of more than 10,000."""
 
 _LARGEST_TABLE = 2**24
-"""Bytes of a table of classes; it has a line for each of at most 10,001 values."""
+"""Bytes of a table of classes, which has at most 10,001 lines."""
 
 
 def check_arrays(path: Path, wanted: Mapping[str, Kind]) -> dict[str, np.ndarray[Any, Any]]:

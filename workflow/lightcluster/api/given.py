@@ -26,7 +26,7 @@ with 1, 3 or 4 channels in front. Numbers are uint8, or floating-point in [0, 1]
 is opacity."""
 
 MAX_PIXELS = 2**31
-"""Of an image, where no configuration says how many."""
+"""Largest image that is accepted when no configuration sets a limit."""
 
 _AS_PNG = ("1", "L", "LA", "P", "PA", "RGBA", "I;16")
 """Modes of Pillow that a PNG file holds as they are: opacity and depth are then treated as they

@@ -76,7 +76,7 @@ class FoundRegions(Regions):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model makes of an image.
+    """Segmentation of one image.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Prediction:
 
 
 class _Foreground(NamedTuple):
-    """What is known of an image before its regions have classes."""
+    """Results for an image before its regions are assigned to classes."""
 
     mask: NDArray[np.bool_]
     score: NDArray[np.float32]

@@ -18,7 +18,7 @@ from lightcluster.evaluation.scores import score_classes
 
 @dataclass(frozen=True, eq=False)
 class Miou:
-    """What a protocol says of a set of segmentations; all scores are in [0, 1].
+    """Scores of a set of segmentations under one protocol, all in [0, 1].
 
     Attributes
     ----------

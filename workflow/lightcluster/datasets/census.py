@@ -34,7 +34,7 @@ _SAME_COLOR = 2
 """Largest difference between the values of a channel in an image of a single colour."""
 
 Key = tuple[str, str]
-"""What is counted, and for which class id or other value (empty if for none)."""
+"""Name of the count, and the class id or other value it is for (empty if none)."""
 
 _COLUMNS = ("what", "value", "count", "pixels")
 

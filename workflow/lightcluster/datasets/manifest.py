@@ -71,7 +71,7 @@ class Row:
 
     @property
     def image(self) -> ImageRow:
-        """What a backbone needs to know about the image."""
+        """The image as an input of the backbone."""
         return ImageRow(self.image_id, self.path, self.height, self.width, self.digest, self.levels)
 
 

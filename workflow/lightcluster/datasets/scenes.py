@@ -730,7 +730,7 @@ def _window(pose: Pose, shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 
 def _distinct_colours(rng: Rng, behind: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of four random colour sets, the one whose body differs most from the mean ``behind`` [3]."""
+    """Draw four random colour sets; return the one whose body differs most from ``behind`` [3]."""
     draws = [_colours(rng) for _ in range(4)]
     return max(
         draws, key=lambda colours: float(np.linalg.norm(colours[BODY].mean(axis=0) - behind))

@@ -26,15 +26,15 @@ from lightcluster.shards import Shards
 MEASURED, PUBLISHED = "measured", "published"
 CLASS_METRICS = ("miou", "pixel_accuracy")
 OF_METRICS = ["dataset", "protocol", "stage", "matching", "fallback", "metric", "classes",
-              "clusters", "images", "ignored_pixels", "resolution", "crop", "crf", "seeds",
+              "clusters", "images", "ignored_pixels", "resolution", "crop", "refinement", "seeds",
               "fitted_on"]  # fmt: skip
 """Columns that a measured row has from the table of its run."""
 
 COLUMNS = [
     "kind", "name", "dataset", "protocol", "stage", "matching", "fallback", "metric", "value", "sd",
     "floor", "ceiling", "difference", "low", "high", "reference", "resamples", "classes",
-    "clusters", "images", "ignored_pixels", "resolution", "crop", "crf", "seeds", "fitted_on",
-    "source", "hygiene",
+    "clusters", "images", "ignored_pixels", "resolution", "crop", "refinement", "seeds",
+    "fitted_on", "source", "hygiene",
 ]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ class Figure(NamedTuple):
 
 
 Scores = dict[Figure, NDArray[np.float64]]
-"""Each figure of a run, of all images and of each resample: float64 [1 + resamples]."""
+"""Each figure of a run, float64 [1 + resamples]: over all images, then over each resample."""
 
 
 def bootstrap_run(

@@ -21,7 +21,7 @@ CHUNK_PIXELS = 1 << 17
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """How often each predicted cluster meets each true class.
+    """Confusion counts between predicted clusters and true classes.
 
     Attributes
     ----------

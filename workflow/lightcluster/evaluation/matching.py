@@ -40,7 +40,7 @@ How = Literal[
 ]
 
 UNMATCHED = -1
-"""In place of a class: the cluster belongs to none."""
+"""Stands for "no class": the cluster is matched with none."""
 
 BY_IOU = "majority vote by IoU"
 EXTRA_BY_PIXELS = "extra clusters by majority of pixels"

@@ -24,7 +24,7 @@ from lightcluster.files import replacing
 from lightcluster.shards import Shards
 
 EXTRA_UNMATCHED = "extra clusters unmatched"
-CONDITIONS = ["protocol", "matching", "resolution", "crop", "crf", "seeds", "fitted_on"]
+CONDITIONS = ["protocol", "matching", "resolution", "crop", "refinement", "seeds", "fitted_on"]
 COLUMNS = [
     "dataset", "run", "seed", "image_id", "miou", "classes", "clusters", "fallback",
     "ignored_pixels", *CONDITIONS,
@@ -35,7 +35,7 @@ SUMMARY_COLUMNS = [
 
 
 class ImageScore(NamedTuple):
-    """How well one image is segmented, its clusters matched with its own classes.
+    """Scores of one image, its clusters matched with its own classes.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ def score_images(
         "run": run,
         "protocol": PER_IMAGE,
         "matching": "iou_hungarian",
-        "crf": refinement,
+        "refinement": refinement,
         "seeds": len(seeds),
         "fitted_on": fitted_on,
         **FRAMES["original"]._asdict(),

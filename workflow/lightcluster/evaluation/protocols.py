@@ -39,7 +39,7 @@ SIDE = 320
 
 
 class Frame(NamedTuple):
-    """How an image is brought to the size at which its pixels are counted, in words."""
+    """Description of how an image is resized and cropped before its pixels are counted."""
 
     resolution: str
     crop: str

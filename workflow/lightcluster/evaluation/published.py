@@ -19,7 +19,7 @@ from lightcluster.paths import require_file
 PUBLISHED = Path(__file__).parents[1].joinpath("resources").resolve() / "published.csv"
 
 Hygiene = Literal["training-free", "not training-free", "supervised saliency", "label leak"]
-"""What may be said of a figure; in the file several are joined by ``; ``."""
+"""Allowed caveats of a published figure; in the file, several are joined by ``; ``."""
 
 
 class PublishedFigure(BaseModel):

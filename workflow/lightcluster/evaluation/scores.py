@@ -21,7 +21,7 @@ Absent = Literal["zero", "skip"]
 
 
 class ForegroundScores(NamedTuple):
-    """How well a binary mask separates foreground from background.
+    """Scores of a binary foreground mask.
 
     Attributes
     ----------

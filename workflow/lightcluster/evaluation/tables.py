@@ -1,4 +1,4 @@
-"""The tables of scores: one row a figure, each with its protocol, matching, seed and stage."""
+"""The tables of scores: one row per figure, each with its protocol, matching, seed and stage."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from lightcluster.files import read_arrays, replacing
 from lightcluster.shards import Shards
 
 FOREGROUND = "foreground"
-"""In place of a protocol: scores of the foreground masks at the label's size, nothing matched."""
+"""Protocol name for scores of foreground masks at label resolution, where nothing is matched."""
 
 VARIANTS = {"segmentation": "segmentation", "random": "random_labels"}
 """Arrays of counts with clusters as rows, and the stage they are reported as."""
 
 COLUMNS = [
     "dataset", "run", "protocol", "stage", "matching", "fallback", "seed", "metric", "value",
-    "classes", "clusters", "images", "ignored_pixels", "resolution", "crop", "crf", "seeds",
+    "classes", "clusters", "images", "ignored_pixels", "resolution", "crop", "refinement", "seeds",
     "fitted_on",
 ]  # fmt: skip
 
@@ -149,7 +149,7 @@ def over_seeds(rows: pd.DataFrame, value: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the scores of a run are said to be of, beside what their protocols say.
+    """Conditions of the scores of a run, in addition to those of each protocol.
 
     Attributes
     ----------
@@ -211,7 +211,7 @@ def make_tables(
         ).assign(protocol=FOREGROUND, ignored_pixels=ignored, seeds=1, **_frame("original"))
         refined = of_masks["stage"] == "refined"
         parts["metrics"].append(
-            of_masks.assign(crf=np.where(refined, conditions.refinement, "none"))
+            of_masks.assign(refinement=np.where(refined, conditions.refinement, "none"))
         )
     for name in dataset_level(conditions.protocols):
         frame = frame_of(name, conditions.stego_squash)
@@ -231,7 +231,7 @@ def make_tables(
                 protocol=name,
                 ignored_pixels=next(iter(by_seed.values())).ignored,
                 seeds=len(by_seed),
-                crf=conditions.refinement,
+                refinement=conditions.refinement,
                 **_frame(frame),
             )
         )

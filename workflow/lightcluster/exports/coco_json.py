@@ -1,4 +1,4 @@
-"""What all files of COCO's have in common."""
+"""Parts shared by all COCO files."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 PIXELS, ON_EARTH = "pixels", "longitude and latitude"
 _DECIMALS = 9
-"""Of a degree: a tenth of a millimetre."""
+"""Decimals of a degree: a tenth of a millimetre."""
 
 
 def write(segmentation: Segmentation, output: Path, options: Options) -> int:

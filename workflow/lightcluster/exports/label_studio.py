@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightcluster.exports.segmentation import Picture, Region, Segmentation
 
 LOCAL_FILES = "/data/local-files/?d="
-"""Where Label Studio serves files from a folder of its machine."""
+"""URL under which Label Studio serves local files."""
 
 IMAGE, LABEL = "image", "label"
 """Names of the two tags of the configuration."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightcluster.exports.segmentation import Region, Segmentation
 
 VERSION = "5.5.0"
-"""Of labelme's format; later versions read it."""
+"""Version of the labelme format; later versions read it."""
 
 
 def write(segmentation: Segmentation, output: Path, options: Options) -> int:

@@ -1,4 +1,4 @@
-"""Where the objects of a georeferenced image are on the Earth."""
+"""Coordinates of the objects of a georeferenced image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export is to the command line and to programs."""
+"""The interface of exporters, used by the command line and the Python API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a person may choose; an exporter that has no use for an option does without.
+    """Options of an export. An exporter ignores options that do not apply to its format.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ _LISTED: tuple[Exporter, ...] = (
 )  # fmt: skip
 
 EXPORTERS = {exporter.name: exporter for exporter in _LISTED}
-"""By the value of ``--to``."""
+"""Exporters by the value of ``--to``."""
 
 DEFAULT = _LISTED[0].name
 

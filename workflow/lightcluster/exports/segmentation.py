@@ -1,9 +1,10 @@
-"""What exports are made from: the segmentations of a run, image by image, as objects of classes.
+"""The input of all exports: the segmentations of a run, image by image, as objects with classes.
 
-An object is a connected component (8 neighbours) of one class in a segmentation. Names say which
-classes there are (`names`, or ``classes.csv``): clusters of one name are one class, and what is
-named *background* is no object. Where 0 is not background, all pixels have classes, and an object
-is all that an image has of one (*stuff*). Images are numbered from 1 in the order of the manifest.
+An object is a connected component (8 neighbours) of one class in a segmentation. The classes are
+those of `names` or ``classes.csv``: clusters of the same name are one class, and clusters named
+*background* give no objects. In a segmentation without background, every pixel has a class, and all
+pixels of a class in an image are one object (*stuff*). Images are numbered from 1 in the order of
+the manifest.
 """
 
 from __future__ import annotations

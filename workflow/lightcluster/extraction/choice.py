@@ -68,7 +68,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the levels of one candidate agree.
+    """Agreement of the levels for one candidate.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ class BackboneSettings(Section):
 
     @property
     def declaration(self) -> Declaration:
-        """What is known about the model without building it."""
+        """Facts about the model that are known without building it."""
         return declaration_of(self.model)
 
     @property

@@ -1,4 +1,4 @@
-"""Where on the Earth the pixels of a GeoTIFF are.
+"""Georeferences of GeoTIFFs.
 
 The tags are those of the OGC GeoTIFF standard (OGC 19-008r4). They are kept as they are in the
 file, so that a raster with the same tags has the same coordinate reference system, whatever it is.
@@ -19,7 +19,7 @@ from lightcluster.images.recognition import PREFIX, format_of
 _SCALE, _TIEPOINT, _TRANSFORMATION = 33550, 33922, 34264
 _KEYS, _DOUBLES, _TEXTS = 34735, 34736, 34737
 TAGS = (_SCALE, _TIEPOINT, _TRANSFORMATION, _KEYS, _DOUBLES, _TEXTS)
-"""All tags of a georeference."""
+"""TIFF tags that make up a georeference."""
 
 _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
 _PIXEL_IS_POINT, _USER_DEFINED = 2, 32767
@@ -44,7 +44,7 @@ class GeoTag:
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where the pixels of an image are.
+    """Georeference of an image.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ def _with_constant(colors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Guide:
-    """What the filter needs of an image; computed once, and used for any number of scores.
+    """The guide image as the filter needs it; computed once, used for any number of scores.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ class Patches:
 
     @cached_property
     def offset(self) -> NDArray[np.int64]:
-        """Where the patches of each image begin; int64, shape (images + 1,)."""
+        """Index of the first patch of each image; int64, shape (images + 1,)."""
         return np.concatenate([[0], np.cumsum(self.grid.astype(np.int64).prod(axis=1))])
 
     def _of(self, image: int, values: NDArray[Value]) -> NDArray[Value]:

@@ -24,7 +24,7 @@ class _Sections(CauseSections):
 _LISTED: tuple[Method[_Sections], ...] = (LIGHTCLUSTER, KMEANS, CAUSE)
 
 METHODS = {method.name: method for method in _LISTED}
-"""All methods by the value of the key `method`; the first is the default."""
+"""Methods by the value of the key `method`; the first is the default."""
 
 if TYPE_CHECKING:
     Name = str
@@ -46,7 +46,7 @@ class FitSettings(Fit):
 
 
 class MethodSections(_Sections):
-    """All sections that methods read: what to segment, and how."""
+    """The configuration sections that methods read."""
 
     method: Name = Field(
         _LISTED[0].name,
@@ -75,12 +75,11 @@ WITHOUT_MASKS = tuple(kind for kind in KINDS if kind not in WITH_MASKS)
 SHARED = {shared.wildcard: shared for method in _LISTED for shared in method.shared}
 """Everything that runs share, by its wildcard."""
 
-
 SHARED_FOLDERS = (*places.OF_SEVERAL_RUNS, *(shared.folder for shared in SHARED.values()))
 """Folders below that of the dataset whose files several runs share."""
 
 OF_DATASET = (*places.OF_ALL_RUNS, *SHARED_FOLDERS, places.ASIDE)
-"""All names in the folder of a dataset that are not runs."""
+"""Names in the folder of a dataset that cannot be names of runs."""
 
 
 def kinds_sharing(wildcard: str) -> tuple[str, ...]:

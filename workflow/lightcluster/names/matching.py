@@ -20,10 +20,10 @@ MAJORITY = 0.5
 """Share of a cluster's points that must be of one name for the cluster to have it."""
 
 SURE = 0.8
-"""Share below which it is said that the match is not certain."""
+"""A match with a lower share than this is reported as uncertain."""
 
 NOWHERE = -1
-"""In place of a cluster: the point is not in a segmentation now, or is background."""
+"""Stands for "no cluster": the point is background, or no longer in any segmentation."""
 
 
 @dataclass(frozen=True)

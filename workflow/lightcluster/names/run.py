@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 BACKGROUND = "background"
 IMAGES = 500
-"""From which points are drawn, evenly over the manifest, at most."""
+"""Largest number of images from which points are drawn, evenly over the manifest."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class Named:
 
     @property
     def exists(self) -> bool:
-        """Whether there are names."""
+        """Whether a names file exists."""
         return (self.folder / NAMES).is_file()
 
     @cached_property
     def values(self) -> list[str]:
-        """What ``classes.csv`` calls each value in the segmentation, from 0."""
+        """Name of each pixel value, from 0, as given in ``classes.csv``."""
         return [value.name for value in read_palette(self.segmentation / "classes.csv")]
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """All images."""
+        """All images of the manifest."""
         return list(iter_manifest(find_manifest(self.segmentation)))
 
     def points(self) -> list[Point]:
@@ -190,14 +190,14 @@ def given_names(segmentation: Path) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Updated:
-    """What `update_names` did.
+    """Result of `update_names`.
 
     Attributes
     ----------
     carried : Carried
-        The names that are now in the files.
+        The names now in the files.
     changes : tuple of str
-        What was given and is other than before, a sentence each.
+        One sentence for each name that was changed.
     """
 
     carried: Carried

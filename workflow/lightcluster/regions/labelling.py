@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 RegionFeature = Literal["cls", "key", "patch"]
 Method = Literal["consensus", "kmeans"]
 RegionFeatures = Mapping[str, NDArray[np.float32]]
-"""Each feature of the same regions, float32 [regions, dim]."""
+"""Features of the same regions by kind, each float32 [regions, dim]."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """How the descriptors of regions are projected before they are compared.
+    """Projection that is applied to region descriptors before they are compared.
 
     Attributes
     ----------

@@ -15,13 +15,13 @@ from lightcluster.datasets.labels import Classes
 log = logging.getLogger(__name__)
 
 Setting = int | Literal["auto", "silhouette"]
-"""Of `labelling.classes`."""
+"""Type of `labelling.classes`."""
 
 UNKNOWN_CLASSES = 10
 """Number of classes when neither the configuration nor a classes.csv states it."""
 
 STARTS = 10
-"""Of each k-means whose silhouette is looked at."""
+"""Restarts of each k-means that the silhouette is computed for."""
 
 
 def number_of_classes(setting: Setting, classes: Classes | None, background: int | None) -> int:

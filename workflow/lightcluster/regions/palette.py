@@ -39,7 +39,7 @@ def hex_color(color: Sequence[int] | NDArray[np.uint8]) -> str:
 
 
 class Value(NamedTuple):
-    """What a pixel value of segmentations stands for.
+    """Meaning of one pixel value of a segmentation.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""What a person looks at: contact sheets, figures, and one page that holds them and the scores."""
+"""Contact sheets, figures, the gallery, and the report page with the scores."""

@@ -31,14 +31,14 @@ MOST_WITH_TILES = 40
 """Clusters, the largest ones, of which regions are shown."""
 
 MARGIN = 0.1
-"""By which the box of a region is grown, of its sides."""
+"""Margin added to the box of a region, as a fraction of its sides."""
 
 QUALITY = 75
 
 
 @dataclass
 class Size:
-    """What was found of a cluster."""
+    """Totals over the regions of a cluster."""
 
     regions: int = 0
     pixels: int = 0

@@ -40,7 +40,7 @@ MASK_TITLES = dict(
         strict=True,
     )
 )
-"""What the scores of the masks are called."""
+"""Display names of the mask scores."""
 
 
 def compare(

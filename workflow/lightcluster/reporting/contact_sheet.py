@@ -32,13 +32,13 @@ ROWS_PER_PAGE = 8
 MASKS = (*(f"{level} level" for level in LEVELS), "patch mask", "refined mask")
 SEGMENTATION, TRUTH = "segmentation", "ground truth"
 COLUMNS = ("image", *MASKS, SEGMENTATION, TRUTH)
-"""What there may be of an image in one run, in this order."""
+"""All possible columns, in the order in which they are drawn."""
 
 ERRORS, DISAGREEMENT = "errors", "disagreement"
-"""Where the segmentation or mask differs from the ground truth, and the levels from each other."""
+"""Headings: segmentation or mask against ground truth, and the levels against each other."""
 
 Marks = Mapping[str, Sequence[tuple[NDArray[np.bool_], tuple[int, int, int]]]]
-"""By their headings: parts of an image, bool [any height, any width], and their colours."""
+"""By heading: masks, bool [any height, any width], each with the colour to mark it in."""
 
 MARGIN, GAP = 12, 6
 HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_HEIGHT = 24, 22, 20

@@ -73,7 +73,7 @@ class IouLine:
 
 @dataclass(frozen=True)
 class ProtocolScores:
-    """What the page says of one protocol: its conditions, and a line for each matching."""
+    """One protocol as shown on the page: its conditions, and a line for each matching."""
 
     conditions: dict[str, str]
     lines: list[ClassLine]
@@ -146,7 +146,7 @@ def conditions(metrics: pd.DataFrame) -> dict[str, str]:
         "ignored pixels": f"{int(first['ignored_pixels']):,}",
         "resolution": str(first["resolution"]),
         "crop": str(first["crop"]),
-        "refinement": str(first["crf"]),
+        "refinement": str(first["refinement"]),
         "classes": f"{int(first['classes'])}, from {int(first['clusters'])} clusters",
         "labelling seeds": ", ".join(seeds_of(metrics)) or "none",
         "fitted on": str(first["fitted_on"]),

@@ -1,4 +1,4 @@
-"""What a report states first: how many images and objects there are, and one headline score."""
+"""The top of a report: numbers of images and objects, and one headline score."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lightcluster.reporting.tables import (
 )
 
 OVERVIEW = "overview.json"
-"""In the folder of a report."""
+"""File name, in the folder of a report."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Headline:
 
     @property
     def seen_labels(self) -> str:
-        """What is said of labels that the run was fitted with; empty if there were none."""
+        """A note on labels used in the fit; empty if none were used."""
         return seen_labels(self.fitted_on)
 
     @property
     def score(self) -> Score:
-        """With its spread."""
+        """The value with its standard deviation."""
         return Score(self.value, math.nan if self.sd is None else self.sd)
 
     @property
@@ -74,14 +74,14 @@ class Headline:
 
 @dataclass(frozen=True)
 class Overview:
-    """What a report states first.
+    """The top of a report.
 
     Attributes
     ----------
     dataset, run : str
     images, rejected : int
     clusters : int
-        That the segmentation may contain, without the background.
+        Number of clusters, not counting the background.
     objects, empty : int or None
         Regions, and images without one; None for a method without masks.
     headline : Headline or None

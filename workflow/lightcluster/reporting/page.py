@@ -11,10 +11,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 QUALITY = 88
-"""Of figures as WebP."""
+"""WebP quality of figures."""
 
 FOLDER = Path(__file__).parent
-"""Of the templates that others build on, and of the style and the script of all pages."""
+"""Folder of the base templates and of the style and script that all pages share."""
 
 
 def fill_template(path: Path, **values: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a run took and what it was made with: time and memory by step, and versions."""
+"""Provenance of a run: time and memory of each step, and versions of the software."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("snakemake", "torch", "timm", "faiss-cpu", "numpy", "scipy", "scikit
 
 @dataclass(frozen=True)
 class Cost:
-    """What the jobs of one step took, as Snakemake measured them.
+    """Time and memory of the jobs of one step, as measured by Snakemake.
 
     Attributes
     ----------

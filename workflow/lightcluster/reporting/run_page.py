@@ -29,7 +29,7 @@ from lightcluster.reporting.viewer import Section
 
 TEMPLATE = Path(__file__).with_name("run.html.j2")
 GALLERY = "gallery/index.html"
-"""In the folder of a run."""
+"""Path within the folder of a run."""
 
 MOST_REJECTED = 100
 
@@ -60,12 +60,12 @@ TITLES = {
     "cost": "Time and memory",
     "settings": "Settings and versions",
 }
-"""Of the sections of the page."""
+"""Headings of the sections of the page."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the page shows of a dataset with labels.
+    """Scores shown when the dataset has labels.
 
     Attributes
     ----------

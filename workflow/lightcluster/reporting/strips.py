@@ -1,4 +1,4 @@
-"""What is known of an image, read from the files of a run and drawn as a row of a contact sheet."""
+"""Read everything a run knows about an image, and draw it as one row of a contact sheet."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class MaskFolders(NamedTuple):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the pictures of a contact sheet come from; see `report`.
+    """The files that a contact sheet is drawn from; see `report`.
 
     `background` is the position of the background class, if masks were scored against it.
     """

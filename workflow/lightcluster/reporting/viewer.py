@@ -16,7 +16,7 @@ BOX = (240, 320)
 
 QUALITY = 75
 STAGES = (*COLUMNS[1:], ERRORS, DISAGREEMENT)
-"""What an image may stand beside, in this order."""
+"""Pictures that can be shown next to the image, in this order."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``python -m lightcluster.step NAME …``, what Snakemake calls: the fork server does it, if any."""
+"""``python -m lightcluster.step NAME …``, called by Snakemake; uses the fork server if any."""
 
 from lightcluster.delegation import delegate
 

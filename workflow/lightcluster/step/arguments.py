@@ -1,7 +1,7 @@
-"""What the functions of steps are given, and as which options of their commands.
+"""Types of the parameters of step functions, and the command-line options made of them.
 
-All but the settings are options, and each has the name of its parameter. So a rule need not say how
-its step is called: the command follows from the names of its inputs and outputs (`rules`).
+Everything but the settings is an option with the name of its parameter, so a rule need not state
+its command line: it follows from the names of the rule's inputs and outputs (`rules`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from lightcluster import shards
 from lightcluster.config import Config
 
 Settings = Annotated[
-    Config, typer.Argument(parser=json.loads, metavar="JSON", help="`steps.settings_of`.")
+    Config, typer.Argument(parser=json.loads, metavar="JSON", help="See `steps.settings_of`.")
 ]
-"""Typer parses them as JSON; `declaration.Step` makes of it what the step's function is given."""
+"""Typer parses the JSON; `declaration.Step` turns it into the settings object of the step."""
 
 
 def _count(text: str) -> shards.Shards:
@@ -29,23 +29,23 @@ Shards = Annotated[
     shards.Shards, typer.Option(parser=_count, metavar="INTEGER", help="Number of shards.")
 ]
 Shard = Annotated[int, typer.Option(min=0, help="Number of this shard.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the labelling.")]
+Seed = Annotated[int, typer.Option(min=0, help="Labelling seed.")]
 BatchSize = Annotated[int, typer.Option(min=1)]
 Text = Annotated[str, typer.Option()]
 File = Annotated[Path, typer.Option()]
-"""Or a folder."""
+"""A file or a folder."""
 
 OptionalFile = Annotated[Path | None, typer.Option()]
-Files = Annotated[list[Path], typer.Option(help="Given once for each.")]
-OptionalFiles = Annotated[list[Path] | None, typer.Option(help="Given once for each.")]
-FilesOfShards = Annotated[Path, typer.Option(help="Folder of a file of each shard.")]
-"""As a folder, for there may be more shards than a command line has room for."""
+Files = Annotated[list[Path], typer.Option(help="Repeat for each file.")]
+OptionalFiles = Annotated[list[Path] | None, typer.Option(help="Repeat for each file.")]
+FilesOfShards = Annotated[Path, typer.Option(help="Folder with one file per shard.")]
+"""A folder, because a command line may be too short for the files of all shards."""
 
-OptionalFilesOfShards = Annotated[Path | None, typer.Option(help="Folder of a file of each shard.")]
+OptionalFilesOfShards = Annotated[Path | None, typer.Option(help="Folder with one file per shard.")]
 
 
 def chosen(facet: str, layer: Any, choice: Path | None) -> tuple[Any, Any]:
-    """Return the facet and the layer: those of the table of a choice, if there is one."""
+    """Return the facet and layer from the table of the automatic choice, or those given."""
     if choice is None:
         return facet, layer
     from lightcluster.layout import read_choice

@@ -24,9 +24,9 @@ for module in MODULES:
 
 
 COMMAND = typer.main.get_command(app)
-"""Made once, before the fork server forks: it takes longer than many a step."""
+"""Built once, before the fork server forks: this takes longer than many steps."""
 
 
 def main() -> None:
-    """Do the step that the arguments name."""
+    """Run the step named by the command-line arguments."""
     call(COMMAND, before=end_with_the_run)

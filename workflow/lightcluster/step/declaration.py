@@ -1,4 +1,4 @@
-"""How a step declares itself: what it reads, what it follows, and what there is one job for."""
+"""Declaration of steps: their settings, their order, and their jobs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ JOBS_OF = {
     "shard and seed": "/seed-{seed}/{shard}",
     "all runs": "",
 }
-"""What there is one job of a step for, and what distinguishes these jobs: it stands behind the name
-of the step in the names of logs."""
+"""Units that a step can have one job for, and the wildcards that tell these jobs apart; they follow
+the name of the step in the names of logs."""
 
 OF_A_RUN = ("run", "shard", "seed", "shard and seed")
-"""Units of the steps whose files are in the folder of a run."""
+"""Units of steps whose files are in the folder of a run."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="The steps of the workflow, one job each: what Snakemake calls.",
+    help="Run one job of a step of the workflow. Snakemake calls this.",
 )
 
 
@@ -51,23 +51,23 @@ class Step:
     Attributes
     ----------
     unit : str
-        What there is one job for: a key of `JOBS_OF`.
+        The unit that each job works on: a key of `JOBS_OF`.
     kinds : tuple of str
-        Runs that have it: see `methods.registry.kind_of`.
+        Kinds of runs that include the step: see `methods.registry.kind_of`.
     reads : tuple of str
         Configuration keys, or whole sections, on which the step's result depends.
     places : tuple of str
-        Configuration keys on which only the names, or the number, of its files depend: another
-        value makes files beside those that there are, which stay as they are.
+        Configuration keys that affect only the names or the number of its files: another value adds
+        files and leaves existing ones as they are.
     after : tuple of str
-        Steps whose files it reads.
+        Steps whose outputs it reads.
     version : int
-        Version of the implementation, raised whenever what it writes changes; that alone makes the
-        step and all that follows run again.
+        Version of the implementation, raised whenever its output changes. Raising it makes the step
+        and all steps after it run again.
     torch : bool
-        Whether its command imports torch; see `forkserver`.
+        Whether the step imports torch; see `forkserver`.
     function : callable
-        What does it; set when it is declared.
+        The function that does the work; set by the decorator.
     """
 
     unit: str = "run"
@@ -80,12 +80,12 @@ class Step:
     function: Callable[..., None] | None = None
 
     def __call__(self, command: Command) -> Command:
-        """Declare a function to be the step of its name, and its command.
+        """Register a function as the step of the same name, and as its command.
 
         Raises
         ------
         ValueError
-            If the step names what is no key of the configuration, or no unit or kind of run.
+            If the step names an unknown configuration key, unit or kind of run.
         """
         name = command.__name__
         if unknown := {self.unit, *self.kinds} - {*JOBS_OF, *KINDS}:
@@ -106,4 +106,4 @@ class Step:
 
 
 DECLARED: dict[str, Step] = {}
-"""Steps by name, as they are declared; `steps.STEPS` has them in the order of the workflow."""
+"""Steps by name, in order of declaration; `steps.STEPS` has them in the order of the workflow."""

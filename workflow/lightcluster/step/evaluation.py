@@ -132,7 +132,7 @@ def count_confusion(
         "method",
     ),
     after=("read_classes", "count_masks", "count_labels", "count_confusion", "vote_neighbors"),
-    version=7,
+    version=8,
 )
 def evaluate(
     settings: Settings, shards: Shards, counts: File, classes: File, dataset: Text, run: Text,
@@ -161,6 +161,7 @@ def evaluate(
     ),
     places=("evaluation.protocols",),
     after=("count_labels", "count_confusion"),
+    version=2,
 )
 def score_images(
     settings: Settings, shards: Shards, counts: File, dataset: Text, run: Text, fitted_on: Text,

@@ -26,7 +26,7 @@ from lightcluster.threads import use_threads
     unit="all runs",
     reads=("comparison",),
     after=("count_masks", "count_labels", "count_confusion", "evaluate"),
-    version=5,
+    version=6,
 )
 def compare(
     settings: Settings, shards: Shards, folder: File, run: Annotated[list[str], typer.Option()],
@@ -51,7 +51,7 @@ def compare(
 )
 def write_dataset_page(
     settings: Settings, folder: File,
-    segmentation: Annotated[list[Path], typer.Option(help="Of each run, below its folder.")],
+    segmentation: Annotated[list[Path], typer.Option(help="Segmentation of each run.")],
     output: File, pictures: File, comparison: OptionalFile = None, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Write the page that compares all runs."""
@@ -86,7 +86,7 @@ def draw_gallery(
     region_maps: OptionalFile = None, table: OptionalFile = None,
     merged: OptionalFile = None, scores: OptionalFile = None, pixel_masks: OptionalFile = None,
     classes: OptionalFile = None,
-    images: Annotated[int | None, typer.Option(min=0, help="Number drawn; default: all.")] = None,
+    images: Annotated[int | None, typer.Option(min=0, help="Images to draw; default: all.")] = None,
 ) -> None:  # fmt: skip
     """Draw the thumbnails, views and layers of a shard for the gallery."""
     use_threads(1)
@@ -152,7 +152,7 @@ def write_gallery(
 def report(
     settings: Settings, shards: Shards, manifest: File, rejected: FilesOfShards, palette: File,
     segmentation: File, benchmarks: File,
-    features: Annotated[list[str], typer.Option(help="`Layout.shared_names`.")],
+    features: Annotated[list[str], typer.Option(help="Shared features: `Layout.shared_names`.")],
     dataset: Text, run: Text, output: File,
     merged: OptionalFilesOfShards = None, scores: OptionalFilesOfShards = None,
     pixel_masks: OptionalFilesOfShards = None, regions: OptionalFilesOfShards = None,

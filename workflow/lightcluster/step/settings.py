@@ -1,8 +1,8 @@
-"""What a step reads of the configuration, as a typed object that holds nothing else.
+"""The settings of a step: a typed view of the configuration keys that the step declares.
 
-A job is given the values of the keys that its step declares, as JSON: what changes there is what
-makes it run again. Were a step to read a key that it does not declare, a change of that key would
-leave old results in their place; so reading one is an error.
+A job receives the values of these keys as JSON, and runs again when one of them changes. If a step
+could read a key that it does not declare, changing that key would leave stale results, so reading
+an undeclared key is an error.
 """
 
 from __future__ import annotations
@@ -16,39 +16,38 @@ from lightcluster.sections import Section
 
 
 class UndeclaredKeyError(AttributeError):
-    """A step reads a key of the configuration that it does not declare."""
+    """A step read a configuration key that it does not declare."""
 
 
 def view(step: str, reads: Collection[str], values: Mapping[str, Any]) -> Config:
-    """Return the settings of a step, by attributes and with the types of `Config`.
+    """Return the settings of a step as an object with the attributes and types of `Config`.
 
     Parameters
     ----------
     step : str
-        For the message of the error.
+        Name of the step, for error messages.
     reads : collection of str
-        The keys and sections that it declares.
+        Keys and sections that the step declares.
     values : mapping of str to Any
         The value of each, in JSON types: `steps.settings_of`.
 
     Returns
     -------
     Config
-        To the type checker, and for whoever reads it: ``settings.clustering.metric``. A section
-        that is declared as a whole is that section; of another one, only what is declared is
-        there.
+        Read as ``settings.clustering.metric``, and typed as the whole configuration. A section
+        declared as a whole is complete; of any other section, only declared keys are available.
 
     Raises
     ------
     UndeclaredKeyError
-        When another attribute is read.
+        When any other attribute is read.
     """
     whole = Config.model_validate(nest({key: values[key] for key in reads}))
     return cast("Config", _View(step, frozenset(reads), whole, ""))
 
 
 class _View:
-    """The declared part of a section, or of the whole configuration."""
+    """The declared keys of a section, or of the whole configuration."""
 
     def __init__(self, step: str, reads: frozenset[str], section: Section, prefix: str) -> None:
         self._step, self._reads, self._section, self._prefix = step, reads, section, prefix
@@ -65,10 +64,10 @@ class _View:
 
 
 def check_keys(step: str, keys: Collection[str]) -> None:
-    """Raise ValueError if a step declares what is neither a key nor a section."""
+    """Raise ValueError if a step declares something that is neither a key nor a section."""
     if unknown := sorted(set(keys) - _known()):
         raise ValueError(
-            f"the step {step} declares {', '.join(unknown)}, which are no keys of the configuration"
+            f"the step {step} declares unknown configuration keys: {', '.join(unknown)}"
         )
 
 

@@ -14,7 +14,7 @@ from lightcluster.datasets.formats.voc import VOC
 _LISTED: tuple[Format, ...] = (DEMO, FOLDER, VOC, *COCO_STUFF, COCO_THINGS, CITYSCAPES)
 
 FORMATS = {form.name: form for form in _LISTED}
-"""All formats by the value of `dataset.format`; the first is the default."""
+"""Formats by the value of `dataset.format`; the first is the default."""
 
 FIELD_FORMATS = {name: form for name, form in FORMATS.items() if isinstance(form, FieldFormat)}
 """The formats of standard datasets."""

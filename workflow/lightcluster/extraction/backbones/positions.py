@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 OFFSET = 0.1
-"""What the released code adds to the number of patches per side."""
+"""The offset that the released code adds to the number of patches per side."""
 
 
 def resize_as_released(cells: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Facet = Literal["key", "query", "value", "token"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Positions = Literal["timm", "as_released"]
-"""How position embeddings are resized; see `backbones.positions`."""
+"""Ways to resize position embeddings; see `backbones.positions`."""
 
 FACETS: tuple[Facet, ...] = ("key", "query", "value", "token")
 
@@ -155,7 +155,7 @@ class Backbone(ABC):
 
 @dataclass(frozen=True)
 class Published:
-    """How images must be preprocessed for the published weights of a model.
+    """Preprocessing that the published weights of a model expect.
 
     Attributes
     ----------
@@ -278,7 +278,7 @@ class Family(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """What the configuration must know about a model before it is built.
+    """Facts about a model that are known before it is built.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""All refinements, and the section of the configuration made of their parameters."""
+"""All refinements, and the configuration section built from their parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightcluster.sections import Section
 _LISTED: tuple[Refinement[RefinementSettings], ...] = (GUIDED, CRF, NONE)
 
 REFINEMENTS = {refinement.name: refinement for refinement in _LISTED}
-"""By the value of `refinement.method`; the first is the default."""
+"""Refinements by the value of `refinement.method`; the first is the default."""
 
 if TYPE_CHECKING:
     Method = str

@@ -1,4 +1,4 @@
-"""What the gallery shows of the images of one shard: pictures, maps of regions, and their table.
+"""Draw the images of one shard for the gallery: pictures, region maps, and a table of regions.
 
 A page that is opened from a disk may load pictures and scripts, but may not read the pixels of a
 picture that is a file. So the maps that it asks which region is where stand in scripts, as data
@@ -40,10 +40,10 @@ THUMB, VIEW = 240, 1280
 """Longest side of the two pictures of an image, in pixels; neither is larger than the image."""
 
 VIEW_QUALITY, THUMB_QUALITIES, THUMB_BYTES = 78, (75, 60, 45, 30), 12_000
-"""Of the JPEGs; a thumbnail has the first quality with which it is no larger than so many bytes."""
+"""JPEG qualities. A thumbnail is saved with the first one that keeps it below `THUMB_BYTES`."""
 
 OPACITY = 150
-"""Of the classes over a thumbnail, of 255."""
+"""Opacity of the class colours drawn over a thumbnail, from 0 to 255."""
 
 
 class ShownRegion(NamedTuple):
@@ -71,7 +71,7 @@ class ShownRegion(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What a run found in an image.
+    """Everything a run found in one image.
 
     Attributes
     ----------
@@ -94,12 +94,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Records:
-    """What is drawn of a shard.
+    """The drawn images of a shard.
 
     Attributes
     ----------
     images : int
-        In the shard, whether drawn or not.
+        Number of images in the shard, drawn or not.
     drawn : list of Drawn
     """
 

@@ -65,14 +65,14 @@ class Match:
 
 
 class Cluster:
-    """What the regions of a cluster sum up to, and those at its two ends.
+    """Totals over the regions of a cluster, and its most and least confident regions.
 
     Parameters
     ----------
     value : str
-        What it is called in a segmentation that nobody has named.
+        Its name in ``classes.csv``, before anyone has renamed it.
     name : str
-        That a person gave it; empty if nobody did.
+        The name that a person gave it; empty if nobody did.
     color : str
     examples : int
         Regions that it keeps at each end, at most.
@@ -171,16 +171,16 @@ def image_iou(counts: NDArray[np.int64], class_of: NDArray[np.int64]) -> float |
 
 @dataclass(frozen=True)
 class Scored:
-    """What the truth says.
+    """Comparison with the ground truth.
 
     Attributes
     ----------
     measure : str
         What `iou` is, in words.
     iou : list of list of float or None
-        Of each image with a truth, shard by shard.
+        IoU of each image, shard by shard; None for an image without ground truth.
     matches : list of Match or None
-        Of each cluster.
+        Best match of each cluster.
     """
 
     measure: str
