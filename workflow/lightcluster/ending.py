@@ -105,7 +105,7 @@ def summary(layout: Layout) -> Iterator[str]:
             yield f"  scores         {here / 'tables' / 'metrics.csv'}"
         yield f"  report         {here / 'report' / 'index.html'}"
         if layout.has_gallery(run):
-            yield f"  all images     {here / 'gallery' / 'index.html'}"
+            yield f"  gallery        {here / 'gallery' / 'index.html'}"
         seed = config.labelling.seeds[0]
         yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
         lines = method_of(config).results(here, config.fit.model is None)

@@ -429,21 +429,23 @@ class Layout:
             )
             return [{wildcard: name, "seed": seed} for name, seed in pairs]
 
-        jobs: dict[str, list[dict[str, str]]] = {
-            "dataset": [{}],
-            "dataset shard": [{}],
-            "weights": shared("weights"),
-            "features": [of for of in shared("features") if self.is_chosen(of["features"])],
-            **{one.unit: shared(wildcard) for wildcard, one in SHARED.items()},
-            "run": of_runs,
-            "shard": of_runs,
-            "seed": seeds,
-            "shard and seed": seeds,
-            "all runs": [{}],
-        }
+        jobs: list[dict[str, str]]
+        match step.unit:
+            case "run" | "shard":
+                jobs = of_runs
+            case "seed" | "shard and seed":
+                jobs = seeds
+            case "dataset" | "dataset shard" | "all runs":
+                jobs = [{}]
+            case "features":
+                jobs = [of for of in shared("features") if self.is_chosen(of["features"])]
+            case "weights":
+                jobs = shared("weights")
+            case unit:
+                jobs = shared(next(name for name, one in SHARED.items() if one.unit == unit))
         if "shard" not in step.unit:
-            return jobs[step.unit]
-        return [{**of, "shard": shard} for of in jobs[step.unit] for shard in self.shards]
+            return jobs
+        return [{**of, "shard": shard} for of in jobs for shard in self.shards]
 
     def _runs_with(self, name: str) -> list[str]:
         """Return the runs that have a step."""

@@ -137,10 +137,10 @@ def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def lookup(settings: BaseModel, key: str) -> Any:
     """Return the value of a dotted key, in JSON types."""
-    value: Any = settings.model_dump(mode="json")
-    for part in key.split("."):
-        value = value[part]
-    return value
+    *sections, name = key.split(".")
+    for section in sections:
+        settings = getattr(settings, section)
+    return settings.model_dump(mode="json", include={name})[name]
 
 
 def tidy(raw: Mapping[Any, Any], model: type[BaseModel]) -> dict[Any, Any]:
