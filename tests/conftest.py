@@ -106,11 +106,15 @@ def write_settings(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a user of this very Python, without settings for snakemake."""
+    """The environment of a user of this very Python, without settings for snakemake.
+
+    Modules are compiled once, not by each of the many processes that are started.
+    """
+    without = {"PYTEST_CURRENT_TEST", "PYTHONDONTWRITEBYTECODE"}
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith("SNAKEMAKE_") and key != "PYTEST_CURRENT_TEST"
+        if not key.startswith("SNAKEMAKE_") and key not in without
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     return {**kept, "PATH": path, "HF_HUB_OFFLINE": "1"}

@@ -153,7 +153,7 @@ def test_check_names_layers_that_the_backbone_does_not_have(photographs, capsys)
     for layer in (12, -13):
         said = f"features.layer = {layer}: this backbone has 12 blocks; allowed: -12"
         assert text.count(said) == 1
-    assert "features.layer = -2: this backbone has 1 blocks" in text
+    assert "features.layer = -2: this backbone has 1 block;" in text
     assert "3 problem(s)" in text
 
 
