@@ -83,7 +83,7 @@ def test_what_an_outlived_step_made_is_not_kept(run, end):
             if end == "gone with its folder":
                 run.file.unlink()
 
-    with pytest.raises(OutlivedError, match="its result is not kept"):
+    with pytest.raises(OutlivedError, match="the result of the step is discarded"):
         outlive()
     left = "newer" if end == "over, and another began" else "of the run"
     assert Path("results/demo/out").read_text() == left
