@@ -29,7 +29,7 @@ DEMO = {
     "clustering": {"restarts": 1, "iterations": 3},
     "superclasses": {"count": 2, "min_images": 2},
 }
-KILLS = 20
+KILLS = 12
 FEATURES = "results/demo/features/*/0001.zarr"
 
 
@@ -105,7 +105,7 @@ def completed(folder: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, finished, run_snakemake, settings_file, config, served):
-    """A run that is killed 20 times, and begun again each time: its folder, what was complete
+    """A run that is killed 12 times, and begun again each time: its folder, what was complete
     after each kill, and the result of the last command, which is left to end.
 
     The whole process group is killed: while it starts, or soon after it has one to three more
