@@ -16,6 +16,7 @@ DEMO = {
     "dataset": {"demo": {"scenes": 8}, "shard_size": 4},
     "clustering": {"restarts": 1, "iterations": 3},
     "superclasses": {"count": 2, "min_images": 2},
+    "report": {"gallery": 0},
 }
 PROFILE = (
     *("--profile", "profiles/slurm"),

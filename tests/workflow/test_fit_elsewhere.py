@@ -23,7 +23,7 @@ def photos(name: str, folder: str, shard_size: int = 4) -> dict[str, object]:
         },
         "labelling": {"seeds": [3, 0]},
         "evaluation": {"protocols": ["maskcontrast", "per_image"]},
-        "report": {"segmentations": "all"},
+        "report": {"segmentations": "all", "gallery": 0},
     }  # fmt: skip
 
 
