@@ -132,7 +132,7 @@ def test_images_are_drawn_from_all_shards_and_alone_their_foreground_is_read(sha
     assert len(draw_masked(*shards, 100, seed=0)) == 10
     features = read_foreground(
         drawn, MeanColor(), layer=-1, short_side=32, max_tokens=1000, max_pixels=10**6,
-        precision=torch.float32,
+        precision=torch.float32, threads=1,
     )  # fmt: skip
     expected = np.tile(np.repeat([[1.0, 0, 0], [0, 0, 1]], 4, axis=0), (6, 1))
     for facet in FACETS:
@@ -145,7 +145,7 @@ def test_masks_of_other_patches_or_images_are_refused(shards, tmp_path):
     with pytest.raises(StoreError, match=r"are of \(4, 4\) patches, its features of others"):
         read_foreground(
             drawn, MeanColor(), layer=-1, short_side=64, max_tokens=1000, max_pixels=10**6,
-            precision=torch.float32,
+            precision=torch.float32, threads=1,
         )  # fmt: skip
     with pytest.raises(StoreError, match="no scores of '0-"):
         draw_masked(manifests, [scores[1], scores[0]], 2, seed=0)

@@ -61,7 +61,7 @@ class Census:
         """Count an image, uint8 [height, width, 3]."""
         size = rgb.shape[0] * rgb.shape[1]
         self.add("image", "", size)
-        if int(np.ptp(rgb.reshape(-1, rgb.shape[-1]), axis=0).max()) <= _SAME_COLOR:
+        if max(int(np.ptp(rgb[..., channel])) for channel in range(rgb.shape[-1])) <= _SAME_COLOR:
             self.add("image of one colour", "", size)
 
     def add_label(self, truth: NDArray[np.uint16], classes: Classes) -> None:
@@ -71,8 +71,8 @@ class Census:
         known = [value for what, value in self.counts if what == "same label map"]
         if not known or known[0] == digest.hexdigest():
             self.add("same label map", digest.hexdigest(), truth.size)
-        positions, pixels = np.unique(truth, return_counts=True)
-        found = dict(zip(positions.tolist(), pixels.tolist(), strict=True))
+        pixels = np.bincount(truth.ravel())
+        found = {position: int(pixels[position]) for position in np.flatnonzero(pixels).tolist()}
         ignored = found.pop(IGNORED, 0)
         if ignored:
             self.add("ignored", "", ignored)

@@ -45,11 +45,6 @@ def scale_colors(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return image.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
 
 
-def _with_constant(colors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return colours [3, height, width] as `Guide.colors`."""
-    return np.concatenate([colors, np.ones_like(colors[:1])])
-
-
 @dataclass(frozen=True)
 class Guide:
     """The guide image as the filter needs it; computed once, used for any number of scores.
@@ -105,7 +100,7 @@ def prepare_guide(colors: NDArray[np.float32], guided: Guided) -> Guide:
     solution = np.empty((4, 4, *colors.shape[1:]), np.float32)
     solution[:3, :3], solution[:3, 3], solution[3, :3] = inverse, -shift, -shift
     solution[3, 3] = 1 + (shift * center).sum(axis=0)
-    return Guide(_with_constant(colors), solution, window)
+    return Guide(np.concatenate([colors, np.ones_like(colors[:1])]), solution, window)
 
 
 def guided_coefficients(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float32]:
@@ -138,14 +133,9 @@ def guided_filter(score: NDArray[np.float32], guide: Guide) -> NDArray[np.float3
     float32 array, shape (height, width)
         Not clipped: it may leave the range of `score` a little.
     """
-    return _evaluate(guided_coefficients(score, guide), guide.colors)
-
-
-def _evaluate(
-    coefficients: NDArray[np.float32], colors: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the linear function of `guided_coefficients` at colours as in `Guide`."""
-    filtered: NDArray[np.float32] = np.einsum("iyx,iyx->yx", coefficients, colors)
+    filtered: NDArray[np.float32] = np.einsum(
+        "iyx,iyx->yx", guided_coefficients(score, guide), guide.colors
+    )
     return filtered
 
 
@@ -168,7 +158,11 @@ def refine_guided(
     height, width = image.shape[:2]
     size = max(1, height // _SUBSAMPLING), max(1, width // _SUBSAMPLING)
     guide = prepare_guide(shrink(image, size), guided)
-    coefficients = guided_coefficients(upsample(score, size, "bilinear"), guide)
-    enlarged = np.stack([upsample(values, (height, width), "bilinear") for values in coefficients])
-    colors = shrink(image, (height, width))
-    return _evaluate(enlarged, _with_constant(colors))
+    *slopes, constant = guided_coefficients(upsample(score, size, "bilinear"), guide)
+    filtered = np.array(upsample(constant, (height, width), "bilinear"))
+    # Channel by channel, without a copy of the image as floating-point numbers: allocating memory
+    # would take longer than the arithmetic.
+    for channel, slope in enumerate(slopes):
+        enlarged = upsample(slope / np.float32(255), (height, width), "bilinear")
+        filtered += enlarged * image[..., channel]
+    return filtered

@@ -94,7 +94,8 @@ def remove_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]
         small[0] = False
         if kept and count:
             small[1 + sizes[1:].argmax()] = False
-        mask = mask ^ small[parts]
+        if small.any():
+            mask = mask ^ small[parts]
     return mask
 
 

@@ -25,6 +25,7 @@ from lightcluster.errors import StoreError
 from lightcluster.extraction.backbones.protocol import Backbone, Facet, Positions, Precision
 from lightcluster.extraction.images import open_row, target_size
 from lightcluster.extraction.opening import open_backbone
+from lightcluster.extraction.passes import compute_features
 from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.shard import prepare_row
 from lightcluster.files import replacing
@@ -42,8 +43,9 @@ from lightcluster.reporting.overlays import CELL
 log = logging.getLogger(__name__)
 
 FACETS: tuple[Facet, Facet] = ("token", "key")
-MOST_IMAGES = 64
-"""Images that the parts are found in; `ROWS_PER_PAGE` of them are shown."""
+MOST_IMAGES = 24
+"""Images that the parts are found in; `ROWS_PER_PAGE` of them are shown. The backbone runs on each
+of them again, because the features of a run have no tokens."""
 
 RESTARTS, ITERATIONS = 4, 25
 
@@ -128,8 +130,11 @@ def read_foreground(
     max_tokens: int,
     max_pixels: int,
     precision: torch.dtype,
+    threads: int,
 ) -> dict[Facet, NDArray[np.float32]]:
     """Run the backbone over images and keep both facets of their foreground patches.
+
+    For the arguments see `discover_parts`.
 
     Returns
     -------
@@ -155,12 +160,14 @@ def read_foreground(
         return prepare_row(row, size, backbone, max_pixels).pixels
 
     kept: dict[Facet, list[NDArray[np.float32]]] = {facet: [] for facet in FACETS}
-    images = compute_ahead(prepare, drawn, workers=2, most=4)
-    for one, pixels in zip(drawn, progress(images, "parts", len(drawn)), strict=True):
-        on_device = torch.from_numpy(pixels[None]).to(backbone.device)
-        found = backbone.forward(on_device, FACETS, layer, precision).facets
+    images = compute_ahead(prepare, drawn, workers=max(2, threads), most=2 * threads + 2)
+    computed = compute_features(
+        backbone, (pixels[None] for pixels in images), FACETS, layer,
+        precision=precision, threads=threads,
+    )  # fmt: skip
+    for one, found in zip(drawn, progress(computed, "parts", len(drawn)), strict=True):
         for facet, parts in kept.items():
-            features = found[facet][0].float().cpu().numpy()
+            features = found.facets[facet][0].float().cpu().numpy()
             parts.append(normalize(features[one.foreground.ravel()], "l2"))
     return {facet: np.concatenate(parts) for facet, parts in kept.items()}
 
@@ -213,13 +220,13 @@ def discover_parts(
     mean, std, positions, layer, short_side, max_tokens, max_pixels, precision, device
         As in `extraction.shard.extract_features`.
     threads : int
+        Of decoding, and of the passes on a CPU; see `extraction.passes`.
     """
     backbone = open_backbone(weights, device, mean, std, positions)
-    torch.set_num_threads(threads)
     drawn = draw_masked(manifests, masks, MOST_IMAGES, seed)
     features = read_foreground(
         drawn, backbone, layer=layer, short_side=short_side, max_tokens=max_tokens,
-        max_pixels=max_pixels, precision=resolve_precision(precision, device),
+        max_pixels=max_pixels, precision=resolve_precision(precision, device), threads=threads,
     )  # fmt: skip
     caption = describe_parts(features, parts, len(drawn), backbone.resolve_layer(layer))
     log.info(caption)

@@ -114,7 +114,7 @@ def score_patches(settings: Settings, store: File, merged: File, trees: File, ou
     kinds=OURS,
     reads=("upsampling", "refinement", "dataset.max_pixels"),
     after=("index_dataset", "score_patches"),
-    version=2,
+    version=3,
 )
 def refine_masks(settings: Settings, manifest: File, scores: File, output: File) -> None:
     """Upsample the patch scores of a shard and refine the masks."""

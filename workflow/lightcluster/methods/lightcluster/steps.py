@@ -73,6 +73,7 @@ def analyse(
         "dataset.max_pixels",
     ),
     after=("index_dataset", "fetch_weights", "choose_features", "score_patches"),
+    version=2,
     torch=True,
 )
 def discover_parts(
