@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import KDTree
 
 TOLERANCE = 0.0075
 """Distance at which two edges are the same, as a share of the image's diagonal."""
@@ -39,9 +38,9 @@ class TrueEdge:
                 unknown, return_distances=False, return_indices=True
             )  # fmt: skip
             foreground = foreground[tuple(nearest)]
-        self.points = edge_points(foreground)
-        self.tree = KDTree(self.points) if len(self.points) else None
         self.tolerance = max(1, round(TOLERANCE * float(np.hypot(*truth.shape))))
+        self.points = edge_points(foreground)
+        self.sums = _sums_of_rows(self.points, truth.shape, self.tolerance)
 
     def boundary_f(self, mask: NDArray[np.bool_]) -> float:
         """Return the boundary F of a mask, in [0, 1].
@@ -56,16 +55,41 @@ class TrueEdge:
             1 where neither has an edge, 0 where one of them has none.
         """
         points = edge_points(mask)
-        if self.tree is None or not len(points):
-            return float(self.tree is None and not len(points))
-        precision = self._within(self.tree, points)
-        recall = self._within(KDTree(points), self.points)
+        if not len(self.points) or not len(points):
+            return float(len(self.points) == len(points))
+        precision = _share_near(points, self.sums, self.tolerance)
+        own = _sums_of_rows(points, mask.shape, self.tolerance)
+        recall = _share_near(self.points, own, self.tolerance)
         return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
-    def _within(self, tree: KDTree, points: NDArray[np.int64]) -> float:
-        """Return the share of the points within the tolerance of a point of the tree."""
-        distance, _ = tree.query(points, distance_upper_bound=self.tolerance + 1e-3)
-        return float(np.isfinite(distance).mean())
+
+def _sums_of_rows(
+    points: NDArray[np.int64], size: tuple[int, ...], tolerance: int
+) -> NDArray[np.int32]:
+    """Return how many points of each row come before each column, with `tolerance` around.
+
+    Returns
+    -------
+    int32 array, shape (height + 2 * tolerance, width + 2 * tolerance + 1)
+    """
+    height, width = size
+    marked = np.zeros((height + 2 * tolerance, width + 2 * tolerance + 1), np.int32)
+    marked[points[:, 0] + tolerance, points[:, 1] + tolerance + 1] = 1
+    return np.cumsum(marked, axis=1, out=marked)
+
+
+def _share_near(points: NDArray[np.int64], sums: NDArray[np.int32], tolerance: int) -> float:
+    """Return the share of the points that have one of `_sums_of_rows` within the tolerance.
+
+    The disk around a point is read row by row, which takes half the time of a search tree.
+    """
+    first = points[:, 0] * sums.shape[1] + points[:, 1]  # of the square around the disk
+    found = np.zeros(len(points), bool)
+    for row in range(2 * tolerance + 1):
+        half = int(np.sqrt(tolerance**2 - (row - tolerance) ** 2))
+        left = first + (row * sums.shape[1] + tolerance - half)
+        found |= sums.ravel()[left + 2 * half + 1] > sums.ravel()[left]
+    return float(found.mean())
 
 
 def edge_points(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -78,4 +102,4 @@ def edge_points(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     inside[:-1] &= mask[1:]
     inside[:, 1:] &= mask[:, :-1]
     inside[:, :-1] &= mask[:, 1:]
-    return np.argwhere(mask & ~inside)
+    return np.stack(np.divmod(np.flatnonzero(mask & ~inside), mask.shape[1]), axis=1)

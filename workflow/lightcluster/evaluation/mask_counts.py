@@ -114,26 +114,32 @@ def count_masks(
     outlines: list[list[float]] = []
     ignored: list[int] = []
     n_classes = len(classes.ids)
-    for number, _, truth in iter_truth(patches.image_id, rows, classes, ignore):
+    for number, row, truth in iter_truth(patches.image_id, rows, classes, ignore):
         if ground is None:
             break
-        score, size = patches.score_of(number), truth.shape
+        score, size = patches.score_of(number), (row.height, row.width)
+        of_patches = [*levels.votes_of(number), levels.merged_of(number) > threshold,
+                      score > threshold]  # fmt: skip
+        place = patch_of_pixels(score.shape, size)
         masks = [
-            *(
-                upsample(vote.astype(np.float32), size, "nearest") > 0.5
-                for vote in levels.votes_of(number)
-            ),
-            upsample(levels.merged_of(number), size, "nearest") > threshold,
-            upsample(score, size, "nearest") > threshold,
+            *(mask.ravel()[place] for mask in of_patches),
             upsample(score, size, upsampling) > threshold,
             pixels.mask_of(number),
         ]
-        counted = [
-            count_confusion(mask.view(np.uint8), truth, 2, n_classes, IGNORED)
-            for mask in masks
-        ]  # fmt: skip
-        counts.append(np.stack([stage.counts for stage in counted]))
-        ignored.append(counted[0].ignored)
+        # The pixels of a patch have the same side in each mask of patches: they are counted once.
+        by_patch = count_confusion(place, truth, score.size, n_classes, IGNORED)
+        counts.append(
+            np.stack(
+                [
+                    *(split_counts(by_patch.counts, mask.ravel()) for mask in of_patches),
+                    *(
+                        count_confusion(mask.view(np.uint8), truth, 2, n_classes, IGNORED).counts
+                        for mask in masks[len(of_patches) :]
+                    ),
+                ]
+            )
+        )
+        ignored.append(by_patch.ignored)
         edge = TrueEdge(truth, ground, IGNORED)
         outlines.append([edge.boundary_f(mask) for mask in masks])
     write_arrays(
@@ -144,6 +150,34 @@ def count_masks(
         ignored=np.asarray(ignored, np.int64),
         background=np.asarray(-1 if ground is None else ground),
     )
+
+
+def patch_of_pixels(grid: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Return the patch of each pixel, as `upsample` chooses the nearest one.
+
+    Parameters
+    ----------
+    grid : (int, int)
+        Rows and columns of patches.
+    size : (int, int)
+        Height and width in pixels.
+
+    Returns
+    -------
+    int32 array, shape (height, width)
+        Positions in the flat grid.
+    """
+    rows, columns = (
+        upsample(np.arange(patches, dtype=np.float32)[:, None], (pixels, 1), "nearest")[:, 0]
+        for patches, pixels in zip(grid, size, strict=True)
+    )
+    return (rows[:, None] * grid[1] + columns).astype(np.int32)
+
+
+def split_counts(by_patch: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Sum counts by patch [patches, …] to those outside and inside of a mask of patches [2, …]."""
+    inside = by_patch[mask].sum(axis=0)
+    return np.stack([by_patch.sum(axis=0) - inside, inside])
 
 
 def read_mask_counts(path: Path) -> MaskCounts:

@@ -80,17 +80,18 @@ def split_regions(
     if distance <= 0 or not len(regions.area):
         return regions
     values = np.zeros(regions.label.shape, np.int64)
-    count = 0
+    count, was_split = 0, False
     for number in range(1, len(regions.area) + 1):
         inside = regions.label == number
         members = np.flatnonzero(shares_of_patches(inside, grid) >= 0.5)
         parts = _parts_of_patches(features, members, grid, distance, min_area)
         if parts.any():
+            was_split = True
             painted = _parts_of_pixels(parts, members, grid, regions.label.shape)
             values[inside] = painted[inside]
         values[inside] += count + 1
         count += int(parts.max(initial=0)) + 1
-    return number_regions(values)
+    return number_regions(values) if was_split else regions
 
 
 def _parts_of_patches(

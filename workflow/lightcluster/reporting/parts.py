@@ -43,7 +43,7 @@ from lightcluster.reporting.overlays import CELL
 log = logging.getLogger(__name__)
 
 FACETS: tuple[Facet, Facet] = ("token", "key")
-MOST_IMAGES = 24
+MOST_IMAGES = 16
 """Images that the parts are found in; `ROWS_PER_PAGE` of them are shown. The backbone runs on each
 of them again, because the features of a run have no tokens."""
 
