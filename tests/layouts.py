@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from tarfile import TarInfo
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from lightcluster.datasets.scenes import SceneStyle, render_scene
+from lightcluster.datasets.scenes import SceneStyle, render_scene, write_scenes
 
 STYLE = SceneStyle(height=72, width=96)
 VOC_IDS = [f"2007_{number:06d}" for number in range(6)]
@@ -156,3 +161,27 @@ def write_cityscapes(
         save(truth / f"{name}_gtFine_labelIds.png", Image.fromarray(maps[name]))
         save(truth / f"{name}_gtFine_color.png", Image.new("RGB", (STYLE.width, STYLE.height)))
     return maps
+
+
+def write_scene_tars(folder: Path, scenes: int, tars: int) -> list[Path]:
+    """Write scenes of the demo into ``tars/``, as WebDataset does, with ``classes.csv``.
+
+    A sample is an image, its label map and a text, such as ``0003.jpg``, ``0003.seg.png`` and
+    ``0003.json``.
+    """
+    paths = [folder / "tars" / f"scenes-{number:03d}.tar" for number in range(tars)]
+    with TemporaryDirectory() as name:
+        made = Path(name, "scenes")
+        write_scenes(made, scenes, 3, STYLE)
+        shutil.copy(made / "classes.csv", folder / "classes.csv")
+        paths[0].parent.mkdir(parents=True)
+        for number, path in enumerate(paths):
+            with tarfile.open(path, "w") as tar:
+                for index in range(number, scenes, tars):
+                    stem, key = f"scene-{index:04d}", f"{index:04d}"
+                    tar.add(made / "images" / f"{stem}.jpg", f"{key}.jpg")
+                    tar.add(made / "labels" / f"{stem}.png", f"{key}.seg.png")
+                    text = TarInfo(f"{key}.json")
+                    text.size = 2
+                    tar.addfile(text, BytesIO(b"{}"))
+    return paths

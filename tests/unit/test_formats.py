@@ -463,11 +463,11 @@ def test_mistakes_of_a_dataset_of_the_field_are_reported_together():
     assert mistakes(format="voc", split=None, images="i", labels="l", ignore=254) == [
         "dataset.root = none: `format: voc` needs the folder of the dataset",
         "dataset.split = none: `format: voc` needs the name of a split",
-        "dataset.images = 'i': `format: voc` finds its images below `root`; `images` is for "
-        "`format: folder`",
-        "dataset.labels = 'l': `format: voc` finds its labels below `root`; `labels` is for "
-        "`format: folder`",
         "dataset.ignore = 254: must be 255, the value of pixels without a class in `format: voc`",
+        "dataset.images = 'i': not used by `format: voc`; remove it, or set `format` in `dataset` "
+        "to one of folder, list, webdataset",
+        "dataset.labels = 'l': not used by `format: voc`; remove it, or set `format` in `dataset` "
+        "to folder",
     ]
 
 

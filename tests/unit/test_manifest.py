@@ -354,7 +354,8 @@ def test_all_names_survive_writing_gathering_and_reading(tmp_path_factory, names
 
 
 HEADER = (
-    b"image_id,path,label,taxonomy,output,levels,span,frames,height,width,digest,label_digest\n"
+    b"image_id,path,part,label,label_part,taxonomy,output,levels,span,frames,height,width,digest,"
+    b"label_digest\n"
 )
 
 
@@ -368,15 +369,17 @@ def test_a_manifest_without_rows_has_its_header(tmp_path):
     "content",
     [
         b"image_id,path\na,b\n",
-        HEADER + b"a,b,,,c,1\n",
-        HEADER + b"a,b,,,c,,255,1,1,1,0c\n",
-        HEADER + b"a,b,,,c,,255,1,x,1,0c,\n",
-        HEADER + b"a,b,c,coco,d,,255,1,1,1,0c,1f\n",
-        HEADER + b"a\xff,b,,,c,,255,1,1,1,0c,\n",
-        HEADER + b"a\rb,b,,,c,,255,1,1,1,0c,\n",
+        HEADER + b"a,b,,,,,c,1\n",
+        HEADER + b"a,b,,,,,c,,255,1,1,1,0c\n",
+        HEADER + b"a,b,,,,,c,,255,1,x,1,0c,\n",
+        HEADER + b"a,b,,c,,coco,d,,255,1,1,1,0c,1f\n",
+        HEADER + b"a\xff,b,,,,,c,,255,1,1,1,0c,\n",
+        HEADER + b"a\rb,b,,,,,c,,255,1,1,1,0c,\n",
+        HEADER + b"a,b,zip 1 2 a,,,,c,,255,1,1,1,0c,\n",
+        HEADER + b"a,b,tar 1 x a,,,,c,,255,1,1,1,0c,\n",
     ],
     ids=["columns", "cut line", "cut at the end", "number", "taxonomy", "encoding",
-         "carriage return"],
+         "carriage return", "kind of part", "part"],
 )  # fmt: skip
 def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "0000.csv").write_bytes(content)

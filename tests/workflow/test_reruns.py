@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from layouts import COCO_IDS, scene_annotations, write_instances, write_lines
+from layouts import (
+    COCO_IDS,
+    scene_annotations,
+    write_instances,
+    write_lines,
+    write_scene_tars,
+)
 from lightcluster.config import parse_config, walk_keys
 from lightcluster.datasets.listing import shard_of
 from lightcluster.datasets.scenes import SceneStyle, write_scenes
@@ -46,6 +52,16 @@ FOLDER = {
         "labels": "scenes/labels",
         "classes": "scenes/classes.csv",
         "shard_size": 8,
+    }
+}
+
+TARS = {
+    "dataset": {
+        "name": "tars",
+        "format": "webdataset",
+        "images": "tars",
+        "classes": "classes.csv",
+        "label_extension": "seg.png",
     }
 }
 
@@ -176,6 +192,12 @@ FOLDER_CHANGES: dict[str, dict[str, Any]] = {
 }
 """Keys that only a folder of images has; the changes of its section."""
 
+TARS_CHANGES: dict[str, dict[str, Any]] = {
+    "dataset.image_extension": {"image_extension": "jpg"},
+    "dataset.label_extension": {"label_extension": "other.png"},
+}
+"""Keys that only a dataset in tars has, likewise."""
+
 THINGS_CHANGES: dict[str, dict[str, Any]] = {
     "dataset.root": {"root": "copy"},
     "dataset.split": {"split": "train2017"},
@@ -217,7 +239,7 @@ def without_a_job(key: str) -> set[str]:
     alone = {"choose_features", "score_images", "compare", "write_dataset_page", "discover_parts"}
     if key in THINGS_CHANGES:
         return alone | of_no_run("lightcluster")
-    if key in FOLDER_CHANGES:
+    if key in FOLDER_CHANGES or key in TARS_CHANGES:
         return alone | painted | of_no_run("lightcluster")
     if key in FIT_CHANGES:
         return alone | painted | of_no_run("applied")
@@ -305,6 +327,16 @@ def photos(tmp_path_factory, run_snakemake, fast_config):
 
 
 @pytest.fixture(scope="module")
+def tars(tmp_path_factory, run_snakemake, fast_config):
+    """A folder in which the segmentation of images in a tar is finished."""
+    folder = tmp_path_factory.mktemp("tars")
+    write_scene_tars(folder, 12, 1)
+    result = run_snakemake(folder, config=fast_config(TARS))
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
 def things(tmp_path_factory, run_snakemake, fast_config):
     """A folder in which images with instance annotations are segmented, by weights of a file."""
     folder = tmp_path_factory.mktemp("things")
@@ -324,6 +356,8 @@ def rerun(request, demo, photos, things, dry_run, fast_config):
     """For each key that is tried, what a dry run on finished results would run if it changed."""
     dumped = parse_config(fast_config(DEMO))["cause"].cause.model_dump(mode="json")
     ours = {"cause": {key: dumped[key] for key in released("demo", "mlp")}}
+    name = test_a_changed_key_reruns_the_documented_steps_and_no_others.__name__
+    tried = selected(request, name, "key")
     jobs = (
         {
             key: (demo, fast_config(DEMO, ours if key in SET_OTHERS else {}, nested(key, value)))
@@ -337,10 +371,13 @@ def rerun(request, demo, photos, things, dry_run, fast_config):
             key: (things, fast_config(THINGS, {"dataset": changes}))
             for key, changes in THINGS_CHANGES.items()
         }
+        | {
+            key: (request.getfixturevalue("tars"), fast_config(TARS, {"dataset": changes}))
+            for key, changes in TARS_CHANGES.items()
+            if key in tried
+        }
         | {key: (photos, fast_config(FOLDER, changes)) for key, changes in FIT_CHANGES.items()}
     )
-    name = test_a_changed_key_reruns_the_documented_steps_and_no_others.__name__
-    tried = selected(request, name, "key")
     jobs = {key: job for key, job in jobs.items() if key in tried}
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda job: set(dry_run(job[0], config=job[1])), jobs.values())
@@ -348,7 +385,7 @@ def rerun(request, demo, photos, things, dry_run, fast_config):
 
 
 def test_every_key_is_tried():
-    tried = [*CHANGES, *FOLDER_CHANGES, *THINGS_CHANGES, *FIT_CHANGES]
+    tried = [*CHANGES, *FOLDER_CHANGES, *TARS_CHANGES, *THINGS_CHANGES, *FIT_CHANGES]
     assert sorted(tried) == sorted(key for key, _ in walk_keys())
 
 

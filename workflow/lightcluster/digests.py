@@ -13,14 +13,13 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
 from lightcluster.ahead import compute_ahead
-from lightcluster.errors import ImageError
 from lightcluster.progress import bytes_bar
 
 MISSING = "missing"
@@ -47,36 +46,6 @@ def digest_of(content: bytes) -> str:
 def digest_file(path: Path) -> str:
     """Return the digest of the content of a file, `MISSING` or `UNREADABLE`."""
     return _digest_file(str(path), lambda read: None)[0]
-
-
-@contextmanager
-def unchanged(path: Path, digest: str) -> Iterator[None]:
-    """Check after reading a file that it is still the one that was indexed.
-
-    Parameters
-    ----------
-    path : Path
-    digest : str
-        Digest of its content when it was indexed.
-
-    Raises
-    ------
-    ImageError
-        If the file has changed. An ImageError raised inside the context is raised again with the
-        name of the file.
-    """
-    failure: ImageError | None = None
-    remedy = "since the dataset was indexed; run the same command again to index it again"
-    if not path.is_file():  # opening a pipe may block forever
-        raise ImageError(f"{path}: has disappeared {remedy}")
-    try:
-        yield
-    except ImageError as error:
-        failure = error
-    if digest_file(path) != digest:  # afterwards, so that a change while reading is noticed
-        raise ImageError(f"{path}: has changed {remedy}") from failure
-    if failure is not None:
-        raise ImageError(f"{path}: {failure}") from failure
 
 
 def combine(parts: Iterable[str]) -> str:
@@ -115,7 +84,7 @@ class Digests:
                 found[name] = MISSING
                 continue
             digest, _, state = self._known.get(name, "").partition(" ")
-            if state and state == _state(status):
+            if state and state == state_of(status):
                 found[name] = digest
             elif stat.S_ISREG(status.st_mode):
                 sizes[name] = status.st_size
@@ -180,7 +149,7 @@ def _header(body: bytes) -> bytes:
     return f"{_HEADER} {digest_of(body)}".encode()
 
 
-def _state(status: os.stat_result) -> str:
+def state_of(status: os.stat_result) -> str:
     """Return the metadata that change if a file is replaced or modified."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
@@ -205,8 +174,8 @@ def _digest_file(name: str, count: Callable[[int], None]) -> tuple[str, str]:
         return MISSING, ""
     except (OSError, ValueError):
         return UNREADABLE, ""
-    settled = _is_settled(before, started) and _state(before) == _state(after)
-    return digest.hexdigest(), _state(before) if settled else ""
+    settled = is_settled(before, started) and state_of(before) == state_of(after)
+    return digest.hexdigest(), state_of(before) if settled else ""
 
 
 def _open_at_once(name: str, flags: int) -> int:
@@ -214,7 +183,7 @@ def _open_at_once(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NONBLOCK)
 
 
-def _is_settled(status: os.stat_result, now: int) -> bool:
+def is_settled(status: os.stat_result, now: int) -> bool:
     """Return whether a change after `now` would be visible in the times of a file.
 
     The clock of a file server may be ahead, so that times are in the future. Modification times can

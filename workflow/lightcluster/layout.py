@@ -39,15 +39,12 @@ from lightcluster.methods.registry import (
     kinds_sharing,
     method_of,
 )
-from lightcluster.places import NAMES, OF_ALL_RUNS, POINTS, record_of
+from lightcluster.places import CACHE, NAMES, OF_ALL_RUNS, POINTS, record_of
 from lightcluster.shards import Shards, number_of
 from lightcluster.step.declaration import Step
 from lightcluster.steps import STEPS, settings_of
 
 RESULTS = "results"
-
-DIGESTS = ".snakemake/lightcluster"
-"""Folder of the cached digests of the files of datasets, which are not results."""
 
 
 def prepare_environment(workflow: Path) -> None:
@@ -96,7 +93,7 @@ class Layout:
         self.shards = Shards(count_shards(self.n_images, self.dataset.shard_size))
         self._split = split_shards(self._entries, len(self.shards))
         self._planning = planning
-        self._digests = Digests(Path(DIGESTS, f"{self.dataset.name}.digests"), keep=planning)
+        self._digests = Digests(CACHE / f"{self.dataset.name}.digests", keep=planning)
         self._files_stamps: dict[str, str] = {}
 
     @property
@@ -145,7 +142,8 @@ class Layout:
 
     def _sources(self, entries: list[Entry]) -> list[str]:
         """Return the files of images and labels that the workflow does not write itself."""
-        return [place for entry in entries for place in self.format.sources(entry)]
+        places = (place for entry in entries for place in self.format.sources(entry))
+        return list(dict.fromkeys(places))  # a tar holds many images
 
     def digest(self, *files: Path) -> str:
         """Return a digest of the contents of files."""

@@ -6,7 +6,9 @@ import errno
 import hashlib
 import os
 import stat
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 LONGEST = 255
 """Longest name of a file or folder in bytes, on nearly every file system."""
@@ -61,3 +63,8 @@ def require_file(path: Path) -> Path:
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     raise OSError(errno.EINVAL, f"is {_KINDS.get(kind, 'a special file')}, not a file", str(path))
+
+
+def open_source(source: Path | bytes) -> BinaryIO:
+    """Open a file, see `require_file`, or the content of one, for reading."""
+    return BytesIO(source) if isinstance(source, bytes) else require_file(source).open("rb")

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from lightcluster.paths import LONGEST, shortened
 
+CACHE = Path(".snakemake/lightcluster")
+"""Folder of what is cached of the files of datasets, which are not results."""
+
 WEIGHTS = "weights"
 OF_RESULTS = (WEIGHTS,)
 """Names in ``results/``, next to the folders of datasets."""

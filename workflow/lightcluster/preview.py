@@ -32,6 +32,7 @@ from lightcluster.extraction.images import COLORS_PER_SIDE, image_size
 from lightcluster.extraction.opening import outline
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.layout import RESULTS, Layout
+from lightcluster.locations import source_of
 from lightcluster.methods.features import FEATURES
 from lightcluster.methods.registry import method_of
 from lightcluster.progress import progress
@@ -322,7 +323,7 @@ def measure(entries: Sequence[Entry], config: Config) -> Size:
     images = tokens = 0
     for entry in progress(entries, "headers"):
         try:
-            height, width = image_size(entry.path, config.dataset.max_pixels)
+            height, width = image_size(source_of(entry.path), config.dataset.max_pixels)
         except ImageError:
             continue
         seen, of_image = method_of(config).views(height, width, config, backbone.patch_size)

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from posixpath import splitext
 from unicodedata import normalize
 
-from lightcluster.errors import DatasetError
+from lightcluster.errors import DatasetError, ImageError
+from lightcluster.locations import Location, locate
 from lightcluster.paths import LONGEST, cut, fits
 
 
@@ -24,21 +25,39 @@ class LabelFile:
 
     Attributes
     ----------
-    path : Path
+    path : Location
     taxonomy : str
         Name of the format that maps its values to classes; empty if the values are class ids.
     digest: str
         Digest of its content when it was indexed, see `digests.digest_of`; empty before that.
     """
 
-    path: Path
+    path: Location
     taxonomy: str = ""
     digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """Where an image is inside a larger file, such as a tar.
+
+    Attributes
+    ----------
+    container : str
+        Path of that file below the image folder.
+    image, label : str
+        Where the image and its label map are in it, see `locations.locate`; `label` is empty if
+        there is none.
+    """
+
+    container: str
+    image: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One image file of a dataset.
+    """One image of a dataset.
 
     Attributes
     ----------
@@ -56,6 +75,10 @@ class Entry:
         How to read the label map, see `LabelFile`.
     unlabelled : str
         Why an expected label map is missing; empty if none is expected or it exists.
+    inside : Inside or None
+        Where the image and its label map are if they are not files of their own.
+    unusable : str
+        Why the image cannot be used, if listing has already found that out; else empty.
     """
 
     image_id: str
@@ -65,24 +88,41 @@ class Entry:
     label_id: str = ""
     taxonomy: str = ""
     unlabelled: str = ""
+    inside: Inside | None = None
+    unusable: str = ""
 
     @property
-    def path(self) -> Path:
-        """Path of the image."""
-        return self.images / self.image_id
+    def path(self) -> Location:
+        """Where the image is.
+
+        Raises
+        ------
+        ImageError
+            If it is `unusable`.
+        """
+        if self.unusable:
+            raise ImageError(self.unusable)
+        if self.inside is None:
+            return self.images / self.image_id
+        return locate(self.images / self.inside.container, self.inside.image)
 
     @property
     def label(self) -> LabelFile | None:
         """The label map, if there is one."""
         if self.labels is None:
             return None
-        return LabelFile(self.labels / self.label_id, self.taxonomy)
+        if self.inside is None:
+            return LabelFile(self.labels / self.label_id, self.taxonomy)
+        container = self.labels / self.inside.container
+        return LabelFile(locate(container, self.inside.label), self.taxonomy)
 
     @property
     def places(self) -> tuple[str, str]:
-        """Paths of the image and of its label map (empty if there is none), as text."""
-        image = f"{self.images}/{self.image_id}"
-        return image, "" if self.labels is None else f"{self.labels}/{self.label_id}"
+        """Paths of the files with the image and its label map (empty if there is none), as text."""
+        image, label = self.image_id, self.label_id
+        if self.inside is not None:
+            image = label = self.inside.container
+        return f"{self.images}/{image}", "" if self.labels is None else f"{self.labels}/{label}"
 
 
 def walk(folder: Path) -> Iterator[str]:

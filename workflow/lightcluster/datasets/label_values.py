@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from PIL import ExifTags, ImageFile, TiffImagePlugin
 
 from lightcluster.errors import ImageError
-from lightcluster.files import require_file
 from lightcluster.images.png import png_orientation, read_indices
 from lightcluster.images.recognition import NoImageError, open_plain
 
@@ -52,12 +51,13 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 """Functions that make an array upright, by EXIF orientation."""
 
 
-def read_values(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
+def read_values(source: Path | bytes, size: tuple[int, int]) -> NDArray[np.uint16]:
     """Read the stored values of a label map.
 
     Parameters
     ----------
-    path : Path
+    source : Path or bytes
+        Path of the file, or its content.
     size : (int, int)
         Height and width of its image; label maps of another size are rejected before decoding.
 
@@ -72,7 +72,7 @@ def read_values(path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
         65,535. The message does not name the file.
     """
     try:
-        with open_plain(require_file(path)) as image:
+        with open_plain(source) as image:
             _check_lossless(image)
             if sorted(image.size) != sorted(size):  # the orientation is read later
                 raise _other_size(image.size[::-1], size)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.label_values import look_up, read_values
-from lightcluster.digests import unchanged
 from lightcluster.errors import DatasetError
 from lightcluster.files import replacing
+from lightcluster.locations import source_of, unchanged
 from lightcluster.paths import require_file
 
 
@@ -181,9 +181,7 @@ def read_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
         If it cannot be read, has another size, does not contain whole numbers in one channel, or
         contains a value that is not defined in its format.
     """
-    if label.taxonomy:
-        return FORMATS[label.taxonomy].read_label(label.path, size)
-    return read_values(label.path, size)
+    return _read(source_of(label.path), label.taxonomy, size)
 
 
 def open_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
@@ -194,8 +192,14 @@ def open_label(label: LabelFile, size: tuple[int, int]) -> NDArray[np.uint16]:
     ImageError
         If it cannot be read or has changed since it was indexed. The message names the file.
     """
-    with unchanged(label.path, label.digest):
-        return read_label(label, size)
+    with unchanged(label.path, label.digest) as source:
+        return _read(source, label.taxonomy, size)
+
+
+def _read(source: Path | bytes, taxonomy: str, size: tuple[int, int]) -> NDArray[np.uint16]:
+    if taxonomy:
+        return FORMATS[taxonomy].read_label(source, size)
+    return read_values(source, size)
 
 
 IGNORED = 65_535

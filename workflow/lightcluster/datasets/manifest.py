@@ -24,11 +24,11 @@ from lightcluster.datasets.labels import (
 from lightcluster.datasets.listing import list_dataset, split_shards
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, count_others, printable
 from lightcluster.datasets.settings import DatasetSettings
-from lightcluster.digests import digest_file
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.extraction.images import ImageRow, examine_image
 from lightcluster.files import replacing
 from lightcluster.images.depth import Depth, Levels
+from lightcluster.locations import Location, file_of, locate, part_of, read_source
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ class Row:
     ----------
     image_id, output : str
         See `datasets.entries.Entry`.
-    path : Path
+    path : Location
     label : LabelFile or None
         Its label map, if there is a usable one, and how to read it.
     height, width : int
         In pixels, after EXIF rotation.
     digest : str
-        Digest of the image file's content, see `digests.digest_of`.
+        Digest of the image's content, see `digests.digest_of`.
     levels : Levels or None
         The sample values that become black and white; None for images of 8 bits.
     span, frames : int
@@ -59,7 +59,7 @@ class Row:
     """
 
     image_id: str
-    path: Path
+    path: Location
     label: LabelFile | None
     output: str
     height: int
@@ -142,8 +142,10 @@ def index_entries(
     for entry in progress(entries, "index"):
         try:
             entry.image_id.encode()
-            digest = digest_file(entry.path)  # first, so that a later change of the file is noticed
-            picture = examine_image(entry.path, max_pixels, depth)
+            location = entry.path
+            # The digest first, so that a later change of the file is noticed.
+            source, digest = read_source(location)
+            picture = examine_image(source, max_pixels, depth)
         except (ImageError, UnicodeEncodeError) as error:
             reason = "file name is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
             rejections.append(_reject(entry, "image", str(reason), stop))
@@ -156,7 +158,7 @@ def index_entries(
             rejections.append(_reject(entry, "label", entry.unlabelled, stop))
         if label is not None and classes is not None:
             try:
-                label = replace(label, digest=digest_file(label.path))
+                label = replace(label, digest=read_source(label.path)[1])
                 indices = to_indices(truth(entry, label, (height, width)), classes, ignore)
                 if census is not None:
                     census.add_label(indices, classes)
@@ -166,7 +168,7 @@ def index_entries(
                 label = None
         rows.append(
             Row(
-                entry.image_id, entry.path, label, entry.output, height, width, digest,
+                entry.image_id, location, label, entry.output, height, width, digest,
                 picture.levels, picture.span, picture.frames,
             )
         )  # fmt: skip
@@ -185,7 +187,9 @@ _COLUMNS: dict[type[Row] | type[Rejection], tuple[str, ...]] = {
     Row: (
         "image_id",
         "path",
+        "part",
         "label",
+        "label_part",
         "taxonomy",
         "output",
         "levels",
@@ -214,13 +218,27 @@ def _values_of(row: Row | Rejection) -> list[str]:
     """Return the values of a row in the order of its columns."""
     if isinstance(row, Rejection):
         return [row.image_id, row.what, row.reason]
-    path, taxonomy, digest = (
-        (str(row.label.path), row.label.taxonomy, row.label.digest) if row.label else ("", "", "")
-    )
+    image, label, taxonomy, digest = _place_of(row.path), ("", ""), "", ""
+    if row.label is not None:
+        label, taxonomy, digest = _place_of(row.label.path), row.label.taxonomy, row.label.digest
     levels = "" if row.levels is None else f"{row.levels.black!r} {row.levels.white!r}"
     numbers = map(str, (row.span, row.frames, row.height, row.width))
-    files = [row.image_id, str(row.path), path, taxonomy, row.output]
-    return [*files, levels, *numbers, row.digest, digest]
+    return [
+        row.image_id,
+        *image,
+        *label,
+        taxonomy,
+        row.output,
+        levels,
+        *numbers,
+        row.digest,
+        digest,
+    ]
+
+
+def _place_of(location: Location) -> tuple[str, str]:
+    """Return the file with an image or label map, and where it is in that file."""
+    return str(file_of(location)), part_of(location)
 
 
 def write_line(file: TextIO, values: Sequence[str]) -> None:
@@ -243,10 +261,11 @@ def parse_row(line: Mapping[str, str]) -> Row:
         raise ValueError("a line is truncated")
     if line["taxonomy"] and line["taxonomy"] not in FORMATS:
         raise ValueError(f"unknown taxonomy {line['taxonomy']!r}")
-    label = LabelFile(Path(line["label"]), line["taxonomy"], line["label_digest"])
+    stored = locate(Path(line["label"]), line["label_part"])
+    label = LabelFile(stored, line["taxonomy"], line["label_digest"])
     return Row(
         image_id=line["image_id"],
-        path=Path(line["path"]),
+        path=locate(Path(line["path"]), line["part"]),
         label=label if line["label"] else None,
         output=line["output"],
         height=int(line["height"]),

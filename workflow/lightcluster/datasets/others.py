@@ -82,12 +82,20 @@ class Others:
     def reason(self) -> str:
         """Why they were skipped, with their number."""
         files = f"{self.count} file{'s' * (self.count != 1)}, such as {printable(self.example)!r}"
-        return f"{files}: {NOT_READ.get(self.suffix, 'not an image by its suffix')}"
+        why = "not the image of its sample by its extension (see dataset.image_extension)"
+        if self.suffix not in IMAGE_SUFFIXES:
+            why = NOT_READ.get(self.suffix, "not an image by its suffix")
+        return f"{files}: {why}"
 
 
 def is_image(name: str) -> bool:
     """Return whether a file counts as an image by its suffix."""
     return suffix_of(name) in IMAGE_SUFFIXES
+
+
+def is_picture(name: str) -> bool:
+    """Return whether a file is a picture by its suffix, also one that cannot be read."""
+    return is_image(name) or suffix_of(name) in NOT_READ
 
 
 def suffix_of(name: str) -> str:

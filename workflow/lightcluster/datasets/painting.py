@@ -17,6 +17,7 @@ from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import ImageError
 from lightcluster.extraction.images import image_size
 from lightcluster.files import replacing
+from lightcluster.locations import source_of
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def paint_entries(
     for entry in progress(list(entries), "paint"):
         try:
             entry.image_id.encode()
-            size = image_size(entry.path, max_pixels)
+            size = image_size(source_of(entry.path), max_pixels)
         except (ImageError, UnicodeEncodeError):
             continue
         try:

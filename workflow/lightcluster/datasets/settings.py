@@ -12,6 +12,7 @@ from lightcluster.datasets.formats.demo import DemoKeys
 from lightcluster.datasets.formats.field import FieldKeys
 from lightcluster.datasets.formats.folder import FolderKeys
 from lightcluster.datasets.formats.registry import FIELD_FORMATS, FORMATS
+from lightcluster.datasets.formats.webdataset import WebDatasetKeys
 from lightcluster.sections import Name, Section
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class _Read(Section):
 
 
 # Pydantic lists the keys of the last base class first.
-class DatasetSettings(DemoKeys, _Read, FolderKeys, FieldKeys, _Named):
+class DatasetSettings(DemoKeys, _Read, WebDatasetKeys, FolderKeys, FieldKeys, _Named):
     """The images, and their labels, if there are any."""
 
     split: Name | None = Field(None, description=_describe_splits())
@@ -111,6 +112,14 @@ class DatasetSettings(DemoKeys, _Read, FolderKeys, FieldKeys, _Named):
         if not isinstance(name, str) or name not in FORMATS:
             return raw
         return {**FORMATS[name].defaults, **raw}
+
+
+_FORMATS_OF = {
+    key: [name for name, form in FORMATS.items() if key in form.keys.model_fields]
+    for form in FORMATS.values()
+    for key in form.keys.model_fields
+}
+"""The formats that read a key, for keys that not all formats read."""
 
 
 def contradictions(dataset: DatasetSettings) -> Iterator[str]:
@@ -126,11 +135,11 @@ def contradictions(dataset: DatasetSettings) -> Iterator[str]:
             "background would not be scored; choose different values"
         )
     yield from FORMATS[dataset.format].contradictions(dataset)
-    if dataset.format in FIELD_FORMATS:
-        return
-    for key in FieldKeys.model_fields:
-        if (value := getattr(dataset, key)) is not None:
+    for key, formats in _FORMATS_OF.items():
+        value = getattr(dataset, key)
+        if dataset.format not in formats and value != DatasetSettings.model_fields[key].default:
+            to = f"one of {', '.join(formats)}" if len(formats) > 1 else formats[0]
             yield (
                 f"dataset.{key} = {str(value)!r}: not used by `format: {dataset.format}`; remove "
-                f"it, or set `format` in `dataset` to one of {', '.join(FIELD_FORMATS)}"
+                f"it, or set `format` in `dataset` to {to}"
             )

@@ -21,9 +21,11 @@ VERSION = "5.5.0"
 def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     """Write a file for each image into a folder; the shapes of one object have one `group_id`.
 
-    Shapes are polygons, or, without tolerance, masks.
+    Shapes are polygons, or, without tolerance, masks. An image that is no file of its own, but in a
+    tar, is in the JSON file itself.
     """
     from lightcluster.exports.coco_json import write_json
+    from lightcluster.exports.segmentation import content_of
 
     count = 0
     with replacing(output) as folder:
@@ -34,6 +36,11 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             here = (output / name).parent.resolve()
+            place, data = PurePosixPath(row.image_id).name, None
+            if isinstance(row.path, Path):
+                place = os.path.relpath(row.path, here)
+            elif options.images is None:
+                data = b64encode(content_of(row.path)).decode()
             content: dict[str, Any] = {
                 "version": VERSION,
                 "flags": {},
@@ -42,8 +49,8 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
                     for number, region in enumerate(picture.regions, start=1)
                     for shape in _shapes(region, number, options.tolerance)
                 ],
-                "imagePath": options.place_of(row.image_id, os.path.relpath(row.path, here)),
-                "imageData": None,
+                "imagePath": options.place_of(row.image_id, place),
+                "imageData": data,
                 "imageHeight": row.height,
                 "imageWidth": row.width,
             }

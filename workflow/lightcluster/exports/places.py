@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightcluster.errors import StoreError
 from lightcluster.images.georeference import Georeference, read_georeference
+from lightcluster.locations import file_of, source_of, suffix_of
 
 if TYPE_CHECKING:
     from lightcluster.datasets.manifest import Row
@@ -25,9 +26,9 @@ def georeference_of(row: Row) -> Georeference | None:
     StoreError
         If the image is a TIFF that is no longer where it was.
     """
-    if row.path.is_file():
-        return read_georeference(row.path)
-    if row.path.suffix.lower() in (".tif", ".tiff"):
+    if file_of(row.path).is_file():
+        return read_georeference(source_of(row.path))
+    if suffix_of(row.path).lower() in (".tif", ".tiff"):
         raise StoreError(
             f"{row.path}: there is no such image, whose georeference is needed; export where the "
             "run was made"

@@ -19,8 +19,9 @@ from scipy import ndimage
 from skimage import measure
 
 from lightcluster.datasets.manifest import Row, Sample, iter_manifest
-from lightcluster.errors import StoreError
+from lightcluster.errors import ImageError, StoreError
 from lightcluster.exports.confidence import RegionTables, object_confidence
+from lightcluster.locations import Member, file_of
 from lightcluster.names.run import BACKGROUND, given_names
 from lightcluster.progress import progress
 from lightcluster.regions.painted import find_manifest, painted_file, read_segmentation
@@ -225,18 +226,35 @@ def open_segmentation(folder: Path) -> Segmentation:
 
 
 def link_image(row: Row, link: Path) -> None:
-    """Make a link to an image, in folders that it makes.
+    """Make a link to an image, in folders that it makes; an image in a tar is copied.
 
     Raises
     ------
     StoreError
         If the image is not where it was.
     """
-    source = row.path.resolve()
+    source = file_of(row.path).resolve()
     if not source.is_file():
         raise StoreError(f"{source}: there is no such image; export where the run was made")
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(source)
+    if isinstance(row.path, Path):
+        link.symlink_to(source)
+        return
+    link.write_bytes(content_of(row.path))
+
+
+def content_of(location: Member) -> bytes:
+    """Return the content of an image inside another file.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        return location.read()
+    except ImageError as error:
+        raise StoreError(f"{location}: {error}") from None
 
 
 def read_categories(segmentation: Path) -> tuple[list[Category], dict[int, int], bool]:

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.digests import unchanged
 from lightcluster.errors import ConfigError, ImageError
 from lightcluster.images.depth import Depth, Levels, Samples, choose_levels, span_of, to_rgb
 from lightcluster.images.header import Header, turn
 from lightcluster.images.recognition import read_header
+from lightcluster.locations import Location, unchanged
 
 _DRAFT_MARGIN = 2
 
@@ -43,17 +43,17 @@ class ImageRow(NamedTuple):
     Attributes
     ----------
     image_id : str
-    path : Path
+    path : Location
     height, width : int
         Size of the upright image.
     digest : str
-        Digest of the file's content when it was indexed.
+        Digest of its content when it was indexed.
     levels : Levels or None
         Sample values that become black and white in images of more than 8 bits.
     """
 
     image_id: str
-    path: Path
+    path: Location
     height: int
     width: int
     digest: str = ""
@@ -168,8 +168,8 @@ def open_row(
     ImageError
         If the file cannot be read or has changed since it was indexed; the message names it.
     """
-    with unchanged(row.path, row.digest):
-        return open_image(row.path, max_pixels, draft_size, row.levels or "auto")
+    with unchanged(row.path, row.digest) as source:
+        return open_image(source, max_pixels, draft_size, row.levels or "auto")
 
 
 def image_size(source: Path | bytes, max_pixels: int) -> tuple[int, int]:

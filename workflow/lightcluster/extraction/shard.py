@@ -40,6 +40,7 @@ from lightcluster.extraction.passes import compute_features, images_in_pass
 from lightcluster.extraction.precision import resolve_precision
 from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.extraction.weights import read_record
+from lightcluster.locations import Location
 from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ def extract_features(
 
 def compute_images(
     backbone: Backbone,
-    batches: Sequence[Sequence[tuple[str, Path]]],
+    batches: Sequence[Sequence[tuple[str, Location]]],
     prepared: Iterator[PreparedImage],
     facets: Sequence[Facet],
     layer: int = -1,
@@ -213,7 +214,7 @@ def compute_images(
     Parameters
     ----------
     backbone : Backbone
-    batches : sequence of sequences of (str, Path)
+    batches : sequence of sequences of (str, Location)
         Name and file of each image; all images of a batch have the same shape.
     prepared : iterator of PreparedImage
         In the order of the batches.
@@ -234,7 +235,7 @@ def compute_images(
     """
     colors: deque[NDArray[np.uint8]] = deque()  # of images that are in the backbone
 
-    def stack(batch: Sequence[tuple[str, Path]]) -> NDArray[np.float32]:
+    def stack(batch: Sequence[tuple[str, Location]]) -> NDArray[np.float32]:
         ready = [next(prepared) for _ in batch]
         colors.extend(image.colors for image in ready)
         return np.stack([image.pixels for image in ready])

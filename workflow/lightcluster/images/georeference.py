@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.images.recognition import PREFIX, format_of
+from lightcluster.paths import open_source
 
 _SCALE, _TIEPOINT, _TRANSFORMATION = 33550, 33922, 34264
 _KEYS, _DOUBLES, _TEXTS = 34735, 34736, 34737
@@ -65,8 +66,13 @@ class Georeference:
         return points @ self.affine[:, :2].T + self.affine[:, 2]
 
 
-def read_georeference(path: Path) -> Georeference | None:
+def read_georeference(source: Path | bytes) -> Georeference | None:
     """Read the georeference of an image.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        Path of the file, or its content.
 
     Returns
     -------
@@ -74,7 +80,7 @@ def read_georeference(path: Path) -> Georeference | None:
         None if the file is no TIFF, has no georeference, or one by control points or of an image
         that is stored turned.
     """
-    with path.open("rb") as file:
+    with open_source(source) as file:
         if format_of(file.read(PREFIX)) != "TIFF":
             return None
         from tifffile import TiffFile

@@ -32,7 +32,7 @@ from lightcluster.images.jpeg2000 import read_jpeg2000
 from lightcluster.images.netpbm import read_color_pfm, read_netpbm, read_pam
 from lightcluster.images.pillow import header_of
 from lightcluster.images.png import open_png, read_png
-from lightcluster.paths import require_file
+from lightcluster.paths import open_source
 
 PREFIX = 64
 """Number of bytes at the start of a file that are enough to recognise its format."""
@@ -215,8 +215,13 @@ def _open(
 
 
 @contextmanager
-def open_plain(path: Path) -> Iterator[ImageFile.ImageFile]:
+def open_plain(source: Path | bytes) -> Iterator[ImageFile.ImageFile]:
     """Open a picture whose stored values are used unchanged: a label map or a written picture.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        Path of the file, or its content.
 
     Yields
     ------
@@ -230,7 +235,7 @@ def open_plain(path: Path) -> Iterator[ImageFile.ImageFile]:
     NoImageError
         If Pillow cannot decode it.
     """
-    with require_file(path).open("rb") as file:
+    with open_source(source) as file:
         found = _recognised(file.read(PREFIX))
         decoders = {**_BY_PILLOW, "TIFF": TiffImagePlugin.TiffImageFile}
         if found not in decoders:

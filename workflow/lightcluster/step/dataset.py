@@ -20,6 +20,8 @@ LISTED = (
     "dataset.images",
     "dataset.labels",
     "dataset.label_pattern",
+    "dataset.image_extension",
+    "dataset.label_extension",
 )
 """Keys that say which files a dataset has."""
 
@@ -82,7 +84,7 @@ def paint_labels(settings: Settings, output: File) -> None:
     ),
     places=("dataset.name", "dataset.shard_size"),
     after=("generate_demo", "read_classes", "paint_labels"),
-    version=5,
+    version=6,
 )
 def index_dataset(
     settings: Settings, shard: Shard, shards: Shards, generated: File, manifest: File,
@@ -96,7 +98,7 @@ def index_dataset(
     )  # fmt: skip
 
 
-@Step(unit="dataset", after=("index_dataset",), version=2)
+@Step(unit="dataset", after=("index_dataset",), version=3)
 def gather_manifest(manifests: FilesOfShards, shards: Shards, manifest: File, census: File) -> None:
     """Concatenate the manifests and statistics of all shards."""
     from lightcluster.datasets.manifest import gather_census

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -58,15 +56,6 @@ class DemoFormat(Format):
     def classes_file(self, dataset: DemoKeys, generated: Path) -> Path:
         """Return the file that is written with the scenes."""
         return generated / "classes.csv"
-
-    def contradictions(self, dataset: Any) -> Iterator[str]:
-        """Yield a message for each key that is only for a user's own images."""
-        for key in ("images", "labels", "classes"):
-            if (value := getattr(dataset, key)) is not None:
-                yield (
-                    f"dataset.{key} = {str(value)!r}: not used by `format: demo`; for your own "
-                    "images, set `format: folder` in `dataset`"
-                )
 
 
 DEMO = DemoFormat(name="demo", summary="generated scenes", step="generate_demo", draws=True)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -73,6 +73,7 @@ class FieldFormat(Format):
         Shell commands that download and unpack the data, to be run in the root folder.
     """
 
+    keys: ClassVar[type[Section]] = FieldKeys
     title: str
     split: str
     images: str
@@ -106,30 +107,19 @@ class FieldFormat(Format):
         place = shlex.quote(str(dataset.root))
         return f"mkdir -p {place} && cd {place}\n{self.download}"
 
-    def read_label(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
+    def read_label(self, source: Path | bytes, size: tuple[int, int]) -> NDArray[np.uint16]:
         """Return the class ids of a label map, uint16 [height, width]."""
         from lightcluster.datasets.label_values import read_values, remap
 
-        stored = read_values(path, size)
+        stored = read_values(source, size)
         return stored if self.values is None else remap(stored, self.values)
 
     def contradictions(self, dataset: Any) -> Iterator[str]:
-        """Yield a message for each missing key, and for keys that only other formats use."""
+        """Yield a message for each missing key, and for another value of `ignore`."""
         wanted = {"root": "the folder of the dataset", "split": "the name of a split"}
         for key, what in wanted.items():
             if getattr(dataset, key) is None:
                 yield f"dataset.{key} = none: `format: {self.name}` needs {what}"
-        for key, where in {
-            "images": "below `root`",
-            "labels": "below `root`",
-            "classes": "",
-        }.items():
-            if (value := getattr(dataset, key)) is not None:
-                found = f"finds its {key} {where}" if where else "has its own classes"
-                yield (
-                    f"dataset.{key} = {str(value)!r}: `format: {self.name}` {found}; `{key}` is "
-                    "for `format: folder`"
-                )
         if dataset.ignore != IGNORE:
             yield (
                 f"dataset.ignore = {dataset.ignore}: must be {IGNORE}, the value of pixels without "

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import splitext
-from typing import Any
+from typing import ClassVar
 from unicodedata import normalize
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from lightcluster.datasets.entries import Entry, folded, output_names, walk
-from lightcluster.datasets.formats.protocol import Format
+from lightcluster.datasets.formats.own import OwnFormat, OwnKeys
 from lightcluster.datasets.others import is_image, looked_for
 from lightcluster.errors import DatasetError
 from lightcluster.sections import Section
@@ -22,26 +22,18 @@ SHOWN = 3
 """Number of files that a message lists."""
 
 
-class FolderKeys(Section):
+class FolderKeys(OwnKeys):
     """Keys of the section `dataset` that this format reads."""
 
-    images: Path | None = Field(
-        None, description="Folder of images (`format: folder`), relative to the working directory."
-    )
     labels: Path | None = Field(
         None,
-        description="Folder of label PNGs, one per image; none: no evaluation.",
+        description="Folder of label PNGs, one per image (`format: folder`); none: no evaluation.",
     )
     label_pattern: str = Field(
         "{stem}.png",
         description="Path of an image's label map in `labels`, within the same subfolder as "
         "the image in `images`. `{stem}` is the file name without its suffix, `{name}` with it; "
         "for example `{stem}_mask.png` or `masks/{name}.png`.",
-    )
-    classes: Path | None = Field(
-        None,
-        description="`classes.csv` with the columns `id,name`; required with `labels`. "
-        "Standard datasets have their own classes.",
     )
 
     @field_validator("label_pattern")
@@ -61,27 +53,11 @@ class FolderKeys(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderFormat(Format):
-    """The user's own images; labels and their classes are optional."""
+class FolderFormat(OwnFormat):
+    """A folder of images, with an optional folder of label maps."""
 
-    def follow(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return one labelling seed where there are no labels, and so no scores to average."""
-        return {} if dataset.get("labels") is not None else {"labelling": {"seeds": [0]}}
-
-    def labelled(self, dataset: FolderKeys) -> bool:
-        """Return whether a folder of labels is set."""
-        return dataset.labels is not None
-
-    def classes_file(self, dataset: FolderKeys, generated: Path) -> Path | None:
-        """Return the configured file."""
-        return dataset.classes
-
-    def contradictions(self, dataset: FolderKeys) -> Iterator[str]:
-        """Yield a message for each missing key."""
-        if dataset.images is None:
-            yield "dataset.images = none: `format: folder` needs the folder of the images"
-        if dataset.labels is not None and dataset.classes is None:
-            yield "dataset.classes = none: `labels` need a classes.csv with the columns id,name"
+    keys: ClassVar[type[Section]] = FolderKeys
+    labels_key: ClassVar[str] = "labels"
 
     def entries(self, dataset: FolderKeys, generated: Path, others: list[str]) -> list[Entry]:
         """List all images of the folder and its subfolders."""
@@ -192,5 +168,7 @@ def _parts(name: str) -> Iterator[str]:
 
 
 FOLDER = FolderFormat(
-    name="folder", summary="any folder of images, including its subfolders", own=True
+    name="folder",
+    summary="any folder of images, including its subfolders",
+    reads="the folder of the images",
 )

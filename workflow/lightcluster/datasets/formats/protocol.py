@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from lightcluster.datasets.entries import Entry
+from lightcluster.sections import Section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +59,11 @@ class Format(ABC):
         The workflow step that generates the labels, if only this format has it; else empty.
     draws : bool
         Whether this step also generates the images.
+    keys : type
+        The keys of the section `dataset` that only this and similar formats read.
     """
 
+    keys: ClassVar[type[Section]] = Section
     name: str
     summary: str = ""
     classes: tuple[str, ...] = ()
@@ -135,11 +139,11 @@ class Format(ABC):
         """Return the path of ``classes.csv``, if the format has one."""
         return None
 
-    def read_label(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
+    def read_label(self, source: Path | bytes, size: tuple[int, int]) -> NDArray[np.uint16]:
         """Return the class ids of a label map; see `labels.read_label`."""
         from lightcluster.datasets.label_values import read_values
 
-        return read_values(path, size)
+        return read_values(source, size)
 
     def how_to_get(self, dataset: Any) -> str:
         """Return the commands that download and unpack the data; empty if there are none."""

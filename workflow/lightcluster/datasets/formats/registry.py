@@ -8,10 +8,21 @@ from lightcluster.datasets.formats.coco_things import COCO_THINGS
 from lightcluster.datasets.formats.demo import DEMO
 from lightcluster.datasets.formats.field import FieldFormat
 from lightcluster.datasets.formats.folder import FOLDER
+from lightcluster.datasets.formats.listed import LIST
 from lightcluster.datasets.formats.protocol import Format
 from lightcluster.datasets.formats.voc import VOC
+from lightcluster.datasets.formats.webdataset import WEBDATASET
 
-_LISTED: tuple[Format, ...] = (DEMO, FOLDER, VOC, *COCO_STUFF, COCO_THINGS, CITYSCAPES)
+_LISTED: tuple[Format, ...] = (
+    DEMO,
+    FOLDER,
+    LIST,
+    WEBDATASET,
+    VOC,
+    *COCO_STUFF,
+    COCO_THINGS,
+    CITYSCAPES,
+)
 
 FORMATS = {form.name: form for form in _LISTED}
 """Formats by the value of `dataset.format`; the first is the default."""

@@ -1,0 +1,67 @@
+"""What the formats of a user's own images have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from lightcluster.datasets.formats.protocol import Format
+from lightcluster.sections import Section
+
+
+class OwnKeys(Section):
+    """Keys of the section `dataset` that all of these formats read."""
+
+    images: Path | None = Field(
+        None,
+        description="The images, relative to the working directory. `folder`: a folder; `list`: a "
+        "text file, whose paths are relative to its own folder; `webdataset`: a folder of tars, or "
+        "one tar.",
+    )
+    classes: Path | None = Field(
+        None,
+        description="`classes.csv` with the columns `id,name`; required with labels. With "
+        "`format: list`, label maps are only read if it is set. "
+        "Standard datasets have their own classes.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFormat(Format):
+    """A user's own images; labels and their classes are optional.
+
+    Attributes
+    ----------
+    reads : str
+        What `dataset.images` must be, for messages.
+    labels_key : str
+        The key that says where the labels are.
+    """
+
+    own: bool = True
+    reads: str
+    labels_key: ClassVar[str]
+
+    def follow(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return one labelling seed where there are no labels, and so no scores to average."""
+        labelled = dataset.get(self.labels_key) is not None
+        return {} if labelled else {"labelling": {"seeds": [0]}}
+
+    def labelled(self, dataset: Any) -> bool:
+        """Return whether it is set where the labels are."""
+        return getattr(dataset, self.labels_key) is not None
+
+    def classes_file(self, dataset: OwnKeys, generated: Path) -> Path | None:
+        """Return the configured file."""
+        return dataset.classes
+
+    def contradictions(self, dataset: OwnKeys) -> Iterator[str]:
+        """Yield a message for each missing key."""
+        if dataset.images is None:
+            yield f"dataset.images = none: `format: {self.name}` needs {self.reads}"
+        if self.labelled(dataset) and dataset.classes is None:
+            yield "dataset.classes = none: labels need a classes.csv with the columns id,name"
