@@ -137,3 +137,20 @@ def test_nothing_runs_again_until_a_tar_changes(folder, run_snakemake, fast_conf
         assert planned()["index_dataset"] == 1
     finally:
         path.write_bytes(content)
+
+
+def test_a_job_indexes_the_images_that_were_planned(folder, run_snakemake, fast_config):
+    """On a cluster, each job is a process of its own that reads the configuration again."""
+    added = folder / "images/scenes-000.tar/added.jpg"
+    added.write_bytes((folder / "images/scenes-000.tar/0000.jpg").read_bytes())
+    manifest = folder / "results/folders/manifest/0000.csv"
+    before = manifest.read_bytes()
+    manifest.unlink()
+    job = ("--target-jobs", "index_dataset:shard=0000", "--allowed-rules", "index_dataset")
+    result = run_snakemake(
+        folder, "--mode", "subprocess", "--nolock", "--force", *job,
+        config=fast_config(IN_FOLDERS), cores=1,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    assert manifest.read_bytes() == before
+    added.unlink()

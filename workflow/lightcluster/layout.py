@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,8 @@ from lightcluster.config import Config
 from lightcluster.config.fit import adoption_of
 from lightcluster.datasets.entries import Entry
 from lightcluster.datasets.formats.registry import FORMATS
-from lightcluster.datasets.listing import (
-    count_shards,
-    fingerprint,
-    list_dataset,
-    split_shards,
-)
-from lightcluster.datasets.others import count_others
+from lightcluster.datasets.listing import fingerprint
+from lightcluster.datasets.lists import Listing, add_stamps, list_shards, read_lists, write_lists
 from lightcluster.digests import Digests, combine
 from lightcluster.evaluation.settings import PER_IMAGE
 from lightcluster.identity import (
@@ -63,7 +58,11 @@ class Layout:
         As `config.parse_config` returns them.
     planning : bool
         Whether this process plans all jobs instead of running one. The digests of files are then
-        computed for all shards at once, and cached.
+        computed for all shards at once, and cached, and the images of each shard are written for
+        the jobs.
+    working : bool
+        Whether this process runs a job that was planned; it then only reads the images of its
+        shard.
 
     Raises
     ------
@@ -71,7 +70,9 @@ class Layout:
         If a part of the dataset's layout is missing, or there is no image.
     """
 
-    def __init__(self, configs: Mapping[str, Config], *, planning: bool = False) -> None:
+    def __init__(
+        self, configs: Mapping[str, Config], *, planning: bool = False, working: bool = False
+    ) -> None:
         self.configs = dict(configs)
         self._settings: dict[tuple[str, str, str], str] = {}
         self.dataset = next(iter(configs.values())).dataset
@@ -86,15 +87,23 @@ class Layout:
         self.painted_input = [self.painted_labels] if self.painted else []
         self.labels_input = self.demo_input + self.painted_input
         self.generated = self.painted_labels if self.painted else self.scenes
-        others: list[str] = []
-        self._entries = list_dataset(self.dataset, Path(self.generated), others)
-        self.others = count_others(others)
-        self.n_images = len(self._entries)
-        self.shards = Shards(count_shards(self.n_images, self.dataset.shard_size))
-        self._split = split_shards(self._entries, len(self.shards))
+        self.lists = CACHE / f"{self.dataset.name}.lists"
+        self._listing = self._list(planning=planning, working=working)
+        self.others = self._listing.others
+        self.n_images = sum(self._listing.sizes)
+        self.shards = Shards(len(self._listing.sizes))
         self._planning = planning
         self._digests = Digests(CACHE / f"{self.dataset.name}.digests", keep=planning)
-        self._files_stamps: dict[str, str] = {}
+        self._files_stamps = dict(self._listing.stamps)
+
+    def _list(self, *, planning: bool, working: bool) -> Listing:
+        """List the dataset; see `datasets.lists`."""
+        if working:
+            return read_lists(self.lists, self.dataset, Path(self.generated))
+        listing = list_shards(self.dataset, Path(self.generated))
+        if planning:
+            write_lists(self.lists, listing, self.dataset, Path(self.generated))
+        return listing
 
     @property
     def labelled(self) -> bool:
@@ -138,6 +147,8 @@ class Layout:
                 entries = self.entries(name)
                 own = islice(contents, len(self._sources(entries)))
                 self._files_stamps[name] = fingerprint(entries, own)
+            if self._planning:
+                add_stamps(self.lists, self._files_stamps)
         return self._files_stamps[shard]
 
     def _sources(self, entries: list[Entry]) -> list[str]:
@@ -151,11 +162,12 @@ class Layout:
 
     def all_entries(self) -> list[Entry]:
         """Return all images of the dataset, in the order of their ids."""
-        return self._entries
+        every = chain.from_iterable(map(self.entries, self.shards))
+        return sorted(every, key=lambda entry: entry.image_id)
 
     def entries(self, shard: str) -> list[Entry]:
         """Return the images of a shard."""
-        return self._split[number_of(shard)]
+        return self._listing.entries(number_of(shard))
 
     def features_folder(self, run: str) -> str:
         """Return the folder of the feature stores of a run."""
@@ -232,8 +244,8 @@ class Layout:
         limit = self.configs[run].report.gallery
         if self.n_images <= limit:
             return None
-        before = sum(map(len, self._split[: number_of(shard)]))
-        after = before + len(self.entries(shard))
+        before = sum(self._listing.sizes[: number_of(shard)])
+        after = before + self._listing.sizes[number_of(shard)]
         return limit * after // self.n_images - limit * before // self.n_images
 
     def painted_seeds(self, run: str) -> list[int]:

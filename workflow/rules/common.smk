@@ -34,6 +34,7 @@ try:
     LAYOUT = Layout(
         parse_config(as_written(config, [*CONFIGFILES, *GIVEN])),
         planning=workflow.is_main_process,
+        working=not workflow.is_main_process,
     )
 except LightClusterError as error:
     raise WorkflowError(str(error)) from None

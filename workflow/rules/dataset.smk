@@ -50,7 +50,7 @@ use rule index_dataset from step with:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        options=options(generated=LAYOUT.generated),
+        options=options(generated=LAYOUT.generated, lists=LAYOUT.lists),
         # Names and contents of the shard's files: it alone runs again when one is replaced.
         files=lambda wildcards: LAYOUT.files_stamp(wildcards.shard),
 
@@ -79,5 +79,5 @@ use rule gather_rejected from step with:
         mem_mb=500,
         runtime=10,
     params:
-        options=options(generated=LAYOUT.generated),
+        options=options(generated=LAYOUT.generated, lists=LAYOUT.lists),
         others=lambda wildcards: digest_others(LAYOUT.others),

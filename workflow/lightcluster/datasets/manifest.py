@@ -21,8 +21,8 @@ from lightcluster.datasets.labels import (
     read_label,
     to_indices,
 )
-from lightcluster.datasets.listing import list_dataset, split_shards
-from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, count_others, printable
+from lightcluster.datasets.lists import read_lists
+from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, printable
 from lightcluster.datasets.settings import DatasetSettings
 from lightcluster.errors import DatasetError, ImageError, StoreError
 from lightcluster.extraction.images import ImageRow, examine_image
@@ -342,12 +342,14 @@ def index_dataset(
     manifest: Path,
     rejected: Path,
     census: Path | None = None,
+    lists: Path | None = None,
 ) -> None:
     """Write the manifest, the rejections and the census of one shard of a dataset.
 
-    `generated` is the folder of generated images or label maps, see `listing.list_dataset`.
+    `generated` is the folder of generated images or label maps, see `listing.list_dataset`, and
+    `lists` the folder of what planning has listed, see `datasets.lists`.
     """
-    entries = split_shards(list_dataset(dataset, generated), shards)[shard]
+    entries = read_lists(lists, dataset, generated, shards).entries(shard)
     refused = read_refused(generated / REFUSED)
     unpainted = {item.image_id: item.reason for item in refused if item.what == "label"}
 
@@ -411,12 +413,14 @@ def passed_over(rejected: Path) -> list[str]:
 
 
 def list_rejected(
-    dataset: DatasetSettings, generated: Path, parts: Iterable[Path], rejected: Path
+    dataset: DatasetSettings,
+    generated: Path,
+    parts: Sequence[Path],
+    rejected: Path,
+    lists: Path | None = None,
 ) -> None:
-    """Write the rejections of a dataset: list its files that are not images, and join the parts."""
-    others: list[str] = []
-    list_dataset(dataset, generated, others)
-    gather_rejected(parts, rejected, count_others(others))
+    """Write the rejections of a dataset: those of its shards, and its files that are not images."""
+    gather_rejected(parts, rejected, read_lists(lists, dataset, generated, len(parts)).others)
 
 
 def gather_manifest(parts: Sequence[Path], manifest: Path) -> None:

@@ -114,6 +114,15 @@ class DatasetSettings(DemoKeys, _Read, WebDatasetKeys, FolderKeys, FieldKeys, _N
         return {**FORMATS[name].defaults, **raw}
 
 
+LISTED = (
+    "format",
+    *dict.fromkeys(
+        key for form in FORMATS.values() for key in form.keys.model_fields if key != "classes"
+    ),
+    "demo",
+)
+"""Keys that say which files a dataset has."""
+
 _FORMATS_OF = {
     key: [name for name, form in FORMATS.items() if key in form.keys.model_fields]
     for form in FORMATS.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lightcluster.datasets.settings import LISTED
 from lightcluster.step.arguments import (
     File,
     FilesOfShards,
@@ -12,18 +13,7 @@ from lightcluster.step.arguments import (
 )
 from lightcluster.step.declaration import Step
 
-LISTED = (
-    "dataset.format",
-    "dataset.root",
-    "dataset.split",
-    "dataset.image_list",
-    "dataset.images",
-    "dataset.labels",
-    "dataset.label_pattern",
-    "dataset.image_extension",
-    "dataset.label_extension",
-)
-"""Keys that say which files a dataset has."""
+_LISTED = tuple(f"dataset.{key}" for key in LISTED)
 
 
 @Step(unit="dataset", reads=("dataset.demo",), places=("dataset.name", "dataset.format"), version=4)
@@ -75,26 +65,25 @@ def paint_labels(settings: Settings, output: File) -> None:
 @Step(
     unit="dataset shard",
     reads=(
-        *LISTED,
+        *_LISTED,
         "dataset.ignore",
         "dataset.on_bad_image",
         "dataset.max_pixels",
         "dataset.depth",
-        "dataset.demo",
     ),
     places=("dataset.name", "dataset.shard_size"),
     after=("generate_demo", "read_classes", "paint_labels"),
     version=6,
 )
 def index_dataset(
-    settings: Settings, shard: Shard, shards: Shards, generated: File, manifest: File,
-    rejected: File, census: File, classes: OptionalFile = None,
+    settings: Settings, shard: Shard, shards: Shards, generated: File, lists: File,
+    manifest: File, rejected: File, census: File, classes: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Decode every image and label map of a shard once, and write its manifest."""
     from lightcluster.datasets.manifest import index_dataset as do
 
     do(
-        settings.dataset, generated, shard, len(shards), classes, manifest, rejected, census
+        settings.dataset, generated, shard, len(shards), classes, manifest, rejected, census, lists
     )  # fmt: skip
 
 
@@ -110,16 +99,14 @@ def gather_manifest(manifests: FilesOfShards, shards: Shards, manifest: File, ce
 
 @Step(
     unit="dataset",
-    reads=(
-        *LISTED,
-        "dataset.demo",
-    ),
+    reads=_LISTED,
     after=("index_dataset",),
 )
 def gather_rejected(
     settings: Settings, rejections: FilesOfShards, shards: Shards, output: File, generated: File,
+    lists: File,
 ) -> None:  # fmt: skip
     """Concatenate the tables of rejected images, and count files that are not images."""
     from lightcluster.datasets.manifest import list_rejected as do
 
-    do(settings.dataset, generated, shards.paths(rejections, ".rejected.csv"), output)
+    do(settings.dataset, generated, shards.paths(rejections, ".rejected.csv"), output, lists)
