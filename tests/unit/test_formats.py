@@ -465,7 +465,7 @@ def test_mistakes_of_a_dataset_of_the_field_are_reported_together():
         "dataset.split = none: `format: voc` needs the name of a split",
         "dataset.ignore = 254: must be 255, the value of pixels without a class in `format: voc`",
         "dataset.images = 'i': not used by `format: voc`; remove it, or set `format` in `dataset` "
-        "to one of folder, list, webdataset",
+        "to one of folder, list, webdataset, parquet",
         "dataset.labels = 'l': not used by `format: voc`; remove it, or set `format` in `dataset` "
         "to folder",
     ]

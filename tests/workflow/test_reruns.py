@@ -65,6 +65,16 @@ TARS = {
     }
 }
 
+PARQUET = {
+    "dataset": {
+        "name": "cells",
+        "format": "parquet",
+        "images": "cells.parquet",
+        "classes": "scenes/classes.csv",
+        "label_column": "label",
+    }
+}
+
 THINGS = {
     "dataset": {"name": "things", "format": "coco_things", "root": "coco", "shard_size": 4},
     "backbone": {"weights": "weights.safetensors"},
@@ -198,6 +208,12 @@ TARS_CHANGES: dict[str, dict[str, Any]] = {
 }
 """Keys that only a dataset in tars has, likewise."""
 
+PARQUET_CHANGES: dict[str, dict[str, Any]] = {
+    "dataset.image_column": {"image_column": "copy"},
+    "dataset.label_column": {"label_column": "copy_label"},
+}
+"""Keys that only a dataset in parquet files has, likewise."""
+
 THINGS_CHANGES: dict[str, dict[str, Any]] = {
     "dataset.root": {"root": "copy"},
     "dataset.split": {"split": "train2017"},
@@ -239,7 +255,7 @@ def without_a_job(key: str) -> set[str]:
     alone = {"choose_features", "score_images", "compare", "write_dataset_page", "discover_parts"}
     if key in THINGS_CHANGES:
         return alone | of_no_run("lightcluster")
-    if key in FOLDER_CHANGES or key in TARS_CHANGES:
+    if key in {**FOLDER_CHANGES, **TARS_CHANGES, **PARQUET_CHANGES}:
         return alone | painted | of_no_run("lightcluster")
     if key in FIT_CHANGES:
         return alone | painted | of_no_run("applied")
@@ -337,6 +353,25 @@ def tars(tmp_path_factory, run_snakemake, fast_config):
 
 
 @pytest.fixture(scope="module")
+def cells(tmp_path_factory, run_snakemake, fast_config):
+    """A folder in which the segmentation of images in a parquet file is finished."""
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    folder = tmp_path_factory.mktemp("cells")
+    write_scenes(folder / "scenes", 12, 3, SceneStyle(height=96, width=128))
+    images, labels = (
+        [path.read_bytes() for path in sorted((folder / "scenes" / kind).iterdir())]
+        for kind in ("images", "labels")
+    )
+    columns = {"image": images, "label": labels, "copy": images, "copy_label": labels}
+    write_table(arrow.table(columns), folder / "cells.parquet", row_group_size=5)
+    result = run_snakemake(folder, config=fast_config(PARQUET))
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
 def things(tmp_path_factory, run_snakemake, fast_config):
     """A folder in which images with instance annotations are segmented, by weights of a file."""
     folder = tmp_path_factory.mktemp("things")
@@ -376,6 +411,11 @@ def rerun(request, demo, photos, things, dry_run, fast_config):
             for key, changes in TARS_CHANGES.items()
             if key in tried
         }
+        | {
+            key: (request.getfixturevalue("cells"), fast_config(PARQUET, {"dataset": changes}))
+            for key, changes in PARQUET_CHANGES.items()
+            if key in tried
+        }
         | {key: (photos, fast_config(FOLDER, changes)) for key, changes in FIT_CHANGES.items()}
     )
     jobs = {key: job for key, job in jobs.items() if key in tried}
@@ -385,7 +425,8 @@ def rerun(request, demo, photos, things, dry_run, fast_config):
 
 
 def test_every_key_is_tried():
-    tried = [*CHANGES, *FOLDER_CHANGES, *TARS_CHANGES, *THINGS_CHANGES, *FIT_CHANGES]
+    changes = (CHANGES, FOLDER_CHANGES, TARS_CHANGES, PARQUET_CHANGES, THINGS_CHANGES, FIT_CHANGES)
+    tried = [key for keys in changes for key in keys]
     assert sorted(tried) == sorted(key for key, _ in walk_keys())
 
 

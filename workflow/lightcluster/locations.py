@@ -1,8 +1,8 @@
 """Where an image or a label map is stored: in a file of its own, or inside a larger file.
 
-The location of an image is the path of its file or, for a member of a tar, a `Member`. Everything
-that reads images and label maps takes their content from here, so readers only see files and bytes.
-A member is read in place: nothing is unpacked.
+The location of an image is the path of its file or, inside a tar or a parquet file, a `Member` or a
+`Cell`. Everything that reads images and label maps takes their content from here, so readers only
+see files and bytes. Members and cells are read in place: nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -10,14 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Any
 
-from lightcluster.digests import MISSING, digest_file, digest_of
+from lightcluster.digests import MISSING, digest_file, digest_of, state_of
 from lightcluster.errors import ImageError
 from lightcluster.paths import require_file
 
 MOST_BYTES = 1 << 30
 """Largest size of a member, because it is read into memory as a whole: 1 GiB."""
+
+LARGEST_GROUP = 1 << 29
+"""Largest size of the column of a row group, which is read into memory as a whole: 512 MiB."""
+
+NEEDS_PYARROW = "parquet files need pyarrow: pip install 'lightcluster[parquet]', or pyarrow"
 
 REMEDY = "since the dataset was indexed; run the same command again to index it again"
 
@@ -79,7 +87,81 @@ class Member:
         return content
 
 
-Location = Path | Member
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a parquet file.
+
+    Attributes
+    ----------
+    container : Path
+        The parquet file.
+    column : str
+    group, row : int
+        Row group, and row within it.
+    number : int
+        Row within the file, for messages.
+    """
+
+    container: Path
+    column: str
+    group: int
+    row: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.container}, row {self.number}, {self.column!r}"
+
+    @property
+    def part(self) -> str:
+        """Where the content is in the file, as text; see `locate`."""
+        return f"parquet {self.group} {self.row} {self.number} {self.column}"
+
+    @classmethod
+    def parse(cls, container: Path, part: str) -> Cell:
+        """Return the cell that `part` describes, or raise a ValueError."""
+        _, group, row, number, column = part.split(" ", 4)
+        return cls(container, column, int(group), int(row), int(number))
+
+    def read(self) -> bytes:
+        """Return the content.
+
+        Raises
+        ------
+        ImageError
+            If the file cannot be read, or the cell is empty.
+        """
+        try:
+            status = require_file(self.container).stat()
+            with _reading:  # threads wait for a row group that another one reads already
+                cells = _read_column(self.container, state_of(status), self.group, self.column)
+            value = cells[self.row].as_py()
+        except ImportError:
+            raise ImageError(NEEDS_PYARROW) from None
+        except FileNotFoundError:
+            raise ImageError("the parquet file does not exist") from None
+        except Exception as error:  # damaged files raise all kinds of errors
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"the parquet file cannot be read ({reason})") from error
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(content, bytes):
+            path = value.get("path") if isinstance(value, dict) else None
+            raise ImageError("the cell is empty" + f" and only names a file, {path!r}" * bool(path))
+        return content
+
+
+_reading = Lock()
+
+
+@lru_cache(maxsize=4)
+def _read_column(path: Path, state: str, group: int, column: str) -> Any:
+    """Return a column of a row group as an Arrow array; `state` changes when the file does."""
+    from pyarrow.parquet import ParquetFile
+
+    with path.open("rb") as file:
+        return ParquetFile(file).read_row_group(group, [column], use_threads=False)[column]
+
+
+Location = Path | Member | Cell
 """Where an image or a label map is stored."""
 
 
@@ -90,7 +172,7 @@ def locate(path: Path, part: str) -> Location:
     ----------
     path : Path
     part : str
-        `Member.part`; empty if the file is the image.
+        `Member.part` or `Cell.part`; empty if the file is the image.
 
     Raises
     ------
@@ -99,9 +181,11 @@ def locate(path: Path, part: str) -> Location:
     """
     if not part:
         return path
-    if not part.startswith("tar "):
+    kinds: dict[str, type[Member | Cell]] = {"tar": Member, "parquet": Cell}
+    kind = part.partition(" ")[0]
+    if kind not in kinds:
         raise ValueError(f"unknown part of a file: {part[:80]!r}")
-    return Member.parse(path, part)
+    return kinds[kind].parse(path, part)
 
 
 def file_of(location: Location) -> Path:
@@ -115,7 +199,9 @@ def part_of(location: Location) -> str:
 
 
 def suffix_of(location: Location) -> str:
-    """Return the suffix of the name of an image, such as ``.jpg``."""
+    """Return the suffix of the name of an image, such as ``.jpg``; cells have no name."""
+    if isinstance(location, Cell):
+        return ""
     return location.suffix if isinstance(location, Path) else PurePosixPath(location.name).suffix
 
 

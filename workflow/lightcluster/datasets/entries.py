@@ -48,11 +48,20 @@ class Inside:
     image, label : str
         Where the image and its label map are in it, see `locations.locate`; `label` is empty if
         there is none.
+    block : str
+        Name of the part of the file that is read as a whole, such as a row group, and therefore
+        belongs to one shard; empty if that is the file itself.
     """
 
     container: str
     image: str
     label: str = ""
+    block: str = ""
+
+    @property
+    def whole(self) -> tuple[str, str]:
+        """What is not divided among shards if there are enough of them."""
+        return self.container, self.block
 
 
 @dataclass(frozen=True, slots=True)

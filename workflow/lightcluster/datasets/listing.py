@@ -138,8 +138,8 @@ def shard_of(image_id: str, shards: int) -> int:
 def split_shards(entries: list[Entry], shards: int) -> list[list[Entry]]:
     """Return the entries of each shard, in the order of `entries`.
 
-    Tars are distributed whole, one after the other. If there are fewer of them than shards, each
-    tar is divided among several shards, by the ids of its images.
+    Tars, and row groups of parquet files, are distributed whole, one after the other. If there are
+    fewer of them than shards, each is divided among several shards, by the ids of its images.
 
     Parameters
     ----------
@@ -147,12 +147,12 @@ def split_shards(entries: list[Entry], shards: int) -> list[list[Entry]]:
     shards : int
         A power of two.
     """
-    containers = sorted({entry.inside.container for entry in entries if entry.inside})
-    groups = min(shards, 1 << max(0, len(containers).bit_length() - 1))
-    group = {container: number % groups for number, container in enumerate(containers)}
+    parts = dict.fromkeys(entry.inside.whole for entry in entries if entry.inside)
+    groups = min(shards, 1 << max(0, len(parts).bit_length() - 1))
+    group = {part: number % groups for number, part in enumerate(parts)}
     split: list[list[Entry]] = [[] for _ in range(shards)]
     for entry in entries:
-        first = group[entry.inside.container] if entry.inside else 0
+        first = group[entry.inside.whole] if entry.inside else 0
         split[first + groups * shard_of(entry.image_id, shards // groups)].append(entry)
     return split
 

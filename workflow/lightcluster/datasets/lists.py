@@ -162,7 +162,7 @@ def _values_of(entry: Entry) -> list[Any]:
         entry.label_id,
         entry.taxonomy,
         entry.unlabelled,
-        None if inside is None else [inside.container, inside.image, inside.label],
+        None if inside is None else [inside.container, inside.image, inside.label, inside.block],
         entry.unusable,
     ]
 

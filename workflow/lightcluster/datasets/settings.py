@@ -11,6 +11,7 @@ from lightcluster import places
 from lightcluster.datasets.formats.demo import DemoKeys
 from lightcluster.datasets.formats.field import FieldKeys
 from lightcluster.datasets.formats.folder import FolderKeys
+from lightcluster.datasets.formats.parquet import ParquetKeys
 from lightcluster.datasets.formats.registry import FIELD_FORMATS, FORMATS
 from lightcluster.datasets.formats.webdataset import WebDatasetKeys
 from lightcluster.sections import Name, Section
@@ -99,7 +100,7 @@ class _Read(Section):
 
 
 # Pydantic lists the keys of the last base class first.
-class DatasetSettings(DemoKeys, _Read, WebDatasetKeys, FolderKeys, FieldKeys, _Named):
+class DatasetSettings(DemoKeys, _Read, ParquetKeys, WebDatasetKeys, FolderKeys, FieldKeys, _Named):
     """The images, and their labels, if there are any."""
 
     split: Name | None = Field(None, description=_describe_splits())

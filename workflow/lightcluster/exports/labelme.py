@@ -22,7 +22,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     """Write a file for each image into a folder; the shapes of one object have one `group_id`.
 
     Shapes are polygons, or, without tolerance, masks. An image that is no file of its own, but in a
-    tar, is in the JSON file itself.
+    tar or a parquet file, is in the JSON file itself.
     """
     from lightcluster.exports.coco_json import write_json
     from lightcluster.exports.segmentation import content_of

@@ -21,7 +21,8 @@ from skimage import measure
 from lightcluster.datasets.manifest import Row, Sample, iter_manifest
 from lightcluster.errors import ImageError, StoreError
 from lightcluster.exports.confidence import RegionTables, object_confidence
-from lightcluster.locations import Member, file_of
+from lightcluster.images.recognition import PREFIX, format_of
+from lightcluster.locations import Cell, Member, file_of, suffix_of
 from lightcluster.names.run import BACKGROUND, given_names
 from lightcluster.progress import progress
 from lightcluster.regions.painted import find_manifest, painted_file, read_segmentation
@@ -226,7 +227,7 @@ def open_segmentation(folder: Path) -> Segmentation:
 
 
 def link_image(row: Row, link: Path) -> None:
-    """Make a link to an image, in folders that it makes; an image in a tar is copied.
+    """Make a link to an image, in folders that it makes; an image inside another file is copied.
 
     Raises
     ------
@@ -243,7 +244,20 @@ def link_image(row: Row, link: Path) -> None:
     link.write_bytes(content_of(row.path))
 
 
-def content_of(location: Member) -> bytes:
+def suffix_of_image(row: Row) -> str:
+    """Return the suffix that a copy of an image should have, such as ``.jpg``.
+
+    Raises
+    ------
+    StoreError
+        If the image has no name, and cannot be read.
+    """
+    if isinstance(row.path, Cell):
+        return f".{format_of(content_of(row.path)[:PREFIX]) or ''}".lower()
+    return suffix_of(row.path)
+
+
+def content_of(location: Member | Cell) -> bytes:
     """Return the content of an image inside another file.
 
     Raises

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lightcluster.exports.protocol import Exporter, Options
 from lightcluster.files import replacing
-from lightcluster.locations import suffix_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
     import yaml
 
     from lightcluster.exports.outlines import rings_of
-    from lightcluster.exports.segmentation import link_image
+    from lightcluster.exports.segmentation import link_image, suffix_of_image
 
     number = {category.id: index for index, category in enumerate(segmentation.categories)}
     count = 0
@@ -43,7 +42,7 @@ def write(segmentation: Segmentation, output: Path, options: Options) -> int:
             labels = folder / "labels" / PurePosixPath(picture.row.output).with_suffix(".txt")
             labels.parent.mkdir(parents=True, exist_ok=True)
             labels.write_text("".join(lines), encoding="utf-8")
-            image = PurePosixPath(picture.row.output).with_suffix(suffix_of(picture.row.path))
+            image = PurePosixPath(picture.row.output).with_suffix(suffix_of_image(picture.row))
             link_image(picture.row, folder / "images" / image)
         names = {number[category.id]: category.name for category in segmentation.categories}
         (folder / "data.yaml").write_text(

@@ -20,7 +20,7 @@ class OwnKeys(Section):
         None,
         description="The images, relative to the working directory. `folder`: a folder; `list`: a "
         "text file, whose paths are relative to its own folder; `webdataset`: a folder of tars, or "
-        "one tar.",
+        "one tar; `parquet`: a folder of parquet files, or one file.",
     )
     classes: Path | None = Field(
         None,

@@ -9,6 +9,7 @@ from lightcluster.datasets.formats.demo import DEMO
 from lightcluster.datasets.formats.field import FieldFormat
 from lightcluster.datasets.formats.folder import FOLDER
 from lightcluster.datasets.formats.listed import LIST
+from lightcluster.datasets.formats.parquet import PARQUET
 from lightcluster.datasets.formats.protocol import Format
 from lightcluster.datasets.formats.voc import VOC
 from lightcluster.datasets.formats.webdataset import WEBDATASET
@@ -18,6 +19,7 @@ _LISTED: tuple[Format, ...] = (
     FOLDER,
     LIST,
     WEBDATASET,
+    PARQUET,
     VOC,
     *COCO_STUFF,
     COCO_THINGS,
