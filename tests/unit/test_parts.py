@@ -165,5 +165,5 @@ def test_the_figure_shows_images_beside_their_parts(shards, tmp_path, caplog):
     empty = write_patch_scores(tmp_path / "none.npz", {name: np.zeros((4, 4)) for name in names})
     with caplog.at_level(logging.INFO):
         discover_parts(shards[0], [empty, empty], weights, tmp_path / "none.png", **SETTINGS)
-    assert "No patch of 10 images is foreground" in caplog.text
+    assert "No patch of 8 images is foreground" in caplog.text
     assert (tmp_path / "none.png").exists()

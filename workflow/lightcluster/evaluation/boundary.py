@@ -34,10 +34,8 @@ class TrueEdge:
         unknown = truth == ignored
         foreground = truth != background
         if unknown.any() and not unknown.all():
-            nearest = distance_transform_edt(
-                unknown, return_distances=False, return_indices=True
-            )  # fmt: skip
-            foreground = foreground[tuple(nearest)]
+            nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+            foreground[unknown] = foreground[tuple(nearest[:, unknown])]
         self.tolerance = max(1, round(TOLERANCE * float(np.hypot(*truth.shape))))
         self.points = edge_points(foreground)
         self.sums = _sums_of_rows(self.points, truth.shape, self.tolerance)

@@ -79,19 +79,23 @@ def split_regions(
     """
     if distance <= 0 or not len(regions.area):
         return regions
-    values = np.zeros(regions.label.shape, np.int64)
-    count, was_split = 0, False
+    members, parts = [], []
     for number in range(1, len(regions.area) + 1):
+        shares = shares_of_patches(regions.label == number, grid)
+        members.append(np.flatnonzero(shares >= 0.5))
+        parts.append(_parts_of_patches(features, members[-1], grid, distance, min_area))
+    if not any(own.any() for own in parts):
+        return regions
+    values = np.zeros(regions.label.shape, np.int64)
+    count = 0
+    for number, (patches, own) in enumerate(zip(members, parts, strict=True), start=1):
         inside = regions.label == number
-        members = np.flatnonzero(shares_of_patches(inside, grid) >= 0.5)
-        parts = _parts_of_patches(features, members, grid, distance, min_area)
-        if parts.any():
-            was_split = True
-            painted = _parts_of_pixels(parts, members, grid, regions.label.shape)
+        if own.any():
+            painted = _parts_of_pixels(own, patches, grid, regions.label.shape)
             values[inside] = painted[inside]
         values[inside] += count + 1
-        count += int(parts.max(initial=0)) + 1
-    return number_regions(values) if was_split else regions
+        count += int(own.max(initial=0)) + 1
+    return number_regions(values)
 
 
 def _parts_of_patches(

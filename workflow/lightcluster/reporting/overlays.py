@@ -65,6 +65,8 @@ def fit_box(height: int, width: int, box: tuple[int, int] = CELL) -> tuple[int, 
 
 def resize_nearest(array: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
     """Return `array` [height, width] at another size, each pixel from the nearest one."""
+    if array.shape == size:
+        return array
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)
         for old, new in zip(array.shape, size, strict=True)

@@ -43,10 +43,6 @@ from lightcluster.reporting.overlays import CELL
 log = logging.getLogger(__name__)
 
 FACETS: tuple[Facet, Facet] = ("token", "key")
-MOST_IMAGES = 16
-"""Images that the parts are found in; `ROWS_PER_PAGE` of them are shown. The backbone runs on each
-of them again, because the features of a run have no tokens."""
-
 RESTARTS, ITERATIONS = 4, 25
 
 
@@ -206,7 +202,9 @@ def discover_parts(
     device: str,
     threads: int,
 ) -> None:
-    """Draw the parts of some images, by tokens beside keys, as PNG.
+    """Draw the parts of `ROWS_PER_PAGE` images, by tokens beside keys, as PNG.
+
+    The backbone runs on these images again, because the features of a run have no tokens.
 
     Parameters
     ----------
@@ -223,7 +221,7 @@ def discover_parts(
         Of decoding, and of the passes on a CPU; see `extraction.passes`.
     """
     backbone = open_backbone(weights, device, mean, std, positions)
-    drawn = draw_masked(manifests, masks, MOST_IMAGES, seed)
+    drawn = draw_masked(manifests, masks, ROWS_PER_PAGE, seed)
     features = read_foreground(
         drawn, backbone, layer=layer, short_side=short_side, max_tokens=max_tokens,
         max_pixels=max_pixels, precision=resolve_precision(precision, device), threads=threads,
@@ -234,11 +232,9 @@ def discover_parts(
         found = find_parts(features, parts, seed)
     else:
         found = {facet: np.empty(0, np.int64) for facet in FACETS}
-    shown = np.unique(np.linspace(0, len(drawn) - 1, ROWS_PER_PAGE).astype(int)).tolist()
     strips = [
         draw_parts(one, maps, max_pixels)
-        for number, (one, maps) in enumerate(zip(drawn, part_maps(drawn, found), strict=True))
-        if number in shown
+        for one, maps in zip(drawn, part_maps(drawn, found), strict=True)
     ]
     key = ColourKey(
         ("background", *(f"part {number}" for number in range(1, parts + 1))), np.empty(0, int),

@@ -32,7 +32,7 @@ class ReportSettings(Section):
         ge=0,
         le=64,
         description="Number of clusters into which the report divides the foreground patches "
-        "of 16 images, by tokens and by keys; 0: none.",
+        "of eight images, by tokens and by keys; 0: none.",
     )
     gallery: int = Field(
         5000,

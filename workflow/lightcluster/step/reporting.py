@@ -47,7 +47,7 @@ def compare(
     unit="all runs",
     reads=("report", "dataset.ignore", "dataset.max_pixels"),
     after=("gather_manifest", "compare", "report"),
-    version=2,
+    version=3,
 )
 def write_dataset_page(
     settings: Settings, folder: File,
@@ -147,7 +147,7 @@ def write_gallery(
         "score_images",
         *(figure.step for figure in FIGURES),
     ),
-    version=8,
+    version=9,
 )
 def report(
     settings: Settings, shards: Shards, manifest: File, rejected: FilesOfShards, palette: File,
