@@ -108,7 +108,7 @@ def killed(tmp_path_factory, finished, run_snakemake, settings_file, config, ser
     """A run that is killed 12 times, and begun again each time: its folder, what was complete
     after each kill, and the result of the last command, which is left to end.
 
-    The whole process group is killed: while it starts, or soon after it has one to three more
+    The whole process group is killed: while it starts, or soon after it has two to six more
     results, so that it gets on with each life, however slow the machine. Every fourth life has a
     fork server of its own; the others begin sooner with the one that all tests share.
     """
@@ -118,7 +118,7 @@ def killed(tmp_path_factory, finished, run_snakemake, settings_file, config, ser
     complete = [completed(run)]
     for number in range(KILLS):
         process = start(run, config, settings_file, **(served() if number % 4 else {}))
-        more = len(complete[-1]) + number % 4
+        more = len(complete[-1]) + 2 * (number % 4)
         while process.poll() is None and len(completed(run)) < more:
             time.sleep(0.05)
         time.sleep(2 * seeded.random())
