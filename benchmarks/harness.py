@@ -14,21 +14,46 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
+PROJECT = Path(__file__).resolve().parents[1]
+SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
 PACKAGES = ("torch", "timm", "numpy", "scipy", "faiss-cpu", "zarr", "pillow", "pydensecrf2")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 console = Console()
+
+
+# ---- runs of the workflow ------------------------------------------------------------------------
+
+
+def run_workflow(
+    folder: Path, settings: Mapping[str, object], images: Iterable[Path], cores: int
+) -> None:
+    """Run the workflow in a folder of its own, with links to `images` in its folder ``images``."""
+    (folder / "images").mkdir(parents=True)
+    for name in SHARED:
+        (folder / name).symlink_to(PROJECT / name)
+    for image in images:
+        (folder / "images" / image.name).symlink_to(image)
+    (folder / "run.yaml").write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+    command = ["snakemake", "--cores", str(cores), "--configfile", "run.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(done.stdout)
 
 
 # ---- timing --------------------------------------------------------------------------------------

@@ -10,16 +10,13 @@ resolution and in per cent. The labelling seed is the number of the split.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
 import typer
-import yaml
-from harness import Report, console
+from harness import Report, console, run_workflow
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -35,29 +32,12 @@ from lightcluster.evaluation.confusion import count_confusion
 from lightcluster.evaluation.scores import foreground_scores, score_classes
 from lightcluster.model import segment
 
-PROJECT = Path(__file__).resolve().parents[1]
-SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
 FIGURES = ("refined mask", "classes")
 
 
 def run_half(folder: Path, images: list[Path], config: dict[str, object]) -> Path:
     """Run the workflow on some images in a folder of its own; return the folder of the run."""
-    (folder / "images").mkdir(parents=True)
-    for name in SHARED:
-        (folder / name).symlink_to(PROJECT / name)
-    for image in images:
-        (folder / "images" / image.name).symlink_to(image)
-    (folder / "half.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = ["snakemake", "--cores", "2", "--configfile", "half.yaml"]
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
+    run_workflow(folder, config, images, cores=2)
     return folder / "results" / "half" / "lightcluster"
 
 

@@ -11,34 +11,20 @@ from __future__ import annotations
 
 import csv
 import resource
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-import yaml
-from harness import Report, console, ratios, timed, use_one_thread
-
-PROJECT = Path(__file__).resolve().parents[1]
-SHARED = ("Snakefile", "workflow", "config", "profiles", "envs", "resources")
+from harness import Report, console, ratios, run_workflow, timed, use_one_thread
 
 
-def run_workflow(folder: Path, settings: dict[str, Any]) -> float:
+def seconds_of_snakemake(folder: Path, settings: dict[str, Any], images: list[Path]) -> float:
     """Run the workflow in a folder on one core; return the CPU seconds of Snakemake itself."""
-    for name in SHARED:
-        (folder / name).symlink_to(PROJECT / name)
-    (folder / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "run.yaml"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
+    run_workflow(folder, settings, images, cores=1)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(done.stdout)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
@@ -122,9 +108,6 @@ def main(
     for turn in range(turns):
         with TemporaryDirectory() as name:
             folder = Path(name)
-            (folder / "images").mkdir()
-            for path in chosen:
-                (folder / "images" / path.name).symlink_to(path)
             settings: dict[str, Any] = {
                 "dataset": {
                     "name": "photographs", "format": "folder", "images": str(folder / "images"),
@@ -132,7 +115,7 @@ def main(
                 },
                 "backbone": {"model": model, "weights": str(weights.resolve())},
             }  # fmt: skip
-            snakemake.append(run_workflow(folder, settings))
+            snakemake.append(seconds_of_snakemake(folder, settings, chosen))
             steps.append(seconds_of_steps(folder / "results"))
             passes = record_passes(folder / "results", model)
         bare.append(timed(lambda: _repeat(passes)).cpu)  # noqa: B023

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lightcluster.digests import digest_of, is_settled, state_of
+from lightcluster.digests import digest_of, is_settled, state_of, write_cache
 from lightcluster.places import CACHE
 
 
@@ -48,17 +48,6 @@ def cached(path: Path, kind: str, read: Callable[[Path], Any]) -> Any:
     value = read(path)
     if is_settled(before, started) and state_of(before) == state_of(path.stat()):
         body = json.dumps(value, separators=(",", ":")).encode()
-        _write(place, f"{header} {digest_of(body)}\n".encode() + body)
+        with suppress(OSError):
+            write_cache(place, f"{header} {digest_of(body)}\n".encode() + body)
     return value
-
-
-def _write(place: Path, content: bytes) -> None:
-    """Write a file atomically, if that is possible."""
-    temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-    with suppress(OSError):
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, place)
-        finally:
-            temporary.unlink(missing_ok=True)

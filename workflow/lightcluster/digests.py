@@ -135,14 +135,25 @@ class Digests:
         """Write the cache atomically, without files that no longer exist."""
         lines = [f"{v}\t{name}\0" for name, v in self._known.items() if os.path.lexists(name)]
         body = "".join(lines).encode("utf-8", "surrogateescape")
-        temporary = self._cache.with_name(f"{self._cache.name}.{os.getpid()}.tmp")
         with suppress(OSError):
-            try:
-                temporary.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_bytes(_header(body) + b"\n" + body)
-                os.replace(temporary, self._cache)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_cache(self._cache, _header(body) + b"\n" + body)
+
+
+def write_cache(path: Path, content: bytes) -> None:
+    """Write a file of a cache atomically; unlike a result, it is not flushed to the disk.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before is kept.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _header(body: bytes) -> bytes:

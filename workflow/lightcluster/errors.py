@@ -37,3 +37,8 @@ class StoreError(LightClusterError):
 
 class OutlivedError(LightClusterError):
     """The run of a step has ended, so the step must not write a result."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an error in one line; its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

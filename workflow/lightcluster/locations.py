@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from lightcluster.digests import MISSING, digest_file, digest_of, state_of
-from lightcluster.errors import ImageError
+from lightcluster.errors import ImageError, reason_of
 from lightcluster.paths import require_file
 
 MOST_BYTES = 1 << 30
@@ -140,8 +140,7 @@ class Cell:
         except FileNotFoundError:
             raise ImageError("the parquet file does not exist") from None
         except Exception as error:  # damaged files raise all kinds of errors
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ImageError(f"the parquet file cannot be read ({reason})") from error
+            raise ImageError(f"the parquet file cannot be read ({reason_of(error)})") from error
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             path = value.get("path") if isinstance(value, dict) else None

@@ -8,7 +8,6 @@ other settings, the dataset is listed again.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ from lightcluster.datasets.entries import Entry, Inside
 from lightcluster.datasets.listing import count_shards, list_dataset, split_shards
 from lightcluster.datasets.others import Others, count_others
 from lightcluster.datasets.settings import LISTED, DatasetSettings
-from lightcluster.digests import digest_of
+from lightcluster.digests import digest_of, write_cache
 
 SUMMARY = "summary.json"
 """Name of the file beside those of the shards."""
@@ -78,7 +77,6 @@ def write_lists(folder: Path, listing: Listing, dataset: DatasetSettings, genera
     """Write a listing into a folder, for `read_lists`, if it can be written to."""
     made = uuid4().hex  # files of different listings are not mixed up
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY).unlink(missing_ok=True)
         for number in range(len(listing.sizes)):
             rows = [_values_of(entry) for entry in listing.entries(number)]
@@ -178,10 +176,4 @@ def _entry_of(
 
 
 def _write(path: Path, content: object) -> None:
-    """Write JSON atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, separators=(",", ":")), encoding="ascii")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_cache(path, json.dumps(content, separators=(",", ":")).encode("ascii"))

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightcluster.errors import ConfigError, ImageError
+from lightcluster.errors import ConfigError, ImageError, reason_of
 from lightcluster.images.depth import Depth, Levels, Samples, choose_levels, span_of, to_rgb
 from lightcluster.images.header import Header, turn
 from lightcluster.images.recognition import read_header
@@ -149,9 +149,7 @@ def _decode(
     except ImageError:
         raise
     except Exception as error:  # damaged files make decoders raise all kinds of errors
-        raise ImageError(
-            f"damaged or truncated image ({' '.join(str(error).split()) or type(error).__name__})"
-        ) from error
+        raise ImageError(f"damaged or truncated image ({reason_of(error)})") from error
     upright = turn(stored, header.orientation)
     if hidden is not None:
         hidden = turn(hidden, header.orientation)

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from lightcluster.datasets.entries import walk
 from lightcluster.datasets.formats.protocol import Format
+from lightcluster.errors import DatasetError
 from lightcluster.sections import Section
 
 
@@ -65,3 +67,38 @@ class OwnFormat(Format):
             yield f"dataset.images = none: `format: {self.name}` needs {self.reads}"
         if self.labelled(dataset) and dataset.classes is None:
             yield "dataset.classes = none: labels need a classes.csv with the columns id,name"
+
+
+def list_containers(
+    images: Path, suffixes: tuple[str, ...], others: list[str], *, one: str, many: str
+) -> tuple[Path, list[str]]:
+    """Return a folder and the paths below it of the files that hold the images.
+
+    Parameters
+    ----------
+    images : Path
+        Such a file, or a folder that is searched with its subfolders.
+    suffixes : tuple of str
+        Suffixes of such files, in lower case.
+    others : list of str
+        The paths of all other files are added to this list.
+    one, many : str
+        For messages: what `images` may be besides a folder, and what was not found in a folder.
+
+    Raises
+    ------
+    DatasetError
+        If `images` does not exist, or is a folder without such a file.
+    """
+    if not images.is_dir():
+        if not images.exists():
+            raise DatasetError(
+                f"dataset.images = {str(images)!r}: there is no such folder or {one}"
+            )
+        return images.parent, [images.name]
+    found = sorted(walk(images))
+    containers = [name for name in found if name.lower().endswith(suffixes)]
+    if not containers:
+        raise DatasetError(f"dataset.images = {str(images)!r}: no {many}")
+    others.extend(name for name in found if not name.lower().endswith(suffixes))
+    return images, containers

@@ -15,17 +15,15 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from lightcluster.cached import cached
-from lightcluster.datasets.entries import Entry, Inside, output_names, walk
-from lightcluster.datasets.formats.own import OwnFormat, OwnKeys
-from lightcluster.errors import DatasetError
+from lightcluster.datasets.entries import Entry, Inside, output_names
+from lightcluster.datasets.formats.own import OwnFormat, OwnKeys, list_containers
+from lightcluster.errors import DatasetError, reason_of
 from lightcluster.locations import LARGEST_GROUP, NEEDS_PYARROW, Cell
 from lightcluster.paths import LONGEST, require_file
 from lightcluster.sections import Section
 
 _INDEX = "parquet-1"
 """Name and version of the cached contents of parquet files."""
-
-_NO_PATH = Path()
 
 
 class ParquetKeys(OwnKeys):
@@ -55,7 +53,10 @@ class ParquetFormat(OwnFormat):
     def entries(self, dataset: ParquetKeys, generated: Path, others: list[str]) -> list[Entry]:
         """List the rows of all files; a file that cannot be used is listed with the reason."""
         assert dataset.images is not None  # see `contradictions`
-        folder, files = _files(dataset.images, others)
+        folder, files = list_containers(
+            dataset.images, (".parquet",), others, one="file",
+            many="parquet files found, not even in subfolders",
+        )  # fmt: skip
         listed = sorted(
             (entry for file in files for entry in _list_file(folder, file, dataset)),
             key=lambda entry: entry.image_id,
@@ -66,30 +67,15 @@ class ParquetFormat(OwnFormat):
         return [replace(entry, output=name) for entry, name in zip(listed, names, strict=True)]
 
 
-def _files(images: Path, others: list[str]) -> tuple[Path, list[str]]:
-    """Return a folder and the paths of parquet files below it; others are added to `others`."""
-    if not images.is_dir():
-        if not images.exists():
-            raise DatasetError(f"dataset.images = {str(images)!r}: there is no such folder or file")
-        return images.parent, [images.name]
-    found = sorted(walk(images))
-    files = [name for name in found if name.lower().endswith(".parquet")]
-    if not files:
-        raise DatasetError(
-            f"dataset.images = {str(images)!r}: no parquet files found, not even in subfolders"
-        )
-    others.extend(name for name in found if not name.lower().endswith(".parquet"))
-    return images, files
-
-
 def _list_file(folder: Path, file: str, dataset: ParquetKeys) -> Iterator[Entry]:
     """Yield the images of a file without their outputs, or one that says why there are none."""
 
     def unusable(reason: str) -> Entry:
         return Entry(file, folder, None, "", inside=Inside(file, ""), unusable=reason)
 
+    path = folder / file
     try:
-        found = cached(folder / file, _INDEX, read_parquet)
+        found = cached(path, _INDEX, read_parquet)
     except OSError as error:
         yield unusable(f"the file cannot be read ({error.strerror or error})")
         return
@@ -103,7 +89,7 @@ def _list_file(folder: Path, file: str, dataset: ParquetKeys) -> Iterator[Entry]
         for row in range(rows):
             number = first + row
             image, label = (
-                Cell(_NO_PATH, column, group, row, number).part if column else ""
+                Cell(path, column, group, row, number).part if column else ""
                 for column in (dataset.image_column, dataset.label_column)
             )
             yield Entry(
@@ -163,8 +149,8 @@ def read_parquet(path: Path) -> dict[str, Any]:
                 for number in range(stored.num_row_groups)
             ]
         except Exception as error:  # damaged files raise all kinds of errors
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return {"columns": [], "groups": [], "problem": f"damaged parquet file ({reason})"}
+            problem = f"damaged parquet file ({reason_of(error)})"
+            return {"columns": [], "groups": [], "problem": problem}
     return {"columns": columns, "groups": groups, "problem": ""}
 
 

@@ -16,10 +16,10 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from lightcluster.cached import cached
-from lightcluster.datasets.entries import Entry, Inside, output_names, walk
-from lightcluster.datasets.formats.own import OwnFormat, OwnKeys
+from lightcluster.datasets.entries import Entry, Inside, output_names
+from lightcluster.datasets.formats.own import OwnFormat, OwnKeys, list_containers
 from lightcluster.datasets.others import IMAGE_SUFFIXES, is_picture
-from lightcluster.errors import DatasetError
+from lightcluster.errors import DatasetError, reason_of
 from lightcluster.locations import Member
 from lightcluster.paths import require_file
 from lightcluster.sections import Section
@@ -37,8 +37,6 @@ _INDEX = "tar-1"
 """Name and version of the cached contents of tars."""
 
 _BLOCK = 512
-
-_NO_PATH = Path()
 
 
 class WebDatasetKeys(OwnKeys):
@@ -105,7 +103,11 @@ class WebDatasetFormat(OwnFormat):
     def entries(self, dataset: WebDatasetKeys, generated: Path, others: list[str]) -> list[Entry]:
         """List the images of all tars; what cannot be used is listed with the reason."""
         assert dataset.images is not None  # see `contradictions`
-        folder, tars = _tars(dataset.images, others)
+        folder, tars = list_containers(
+            dataset.images, SUFFIXES, others, one="tar",
+            many="tars found, not even in subfolders; for images that are files of their own, set "
+            "`format: folder`",
+        )  # fmt: skip
         listed = [
             entry
             for tar in tars
@@ -130,23 +132,6 @@ class WebDatasetFormat(OwnFormat):
             )
             for entry, name in zip(listed, names, strict=True)
         ]
-
-
-def _tars(images: Path, others: list[str]) -> tuple[Path, list[str]]:
-    """Return a folder and the paths of the tars below it; other files are added to `others`."""
-    if not images.is_dir():
-        if not images.exists():
-            raise DatasetError(f"dataset.images = {str(images)!r}: there is no such folder or tar")
-        return images.parent, [images.name]
-    found = sorted(walk(images))
-    tars = [name for name in found if name.lower().endswith(SUFFIXES)]
-    if not tars:
-        raise DatasetError(
-            f"dataset.images = {str(images)!r}: no tars found, not even in subfolders; for images "
-            "that are files of their own, set `format: folder`"
-        )
-    others.extend(name for name in found if not name.lower().endswith(SUFFIXES))
-    return images, tars
 
 
 def list_tar(
@@ -175,8 +160,9 @@ def list_tar(
     def unusable(name: str, reason: str) -> Entry:
         return Entry(name, folder, None, "", inside=Inside(tar, ""), unusable=reason)
 
+    path = folder / tar
     try:
-        found = cached(folder / tar, _INDEX, read_tar)
+        found = cached(path, _INDEX, read_tar)
     except OSError as error:
         yield unusable(tar, f"the tar cannot be read ({error.strerror or error})")
         return
@@ -207,13 +193,13 @@ def list_tar(
             output="",
             label_id=wanted,
             unlabelled=reason,
-            inside=Inside(tar, _part(member), _part(of_sample[0]) if usable else ""),
+            inside=Inside(tar, _part(path, member), _part(path, of_sample[0]) if usable else ""),
         )
 
 
-def _part(member: Found) -> str:
+def _part(tar: Path, member: Found) -> str:
     """Return where a member is in its tar, see `locations.locate`."""
-    return Member(_NO_PATH, member.name, member.offset, member.size).part
+    return Member(tar, member.name, member.offset, member.size).part
 
 
 def _problem_of(member: Found, before: Found | None) -> str:
@@ -283,8 +269,7 @@ def read_tar(path: Path) -> dict[str, Any]:
             block = file.read(_BLOCK)
             problem = "" if block == bytes(_BLOCK) else _why_stopped(block, stopped)
         except Exception as error:  # damaged tars raise all kinds of errors
-            reason = " ".join(str(error).split()) or type(error).__name__
-            problem = f"damaged or truncated tar ({reason})"
+            problem = f"damaged or truncated tar ({reason_of(error)})"
     if problem:
         problem += f"; the {len(members)} files before that are used"
     return {"members": members, "problem": problem}
