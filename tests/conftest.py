@@ -50,6 +50,7 @@ LONGEST = (
     "test_fit_elsewhere.py",
     "test_cause.py",
     "test_demo.py",
+    "test_bad_images.py",
     "test_bad_input.py",
     "test_segment.py",
     "test_field_datasets.py",

@@ -45,6 +45,18 @@ def scene(number: int) -> tuple[Image.Image, NDArray[np.uint8]]:
     return Image.fromarray(pixels).resize(size), np.asarray(small)
 
 
+def write_scene(number: int, name: str, images: Path, labels: Path) -> None:
+    """Write a picture and its label map into two folders."""
+    image, label = scene(number)
+    save(images / name, image)
+    save((labels / name).with_suffix(".png"), Image.fromarray(label))
+
+
+def write_numbered_classes(path: Path) -> Path:
+    """Write a table of the classes of `scene`."""
+    return write_lines(path, ["id,name", *(f"{number},class {number}" for number in range(9))])
+
+
 def with_borders(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a label map with 255 around its objects, as in VOC."""
     edge = maximum_filter(label, 3) != minimum_filter(label, 3)

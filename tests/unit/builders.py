@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,6 +26,14 @@ from lightcluster.regions.components import find_components
 
 quick = settings(max_examples=50, deadline=None)
 """Few examples, and no time limit for each: the machine may be busy."""
+
+SCREENS = [
+    (1400, "light"),
+    (400, "dark"),
+    pytest.param(1400, "dark", marks=pytest.mark.thorough),
+    pytest.param(400, "light", marks=pytest.mark.thorough),
+]
+"""Widths and colour schemes in which pages are looked at."""
 
 
 def iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

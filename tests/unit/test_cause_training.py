@@ -158,6 +158,7 @@ def test_published_epochs():
 # ---- resuming -----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_training_that_is_killed_goes_on_from_its_last_epoch(crops, tmp_path):
     """The very process, by SIGKILL, at a moment of its own."""
     settings = {

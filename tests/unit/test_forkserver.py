@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,9 @@ def base():
     return {**kept, "PYTHONPATH": str(PACKAGE)}
 
 
-@pytest.fixture
-def server(base):
-    """A server of its own: the environment with which it is asked, and what keeps it."""
+@contextmanager
+def started(base):
+    """A server: the environment with which it is asked, and the descriptor that keeps it."""
     environment, owner = forkserver.start(base)
     yield base | environment, owner
     try:
@@ -45,6 +46,27 @@ def server(base):
     except OSError:
         return
     wait_until(lambda: not folder_of(environment).exists())
+
+
+@pytest.fixture(scope="module")
+def lasting_server(base):
+    with started(base) as server:
+        yield server
+
+
+@pytest.fixture
+def server(lasting_server):
+    """The server of all tests that leave it as it is, without what other tests' steps took."""
+    for path in folder_of(lasting_server[0]).glob("*-*"):
+        path.unlink()
+    return lasting_server
+
+
+@pytest.fixture
+def own_server(base):
+    """A server that no other test has used, and that may be ended."""
+    with started(base) as server:
+        yield server
 
 
 def folder_of(environment) -> Path:
@@ -204,8 +226,9 @@ def test_threads_folder_and_run_may_differ_from_those_of_the_server(server, tmp_
     assert was_forked(environment)
 
 
-def test_steps_with_torch_have_a_server_that_starts_with_the_first(server, tmp_path):
-    environment, _ = server
+@pytest.mark.thorough
+def test_steps_with_torch_have_a_server_that_starts_with_the_first(own_server, tmp_path):
+    environment, _ = own_server
     settings = {"backbone.model": "vit_tiny_patch16_224", "backbone.weights": "random",
                 "backbone.seed": 0}  # fmt: skip
     assert not servers(environment, "torch")
@@ -251,10 +274,10 @@ def test_many_steps_at_once(server, tmp_path):
 # ---- what takes long, and is ended ---------------------------------------------------------------
 
 
-@pytest.fixture
-def long_step(server, tmp_path):
+@contextmanager
+def at_work(server, tmp_path):
     """A step that is at work: its command, and the process that does it."""
-    environment, owner = server
+    environment, _ = server
     settings = json.dumps({"dataset.demo": {"scenes": 5000, "seed": 0}})
     step = subprocess.Popen(
         command("generate-demo", settings, "--output", "scenes"),
@@ -270,9 +293,21 @@ def long_step(server, tmp_path):
 
     wait_until(lambda: list(tmp_path.glob(".scenes*/images/*")) and worker())
     (pid,) = worker()
-    yield step, pid, owner
+    yield step, pid
     step.kill()
     step.wait()
+
+
+@pytest.fixture
+def long_step(server, tmp_path):
+    with at_work(server, tmp_path) as step:
+        yield step
+
+
+@pytest.fixture
+def long_step_of_own_server(own_server, tmp_path):
+    with at_work(own_server, tmp_path) as step:
+        yield step
 
 
 def is_gone(pid: int) -> bool:
@@ -287,7 +322,7 @@ def is_gone(pid: int) -> bool:
     ("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)]
 )
 def test_a_signal_to_the_command_ends_the_step(long_step, number, status):
-    step, pid, _ = long_step
+    step, pid = long_step
     step.send_signal(number)
     assert step.wait(PATIENCE) == status
     assert is_gone(pid)
@@ -295,7 +330,7 @@ def test_a_signal_to_the_command_ends_the_step(long_step, number, status):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_a_step_whose_command_is_killed_is_killed(long_step, number, tmp_path):
-    step, pid, _ = long_step
+    step, pid = long_step
     step.send_signal(number)
     step.wait(PATIENCE)
     wait_until(lambda: is_gone(pid))
@@ -304,21 +339,21 @@ def test_a_step_whose_command_is_killed_is_killed(long_step, number, tmp_path):
 
 def test_a_command_ends_as_its_step_that_is_killed(long_step):
     """As by the kernel, where memory is short."""
-    step, pid, _ = long_step
+    step, pid = long_step
     os.kill(pid, signal.SIGKILL)
     assert step.wait(PATIENCE) == -signal.SIGKILL
 
 
-def test_steps_end_with_the_owner_of_the_server(long_step, server):
-    step, pid, owner = long_step
-    os.close(owner)
+def test_steps_end_with_the_owner_of_the_server(long_step_of_own_server, own_server):
+    step, pid = long_step_of_own_server
+    os.close(own_server[1])
     assert step.wait(PATIENCE) == -signal.SIGTERM
     assert is_gone(pid)
-    wait_until(lambda: not folder_of(server[0]).exists())
+    wait_until(lambda: not folder_of(own_server[0]).exists())
 
 
-def test_a_step_ends_with_the_server(long_step, server):
-    step, pid, _ = long_step
+def test_a_step_ends_with_the_server(long_step_of_own_server, own_server):
+    step, pid = long_step_of_own_server
     (parent,) = [
         int(line.split()[1])
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -327,11 +362,11 @@ def test_a_step_ends_with_the_server(long_step, server):
     os.kill(parent, signal.SIGKILL)
     assert step.wait(PATIENCE) == 1
     wait_until(lambda: is_gone(pid))
-    shutil.rmtree(folder_of(server[0]))  # which nobody is left to remove
+    shutil.rmtree(folder_of(own_server[0]))  # which nobody is left to remove
 
 
 def test_a_step_pauses_with_its_command(long_step):
-    step, pid, _ = long_step
+    step, pid = long_step
 
     def state(of: int) -> str:
         return Path(f"/proc/{of}/stat").read_text().rpartition(")")[2].split()[0]

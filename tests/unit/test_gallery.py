@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from builders import (
+    SCREENS,
     write_classes,
     write_level_masks,
     write_manifest,
@@ -720,8 +721,7 @@ def test_a_browser_that_keeps_nothing_says_so(browser, gallery):
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize(
     "address", ["", "#show=rejected", "#view=classes", "#view=class&class=1", "#image=0000/0"]
 )
@@ -732,6 +732,7 @@ def test_axe_finds_nothing(browser, gallery, address, width, scheme):
         assert_accessible(page)
 
 
+@pytest.mark.thorough
 def test_five_thousand_images_are_as_quick_to_open_as_a_few(browser, gallery, tmp_path):
     many = tmp_path / "many"
     shards, images = 4, 1250

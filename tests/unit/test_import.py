@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 GLOBALS = """
 import importlib, os, pkgutil, signal, warnings
 import numpy, torch
@@ -40,6 +42,7 @@ print(len(names))
 """
 
 
+@pytest.mark.thorough
 def test_importing_every_module_changes_no_global():
     done = subprocess.run([sys.executable, "-c", GLOBALS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -77,6 +77,7 @@ def test_a_wheel_has_every_file_of_the_package_and_its_resources(wheel):
         assert needed <= set(archive.namelist())
 
 
+@pytest.mark.thorough
 def test_the_commands_of_a_wheel_need_no_checkout(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")

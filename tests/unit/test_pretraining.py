@@ -322,6 +322,7 @@ def test_losses_that_are_no_numbers_end_the_training(corpus, tmp_path, monkeypat
         run(folder_with(corpus, tmp_path / "run"))
 
 
+@pytest.mark.thorough
 def test_the_student_learns_to_tell_objects_apart(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "LOG_EVERY", 10)
     easy = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from builders import (
+    SCREENS,
     write_classes,
     write_level_masks,
     write_manifest,
@@ -105,9 +107,8 @@ def count(folder: Path, shard: str) -> None:
     )  # fmt: skip
 
 
-@pytest.fixture
-def inputs(tmp_path):
-    """The files of a run on five images in two shards; the last has no label."""
+def write_inputs(tmp_path: Path) -> Path:
+    """Write the files of a run on five images in two shards; the last has no label."""
     draw = np.random.default_rng(0)
     parts = []
     for shard, members in enumerate((range(3), range(3, 5))):
@@ -151,6 +152,27 @@ def inputs(tmp_path):
     for name in ("metrics", "per_class", "matching"):
         getattr(tables, name).to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
     return tmp_path
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """The files of a run, which a test may change."""
+    return write_inputs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """``pages(kind)``: the folder of a page to look at, which is written once for all tests."""
+
+    @functools.cache
+    def written(kind: str) -> Path:
+        inputs = write_inputs(tmp_path_factory.mktemp("inputs"))
+        if kind == "several runs":
+            return make_dataset_page(inputs)
+        labelled, masks = kind != "unlabelled", kind != "without masks"
+        return make(inputs, "report", labelled=labelled, masks=masks, counts=labelled)
+
+    return written
 
 
 def write_tables_of_shard(
@@ -569,8 +591,8 @@ def opened(
     assert all(url.startswith(("data:", folder.as_uri())) for url in requests)
 
 
-def test_images_go_through_their_stages(browser, inputs):
-    with opened(browser, make(inputs, "report")) as page:
+def test_images_go_through_their_stages(browser, pages):
+    with opened(browser, pages("labelled")) as page:
         viewer = page.locator("#examples .viewer")
         figures = viewer.locator("figure")
         assert figures.count() == 5
@@ -601,13 +623,13 @@ def test_images_go_through_their_stages(browser, inputs):
         assert shown(viewer)[0] == ["image", "dataset level"]
 
 
-def test_failures_show_what_was_missed_at_first(browser, inputs):
-    with opened(browser, make(inputs, "report", counts=True)) as page:
+def test_failures_show_what_was_missed_at_first(browser, pages):
+    with opened(browser, pages("labelled")) as page:
         stages = page.locator("#failures .now").all_inner_texts()
         assert stages == ["disagreement"] * 3 + ["errors"] * 2
 
 
-def test_tables_are_sorted_by_their_heads(browser, inputs):
+def test_tables_are_sorted_by_their_heads(browser, inputs, pages):
     with opened(browser, make_dataset_page(inputs, runs=("one", "two", "b", "a"))) as page:
         table = page.locator("#runs table")
 
@@ -627,7 +649,7 @@ def test_tables_are_sorted_by_their_heads(browser, inputs):
             assert column(7) == ["4", "4", "4", "–"]  # what there is not is last in either order
             assert objects.get_attribute("aria-sort") == direction
         assert head.get_attribute("aria-sort") is None
-    with opened(browser, make(inputs, "report", counts=True)) as page:
+    with opened(browser, pages("labelled")) as page:
         table = page.locator("#scores table").last
 
         def values() -> list[float]:
@@ -641,8 +663,8 @@ def test_tables_are_sorted_by_their_heads(browser, inputs):
         assert values() == before[::-1]
 
 
-def test_on_paper_nothing_is_folded_away(browser, inputs):
-    with opened(browser, make(inputs, "report")) as page:
+def test_on_paper_nothing_is_folded_away(browser, pages):
+    with opened(browser, pages("labelled")) as page:
         page.emulate_media(media="print", color_scheme="dark")
         assert not page.locator("nav").is_visible()
         assert not page.locator(".viewer label").first.is_visible()
@@ -652,15 +674,9 @@ def test_on_paper_nothing_is_folded_away(browser, inputs):
         assert colour == "rgb(255, 255, 255)"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize("kind", ["labelled", "unlabelled", "without masks", "several runs"])
-def test_axe_finds_nothing(browser, inputs, kind, width, scheme):
-    if kind == "several runs":
-        folder = make_dataset_page(inputs)
-    else:
-        labelled, masks = kind != "unlabelled", kind != "without masks"
-        folder = make(inputs, "report", labelled=labelled, masks=masks, counts=labelled)
-    with opened(browser, folder, width, scheme) as page:
+def test_axe_finds_nothing(browser, pages, kind, width, scheme):
+    with opened(browser, pages(kind), width, scheme) as page:
         found = Axe().run(page, options={"preload": False})
         assert found.violations_count == 0, found.generate_report()

@@ -145,6 +145,7 @@ def test_new_images_twice_from_python(model, tmp_path, read_rows):
     assert record["fitted_on"] == "photos, run lightcluster, labelling seed 3"
 
 
+@pytest.mark.thorough
 def test_a_second_call_into_the_same_folder_refuses(model, tmp_path):
     images, out = draw(tmp_path / "new", 9, {"a.png": (72, 96)}), tmp_path / "out"
     first = Lock(out / ".lock")
@@ -161,6 +162,7 @@ def test_a_second_call_into_the_same_folder_refuses(model, tmp_path):
     first.release()
 
 
+@pytest.mark.thorough
 def test_mistakes_end_with_a_message(model, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -175,6 +177,7 @@ def test_mistakes_end_with_a_message(model, tmp_path):
     assert "model.json is missing" in done.stderr
 
 
+@pytest.mark.thorough
 def test_exports_of_a_run(fitted, tmp_path):
     run = fitted / "results" / "photos" / "lightcluster" / "segmentation" / "seed-0"
     done = command("export", run, "--out", tmp_path / "coco.json")
@@ -219,6 +222,7 @@ def test_the_model_in_python_gives_the_pixels_of_the_run(fitted, model):
         loaded(fitted / "nothing.png")
 
 
+@pytest.mark.thorough
 def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config, tmp_path):
     """Given once, they are in the model and the exports, whatever numbers the clusters have."""
     folder = tmp_path / "named"

@@ -17,6 +17,8 @@ import pytest
 from layouts import write_scene_tars
 from lightcluster.digests import digest_of
 
+pytestmark = pytest.mark.thorough
+
 SCENES, TARS = 12, 3
 
 
