@@ -26,7 +26,7 @@ test-cluster: $(VENV)/.installed-dev  ## tests on a SLURM cluster of two nodes, 
 
 test-readers:  ## reads exports with the tools that they are for, in a separate environment
 	test -x $(VENV)-readers/bin/python || $(PYTHON) -m venv $(VENV)-readers
-	$(VENV)-readers/bin/python -m pip install --quiet --editable '.[readers]'
+	$(VENV)-readers/bin/python -m pip install --quiet --constraint tests/readers/constraints.txt --editable '.[readers]'
 	$(VENV)-readers/bin/python -m pytest tests/readers
 
 lint: $(VENV)/.installed-dev

@@ -98,6 +98,7 @@ def test_the_demo_runs_to_its_end(disturbed):
 
 
 def test_the_bytes_are_those_of_a_local_run(disturbed, local, digests):
+    """Whose steps are forked, while those on SLURM each have an interpreter of their own."""
     assert digests(disturbed[0]) == digests(local)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from lightcluster.config import parse_config
-from lightcluster.forkserver import VARIABLE
 from lightcluster.layout import Layout
 from lightcluster.reporting.provenance import read_cost
 from lightcluster.steps import STEPS
@@ -54,20 +53,6 @@ def test_the_number_of_jobs_is_the_one_that_plan_states(tmp_path, run_snakemake,
     counts = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout, flags=re.M))
     planned = Layout(parse_config(config)).count_jobs()
     assert {step: int(counts[step]) for step in STEPS if step in counts} == planned
-
-
-@pytest.mark.thorough
-def test_steps_in_an_interpreter_of_their_own_leave_the_same_bytes(
-    tmp_path, run_snakemake, fast_config, digests
-):
-    """Of one shard and one seed: each of these steps imports all that it needs, torch too."""
-    config = fast_config({"dataset": {"demo": {"scenes": 4}}})
-    for name, variables in (("forked", {}), ("own", {VARIABLE: ""})):
-        result = run_snakemake(tmp_path / name, config=config, variables=variables)
-        assert result.returncode == 0, result.stdout
-    forked, own = (digests(tmp_path / name) for name in ("forked", "own"))
-    assert len(own) > 40
-    assert own == forked
 
 
 def test_what_forked_steps_take_is_measured(finished):

@@ -36,12 +36,13 @@ def fitted(tmp_path_factory, run_snakemake, fast_config) -> Path:
     folder = tmp_path_factory.mktemp("fitted")
     for number, name in enumerate(("a", "b")):
         write_scenes(folder / name, 7, number, SceneStyle(height=72, width=96))
-    for config in (
-        photos("train", "a"),
-        {**photos("again", "a"), **APPLIED},
-        {**photos("val", "b", shard_size=8), **APPLIED},
+    painted = ("--until", "paint_masks", "paint_segmentation")
+    for config, until in (
+        (photos("train", "a"), (*painted, "export_model")),
+        ({**photos("again", "a"), **APPLIED}, painted),
+        ({**photos("val", "b", shard_size=8), **APPLIED}, ()),
     ):
-        result = run_snakemake(folder, config=fast_config(config))
+        result = run_snakemake(folder, *until, config=fast_config(config))
         assert result.returncode == 0, result.stdout
     assert f"fitted on train, without labels: {MODEL}" in result.stdout
     return folder
@@ -85,7 +86,8 @@ def test_another_model_is_applied_anew(fitted, tmp_path, run_snakemake, fast_con
     config = fast_config({**photos("val", "b", shard_size=8), **APPLIED})
     assert "Nothing to be done" in run_snakemake(folder, "--dry-run", config=config).stdout
     changed = {**photos("train", "a"), "reestimation": {"rounds": 1}}
-    assert run_snakemake(folder, config=fast_config(changed)).returncode == 0
+    fitted_anew = run_snakemake(folder, "--until", "export_model", config=fast_config(changed))
+    assert fitted_anew.returncode == 0, fitted_anew.stdout
     again = run_snakemake(folder, "--dry-run", "--quiet", "host", config=config)
     assert "adopt_fit" in again.stdout
     assert "extract_features" not in again.stdout

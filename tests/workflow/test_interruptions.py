@@ -29,7 +29,7 @@ DEMO = {
     "clustering": {"restarts": 1, "iterations": 3},
     "superclasses": {"count": 2, "min_images": 2},
 }
-KILLS = 12
+KILLS = 8
 FEATURES = "results/demo/features/*/0001.zarr"
 
 
@@ -105,10 +105,10 @@ def completed(folder: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, finished, run_snakemake, settings_file, config, served):
-    """A run that is killed 12 times, and begun again each time: its folder, what was complete
+    """A run that is killed 8 times, and begun again each time: its folder, what was complete
     after each kill, and the result of the last command, which is left to end.
 
-    The whole process group is killed: while it starts, or soon after it has two to six more
+    The whole process group is killed: while it starts, or soon after it has three to nine more
     results, so that it gets on with each life, however slow the machine. Every fourth life has a
     fork server of its own; the others begin sooner with the one that all tests share.
     """
@@ -118,7 +118,7 @@ def killed(tmp_path_factory, finished, run_snakemake, settings_file, config, ser
     complete = [completed(run)]
     for number in range(KILLS):
         process = start(run, config, settings_file, **(served() if number % 4 else {}))
-        more = len(complete[-1]) + 2 * (number % 4)
+        more = len(complete[-1]) + 3 * (number % 4)
         while process.poll() is None and len(completed(run)) < more:
             time.sleep(0.05)
         time.sleep(2 * seeded.random())
