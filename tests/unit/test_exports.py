@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 import shutil
 from pathlib import Path
 from urllib.parse import unquote
@@ -128,6 +127,30 @@ def test_panoptic_segments_are_painted_by_their_ids(segmentation: Path, tmp_path
         np.testing.assert_array_equal(painted, CLASSES[names[annotation["image_id"]]])
 
 
+def test_the_folder_of_a_run_stands_for_its_segmentations(segmentation: Path, tmp_path: Path):
+    first, second = (segmentation.parent / f"of-run/segmentation/seed-{seed}" for seed in (2, 3))
+    for folder in (first, second):
+        shutil.copytree(segmentation, folder)
+    table = second / "classes.csv"
+    table.write_text(table.read_text().replace("cluster", "other"))
+    run = segmentation.parent / "of-run"
+    exports = {}
+    for name, place, seed in (
+        ("first", run, None), ("second", run, 3), ("out", segmentation.parent, None)
+    ):  # fmt: skip
+        assert export(place, tmp_path / f"{name}.json", "coco", seed=seed) == 4
+        categories = COCO(str(tmp_path / f"{name}.json")).cats.values()
+        exports[name] = [category["name"] for category in categories]
+    clusters = ["cluster 1", "cluster 2", "cluster 3"]
+    assert exports == {
+        "first": clusters,
+        "second": ["other 1", "other 2", "other 3"],
+        "out": clusters,
+    }
+    with pytest.raises(StoreError, match=r"has no segmentations of seed 4"):
+        export(run, tmp_path / "coco.json", "coco", seed=4)
+
+
 def test_more_segments_than_a_byte_holds():
     label = np.array([[255, 256, 65_535, 65_536, 16_777_215]])
     np.testing.assert_array_equal(panoptic_colors(label).astype(int) @ [1, 256, 65_536], label)
@@ -135,13 +158,11 @@ def test_more_segments_than_a_byte_holds():
 
 def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
     (segmentation / "classes.csv").rename(tmp_path / "kept.csv")
-    with pytest.raises(StoreError, match=r"no folder of segmentations .* name `segmentation/seed"):
+    with pytest.raises(StoreError, match="has no segmentations; name the folder of a run, or"):
         export(segmentation, tmp_path / "coco.json", "coco")
     (segmentation / "classes.csv").write_text("id,name\n0,background\n")
     with pytest.raises(StoreError, match=r"classes\.csv: cannot be read"):
         export(segmentation, tmp_path / "coco.json", "coco")
-    with pytest.raises(StoreError, match=rf"did you mean {re.escape(str(segmentation))}\?"):
-        export(segmentation.parent, tmp_path / "coco.json", "coco")
     (tmp_path / "kept.csv").rename(segmentation / "classes.csv")
     empty = tmp_path / "seed-1"
     empty.mkdir()

@@ -179,8 +179,9 @@ def test_mistakes_end_with_a_message(model, tmp_path):
 
 @pytest.mark.thorough
 def test_exports_of_a_run(fitted, tmp_path):
-    run = fitted / "results" / "photos" / "lightcluster" / "segmentation" / "seed-0"
-    done = command("export", run, "--out", tmp_path / "coco.json")
+    folder = fitted / "results" / "photos" / "lightcluster"
+    run = folder / "segmentation" / "seed-0"
+    done = command("export", folder, "--seed", 0, "--out", tmp_path / "coco.json")
     assert done.returncode == 0, done.stderr
     coco = COCO(str(tmp_path / "coco.json"))
     assert {image["file_name"] for image in coco.loadImgs(coco.getImgIds())} == set(NAMES)

@@ -63,7 +63,7 @@ app.command(
     epilog="Example: lightcluster segment new/ --model results/photos/lightcluster/model --out out"
 )(segment)
 app.command(epilog="Example: lightcluster names results/photos/lightcluster --set 3=dog")(names)
-app.command(epilog="Example: lightcluster export out/segmentation --to coco --out objects.json")(
+app.command(epilog="Example: lightcluster export results/demo/lightcluster --out objects.json")(
     export
 )
 app.command(epilog="Example: lightcluster pretrain pretrained --threads 4")(pretrain)

@@ -20,10 +20,7 @@ _TARGETS = "; ".join(f"{name}: {exporter.summary}" for name, exporter in EXPORTE
 
 
 def export(
-    segmentation: Annotated[
-        Path,
-        typer.Argument(help="`segmentation/seed-N` of a run, or `OUT/segmentation` of `segment`."),
-    ],
+    run: Annotated[Path, typer.Argument(help="`results/<dataset>/<run>`, or `OUT` of `segment`.")],
     out: Annotated[Path, typer.Option(help="File or folder to write; see --to.")],
     to: Annotated[Target, typer.Option("--to", "--format", help=f"{_TARGETS}.")] = DEFAULT,
     tolerance: Annotated[
@@ -33,7 +30,10 @@ def export(
         str | None,
         typer.Option(help="Folder or URL to put in front of the image paths in what is written."),
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Labelling seed; by default the first.")
+    ] = None,
 ) -> None:
     """Export segmentations to a format that other tools can read."""
-    count = write(segmentation, out, to, Options(tolerance=tolerance, images=images))
+    count = write(run, out, to, Options(tolerance=tolerance, images=images), seed)
     typer.echo(f"{count} objects: {out}")

@@ -27,18 +27,23 @@ EXPORTERS = {exporter.name: exporter for exporter in _LISTED}
 DEFAULT = _LISTED[0].name
 
 
-def export(segmentation: Path, output: Path, to: str, options: Options | None = None) -> int:
+def export(
+    place: Path, output: Path, to: str, options: Options | None = None, seed: int | None = None
+) -> int:
     """Write the segmentations of a run for another tool.
 
     Parameters
     ----------
-    segmentation : Path
-        `segmentation/seed-N` of a run, or a folder `segmentation` that `segment` wrote.
+    place : Path
+        The folder of a run or of the output of `segment`, or the folder of its segmentations.
     output : Path
         File or folder, as the exporter says.
     to : str
         Key of `EXPORTERS`.
     options : Options, optional
+    seed : int, optional
+        Labelling seed; by default that which new images are segmented with, if there is a model,
+        else the lowest.
 
     Returns
     -------
@@ -48,9 +53,10 @@ def export(segmentation: Path, output: Path, to: str, options: Options | None = 
     Raises
     ------
     StoreError
-        If a file of `segmentation`, or the manifest above it, is missing or damaged.
+        If there are no segmentations, or one of their files, or the manifest above them, is missing
+        or damaged.
     """
     from lightcluster.exports.segmentation import open_segmentation
 
     exporter = EXPORTERS[to]
-    return exporter.write(open_segmentation(segmentation), output, options or Options())
+    return exporter.write(open_segmentation(place, seed), output, options or Options())

@@ -23,7 +23,7 @@ from lightcluster.errors import ImageError, StoreError
 from lightcluster.exports.confidence import RegionTables, object_confidence
 from lightcluster.images.recognition import PREFIX, format_of
 from lightcluster.locations import Cell, Member, file_of, suffix_of
-from lightcluster.names.run import BACKGROUND, given_names
+from lightcluster.names.run import BACKGROUND, given_names, open_named
 from lightcluster.progress import progress
 from lightcluster.regions.painted import find_manifest, painted_file, read_segmentation
 from lightcluster.regions.palette import read_palette
@@ -212,8 +212,15 @@ def _regions(
         )
 
 
-def open_segmentation(folder: Path) -> Segmentation:
-    """Open `segmentation/seed-N` of a run, or a folder `segmentation` that `segment` wrote.
+def open_segmentation(place: Path, seed: int | None = None) -> Segmentation:
+    """Open the segmentations of a run.
+
+    Parameters
+    ----------
+    place : Path
+        The folder of a run or of the output of `segment`, or the folder of its segmentations.
+    seed : int, optional
+        Labelling seed; see :func:`.names.run.open_named`.
 
     Raises
     ------
@@ -221,6 +228,7 @@ def open_segmentation(folder: Path) -> Segmentation:
         If it is another folder, or its ``classes.csv``, or the manifest above it, is missing or
         damaged.
     """
+    folder = place if (place / "classes.csv").is_file() else open_named(place, seed).segmentation
     manifest = find_manifest(folder)
     categories, id_of, stuff = read_categories(folder)
     return Segmentation(folder, tuple(categories), id_of, tuple(iter_manifest(manifest)), stuff)

@@ -26,17 +26,8 @@ def find_manifest(segmentation: Path) -> Path:
     Raises
     ------
     StoreError
-        If it is not a folder of segmentations, if those of its seed were not written, or if there
-        is no manifest. If segmentations are in a folder inside, the message names it.
+        If the segmentations of its seed were not written, or if there is no manifest.
     """
-    if not (segmentation / "classes.csv").is_file():
-        inside = [
-            path.parent
-            for pattern in ("segmentation/", "seed-*/", "segmentation/seed-*/")
-            for path in sorted(segmentation.glob(f"{pattern}classes.csv"))
-        ]
-        hint = f"did you mean {inside[0]}?" if inside else f"name {WANTED}"
-        raise StoreError(f"{segmentation}: no folder of segmentations (no classes.csv); {hint}")
     if not is_written(segmentation):
         raise StoreError(
             f"{segmentation}: no segmentation of this seed is written; set `report.segmentations: "
