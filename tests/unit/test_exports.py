@@ -147,7 +147,7 @@ def test_the_folder_of_a_run_stands_for_its_segmentations(segmentation: Path, tm
         "second": ["other 1", "other 2", "other 3"],
         "out": clusters,
     }
-    with pytest.raises(StoreError, match=r"has no segmentations of seed 4"):
+    with pytest.raises(StoreError, match="has no segmentations of seed 4"):
         export(run, tmp_path / "coco.json", "coco", seed=4)
 
 
