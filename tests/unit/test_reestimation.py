@@ -133,7 +133,7 @@ def test_the_evidence_is_counted_in_images_and_not_in_patches():
     sums = TreeSums(parent)
     for leaf, label in images:
         sums.add(leaf, label.astype(np.float32))
-    found, threshold = sums.solve(prior=2.0)
+    found, middle, mean = sums.solve(prior=2.0)
     # The slow way, node by node.
     inside = memberships(parent)
     share, weight = np.zeros(5), np.zeros(5)
@@ -150,7 +150,8 @@ def test_the_evidence_is_counted_in_images_and_not_in_patches():
     leaf, label = (np.concatenate(both) for both in zip(*images, strict=True))
     sides = [np.average(expected[leaf], weights=side) for side in (1 - label, label)]
     odds = np.prod([side / (1 - side) for side in sides]) ** 0.5
-    assert threshold == pytest.approx(odds / (1 + odds), rel=1e-5)
+    assert middle == pytest.approx(odds / (1 + odds), rel=1e-5)
+    assert mean == pytest.approx(expected[leaf].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
@@ -229,6 +230,25 @@ def test_rounds_find_what_the_levels_missed():
     assert len(found) == 3
     after = [found[-1].score(scene.leaves).reshape(GRID) for scene in scenes]
     assert accuracy(after, truths) > max(0.97, before + 0.05)
+
+
+def test_at_the_end_foreground_is_what_is_more_frequent_there_than_elsewhere():
+    scenes = scenes_of([planted(seed) for seed in range(6)], CENTROIDS)
+    parents = [join_clusters(tree) for tree in CENTROIDS]
+    *_, before, last = reestimate(scenes, parents, rounds=3, prior=1, guided=GUIDED)
+    leaves = np.concatenate([scene.leaves for scene in scenes], axis=1)
+    means = [share[leaf].mean() for share, leaf in zip(last.share, leaves, strict=True)]
+    np.testing.assert_allclose(last.threshold, means)
+    labels = np.concatenate([
+        soft_labels(before.score(scene.leaves).reshape(GRID), scene.colors, GUIDED)
+        for scene in scenes
+    ])  # fmt: skip
+    for share, threshold, leaf in zip(last.share, last.threshold, leaves, strict=True):
+        fore = np.bincount(leaf, labels, len(share)) / labels.sum()
+        back = np.bincount(leaf, 1 - labels, len(share)) / (1 - labels).sum()
+        clear = (np.abs(share - threshold) > 0.2) & (fore + back > 0)  # not decided by shrinkage
+        assert clear.sum() >= 2
+        np.testing.assert_array_equal((share > threshold)[clear], (fore > back)[clear])
 
 
 def test_what_is_rare_is_kept_beside_what_is_common():

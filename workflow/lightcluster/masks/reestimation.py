@@ -5,7 +5,8 @@ filters the score of every image with a guided filter, which aligns it with the 
 and then scores each cluster by the share of its patches that the filtered masks cover. So that
 frequent clusters do not outvote rare ones, evidence is counted in images, and a cluster that occurs
 in few images is shrunk towards the larger clusters that it is part of. The new score replaces the
-old one, for several rounds. The scores of several such trees are averaged. Nothing is trained by
+old one, for several rounds. At the end, a cluster is foreground if its share is above that of all
+patches together. The scores of several such trees are averaged. Nothing is trained by
 gradient descent, and no label is used. This step is not part of the paper;
 ``reestimation.rounds: 0`` is the paper's method.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +59,9 @@ ENOUGH = 10
 OTHERS = 3
 """Weight, in images, of a cluster's share against the evidence of a single image."""
 
+_LEAST = 1e-6
+"""Smallest threshold, and smallest distance of one from 1."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -90,7 +94,7 @@ class Shares:
     share : float64 array, shape (trees, clusters)
         In [0, 1].
     threshold : float64 array, shape (trees,)
-        The share at which a patch is as likely foreground as background.
+        The share above which a patch is foreground; see `TreeSums.solve`.
     """
 
     share: NDArray[np.float64]
@@ -230,17 +234,21 @@ class TreeSums:
         self._images += weight
         self._share += weight * share
 
-    def solve(self, prior: float) -> tuple[NDArray[np.float64], float] | None:
-        """Return the share of each cluster, and the threshold between foreground and background.
-
-        The log-odds of the threshold are half way between those of the mean share of the clusters
-        of foreground patches and that of background patches.
+    def solve(self, prior: float) -> tuple[NDArray[np.float64], float, float] | None:
+        """Return the share of each cluster, and two thresholds between foreground and background.
 
         Returns
         -------
-        (float64 array of shape (clusters,), float), or None
-            None if there is no foreground or no background patch, or if their shares do not
-            differ.
+        share : float64 array, shape (clusters,)
+        middle : float
+            Its log-odds are half way between those of the mean share of the clusters of foreground
+            patches and that of background patches. For the rounds: with `mean`, masks would grow
+            from round to round where little is foreground.
+        mean : float
+            Mean share of the clusters of all patches. For the result: above it, a cluster is more
+            frequent among foreground patches than among background patches.
+
+        None if there is no foreground or no background patch, or if their shares do not differ.
         """
         patches, foreground = self._by_leaf
         sides = np.stack([patches - foreground, foreground])
@@ -251,7 +259,9 @@ class TreeSums:
         means = np.average(np.broadcast_to(leaning, sides.shape), axis=1, weights=sides)
         if not means[1] > means[0]:
             return None
-        return leaning, float(expit(logit(np.clip(means, 1e-6, 1 - 1e-6)).mean()))
+        means = np.clip(means, _LEAST, 1 - _LEAST)
+        mean = np.clip(np.average(leaning, weights=patches), _LEAST, 1 - _LEAST)
+        return leaning, float(expit(logit(means).mean())), float(mean)
 
 
 def soft_labels(
@@ -302,7 +312,8 @@ def reestimate(
     Returns
     -------
     list of Shares
-        One per round; fewer than `rounds` if foreground and background cannot be told apart.
+        One per round; fewer than `rounds` if foreground and background cannot be told apart. See
+        `TreeSums.solve` for the thresholds, of which the last one is another than before it.
     """
     scores = [scene.score for scene in scenes]
     found: list[Shares] = []
@@ -316,13 +327,15 @@ def reestimate(
         if any(tree is None for tree in solved):
             log.warning("foreground and background cannot be told apart: the previous score stays")
             break
-        share, threshold = zip(*(tree for tree in solved if tree), strict=True)
-        found.append(Shares(np.stack(share), np.array(threshold)))
+        share, middle, mean = zip(*(tree for tree in solved if tree), strict=True)
+        found.append(Shares(np.stack(share), np.array(middle)))
         before = scores
         scores = [found[-1].score(scene.leaves).reshape(scene.score.shape) for scene in scenes]
         sides = [(new > 0.5) != (old > 0.5) for new, old in zip(scores, before, strict=True)]
         changed = np.mean(np.concatenate([side.ravel() for side in sides]))
         log.info("round %d: %.2f %% of the patches changed sides", len(found), 100 * changed)
+    if found:
+        found[-1] = replace(found[-1], threshold=np.array(mean))
     return found
 
 

@@ -70,7 +70,7 @@ def merge_levels(
         "clustering.seed",
     ),
     after=("extract_features", "sample_features", "merge_levels"),
-    version=2,
+    version=3,
 )
 def fit_trees(
     settings: Settings, shards: Shards, features: FilesOfShards, merged: FilesOfShards,
