@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,8 @@ from PIL import Image
 
 from lightcluster.digests import digest_file
 from lightcluster.errors import ImageError, LightClusterError
+from lightcluster.extraction import shard
+from lightcluster.extraction import store as store_module
 from lightcluster.extraction.backbones.protocol import Backbone
 from lightcluster.extraction.backbones.vision_transformer import VisionTransformerBackbone
 from lightcluster.extraction.images import (
@@ -40,13 +47,21 @@ SIZES = [(60, 80), (80, 60), (1, 1), (10, 400)]
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
+    return open_test_backbone()
+
+
+def open_test_backbone() -> Backbone:
     torch.manual_seed(0)
     return VisionTransformerBackbone(build_network("test_vit"), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRow]:
-    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def write_images(folder: Path) -> list[ImageRow]:
+    random = np.random.default_rng(0)
     found = []
     for index in range(14):
         height, width = SIZES[index % 4]
@@ -99,6 +114,87 @@ def test_batches_threads_and_the_order_of_rows_change_nothing(
     for store in stores[1:3]:  # of the same batch size: the same bytes
         assert np.array_equal(store.cls, first.cls)
         assert np.array_equal(store.rows("key", 0, 99), first.rows("key", 0, 99))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import test_extraction as tests
+from lightcluster.extraction import store
+
+store._CHUNK_ROWS, store._FILE_BYTES = 10, 3000
+append = store.FeatureStoreWriter.append
+
+def append_until_killed(writer, *image):
+    if writer.appended == 11:
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(writer, *image)
+
+store.FeatureStoreWriter.append = append_until_killed
+rows = tests.write_images(Path(sys.argv[1]))
+settings = {**tests.SETTINGS, "threads": 1, "batch_size": 2}
+tests.extract_shard(rows, tests.open_test_backbone(), Path(sys.argv[2]), **settings)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images and what a job left that was killed after it wrote eleven of 14."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "images").mkdir()
+    job = subprocess.run(
+        [sys.executable, "-c", KILLED, folder / "images", folder / "s.zarr"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert job.returncode == -signal.SIGKILL, job.stderr
+    assert not (folder / "s.zarr").exists()
+    return folder
+
+
+@pytest.mark.parametrize("changed", ["nothing", "batch size", "weights", "image"])
+def test_a_job_killed_with_sigkill_is_continued_to_the_same_bytes(
+    killed: Path,
+    changed: str,
+    backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store_module, "_FILE_BYTES", 3000)
+    monkeypatch.setattr(store_module, "_CHUNK_ROWS", 10)
+    shutil.copytree(killed, tmp_path / "new")
+    given = {**SETTINGS, "batch_size": 1 if changed == "batch size" else 2}
+    if changed == "weights":
+        given["attributes"] = {"weights": "def"}
+    rows = write_images(tmp_path / "new" / "images")
+    if changed == "image":
+        rows[0] = rows[0]._replace(path=rows[4].path, digest=rows[4].digest)
+    extract_shard(rows, backbone, tmp_path / "whole.zarr", **given)
+
+    decoded, passed = [], []
+    prepare, forward = shard.prepare_row, backbone.forward
+    monkeypatch.setattr(
+        shard, "prepare_row", lambda row, *given: (decoded.append(row), prepare(row, *given))[1]
+    )
+    monkeypatch.setattr(
+        backbone,
+        "forward",
+        lambda images, *given: (passed.append(len(images)), forward(images, *given))[1],
+    )
+    extract_shard(rows, backbone, tmp_path / "new" / "s.zarr", **given)
+    assert sum(passed) == len(decoded) == len({row.image_id for row in decoded})
+    if changed == "nothing":
+        assert len(decoded) == 4  # after the last full file
+    else:
+        assert len(decoded) == len(rows)
+    assert contents(tmp_path / "new" / "s.zarr") == contents(tmp_path / "whole.zarr")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"images", "s.zarr"}
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in found}
 
 
 def test_an_image_that_changed_or_broke(

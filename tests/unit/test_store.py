@@ -294,6 +294,114 @@ def test_a_crash_leaves_nothing_and_keeps_the_old(old_store: bool, tmp_path: Pat
     assert files(tmp_path) == before
 
 
+# ---- interruptions -------------------------------------------------------------------------------
+
+
+LONG = [(3, 4), (5, 2), (1, 1), (6, 6), (2, 7), (9, 1), (4, 4), (3, 3)]
+"""Grids of the images of a store of several files."""
+
+
+class StoppedError(Exception):
+    pass
+
+
+def write_until(path: Path, end: int | None, **changed: Any) -> int:
+    """Write the store of `LONG`, or a changed one; fail before image `end`. Return the first."""
+    arguments = {"grids": np.array(LONG), "image_ids": [f"é{n}" for n in range(len(LONG))],
+                 "facets": ["key", "token"], "dim": DIM, "attributes": {"a": 1}, "chunk_rows": 3,
+                 "origin": ["x"]} | changed  # fmt: skip
+    features = images([tuple(grid) for grid in arguments["grids"]], ("key", "token"))
+    with FeatureStoreWriter(path, sizes=arguments["grids"] * 16, **arguments) as writer:
+        first = writer.appended
+        for number in range(first, len(features)):
+            if number == end:
+                raise StoppedError
+            writer.append(arguments["image_ids"][number], features[number])
+    return first
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    ends=st.lists(st.integers(0, len(LONG) - 1), max_size=4),
+    chunk_rows=st.sampled_from([None, 1, 3]),
+    file_bytes=st.sampled_from([40, 100, 200, 100_000]),
+)
+def test_an_interrupted_store_is_continued_to_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory,
+    ends: list[int],
+    chunk_rows: int | None,
+    file_bytes: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    rows = np.cumsum([down * across for down, across in LONG])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FILE_BYTES", file_bytes)
+        write_until(folder / "whole", None, chunk_rows=chunk_rows, origin=None)
+        per_file = zarr.open_array(folder / "whole" / "key", mode="r").shards[0]
+        full = 0
+        for end in ends:
+            with pytest.raises(StoppedError):
+                write_until(folder / "new", max(end, full), chunk_rows=chunk_rows)
+            # The images up to the one that filled the last file.
+            done = rows[max(end, full) - 1] // per_file if max(end, full) else 0
+            full = int(np.searchsorted(rows, done * per_file)) + 1 if done else 0
+        assert write_until(folder / "new", None, chunk_rows=chunk_rows) == full
+    assert sorted(path.name for path in folder.iterdir()) == ["new", "whole"]
+    assert files(folder / "new") == files(folder / "whole")
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store of `LONG`, to be continued with its seventh image: its temporary folder."""
+    monkeypatch.setattr(module, "_FILE_BYTES", 100)
+    write_until(tmp_path / "whole", None)
+    with pytest.raises(StoppedError):
+        write_until(tmp_path / "new", 7)
+    return next(tmp_path.glob(".new.*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"origin": ["y"]},
+        {"origin": None},
+        {"attributes": {"a": 2}},
+        {"facets": ["token", "key"]},
+        {"chunk_rows": 6},
+        {"image_ids": [f"e{number}" for number in range(len(LONG))]},
+        {"grids": np.array([*LONG[:7], (1, 3)])},
+    ],
+)
+def test_a_store_of_anything_else_is_not_continued(
+    unfinished: Path, changed: dict[str, Any], tmp_path: Path
+) -> None:
+    assert write_until(tmp_path / "new", None, **changed) == 0
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("damage", ["facet", "facet gone", "facet empty", "saved", "metadata"])
+def test_what_is_damaged_of_an_unfinished_store_is_made_again(
+    unfinished: Path, damage: str, tmp_path: Path
+) -> None:
+    """As after a power loss: nothing that is not yet part of a store is flushed."""
+    if damage == "metadata":
+        (unfinished / "key" / "zarr.json").write_bytes(b"")
+    elif damage == "saved":
+        saved = next(unfinished.glob(".progress-*/1.npz"))
+        saved.write_bytes(saved.read_bytes()[:-40])
+    else:
+        file = unfinished / "token" / "c" / "2" / "0"
+        content = bytearray(file.read_bytes())
+        content[5] ^= 1
+        file.write_bytes(b"" if damage == "facet empty" else content)
+        if damage == "facet gone":
+            file.unlink()
+    (unfinished / "key" / "c" / "0" / "0.a.partial").write_text("killed while it was written")
+    first = write_until(tmp_path / "new", None)
+    assert (0 < first < 7) if damage != "metadata" else first == 7
+    assert files(tmp_path / "new") == files(tmp_path / "whole")
+
+
 def test_replacing_and_what_a_killed_writer_left(tmp_path: Path) -> None:
     path, stale = tmp_path / "[0].zarr", tmp_path / ".[0].zarr.123.tmp"
     stale.mkdir()

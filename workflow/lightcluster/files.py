@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +54,7 @@ def explaining(path: Path) -> Iterator[None]:
             raise
         raise StoreError(
             f"{path}: cannot be written ({error.strerror}): {_REMEDIES[error.errno]}, then run "
-            "snakemake again; no incomplete file was left behind"
+            "snakemake again; no incomplete result was left behind"
         ) from error
 
 
@@ -63,13 +63,20 @@ def _is_below(name: object, folder: Path) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, resumes: Callable[[Path], bool] = lambda left: False) -> Iterator[Path]:
     """Provide a temporary path beside `path`, which is renamed to `path` on success.
 
     Works for files and folders. On failure, the temporary path is removed and anything at `path` is
     kept. Data are flushed to disk before the renaming, so that a power loss leaves a complete file
     or none. There may be only one writer per path at a time: it removes the temporary files of an
     earlier one that was killed. A step whose run has ended writes nothing.
+
+    Parameters
+    ----------
+    path : Path
+    resumes : callable, optional
+        Given the temporary path of a writer that did not finish, returns whether this writer can
+        continue it. Such a path is not removed but provided again. By default, none is.
 
     Yields
     ------
@@ -91,9 +98,13 @@ def replacing(path: Path) -> Iterator[Path]:
     with explaining(path):
         with publishing():
             path.parent.mkdir(parents=True, exist_ok=True)
-            for stale in path.parent.iterdir():
-                if left.fullmatch(stale.name):
-                    _remove(stale)
+            stale = [found for found in path.parent.iterdir() if left.fullmatch(found.name)]
+            unfinished = next(filter(resumes, stale), None)
+            for found in stale:
+                if found != unfinished:
+                    _remove(found)
+            if unfinished is not None:
+                os.replace(unfinished, temporary)
         try:
             yield temporary
             flush(temporary)
@@ -106,7 +117,8 @@ def replacing(path: Path) -> Iterator[Path]:
             _flush(path.parent)
             _remove(aside)
         finally:
-            _remove(temporary)
+            if not resumes(temporary):
+                _remove(temporary)
 
 
 def _replace_folder(temporary: Path, path: Path, aside: Path) -> None:

@@ -12,10 +12,17 @@ Item = TypeVar("Item")
 
 
 def progress(
-    items: Iterable[Item], description: str, total: int | None = None, unit: str = "image"
+    items: Iterable[Item],
+    description: str,
+    total: int | None = None,
+    unit: str = "image",
+    done: int = 0,
 ) -> Iterator[Item]:
-    """Yield `items`, drawing a bar on stderr: often on a terminal, every few seconds in a log."""
-    yield from tqdm(items, total=total, unit=unit, **_style(description))
+    """Yield `items`, drawing a bar on stderr: often on a terminal, every few seconds in a log.
+
+    `done`: how many of `total` were done before.
+    """
+    yield from tqdm(items, total=total, unit=unit, initial=done, **_style(description))
 
 
 def bytes_bar(description: str, total: int) -> tqdm[Any]:

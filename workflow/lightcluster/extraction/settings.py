@@ -11,6 +11,9 @@ from lightcluster.extraction.backbones.protocol import Declaration, Positions
 from lightcluster.extraction.backbones.registry import DECLARED, DEFAULT, declaration_of
 from lightcluster.sections import Section, Seed, Share, Spread, Word
 
+VERSION = 3
+"""Version of the extraction: of the step, and of the stores that an interrupted job leaves."""
+
 Source = Literal["embedded", "hub", "file", "random", "none"]
 """Source of the weights; `none` for a model that is not a network."""
 

@@ -7,15 +7,16 @@ no padding is needed.
 The features of an image depend on its file, the backbone, the target size and the precision. The
 other images in its batch change them only by rounding errors (matrix libraries choose their
 blocking by the size of the operands). With the same batch size and device, the store has the same
-bytes for any number of threads.
+bytes for any number of threads, and also if the job was interrupted: the next one continues with
+the same batches.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,6 +39,7 @@ from lightcluster.extraction.images import (
 from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import compute_features, images_in_pass
 from lightcluster.extraction.precision import resolve_precision
+from lightcluster.extraction.settings import VERSION
 from lightcluster.extraction.store import FeatureStoreWriter, ImageFeatures
 from lightcluster.extraction.weights import read_record
 from lightcluster.locations import Location
@@ -123,7 +125,11 @@ def extract_shard(
         for row in rows
     ]
     plans.sort(key=lambda plan: (plan.size, plan.row.image_id))
-    writer = FeatureStoreWriter(
+    batches = batches_of_one_shape(
+        plans, lambda plan: plan.size, images_in_pass(batch_size, backbone.device)
+    )
+    decoders = max(2, threads)
+    with FeatureStoreWriter(
         output,
         grids=np.array([plan.size for plan in plans], np.int32).reshape(-1, 2) // patch,
         sizes=np.array([(row.height, row.width) for row, _ in plans], np.int32).reshape(-1, 2),
@@ -131,29 +137,25 @@ def extract_shard(
         facets=facets,
         dim=backbone.dim,
         attributes=attributes,
-    )
-    batches = batches_of_one_shape(
-        plans, lambda plan: plan.size, images_in_pass(batch_size, backbone.device)
-    )
-    decoders = max(2, threads)
-    prepared = compute_ahead(
-        lambda plan: prepare_row(*plan, backbone, max_pixels),
-        plans,
-        workers=decoders,
-        most=2 * batch_size + decoders,
-    )
-    computed = compute_images(
-        backbone,
-        [[(plan.row.image_id, plan.row.path) for plan in batch] for batch in batches],
-        prepared,
-        facets,
-        layer,
-        precision=precision,
-        threads=threads,
-    )
-    with writer:
-        for image_id, image in progress(computed, output.name, len(plans)):
-            writer.append(image_id, image)
+        origin=origin_of([plan.row for plan in plans], batch_size, backbone),
+    ) as writer:
+        batches, again = unfinished(batches, writer.appended)
+        prepared = compute_ahead(
+            lambda plan: prepare_row(*plan, backbone, max_pixels),
+            [plan for batch in batches for plan in batch],
+            workers=decoders,
+            most=2 * batch_size + decoders,
+        )
+        computed = compute_images(
+            backbone,
+            [[(plan.row.image_id, plan.row.path) for plan in batch] for batch in batches],
+            prepared,
+            facets,
+            layer,
+            precision=precision,
+            threads=threads,
+        )
+        write_images(writer, islice(computed, again, None), len(plans))
 
 
 def extract_features(
@@ -261,6 +263,62 @@ def compute_images(
                     "`features`, and check the weights if that does not help"
                 )
             yield name, image
+
+
+def origin_of(rows: Sequence[ImageRow], batch_size: int, backbone: Backbone) -> list[object]:
+    """Return what determines the features of images beside the attributes of their store.
+
+    Parameters
+    ----------
+    rows : sequence of ImageRow
+    batch_size : int
+        As configured.
+    backbone : Backbone
+
+    Returns
+    -------
+    list
+        JSON types; see `origin` of :class:`.store.FeatureStoreWriter`.
+    """
+    images = [(row.image_id, row.digest, row.levels) for row in rows]
+    most = images_in_pass(batch_size, backbone.device)
+    return [images, most, backbone.device.type, VERSION, torch.__version__]
+
+
+def unfinished(batches: Sequence[list[Item]], done: int) -> tuple[list[list[Item]], int]:
+    """Return the batches that remain if an interrupted job has finished some images.
+
+    Parameters
+    ----------
+    batches : sequence of list
+    done : int
+        Number of finished images.
+
+    Returns
+    -------
+    batches : list of list
+        Without those that are finished. One that is finished in part is computed again as a whole,
+        because its images would be rounded differently in another batch.
+    again : int
+        Number of finished images in the first of these batches.
+    """
+    remaining = deque(batches)
+    while remaining and len(remaining[0]) <= done:
+        done -= len(remaining.popleft())
+    return list(remaining), done
+
+
+def write_images(
+    writer: FeatureStoreWriter,
+    computed: Iterable[tuple[str, ImageFeatures]],
+    total: int,
+    unit: str = "image",
+) -> None:
+    """Write the remaining images (or views of images) of a store of `total`, in order."""
+    if writer.appended:
+        log.info("continues an interrupted job: %d of %d are done", writer.appended, total)
+    for name, image in progress(computed, writer.path.name, total, unit, writer.appended):
+        writer.append(name, image)
 
 
 def batches_of_one_shape(

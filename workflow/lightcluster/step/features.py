@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightcluster.entry import Device, Threads
+from lightcluster.extraction.settings import VERSION
 from lightcluster.methods.features import FEATURES
 from lightcluster.methods.registry import kinds_sharing
 from lightcluster.step.arguments import (
@@ -89,7 +90,7 @@ def choose_features(
     ),
     places=("method",),
     after=("index_dataset", "fetch_weights", "choose_features"),
-    version=3,
+    version=VERSION,
     torch=True,
 )
 def extract_features(

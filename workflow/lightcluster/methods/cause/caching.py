@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +20,17 @@ from lightcluster.extraction.images import ImageRow, open_row, patch_colors, pre
 from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import images_in_pass
 from lightcluster.extraction.precision import resolve_precision
-from lightcluster.extraction.shard import PreparedImage, compute_images
+from lightcluster.extraction.shard import (
+    PreparedImage,
+    compute_images,
+    origin_of,
+    unfinished,
+    write_images,
+)
 from lightcluster.extraction.store import FeatureStoreWriter
 from lightcluster.extraction.weights import read_record
 from lightcluster.methods.cause.modularity import BLOCK
+from lightcluster.methods.cause.settings import CACHE_VERSION
 from lightcluster.methods.cause.views import (
     Framing,
     Resampling,
@@ -30,7 +39,6 @@ from lightcluster.methods.cause.views import (
     side_in_patches,
     training_views,
 )
-from lightcluster.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +172,10 @@ def _write(
     log.info("%d views of %d patches, %s on %s in %s", len(seen), side**2, record.model, device,
              dtype)  # fmt: skip
     shape = np.full((len(seen), 2), side, np.int32)
-    writer = FeatureStoreWriter(
+    rows, views = [item.row for item in seen], [astuple(item.view) for item in seen]
+    most = images_in_pass(batch_size, backbone.device)
+    batches = [list(seen[start : start + most]) for start in range(0, len(seen), most)]
+    with FeatureStoreWriter(
         output, grids=shape, sizes=shape * backbone.patch_size,
         image_ids=[item.name for item in seen], facets=("token",), dim=backbone.dim,
         attributes={
@@ -175,17 +186,15 @@ def _write(
             "precision": str(dtype).removeprefix("torch."),
         },
         chunk_rows=side**2,
-    )  # fmt: skip
-    most = images_in_pass(batch_size, backbone.device)
-    names = [(item.name, item.row.path) for item in seen]
-    computed = compute_images(
-        backbone, [names[start : start + most] for start in range(0, len(names), most)],
-        _prepare(seen, side, resampling, backbone, max_pixels, threads), ("token",),
-        precision=dtype, threads=threads,
-    )  # fmt: skip
-    with writer:
-        for name, view in progress(computed, output.name, len(seen), "view"):
-            writer.append(name, view)
+        origin=[CACHE_VERSION, views, *origin_of(rows, batch_size, backbone)],
+    ) as writer:  # fmt: skip
+        batches, again = unfinished(batches, writer.appended)
+        computed = compute_images(
+            backbone, [[(item.name, item.row.path) for item in batch] for batch in batches],
+            _prepare(list(chain(*batches)), side, resampling, backbone, max_pixels, threads),
+            ("token",), precision=dtype, threads=threads,
+        )  # fmt: skip
+        write_images(writer, islice(computed, again, None), len(seen), "view")
 
 
 def _prepare(

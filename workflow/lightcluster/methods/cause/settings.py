@@ -11,6 +11,9 @@ from lightcluster.methods.cause.recipe import TRAINING, released
 from lightcluster.methods.sections import CommonSections
 from lightcluster.sections import Section
 
+CACHE_VERSION = 1
+"""Version of the steps that cache tokens, and of the stores that an interrupted job leaves."""
+
 EMBEDDED_SIZE = 192
 """Default of `size` with the embedded backbone."""
 

@@ -8,6 +8,7 @@ import typer
 
 from lightcluster.entry import Device, Threads
 from lightcluster.methods.cause.method import APPLIED, KINDS, TRAINED
+from lightcluster.methods.cause.settings import CACHE_VERSION
 from lightcluster.methods.cause.sharing import (
     CLUSTERBOOK,
     CLUSTERBOOK_READS,
@@ -46,6 +47,7 @@ from lightcluster.threads import device_of, use_threads
     ),
     places=("method", "cause.head", "cause.size", "cause.clusterbook_crops"),
     after=("index_dataset", "fetch_weights"),
+    version=CACHE_VERSION,
     torch=True,
 )
 def cache_crops(
@@ -83,6 +85,7 @@ def cache_crops(
     ),
     places=("method",),
     after=("index_dataset", "fetch_weights"),
+    version=CACHE_VERSION,
     torch=True,
 )
 def cache_views(
