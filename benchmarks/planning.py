@@ -1,26 +1,32 @@
 """The cost of planning a run: a dry run on simulated listings of increasing size.
 
-Compares the time and peak memory of ``snakemake --dry-run`` on folders of images with those on the
-smallest folder, each in a new process. Nothing is finished, so every job is planned. The images are
-files of a few bytes that cannot be decoded, because planning only uses names and, in the first run
-in a folder, digests all files. For files of usual size, the latter depends on the disk: a core
-digests about 1 GB per second.
+Compares the time and peak memory of ``snakemake --dry-run`` on datasets with those on the smallest
+one, each in a new process. Nothing is finished, so every job is planned. The images are files of a
+few bytes that cannot be decoded, because planning only uses names and, in the first run in a
+folder, digests all files. For files of usual size, the latter depends on the disk: a core digests
+about 1 GB per second.
+
+The formats are a folder of images with label maps, a list of the same files, and tars of 10,000
+images each, without label maps.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from harness import Report, console, ratios
 
 ROOT = Path(__file__).resolve().parents[1]
+IN_A_TAR = 10_000
 PLAN = """
 import resource, sys
 from snakemake.cli import main
@@ -31,20 +37,44 @@ finally:
 """
 
 
-def write_listing(folder: Path, images: int) -> None:
-    """Write tiny images with labels, a thousand in a folder, and a configuration."""
-    for kind, suffix in (("images", "jpg"), ("labels", "png")):
-        for number in range(images):
-            place = folder / kind / f"{number // 1000:03d}"
-            if number % 1000 == 0:
-                place.mkdir(parents=True)
-            (place / f"{number:012d}.{suffix}").write_text(str(number))
+Kind = Literal["folder", "list", "webdataset"]
+
+
+def write_listing(folder: Path, kind: Kind, images: int) -> None:
+    """Write tiny images, a thousand in a folder or ten thousand in a tar, and a configuration."""
+    folder.mkdir()
+    settings = "images: tars"
+    if kind == "webdataset":
+        write_tars(folder / "tars", images)
+    else:
+        names = [f"{number // 1000:04d}/{number:012d}" for number in range(images)]
+        for place, suffix in (("images", "jpg"), ("labels", "png")):
+            for number, name in enumerate(names):
+                path = f"{folder}/{place}/{name}.{suffix}"
+                if number % 1000 == 0:
+                    os.makedirs(os.path.dirname(path))
+                with open(path, "w") as file:
+                    file.write(name)
+        settings = "images: images, labels: labels, classes: classes.csv"
+        if kind == "list":
+            lines = [f"images/{name}.jpg\tlabels/{name}.png\n" for name in names]
+            (folder / "list.txt").write_text("".join(lines))
+            settings = "images: list.txt, classes: classes.csv"
     (folder / "classes.csv").write_text("id,name\n0,background\n1,thing\n")
-    (folder / "run.yaml").write_text(
-        "dataset: {name: simulated, format: folder, images: images, labels: labels, "
-        "classes: classes.csv}\n"
-    )
+    (folder / "run.yaml").write_text(f"dataset: {{name: simulated, format: {kind}, {settings}}}\n")
     (folder / "config").symlink_to(ROOT / "config")
+
+
+def write_tars(folder: Path, images: int) -> None:
+    """Write tars of tiny images, block by block: a header, and its content."""
+    folder.mkdir()
+    for first in range(0, images, IN_A_TAR):
+        with (folder / f"{first // IN_A_TAR:05d}.tar").open("wb") as tar:
+            for number in range(first, min(images, first + IN_A_TAR)):
+                item = tarfile.TarInfo(f"{number:012d}.jpg")
+                item.size = 12
+                tar.write(item.tobuf() + f"{number:012d}".encode().ljust(512, b"\0"))
+            tar.write(bytes(10240))
 
 
 def plan(folder: Path) -> tuple[float, float, int]:
@@ -65,17 +95,22 @@ def main(
         list[int] | None, typer.Option(help="Sizes of the datasets, in rising order.")
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="Dry runs of each.")] = 5,
+    kind: Annotated[Kind, typer.Option(help="Format of the datasets.")] = "folder",
+    scratch: Annotated[Path | None, typer.Option(help="Where to write them.")] = None,
 ) -> None:
     """Compare the planning of small and large datasets."""
     sizes = images or [1_000, 10_000, 118_000]
-    report = Report("planning", "simulated listings with labels, default settings, 5 seeds")
-    with TemporaryDirectory() as name:
+    labels = "one seed" if kind == "webdataset" else "labels, 5 seeds"
+    report = Report("planning", f"simulated listings ({kind}), default settings, {labels}")
+    with TemporaryDirectory(dir=scratch) as name:
         folders = {size: Path(name, str(size)) for size in sizes}
         for size, folder in folders.items():
-            write_listing(folder, size)
+            write_listing(folder, kind, size)
         time.sleep(3)  # files that have only just been written are read each time
         for size, folder in folders.items():
-            report.add(f"{size:,} images", "s, first run", plan(folder)[0])
+            elapsed, peak, _ = plan(folder)
+            report.add(f"{size:,} images", "s, first run", elapsed)
+            report.add(f"{size:,} images", "MiB, first run", peak)
         seconds: dict[int, list[float]] = {size: [] for size in sizes}
         for turn in range(turns):
             for size, folder in folders.items():

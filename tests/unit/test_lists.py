@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
+from lightcluster import digests
 from lightcluster.config import parse_config
 from lightcluster.datasets import lists
 from lightcluster.datasets.lists import SUMMARY, list_shards, read_lists, write_lists
@@ -165,3 +168,122 @@ def test_planning_again_forgets_the_stamps():
         path.write_bytes(b"another content")
     Layout(configs, planning=True)
     assert Layout(configs, working=True).files_stamp("0000") != before
+
+
+# ---- planning again ------------------------------------------------------------------------------
+
+
+OLD = 1_000_000_000
+
+
+def age() -> None:
+    """Date all files and folders back, so that a change cannot leave their times the same."""
+    for path in [*Path("images").rglob("*"), *Path("labels").rglob("*"), *Path("tars").iterdir()]:
+        os.utime(path, (OLD, OLD))
+    Path("list.txt").write_text("images/a.jpg\timages/a.png\nimages/c.tif\n")
+    os.utime("list.txt", (OLD, OLD))
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Let a minute pass after everything that has been written."""
+    now = time.time_ns
+    monkeypatch.setattr(digests.time, "time_ns", lambda: now() + 60 * 10**9)
+
+
+LISTED = {
+    "folder": settings("folder"),
+    "webdataset": settings("webdataset", classes="c"),
+    "list": DatasetSettings(format="list", images="list.txt", classes="c", shard_size=1),
+}
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_planning_again_lists_nothing_and_reads_no_images(kind, later, monkeypatch):
+    age()
+    dataset = LISTED[kind]
+    configs = parse_config({"dataset": dataset.model_dump(mode="json", exclude_unset=True)})
+    before = Layout(configs, planning=True)
+    stamps = [before.files_stamp(shard) for shard in before.shards]
+    expected = [before.entries(shard) for shard in before.shards]
+    never_listed(monkeypatch)
+
+    def read(*args):
+        raise AssertionError("the images of a shard are read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lists, "_entry_of", read)
+        patch.setattr(digests.Digests, "_known", property(read))
+        again = Layout(configs, planning=True)
+        assert [again.files_stamp(shard) for shard in again.shards] == stamps
+        assert (again.n_images, again.others) == (before.n_images, before.others)
+    assert [again.entries(shard) for shard in again.shards] == expected
+
+
+def rename(kind: str) -> None:
+    """Rename one image, or a tar, or exchange two lines of the list."""
+    match kind:
+        case "folder":
+            Path("images/b/ü.jpg").rename("images/b/ö.jpg")
+        case "webdataset":
+            Path("tars/3.tar").rename("tars/7.tar")
+        case "list":
+            Path("list.txt").write_text("images/a.jpg\timages/c.tif\nimages/a.png\n")
+
+
+def replace_content(kind: str) -> None:
+    """Replace the content of an image or a tar by one of the same size."""
+    path = Path("tars/3.tar" if kind == "webdataset" else "images/a.jpg")
+    path.write_bytes(path.read_bytes().replace(b"abc", b"abd").replace(b"no image", b"no imago"))
+    os.utime(path, (OLD, OLD))
+
+
+@pytest.mark.parametrize("change", [rename, replace_content])
+@pytest.mark.parametrize("kind", LISTED)
+def test_planning_again_sees_every_change(kind, change, later):
+    age()
+    dataset = LISTED[kind]
+    configs = parse_config({"dataset": dataset.model_dump(mode="json", exclude_unset=True)})
+    before = Layout(configs, planning=True)
+    stamps = [before.files_stamp(shard) for shard in before.shards]
+    change(kind)
+    after = Layout(configs, planning=True)
+    fresh = Layout(configs)
+    assert [after.entries(s) for s in after.shards] == [fresh.entries(s) for s in fresh.shards]
+    changed = [after.files_stamp(shard) for shard in after.shards]
+    assert changed == [fresh.files_stamp(shard) for shard in fresh.shards]
+    assert changed != stamps
+    if change is replace_content:  # other shards do not run again
+        assert sum(old != new for old, new in zip(stamps, changed, strict=True)) == 1
+
+
+def test_labels_that_come_and_go_are_seen_by_planning_again(later):
+    age()
+    configs = parse_config({"dataset": settings("folder").model_dump(mode="json")})
+    Layout(configs, planning=True)
+    Path("labels/b").mkdir()
+    Path("labels/b/ü.png").write_bytes(b"no label")
+    found = {entry.image_id: entry for entry in Layout(configs, planning=True).all_entries()}
+    assert found["b/ü.jpg"].labels == Path("labels")
+
+
+@pytest.mark.parametrize("spoil", [damage_summary, damage_list, (LISTS / "0001.files").unlink])
+def test_lists_that_are_damaged_are_of_no_use_to_planning_either(spoil, later):
+    age()
+    dataset = settings("folder")
+    fresh = lists.plan_lists(LISTS, dataset, GENERATED)
+    spoil()
+    planned = lists.plan_lists(LISTS, dataset, GENERATED)
+    for number in range(4):
+        assert planned.entries(number) == fresh.entries(number)
+        assert planned.sources(number) == fresh.sources(number)
+
+
+def test_what_has_only_just_been_changed_is_listed_each_time(monkeypatch):
+    age()
+    for kind in ("webdataset", "list"):  # whose change times are of now, though dated back
+        lists.plan_lists(Path(kind), LISTED[kind], GENERATED)
+        with monkeypatch.context() as patch:
+            never_listed(patch)
+            with pytest.raises(AssertionError, match="listed again"):
+                lists.plan_lists(Path(kind), LISTED[kind], GENERATED)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -30,6 +31,7 @@ UNREADABLE = "unreadable"
 
 _BYTES = 16
 _CHUNK = 1 << 20
+_TOGETHER = 1000
 _THREADS = 8
 _AHEAD = 64
 _COARSEST_NS = 2_000_000_000
@@ -49,8 +51,36 @@ def digest_file(path: Path) -> str:
 
 
 def combine(parts: Iterable[str]) -> str:
-    """Return a digest of a sequence of texts without NUL, such as paths and digests."""
-    return digest_of("\0".join(parts).encode("utf-8", "surrogateescape"))
+    """Return a digest of a sequence of texts without NUL, such as paths and digests.
+
+    It is `digest_of` the texts joined by NUL, computed without keeping them in memory.
+    """
+    digest = hashlib.blake2b(digest_size=_BYTES)
+    texts, between = iter(parts), ""
+    while some := list(islice(texts, _TOGETHER)):
+        text = between + "\0".join(some)
+        digest.update(text.encode("utf-8", "surrogateescape"))
+        between = "\0"
+    return digest.hexdigest()
+
+
+def combine_states(files: Iterable[str]) -> str:
+    """Return a digest of the metadata that change if one of these files does.
+
+    It is empty if one was changed so shortly before that a further change might leave it the same.
+    """
+    combined = hashlib.blake2b(digest_size=_BYTES)
+    now = time.time_ns()
+    for file in files:
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):
+            combined.update(MISSING.encode())
+            continue
+        if not is_settled(status, now):
+            return ""
+        combined.update(f"{state_of(status)}\0".encode())
+    return combined.hexdigest()
 
 
 class Digests:

@@ -17,8 +17,8 @@ from lightcluster.config.fit import adoption_of
 from lightcluster.datasets.entries import Entry
 from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.listing import fingerprint
-from lightcluster.datasets.lists import Listing, add_stamps, list_shards, read_lists, write_lists
-from lightcluster.digests import Digests, combine
+from lightcluster.datasets.lists import Listing, add_stamps, list_shards, plan_lists, read_lists
+from lightcluster.digests import Digests, combine, combine_states
 from lightcluster.evaluation.settings import PER_IMAGE
 from lightcluster.identity import (
     as_shared,
@@ -100,10 +100,9 @@ class Layout:
         """List the dataset; see `datasets.lists`."""
         if working:
             return read_lists(self.lists, self.dataset, Path(self.generated))
-        listing = list_shards(self.dataset, Path(self.generated))
         if planning:
-            write_lists(self.lists, listing, self.dataset, Path(self.generated))
-        return listing
+            return plan_lists(self.lists, self.dataset, Path(self.generated))
+        return list_shards(self.dataset, Path(self.generated))
 
     @property
     def labelled(self) -> bool:
@@ -140,21 +139,29 @@ class Layout:
     def files_stamp(self, shard: str) -> str:
         """Return a digest of the names and contents of the images and labels of a shard."""
         if shard not in self._files_stamps:
-            shards = self.shards if self._planning else [shard]
-            files = [file for shard in shards for file in self._sources(self.entries(shard))]
-            contents = iter(self._digests.of(files))
-            for name in shards:
-                entries = self.entries(name)
-                own = islice(contents, len(self._sources(entries)))
-                self._files_stamps[name] = fingerprint(entries, own)
+            seen = self._look_at(list(self.shards) if self._planning else [shard])
+            self._files_stamps |= {name: stamp for name, (_, stamp) in seen.items()}
             if self._planning:
-                add_stamps(self.lists, self._files_stamps)
+                add_stamps(self.lists, seen)
         return self._files_stamps[shard]
 
-    def _sources(self, entries: list[Entry]) -> list[str]:
-        """Return the files of images and labels that the workflow does not write itself."""
-        places = (place for entry in entries for place in self.format.sources(entry))
-        return list(dict.fromkeys(places))  # a tar holds many images
+    def _look_at(self, shards: list[str]) -> dict[str, tuple[str, str]]:
+        """Return `datasets.lists.Listing.seen` of shards as it is now.
+
+        The contents of files are looked up only for shards with a file whose state has changed.
+        """
+        seen = {}
+        for name in shards:
+            states = combine_states(self._listing.sources(number_of(name)))
+            before, stamp = self._listing.seen.get(name, ("", ""))
+            seen[name] = states, stamp if states and states == before else ""
+        changed = [name for name in shards if not seen[name][1]]
+        sources = {name: self._listing.sources(number_of(name)) for name in changed}
+        contents = iter(self._digests.of([file for own in sources.values() for file in own]))
+        for name, own in sources.items():
+            stamp = fingerprint(self.entries(name), islice(contents, len(own)))
+            seen[name] = seen[name][0], stamp
+        return seen
 
     def digest(self, *files: Path) -> str:
         """Return a digest of the contents of files."""

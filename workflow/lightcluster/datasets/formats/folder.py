@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from lightcluster.datasets.entries import Entry, folded, output_names, walk
 from lightcluster.datasets.formats.own import OwnFormat, OwnKeys
 from lightcluster.datasets.others import is_image, looked_for
+from lightcluster.digests import combine
 from lightcluster.errors import DatasetError
 from lightcluster.sections import Section
 
@@ -95,6 +96,17 @@ class FolderFormat(OwnFormat):
                 ids, label_ids, reasons, output_names(ids), strict=True
             )
         ]
+
+    def listing_stamp(self, dataset: FolderKeys) -> str:
+        """Return a digest of the names of all files, in the order in which they are found.
+
+        The times of folders would be read sooner, but mounted object storage makes them up.
+        """
+        assert dataset.images is not None  # see `contradictions`
+        folders = [dataset.images, *filter(None, [dataset.labels])]
+        if not all(folder.is_dir() for folder in folders):
+            return ""
+        return combine(combine(walk(folder)) for folder in folders)
 
 
 def label_name(image_id: str, pattern: str) -> str:

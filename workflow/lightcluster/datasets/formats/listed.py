@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from lightcluster.datasets.entries import Entry, output_names
 from lightcluster.datasets.formats.own import OwnFormat, OwnKeys
+from lightcluster.digests import combine_states
 from lightcluster.errors import DatasetError
 from lightcluster.paths import require_file
 from lightcluster.sections import Section
@@ -47,6 +48,10 @@ class ListFormat(OwnFormat):
             )
             for entry, name in zip(listed, names, strict=True)
         ]  # fmt: skip
+
+    def listing_stamp(self, dataset: OwnKeys) -> str:
+        """Return a digest of the state of the list; the files in it are not looked at."""
+        return combine_states([str(dataset.images)])
 
 
 def _read(path: Path) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from lightcluster.datasets.entries import walk
 from lightcluster.datasets.formats.protocol import Format
+from lightcluster.digests import combine, combine_states
 from lightcluster.errors import DatasetError
 from lightcluster.sections import Section
 
@@ -102,3 +103,11 @@ def list_containers(
         raise DatasetError(f"dataset.images = {str(images)!r}: no {many}")
     others.extend(name for name in found if not name.lower().endswith(suffixes))
     return images, containers
+
+
+def stamp_of_containers(images: Path, suffixes: tuple[str, ...]) -> str:
+    """Return the `Format.listing_stamp` of files that hold the images; see `list_containers`."""
+    found = sorted(walk(images)) if images.is_dir() else []
+    containers = [name for name in found if name.lower().endswith(suffixes)]
+    states = combine_states([f"{images}/{name}" for name in containers] or [str(images)])
+    return combine([states, *found]) if states else ""

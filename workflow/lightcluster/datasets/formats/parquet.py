@@ -16,11 +16,18 @@ from pydantic_core import PydanticCustomError
 
 from lightcluster.cached import cached
 from lightcluster.datasets.entries import Entry, Inside, output_names
-from lightcluster.datasets.formats.own import OwnFormat, OwnKeys, list_containers
+from lightcluster.datasets.formats.own import (
+    OwnFormat,
+    OwnKeys,
+    list_containers,
+    stamp_of_containers,
+)
 from lightcluster.errors import DatasetError, reason_of
 from lightcluster.locations import LARGEST_GROUP, NEEDS_PYARROW, Cell
 from lightcluster.paths import LONGEST, require_file
 from lightcluster.sections import Section
+
+_SUFFIXES = (".parquet",)
 
 _INDEX = "parquet-1"
 """Name and version of the cached contents of parquet files."""
@@ -54,7 +61,7 @@ class ParquetFormat(OwnFormat):
         """List the rows of all files; a file that cannot be used is listed with the reason."""
         assert dataset.images is not None  # see `contradictions`
         folder, files = list_containers(
-            dataset.images, (".parquet",), others, one="file",
+            dataset.images, _SUFFIXES, others, one="file",
             many="parquet files found, not even in subfolders",
         )  # fmt: skip
         listed = sorted(
@@ -65,6 +72,11 @@ class ParquetFormat(OwnFormat):
             raise DatasetError(f"dataset.images = {str(dataset.images)!r}: has no rows")
         names = output_names([entry.image_id for entry in listed])
         return [replace(entry, output=name) for entry, name in zip(listed, names, strict=True)]
+
+    def listing_stamp(self, dataset: ParquetKeys) -> str:
+        """Return a digest of the names of all files and of the states of the parquet files."""
+        assert dataset.images is not None  # see `contradictions`
+        return stamp_of_containers(dataset.images, _SUFFIXES)
 
 
 def _list_file(folder: Path, file: str, dataset: ParquetKeys) -> Iterator[Entry]:

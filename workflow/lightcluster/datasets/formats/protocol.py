@@ -103,6 +103,14 @@ class Format(ABC):
             If a folder or another part of the layout is missing, or there are no images.
         """
 
+    def listing_stamp(self, dataset: Any) -> str:
+        """Return a digest of all that `entries` reads; as long as it is the same, so are they.
+
+        It is empty if the images have to be listed each time: by default, and if something was
+        changed so recently that a further change might leave the digest the same.
+        """
+        return ""
+
     def sources(self, entry: Entry) -> tuple[str, ...]:
         """Return the files of an image that `step` does not generate; empty text for none."""
         return entry.places

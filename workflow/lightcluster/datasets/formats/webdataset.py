@@ -17,7 +17,12 @@ from pydantic_core import PydanticCustomError
 
 from lightcluster.cached import cached
 from lightcluster.datasets.entries import Entry, Inside, output_names
-from lightcluster.datasets.formats.own import OwnFormat, OwnKeys, list_containers
+from lightcluster.datasets.formats.own import (
+    OwnFormat,
+    OwnKeys,
+    list_containers,
+    stamp_of_containers,
+)
 from lightcluster.datasets.others import IMAGE_SUFFIXES, is_picture
 from lightcluster.errors import DatasetError, reason_of
 from lightcluster.locations import Member
@@ -132,6 +137,11 @@ class WebDatasetFormat(OwnFormat):
             )
             for entry, name in zip(listed, names, strict=True)
         ]
+
+    def listing_stamp(self, dataset: WebDatasetKeys) -> str:
+        """Return a digest of the names of all files and of the states of the tars."""
+        assert dataset.images is not None  # see `contradictions`
+        return stamp_of_containers(dataset.images, SUFFIXES)
 
 
 def list_tar(
