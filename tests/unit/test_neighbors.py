@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lightcluster.evaluation import neighbors
 from lightcluster.evaluation.neighbors import Voters, count_votes, regions_of, vote, vote_neighbors
 from lightcluster.evaluation.region_counts import RegionCounts, read_region_counts
 from lightcluster.files import encode_names, read_arrays, write_arrays
@@ -36,7 +37,9 @@ def test_without_another_image_there_is_no_vote() -> None:
     assert vote(unit([0.0]), np.asarray([0]), nobody).tolist() == [-1]
 
 
-def test_votes_are_those_counted_one_by_one() -> None:
+@pytest.mark.parametrize("at_once", [7, 20, 1_000])
+def test_votes_are_those_counted_one_by_one(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbors, "_AT_ONCE", at_once)
     generator = np.random.default_rng(0)
     points = generator.normal(size=(60, 4)).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)

@@ -28,6 +28,9 @@ NEIGHBORS = 5
 VOTERS = 4_096
 """Largest number of regions that vote, drawn evenly over the shards."""
 
+_AT_ONCE = 1_024
+"""Regions that are compared with the voters at once: 50 MB."""
+
 
 class Voters(NamedTuple):
     """Regions that vote, and what they vote for.
@@ -57,6 +60,8 @@ def vote(
 ) -> NDArray[np.int64]:
     """Return the class of most of the nearest voters of other images; in a tie, the nearest one's.
 
+    Regions are compared with the voters in blocks, so that the memory does not grow with a shard.
+
     Parameters
     ----------
     points : float32 array, shape (regions, dim)
@@ -73,6 +78,15 @@ def vote(
     """
     if not len(voters.points):
         return np.full(len(points), -1, np.int64)
+    blocks = [slice(start, start + _AT_ONCE) for start in range(0, len(points), _AT_ONCE)]
+    found = [_vote(points[block], image[block], voters, neighbors) for block in blocks]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _vote(
+    points: NDArray[np.float32], image: NDArray[np.int64], voters: Voters, neighbors: int
+) -> NDArray[np.int64]:
+    """Return `vote` of a block of regions."""
     similarity = points @ voters.points.T
     similarity[image[:, None] == voters.image] = -np.inf
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :neighbors]

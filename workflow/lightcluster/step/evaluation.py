@@ -79,6 +79,7 @@ def count_labels(
     kinds=WITH_MASKS,
     reads=("labelling.seeds",),
     after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
+    version=2,
 )
 def vote_neighbors(
     settings: Settings, shards: Shards, region_counts: FilesOfShards, regions: FilesOfShards,
