@@ -86,6 +86,8 @@ class Simulation:
             self._write_sample(name, len(ids))
             self._write_regions(name, ids)
             self._write_counts(name, ids)
+        votes = self.random.integers(1, 10_000, (CLASSES + 1, CLASSES))
+        write_arrays(self.folder / "counts/neighbors.npz", original=votes)
         lines = [f"{number},class {number}" for number in range(CLASSES)]
         (self.folder / "classes.csv").write_text("id,name\n" + "\n".join(lines) + "\n")
 
@@ -129,9 +131,10 @@ class Simulation:
         tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
         write_arrays(self.folder / f"sample/{name}.npz", features=tokens.astype(np.float16),
                      image=(row // PATCHES).astype(np.int32), row=row)  # fmt: skip
-        foreground = self.random.random(count * PATCHES) < 0.3
-        write_arrays(self.folder / f"image/{name}.npz", label=foreground.astype(np.uint8),
-                     foreground=foreground)  # fmt: skip
+        clusters = SETTINGS.clustering.k_image
+        label = self.random.integers(clusters, size=count * PATCHES, dtype=np.uint8)
+        write_arrays(self.folder / f"image/{name}.npz", label=label,
+                     foreground=self.random.random((count, clusters)) < 0.3)  # fmt: skip
 
     def _write_regions(self, name: str, ids: list[str]) -> None:
         count = REGIONS_AN_IMAGE * len(ids)

@@ -225,6 +225,13 @@ def test_features_beyond_float16(rows: list[ImageRow], tmp_path: Path) -> None:
         extract_shard(rows, backbone, tmp_path / "s.zarr", **SETTINGS)
 
 
+def test_every_float16_is_finite_or_not() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    assert [shard.are_finite(every[n : n + 1]) for n in range(1 << 16)] == [*np.isfinite(every)]
+    assert shard.are_finite(every[:0])
+    assert not shard.are_finite(np.asarray([1, np.inf], np.float32))
+
+
 def test_progress_goes_to_standard_error(
     rows: list[ImageRow], backbone: Backbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
