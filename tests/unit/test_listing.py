@@ -307,9 +307,12 @@ def test_the_number_of_shards_is_the_least_power_of_two_that_suffices(images, sh
 
 @pytest.mark.parametrize(
     ("images", "shards"),
-    [(1, 1), (256, 1), (257, 2), (16_384, 64), (16_385, 64), (118_000, 64), (10**7, 64)],
-)
-def test_by_default_there_are_no_more_than_64_shards(images, shards):
+    [
+        (1, 1), (256, 1), (257, 2), (16_384, 64), (16_385, 64), (118_000, 64), (4_194_304, 64),
+        (4_194_305, 128), (10**7, 256),
+    ],
+)  # fmt: skip
+def test_by_default_there_are_no_more_than_64_shards_unless_they_would_be_too_large(images, shards):
     assert count_shards(images, "auto") == shards
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightcluster import preview
 from lightcluster.config import Config, parse_config
 from lightcluster.estimate import Speed, measure_speed
 from lightcluster.layout import Layout
@@ -175,6 +176,8 @@ def test_measure_counts_patches_of_each_images_own_grid(photographs):
     layout, config = Layout(configs), configs["lightcluster"]
     size = measure(layout.all_entries(), config)
     assert (size.images, size.tokens, size.dim) == (6, 6 * 4 * 5, 192)
+    rows = [Image.open(path).size for path in (photographs / "images").iterdir()]
+    assert size.pixels == sum(width * height for width, height in rows)
     assert peak_bytes(size, config) < 2**30
 
 
@@ -204,6 +207,27 @@ def test_plan_prints_sizes_and_jobs(photographs, capsys):
     )
     assert "an estimate, from passes of the backbone" in text
     assert "training" not in text
+
+
+def test_plan_says_when_shards_are_too_large_for_their_jobs(photographs, capsys, monkeypatch):
+    def planned(**size) -> str:
+        monkeypatch.setattr(preview, "measure", lambda *given: Size(dim=192, images=6, **size))
+        print_plan([Path("mine.yaml")])
+        return " ".join(capsys.readouterr().out.split())
+
+    text = planned(tokens=6_000, pixels=6 * 640 * 480)
+    assert "a shard has about 6 images; its jobs need about 144 MiB of memory" in text
+    assert "shard_size" not in text
+    text = planned(tokens=6_000, pixels=16 * 10**9)  # twice what they request, and a little more
+    assert "its jobs need about 3.9 GiB of memory" in text
+    assert "`dataset: {shard_size: 2}`, which gives 4 shards" in text
+
+
+def test_the_memory_of_the_jobs_of_a_shard():
+    """As measured with 1,200 photographs: 233 MB."""
+    size = Size(images=1200, tokens=1_260_000, dim=3, pixels=1200 * 187_500)
+    assert 220e6 < preview.shard_bytes(size, 1) < 270e6
+    assert preview.shard_bytes(size, 64) < 153e6
 
 
 def test_the_time_of_a_run_grows_with_its_images_and_its_backbone():

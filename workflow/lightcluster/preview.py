@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from lightcluster.datasets.entries import Entry
 from lightcluster.datasets.formats.protocol import Painter
 from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.labels import Classes, built_in_classes, check_classes, read_classes
+from lightcluster.datasets.listing import count_shards
 from lightcluster.datasets.manifest import Truth, index_entries, read_truth
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others, printable
 from lightcluster.datasets.remarks import remarks
@@ -305,11 +307,14 @@ class Size:
         Images that can be read, or the parts of them that a method looks at; and their patches.
     dim : int
         Features of a patch.
+    pixels : int
+        Of the images as they are stored.
     """
 
     images: int
     tokens: int
     dim: int
+    pixels: int = 0
 
     @property
     def cache_bytes(self) -> int:
@@ -320,7 +325,7 @@ class Size:
 def measure(entries: Sequence[Entry], config: Config) -> Size:
     """Return the size of the features of a run, from the headers of its images alone."""
     backbone = outline(config.backbone.model)
-    images = tokens = 0
+    images = tokens = pixels = 0
     for entry in progress(entries, "headers"):
         try:
             height, width = image_size(source_of(entry.path), config.dataset.max_pixels)
@@ -329,12 +334,46 @@ def measure(entries: Sequence[Entry], config: Config) -> Size:
         seen, of_image = method_of(config).views(height, width, config, backbone.patch_size)
         images += seen
         tokens += of_image
-    return Size(images, tokens, backbone.dim)
+        pixels += height * width
+    return Size(images, tokens, backbone.dim, pixels)
 
 
 def peak_bytes(size: Size, config: Config) -> int:
     """Return about how much memory the largest job that gathers all shards takes."""
     return method_of(config).peak_bytes(size.images, size.tokens, size.dim, config)
+
+
+_PYTHON_BYTES, _TOKEN_BYTES, _PIXEL_BYTES = 150e6, 40, 1 / 4
+"""Memory of a job that holds the masks of a shard: of Python and its packages, of each patch (the
+scores), and of each pixel (a bit in the mask, and a copy). See `benchmarks/README.md`."""
+
+_REQUESTED = 2e9
+"""Memory that these jobs request at first, see `mem_mb` in `rules/methods/lightcluster.smk`."""
+
+
+def shard_bytes(size: Size, shards: int) -> float:
+    """Return about how much memory a job takes that holds the masks of a shard."""
+    return _PYTHON_BYTES + (_TOKEN_BYTES * size.tokens + _PIXEL_BYTES * size.pixels) / shards
+
+
+def _describe_shards(layout: Layout, sizes: Mapping[str, Size]) -> Iterator[str]:
+    """Yield how large a shard is and, if that is too large, a better `dataset.shard_size`."""
+    count = len(layout.shards)
+    each = layout.n_images / count
+    with_masks = [run for run in layout.configs if layout.has_masks(run)]
+    of_runs = [sizes[" and ".join(layout.features_names(run))] for run in with_masks]
+    largest = max((shard_bytes(size, count) for size in of_runs), default=0)
+    yield f"a shard has about {each:,.0f} images" + (
+        f"; its jobs need about {_readable(largest)} of memory" if largest else ""
+    )
+    if largest > _REQUESTED:
+        fitting = each * (_REQUESTED - _PYTHON_BYTES) / (largest - _PYTHON_BYTES)
+        better = 2 ** int(math.log2(max(1, fitting)))
+        yield (
+            f"  more than the {_readable(_REQUESTED)} that they request: set "
+            f"`dataset: {{shard_size: {better}}}`, which gives "
+            f"{count_shards(layout.n_images, better):,} shards, or raise their mem_mb"
+        )
 
 
 def print_plan(configfiles: Sequence[Path]) -> None:
@@ -366,6 +405,8 @@ def print_plan(configfiles: Sequence[Path]) -> None:
     jobs = layout.count_jobs()
     console.print(f"{sum(jobs.values()):,} jobs in {len(layout.shards)} shard(s):")
     console.print(", ".join(f"{name} {count:,}" for name, count in jobs.items()))
+    for line in _describe_shards(layout, sizes):
+        console.print(line, soft_wrap=True)
     for line in _describe_time(layout, sizes):
         console.print(line, soft_wrap=True)
 

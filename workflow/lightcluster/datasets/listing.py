@@ -14,7 +14,7 @@ from typing import Literal
 from lightcluster.datasets.entries import Entry, digest_name, output_names, walk
 from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.others import is_image, looked_for
-from lightcluster.datasets.settings import DatasetSettings
+from lightcluster.datasets.settings import LARGEST_SHARD, DatasetSettings
 from lightcluster.digests import combine
 from lightcluster.errors import DatasetError
 
@@ -22,7 +22,8 @@ SHARD_SIZE = 256
 """Largest average number of images per shard, unless this needs more than `MOST_SHARDS`."""
 
 MOST_SHARDS = 64
-"""Largest number of shards with `shard_size: auto`; this makes some 1,300 jobs."""
+"""Largest number of shards with `shard_size: auto`, unless they would have more images each than
+`LARGEST_SHARD`; this makes some 1,300 jobs."""
 
 
 def list_dataset(
@@ -109,7 +110,8 @@ def count_shards(images: int, shard_size: int | Literal["auto"]) -> int:
     """Return the number of shards: the smallest power of two with at most `shard_size` images each.
 
     It is a power of two so that adding images seldom moves others to another shard. With ``auto``
-    it is at most `MOST_SHARDS`, because Snakemake takes about 2 ms to plan each job.
+    it is at most `MOST_SHARDS`, because Snakemake takes about 4 ms to plan each job, as long as
+    shards are not larger than `LARGEST_SHARD`, because jobs hold the masks of a shard in memory.
 
     Parameters
     ----------
@@ -123,7 +125,8 @@ def count_shards(images: int, shard_size: int | Literal["auto"]) -> int:
     int
     """
     if shard_size == "auto":
-        return min(count_shards(images, SHARD_SIZE), MOST_SHARDS)
+        few = min(count_shards(images, SHARD_SIZE), MOST_SHARDS)
+        return max(few, count_shards(images, LARGEST_SHARD))
     shards = 1
     while shards * shard_size < images:
         shards *= 2

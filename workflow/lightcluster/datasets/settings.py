@@ -16,6 +16,9 @@ from lightcluster.datasets.formats.registry import FIELD_FORMATS, FORMATS
 from lightcluster.datasets.formats.webdataset import WebDatasetKeys
 from lightcluster.sections import Name, Section
 
+LARGEST_SHARD = 65_536
+"""Largest value of `shard_size`."""
+
 if TYPE_CHECKING:
     FormatName = str
 else:
@@ -91,11 +94,11 @@ class _Read(Section):
         "`full`: the range of the data type; `stretch`: the range in use in each image. `check` "
         "reports the depths it found.",
     )
-    shard_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
+    shard_size: Annotated[int, Field(ge=1, le=LARGEST_SHARD)] | Literal["auto"] = Field(
         "auto",
         description="Maximum average number of images per shard, the unit of parallel work; "
-        "the number of shards is a power of two. `auto`: 256, or more if that would give over "
-        "64 shards.",
+        "the number of shards is a power of two. `auto`: 256, or up to 65,536 if that would give "
+        "over 64 shards. See [how many jobs](../docs/howto/clusters.md#how-many-jobs).",
     )
 
 
