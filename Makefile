@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-docs  ## generated documentation, and the site
 	$(BIN)/python -m lightcluster.docs
+	$(BIN)/python -m lightcluster.model_list
 	$(MAKE) site
 
 pictures: $(VENV)/.installed-dev run  ## screenshots of report and gallery in docs/assets; needs Chromium

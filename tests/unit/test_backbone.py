@@ -210,10 +210,22 @@ def test_the_model_is_frozen() -> None:
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224", "test_vit_relpos"])
-def test_other_architectures_are_refused(name: str) -> None:
-    with torch.device("meta"), pytest.raises(WeightsError, match="plain Vision Transformers"):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("resnet18", "strides of 2, 4, 8, 16, 32 pixels"),
+        ("swin_tiny_patch4_window7_224", "strides of 4, 8, 16, 32 pixels, so that there is no"),
+        ("hiera_tiny_224", "no single grid of patches"),
+        ("vit_small_patch16_18x2_224", "several attentions side by side"),
+        ("vit_base_r50_s16_224", "the output of a HybridEmbed"),
+        ("xcit_nano_12_p16_224", "from channel to channel"),
+    ],
+)
+def test_other_architectures_are_refused_with_the_reason(name: str, reason: str) -> None:
+    with torch.device("meta"), pytest.raises(WeightsError, match=reason) as refusal:
         build_network(name)
+    assert f"{name!r} is not supported, because" in str(refusal.value)
+    assert "supported: Vision Transformers of timm" in str(refusal.value)
 
 
 def test_unknown_names_suggest_near_ones() -> None:

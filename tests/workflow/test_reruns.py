@@ -99,6 +99,7 @@ CHANGES: dict[str, Any] = {
     "backbone.positions": "as_released",
     "features.facet": "token",
     "features.layer": -2,
+    "features.rotation": "after",
     "features.auto_images": 9,
     "features.short_side": 112,
     "features.max_tokens": 5000,

@@ -30,12 +30,15 @@ def features_id(config: CommonSections) -> str:
     """Return a folder name for the features: model, weights, facet, layer, size and a digest."""
     features = config.features
     layer = {-1: "last", "auto": "auto"}.get(features.layer, f"layer{features.layer}")
+    unused = set() if features.automatic else {"auto_images"}
+    if features.rotation == "before":  # features of earlier versions keep their names
+        unused.add("rotation")
     content = [
         weights_id(config.backbone),
         config.backbone.mean,
         config.backbone.std,
         config.backbone.positions,
-        features.model_dump(mode="json", exclude=set() if features.automatic else {"auto_images"}),
+        features.model_dump(mode="json", exclude=unused),
     ]
     weights = weights_id(config.backbone).rpartition("-")[0]
     return f"{weights}-{features.facet}-{layer}-{features.short_side}-{digest(content)}"

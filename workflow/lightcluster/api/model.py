@@ -143,8 +143,9 @@ class LoadedModel:
         self._threads, self._batch_size = threads, batch_size
         backbone = self._settings.backbone
         self._backbone = open_backbone(
-            folder / WEIGHTS, self._device, backbone.mean, backbone.std, backbone.positions
-        )
+            folder / WEIGHTS, self._device, backbone.mean, backbone.std, backbone.positions,
+            self._settings.features.rotation,
+        )  # fmt: skip
         self._precision = resolve_precision(self._settings.features.precision, self._device)
         self._superclasses = read_arrays(folder / "superclasses.npz", "centroids")["centroids"]
         self._upper = read_upper_levels(

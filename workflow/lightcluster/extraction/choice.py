@@ -26,7 +26,14 @@ from lightcluster.clustering.kmeans import assign, fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images, draw_rows
 from lightcluster.clustering.settings import ClusteringSettings, SuperclassSettings
 from lightcluster.clustering.superclasses import merge_small, number_of_superclasses
-from lightcluster.extraction.backbones.protocol import FACETS, Backbone, Facet, Positions, Precision
+from lightcluster.extraction.backbones.protocol import (
+    FACETS,
+    Backbone,
+    Facet,
+    Positions,
+    Precision,
+    Rotation,
+)
 from lightcluster.extraction.images import ImageRow, target_size
 from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.precision import resolve_precision
@@ -243,6 +250,7 @@ def choose_features(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     positions: Positions = "timm",
+    rotation: Rotation = "before",
     facet: Facet | Literal["auto"],
     layer: int | Literal["auto"],
     short_side: int,
@@ -263,7 +271,7 @@ def choose_features(
     ImageError
         If an image cannot be read or has changed since it was indexed.
     """
-    backbone = open_backbone(weights, device, mean, std, positions)
+    backbone = open_backbone(weights, device, mean, std, positions, rotation)
     torch.set_num_threads(threads)
     facets = FACETS if facet == "auto" else (facet,)
     layers = range(backbone.depth) if layer == "auto" else [backbone.resolve_layer(layer)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightcluster.errors import ModelError, WeightsError
-from lightcluster.extraction.backbones.protocol import Backbone, Positions
+from lightcluster.extraction.backbones.protocol import Backbone, Positions, Rotation
 from lightcluster.extraction.backbones.registry import find_family
 from lightcluster.extraction.weights import read_record
 from lightcluster.soundness import check_tensors
@@ -22,6 +22,7 @@ def open_backbone(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     positions: Positions = "timm",
+    rotation: Rotation = "before",
 ) -> Backbone:
     """Load the backbone that a weights file and its record describe.
 
@@ -36,6 +37,8 @@ def open_backbone(
         mean-colour baseline.
     positions : {"timm", "as_released"}
         How position embeddings are resized, see `backbones.positions`.
+    rotation : {"before", "after"}
+        Whether queries and keys are those before or after the rotation by rotary positions.
 
     Returns
     -------
@@ -48,8 +51,9 @@ def open_backbone(
     """
     record = read_record(weights)
     return load_backbone(
-        record.model, weights, device, *record.normalization(mean, std), positions=positions
-    )
+        record.model, weights, device, *record.normalization(mean, std),
+        positions=positions, rotation=rotation,
+    )  # fmt: skip
 
 
 def load_backbone(
@@ -59,6 +63,7 @@ def load_backbone(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     positions: Positions = "timm",
+    rotation: Rotation = "before",
 ) -> Backbone:
     """Load a frozen backbone with weights written by :func:`.weights.fetch_weights`.
 
@@ -74,6 +79,8 @@ def load_backbone(
         Normalisation of the RGB channels, in [0, 1]; by default as published for the model.
     positions : {"timm", "as_released"}
         How position embeddings are resized, see `backbones.positions`.
+    rotation : {"before", "after"}
+        Whether queries and keys are those before or after the rotation by rotary positions.
 
     Returns
     -------
@@ -95,7 +102,7 @@ def load_backbone(
         except ModelError as error:
             raise WeightsError(str(error)) from None
     network.load_state_dict(state, strict=True, assign=True)
-    return family.open(network, device, mean, std, positions)
+    return family.open(network, device, mean, std, positions, rotation)
 
 
 def outline(model: str) -> Backbone:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lightcluster.extraction.backbones.protocol import Declaration, Positions
+from lightcluster.extraction.backbones.protocol import Declaration, Positions, Rotation
 from lightcluster.extraction.backbones.registry import DECLARED, DEFAULT, declaration_of
 from lightcluster.sections import Section, Seed, Share, Spread, Word
 
@@ -23,7 +23,7 @@ class BackboneSettings(Section):
 
     model: Word = Field(
         DEFAULT.name,
-        description="Name of a timm Vision Transformer"
+        description="Name of a [Vision Transformer of timm](../docs/reference/models.md)"
         + "".join(f", or `{own.name}`: {own.summary}" for own in DECLARED.values() if own.summary)
         + ".",
     )
@@ -47,7 +47,7 @@ class BackboneSettings(Section):
         description="How position embeddings are resized to the patch grid of an image. "
         "`timm`: to the size of the grid, antialiased; `as_released`: as in the code of DINO, "
         "iBOT and DINOv2, by a scale factor with an offset, without antialiasing (models with "
-        "registers: as `timm`).",
+        "registers, and those with rotary or relative positions: as `timm`).",
     )
 
     @property
@@ -85,6 +85,13 @@ class FeatureSettings(Section):
         -1,
         description="Block that the facet is taken from; negative numbers count from the last "
         "block; `auto`: the block whose levels agree best, chosen without labels.",
+    )
+    rotation: Rotation = Field(
+        "before",
+        description="For models with rotary positions, such as DINOv3: whether keys and queries "
+        "are taken `before` the rotation that adds the position of their patch, so that alike "
+        "patches at different places have alike keys, or `after` it, as the attention compares "
+        "them. Other models and facets do not depend on it.",
     )
     auto_images: int = Field(128, ge=8, description="Maximum number of images used by `auto`.")
     short_side: int = Field(

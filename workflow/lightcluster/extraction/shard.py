@@ -27,7 +27,13 @@ from numpy.typing import NDArray
 from lightcluster.ahead import compute_ahead
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import LightClusterError
-from lightcluster.extraction.backbones.protocol import Backbone, Facet, Positions, Precision
+from lightcluster.extraction.backbones.protocol import (
+    Backbone,
+    Facet,
+    Positions,
+    Precision,
+    Rotation,
+)
 from lightcluster.extraction.images import (
     ImageRow,
     open_row,
@@ -166,6 +172,7 @@ def extract_features(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     positions: Positions = "timm",
+    rotation: Rotation = "before",
     facet: Facet,
     layer: int,
     short_side: int,
@@ -177,7 +184,7 @@ def extract_features(
     threads: int,
 ) -> None:
     """Run the backbone over the images of a manifest and write their feature store."""
-    backbone = open_backbone(weights, device, mean, std, positions)
+    backbone = open_backbone(weights, device, mean, std, positions, rotation)
     record = read_record(weights)
     rows = [row.image for row in read_manifest(manifest)]
     dtype = resolve_precision(precision, device)
@@ -196,6 +203,7 @@ def extract_features(
             "mean": list(backbone.mean),
             "std": list(backbone.std),
             "positions": backbone.positions,
+            **({"rotation": backbone.rotation} if backbone.rotary else {}),
             "precision": str(dtype).removeprefix("torch."),
         },
     )  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightcluster.ahead import compute_ahead
 from lightcluster.datasets.manifest import read_manifest
-from lightcluster.extraction.backbones.protocol import Backbone, Positions
+from lightcluster.extraction.backbones.protocol import Backbone, Positions, Rotation
 from lightcluster.extraction.images import open_row, prepare_image
 from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import compute_features, images_in_pass
@@ -132,6 +132,7 @@ def embed_regions(
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
     positions: Positions = "timm",
+    rotation: Rotation = "before",
     margin: float,
     crop_size: int,
     masked: bool,
@@ -147,7 +148,7 @@ def embed_regions(
     int32 (its position in `image_id`), ``box`` int64 [4], ``area`` int64, ``cls`` and ``key``
     float32 [dim] (`embed_crops`), and ``patch`` float32 [dim], as it is there.
     """
-    backbone = open_backbone(weights, device, mean, std, positions)
+    backbone = open_backbone(weights, device, mean, std, positions, rotation)
     rows = {row.image_id: row for row in read_manifest(manifest)}
     maps = read_region_maps(region_maps)
     grid = max(1, round(crop_size / backbone.patch_size))

@@ -22,7 +22,13 @@ from lightcluster.clustering.kmeans import fit_kmeans, normalize
 from lightcluster.clustering.sample import draw_images
 from lightcluster.datasets.manifest import Row
 from lightcluster.errors import StoreError
-from lightcluster.extraction.backbones.protocol import Backbone, Facet, Positions, Precision
+from lightcluster.extraction.backbones.protocol import (
+    Backbone,
+    Facet,
+    Positions,
+    Precision,
+    Rotation,
+)
 from lightcluster.extraction.images import open_row, target_size
 from lightcluster.extraction.opening import open_backbone
 from lightcluster.extraction.passes import compute_features
@@ -194,6 +200,7 @@ def discover_parts(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     positions: Positions = "timm",
+    rotation: Rotation = "before",
     layer: int,
     short_side: int,
     max_tokens: int,
@@ -215,12 +222,12 @@ def discover_parts(
         Clusters.
     seed : int
         Of the choice of the images and of k-means.
-    mean, std, positions, layer, short_side, max_tokens, max_pixels, precision, device
+    mean, std, positions, rotation, layer, short_side, max_tokens, max_pixels, precision, device
         As in `extraction.shard.extract_features`.
     threads : int
         Of decoding, and of the passes on a CPU; see `extraction.passes`.
     """
-    backbone = open_backbone(weights, device, mean, std, positions)
+    backbone = open_backbone(weights, device, mean, std, positions, rotation)
     drawn = draw_masked(manifests, masks, ROWS_PER_PAGE, seed)
     features = read_foreground(
         drawn, backbone, layer=layer, short_side=short_side, max_tokens=max_tokens,

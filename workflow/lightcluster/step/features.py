@@ -67,6 +67,7 @@ def choose_features(
     do(
         shards.paths(manifests, ".csv"), weights, output,
         mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        rotation=features.rotation,
         facet=features.facet, layer=features.layer, auto_images=features.auto_images,
         short_side=features.short_side, max_tokens=features.max_tokens,
         precision=features.precision, max_pixels=settings.dataset.max_pixels,
@@ -83,6 +84,7 @@ def choose_features(
         "backbone.positions",
         "features.facet",
         "features.layer",
+        "features.rotation",
         "features.short_side",
         "features.max_tokens",
         "features.precision",
@@ -106,6 +108,7 @@ def extract_features(
     do(
         manifest, weights, output,
         mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        rotation=features.rotation,
         facet=facet, layer=layer, short_side=features.short_side,
         max_tokens=features.max_tokens, max_pixels=settings.dataset.max_pixels,
         precision=features.precision,

@@ -46,6 +46,7 @@ def find_regions(
         "backbone.mean",
         "backbone.std",
         "backbone.positions",
+        "features.rotation",
         "features.precision",
         "dataset.max_pixels",
     ),
@@ -65,6 +66,7 @@ def embed_regions(
     do(
         manifest, region_maps, weights, output,
         mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        rotation=settings.features.rotation,
         margin=regions.margin, crop_size=regions.crop_size, masked=regions.masked,
         precision=settings.features.precision, max_pixels=settings.dataset.max_pixels,
         device=device_of(device), batch_size=batch_size, threads=threads,

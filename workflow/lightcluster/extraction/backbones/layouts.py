@@ -14,9 +14,12 @@ from lightcluster.errors import WeightsError
 from lightcluster.sections import shorten
 
 _UNUSED = re.compile(
-    r"^(?:head\.|head_dist\.|dino_head\.|ibot_head\.|mask_token$|masked_embed$|decoder|pooler\.)"
+    r"^(?:head\.|head_dist\.|dino_head\.|ibot_head\.|rasa_head\.|lm_head\.|projectors\.|decoder"
+    r"|pooler\.|mask_token$|masked_embed$|local_cls_norm\.|rope_embed\.periods$)"
+    r"|\.(?:relative_position_index|num_batches_tracked)$"
 )
-"""Parameters to drop: classifiers, projection heads, mask tokens and decoders."""
+"""Parameters to drop: classifiers, other heads, mask tokens, decoders, norms that only training
+uses, and buffers that the network computes."""
 
 
 def name_as_timm(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -25,9 +28,9 @@ def name_as_timm(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
     Parameters
     ----------
     tensors : mapping of str to Tensor
-        Parameters in the layout of timm, DINO, iBOT, MAE, MoCo-v3, DINOv2 (also with chunks of
-        blocks), torchvision, mmpretrain, or Hugging Face's ViT, ViT-MAE, DINOv2 and DINOv2 with
-        registers. Other names are kept.
+        Parameters in the layout of timm, DINO, iBOT, MAE, MoCo-v3, DINOv2 and Franca (also with
+        chunks of blocks), DINOv3, BEiT, torchvision, mmpretrain, or Hugging Face's ViT, ViT-MAE,
+        DINOv2, DINOv2 with registers and DINOv3. Other names are kept.
     path : Path
         The file, for messages.
 
@@ -45,21 +48,26 @@ def name_as_timm(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
         timm = _rename(name)
         if timm in renamed:
             raise WeightsError(f"{path}: contains {timm} twice, once as {name}")
-        if not _UNUSED.match(timm):
+        if not _UNUSED.search(timm):
             renamed[timm] = tensor
     if any(_CHUNKED.match(name) for name in renamed):
         renamed = _join_chunks(renamed, path)
-    return _split_registers(_fuse(renamed, path))
+    return _split_registers(_fuse(_mask_biases(renamed), path))
+
+
+def has_blocks(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether parameters have the names of timm's blocks."""
+    return any(name.startswith("blocks.") for name in tensors)
 
 
 _RENAMED = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
         # Hugging Face
-        (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+        (r"^embeddings\.patch_embeddings\.(?:projection\.)?", "patch_embed.proj."),
         (r"^embeddings\.position_embeddings$", "pos_embed"),
         (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
-        (r"^(?:encoder\.layer|layers)\.(\d+)\.(?=attention|layernorm|intermediate|output|norm"
+        (r"^(?:encoder\.layer|(?:model\.)?layers?)\.(\d+)\.(?=attention|layernorm|intermediate|output|norm"
          r"|layer_scale|mlp)", r"blocks.\1."),
         (r"^(blocks\.\d+)\.attention\.(?:attention\.)?(query|key|value)\.", r"\1.attn.\2."),
         (r"^(blocks\.\d+)\.attention\.q_proj\.", r"\1.attn.query."),
@@ -73,6 +81,7 @@ _RENAMED = tuple(
         (r"^(blocks\.\d+)\.layer_scale([12])\.lambda1$", r"\1.ls\2.gamma"),
         (r"^(blocks\.\d+)\.mlp\.weights_in\.", r"\1.mlp.fc1."),
         (r"^(blocks\.\d+)\.mlp\.(?:weights_out|down_proj)\.", r"\1.mlp.fc2."),
+        (r"^storage_tokens$", "register_tokens"),  # DINOv3
         (r"^layernorm\.", "norm."),
         # torchvision
         (r"^conv_proj\.", "patch_embed.proj."),
@@ -93,7 +102,9 @@ _RENAMED = tuple(
         (r"^(blocks\.\d+)\.ffn\.layers\.0\.0\.", r"\1.mlp.fc1."),
         (r"^(blocks\.\d+)\.ffn\.layers\.1\.", r"\1.mlp.fc2."),
         (r"^ln1\.", "norm."),
-        # DINOv2, and DeiT III
+        # DINOv2, DINOv3, and DeiT III
+        (r"^(blocks\.\d+(?:\.\d+)?)\.mlp\.w1\.", r"\1.mlp.gate_proj."),
+        (r"^(blocks\.\d+(?:\.\d+)?)\.mlp\.w2\.", r"\1.mlp.up_proj."),
         (r"^(blocks\.\d+(?:\.\d+)?)\.mlp\.w12\.", r"\1.mlp.fc1."),
         (r"^(blocks\.\d+(?:\.\d+)?)\.mlp\.w3\.", r"\1.mlp.fc2."),
         (r"^(blocks\.\d+)\.gamma_([12])$", r"\1.ls\2.gamma"),
@@ -137,6 +148,19 @@ def _join_chunks(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
     return joined
 
 
+_MASK = ".bias_mask"
+
+
+def _mask_biases(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Apply the masks of DINOv3's biases, by which keys have none."""
+    masked = {name: tensor for name, tensor in tensors.items() if not name.endswith(_MASK)}
+    for name in tensors.keys() - masked.keys():
+        bias = name.removesuffix(_MASK) + ".bias"
+        if bias in masked:
+            masked[bias] = torch.where(tensors[name] == 0, 0, masked[bias])
+    return masked
+
+
 _PARTS = {
     re.compile(r"^(blocks\.\d+\.attn)\.(query|key|value)\.(weight|bias)$"): (
         "qkv", ("query", "key", "value"),
@@ -147,15 +171,29 @@ _PARTS = {
 }  # fmt: skip
 """Matrices that timm stores as one, and the order of their parts in it."""
 
+_QUERY_BIAS = re.compile(r"^blocks\.\d+\.attn\.query\.bias$")
+_KEY_BIAS = re.compile(r"^blocks\.\d+\.attn\.key\.bias$")
+
 
 def _fuse(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Join the matrices of queries, keys and values, and those of gated MLPs, as timm does."""
+    """Join the matrices of queries, keys and values, and those of gated MLPs, as timm does.
+
+    In Hugging Face's DINOv3, keys have no bias, and an MLP without gate consists of `up_proj` and
+    `down_proj`.
+    """
+    tensors = dict(tensors)
+    if not any(_KEY_BIAS.match(name) for name in tensors):
+        for name in [name for name in tensors if _QUERY_BIAS.match(name)]:
+            tensors[name.replace(".query.", ".key.")] = torch.zeros_like(tensors[name])
+    gated = any(".mlp.gate_proj." in name for name in tensors)
     fused: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         for pattern, (whole, parts) in _PARTS.items():
             if not (m := pattern.match(name)):
                 continue
-            if m[2] == parts[0]:
+            if m[2] == "up_proj" and not gated:
+                fused[f"{m[1]}.{whole}.{m[3]}"] = tensor
+            elif m[2] == parts[0]:
                 names = [f"{m[1]}.{part}.{m[3]}" for part in parts]
                 found = [tensors[part] for part in names if part in tensors]
                 shapes = {part.shape for part in found}
@@ -181,6 +219,78 @@ def _split_registers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         split["cls_token"] = start + position[:, :1]
         split["pos_embed"] = position[:, 1:]
     return split
+
+
+# ---- names of a network ----------------------------------------------------------------------
+
+
+def fit_names(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """Name and divide the parameters of a checkpoint as a network of timm does.
+
+    timm's networks differ in the name of layer scales, in whether queries, keys and values have
+    one matrix, and in whether keys have a bias.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        Named as by `name_as_timm`, or as in the network.
+    expected : mapping of str to Tensor
+        Parameters of the network.
+    path : Path
+        The file, for messages.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    WeightsError
+        If the checkpoint has biases that the network does not have.
+    """
+    fitted: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name in expected:
+            fitted[name] = tensor
+        elif not (_UNUSED.search(name) or name.startswith("fc_norm.")):
+            fitted |= _divide(name, tensor, expected, path)
+    return fitted
+
+
+_SCALE = re.compile(r"^(blocks\.\d+)\.ls([12])\.gamma$")
+
+
+def _divide(
+    name: str, tensor: Tensor, expected: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """Return a parameter under the names that it has in a network, in parts if it has several."""
+    start, _, end = name.rpartition(".")
+    if (match := _SCALE.match(name)) and f"{match[1]}.gamma_{match[2]}" in expected:
+        return {f"{match[1]}.gamma_{match[2]}": tensor}
+    if start.endswith(".mlp.fc1") and f"{start}_g.{end}" in expected:
+        gate, value = tensor.chunk(2)
+        return {f"{start}_g.{end}": gate, f"{start}_x.{end}": value}
+    if not start.endswith(".attn.qkv"):
+        return {name: tensor}
+    attention = start.removesuffix(".qkv")
+    parts = dict(zip("qkv", tensor.chunk(3), strict=True))
+    if end == "weight":
+        whole = f"{attention}.q_proj.weight" not in expected
+        return {name: tensor} if whole else {
+            f"{attention}.{part}_proj.weight": value for part, value in parts.items()
+        }  # fmt: skip
+    fused = f"{attention}.q_bias" in expected
+    named = {f"{attention}.{part}_bias" if fused else f"{attention}.{part}_proj.bias": value
+             for part, value in parts.items()}  # fmt: skip
+    surplus = [part for part, value in named.items() if part not in expected and value.any()]
+    if surplus:
+        raise WeightsError(
+            f"{path}: has a bias, {name}, which backbone.model does not have; if timm has the same "
+            "model with `_qkvb` in its name, use that"
+        )
+    return {part: value for part, value in named.items() if part in expected}
 
 
 # ---- size ------------------------------------------------------------------------------------
@@ -213,7 +323,7 @@ def check_size(
             f"{path}: contains {found}, but backbone.model has {wanted}; set backbone.model to the "
             "model of these weights"
         )
-    if not any(name.startswith("blocks.") for name in tensors):
+    if not has_blocks(tensors):
         raise WeightsError(
             f"{path}: contains a network of another kind or in an unknown layout; its tensors are "
             f"{shorten(sorted(tensors), _LISTED)}"

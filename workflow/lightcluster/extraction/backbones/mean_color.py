@@ -17,6 +17,7 @@ from lightcluster.extraction.backbones.protocol import (
     Features,
     Positions,
     Published,
+    Rotation,
 )
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ class MeanColors(Family):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         positions: Positions = "timm",
+        rotation: Rotation = "before",
     ) -> MeanColor:
-        """Return the baseline; normalisation and positions are ignored."""
+        """Return the baseline; everything else is ignored."""
         return MeanColor(device)
 
 

@@ -23,6 +23,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Positions = Literal["timm", "as_released"]
 """Ways to resize position embeddings; see `backbones.positions`."""
 
+Rotation = Literal["before", "after"]
+"""Whether queries and keys are those before or after the rotation by position."""
+
 FACETS: tuple[Facet, ...] = ("key", "query", "value", "token")
 
 
@@ -58,6 +61,10 @@ class Backbone(ABC):
         Normalisation of the RGB channels, in [0, 1].
     positions : {"timm", "as_released"}
         How the position embedding is resized to the patch grid of an image.
+    rotation : {"before", "after"}
+        Whether the facets *query* and *key* are those before or after the rotation by position.
+    rotary : bool
+        Whether there is such a rotation.
     """
 
     patch_size: int
@@ -68,6 +75,8 @@ class Backbone(ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     positions: Positions = "timm"
+    rotation: Rotation = "before"
+    rotary: bool = False
 
     @property
     @abstractmethod
@@ -187,6 +196,10 @@ class Family(ABC):
     def outline(self, model: str) -> nn.Module | None:
         """Return the network of a model without values; None if it is not in this family."""
 
+    def refusal(self, model: str) -> str | None:
+        """Return why a model of this family's architecture cannot be used; None of other models."""
+        return None
+
     @abstractmethod
     def build(self, model: str) -> nn.Module:
         """Return the network of a model, randomly initialised by torch's global generator."""
@@ -256,6 +269,7 @@ class Family(ABC):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         positions: Positions = "timm",
+        rotation: Rotation = "before",
     ) -> Backbone:
         """Return the backbone of a network, on a device.
 
@@ -269,6 +283,8 @@ class Family(ABC):
             Normalisation of the RGB channels, in [0, 1]; by default as published.
         positions : {"timm", "as_released"}
             How the position embedding is resized.
+        rotation : {"before", "after"}
+            Whether queries and keys are those before or after the rotation by position.
 
         Returns
         -------

@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING
 
 from lightcluster.errors import WeightsError
 from lightcluster.extraction.backbones.embedded import EMBEDDED
+from lightcluster.extraction.backbones.eva import EVAS
 from lightcluster.extraction.backbones.mean_color import MEAN_COLOR, MEAN_COLORS
+from lightcluster.extraction.backbones.naflex import NAFLEX_TRANSFORMERS
 from lightcluster.extraction.backbones.protocol import Declaration, Family
+from lightcluster.extraction.backbones.relative_positions import BEITS, REL_POS_TRANSFORMERS
 from lightcluster.extraction.backbones.vision_transformer import VISION_TRANSFORMERS
 
 if TYPE_CHECKING:
     from torch import nn
 
-_LISTED: tuple[Family, ...] = (VISION_TRANSFORMERS, MEAN_COLORS)
+_LISTED: tuple[Family, ...] = (
+    VISION_TRANSFORMERS,
+    EVAS,
+    BEITS,
+    REL_POS_TRANSFORMERS,
+    NAFLEX_TRANSFORMERS,
+    MEAN_COLORS,
+)
 
 _DECLARED: tuple[Declaration, ...] = (EMBEDDED, MEAN_COLOR)
 
@@ -71,17 +81,36 @@ def find_family(model: str) -> tuple[Family, nn.Module]:
     WeightsError
         If the name is unknown, or no family supports the model.
     """
-    _register()
-    for family in _LISTED:
-        network = family.outline(model)
-        if network is not None:
-            return family, network
+    if (found := _search(model)) is not None:
+        return found
     from lightcluster.extraction.backbones.timm_models import explain_unknown, is_known
 
     supported = "; ".join(family.summary for family in _LISTED)
     if is_known(model):
-        raise WeightsError(f"backbone.model: {model!r} is not supported; supported: {supported}")
+        reason = _refusal_of(model)
+        raise WeightsError(
+            f"backbone.model: {model!r} is not supported, because {reason}; supported: {supported}"
+        )
     raise WeightsError(f"backbone.model: {explain_unknown(model, supported)}")
+
+
+def reason_against(model: str) -> str | None:
+    """Return why a model of timm cannot be used; None if it can."""
+    return None if _search(model) else _refusal_of(model)
+
+
+def _refusal_of(model: str) -> str:
+    from lightcluster.extraction.backbones.timm_models import explain_unread
+
+    reasons = (family.refusal(model) for family in _LISTED)
+    return next(filter(None, reasons), None) or explain_unread(model)
+
+
+def _search(model: str) -> tuple[Family, nn.Module] | None:
+    """Return the first family that supports a model, and its network."""
+    _register()
+    outlines = ((family, family.outline(model)) for family in _LISTED)
+    return next(((family, found) for family, found in outlines if found is not None), None)
 
 
 def _register() -> None:

@@ -25,18 +25,26 @@ class TimmFamily(Family):
 
     @abstractmethod
     def accepts(self, network: nn.Module) -> bool:
-        """Return whether this family supports the architecture of a network."""
+        """Return whether a network has the architecture of this family."""
+
+    @abstractmethod
+    def objection_to(self, network: nn.Module) -> str | None:
+        """Return why a network of this architecture cannot be used; None if it can."""
 
     def outline(self, model: str) -> nn.Module | None:
         """Return the network of a model without values; None if it is not in this family."""
-        import torch
+        network = self._outline(model)
+        return None if network is None or self.objection_to(network) else network
 
-        from lightcluster.extraction.backbones.timm_models import create, is_known
+    def refusal(self, model: str) -> str | None:
+        """Return why a model with the architecture of this family cannot be used."""
+        network = self._outline(model)
+        return None if network is None else self.objection_to(network)
 
-        if not is_known(model):
-            return None
-        with torch.device("meta"):
-            network = create(model, self.options)
+    def _outline(self, model: str) -> nn.Module | None:
+        from lightcluster.extraction.backbones.timm_models import is_known, outline
+
+        network = outline(model, self.options) if is_known(model) else None
         return network if network is not None and self.accepts(network) else None
 
     def build(self, model: str) -> nn.Module:

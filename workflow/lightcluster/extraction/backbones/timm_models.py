@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from lightcluster.errors import WeightsError
 from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
@@ -53,6 +54,55 @@ def explain_unknown(model: str, supported: str) -> str:
     close = difflib.get_close_matches(model, known, n=5)
     hint = f"did you mean {', '.join(close)}?" if close else f"supported: {supported}"
     return f"timm has no model {model!r}; {hint}"
+
+
+_UNREAD = {
+    "Cait": "its attention mixes the heads, and its class token is in the last blocks only",
+    "VisionTransformerSAM": "most of its blocks attend within windows of patches",
+    "Xcit": "it attends from channel to channel, not from patch to patch",
+    "VOLO": "its first blocks weight neighbours (outlook attention) instead of comparing keys",
+}
+"""Why transformers with a single grid of patches are not read, by class."""
+
+
+def explain_unread(model: str) -> str:
+    """Return why no family reads a model of timm."""
+    network = outline(model, {})
+    kind = type(network).__name__
+    if kind in _UNREAD:
+        return _UNREAD[kind]
+    stages = getattr(network, "feature_info", None) or []
+    strides = sorted({stage["reduction"] for stage in stages if isinstance(stage, dict)})
+    if len(strides) > 1:
+        listed = ", ".join(str(stride) for stride in strides)
+        return (
+            f"its features have strides of {listed} pixels, so that there is no single grid of "
+            "patches"
+        )
+    return f"a {kind} is no transformer that is read here"
+
+
+class _Unset(TorchFunctionMode):
+    """Leaves out setting values that do not exist, most of the time it takes to build a network."""
+
+    _SETTING = frozenset(
+        {"uniform_", "erfinv_", "normal_", "fill_", "zero_", "copy_", "mul_", "div_", "add_",
+         "clamp_"}
+    )  # fmt: skip
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, unless it sets the values of a tensor without values."""
+        if function.__name__ in self._SETTING and args and args[0].is_meta:
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
+def outline(model: str, options: Mapping[str, Any]) -> nn.Module | None:
+    """Return a network on the meta device; None if its architecture lacks these options."""
+    with torch.device("meta"), _Unset():
+        return create(model, options)
 
 
 def create(model: str, options: Mapping[str, Any]) -> nn.Module | None:

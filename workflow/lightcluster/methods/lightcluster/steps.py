@@ -67,6 +67,7 @@ def analyse(
         "backbone.std",
         "backbone.positions",
         "features.layer",
+        "features.rotation",
         "features.short_side",
         "features.max_tokens",
         "features.precision",
@@ -90,7 +91,8 @@ def discover_parts(
     do(
         shards.paths(manifests, ".csv"), shards.paths(scores, ".npz"), weights, output,
         parts=settings.report.parts, seed=settings.report.seed,
-        mean=backbone.mean, std=backbone.std, positions=backbone.positions, layer=layer,
+        mean=backbone.mean, std=backbone.std, positions=backbone.positions,
+        rotation=features.rotation, layer=layer,
         short_side=features.short_side, max_tokens=features.max_tokens,
         max_pixels=settings.dataset.max_pixels, precision=features.precision,
         device=device_of(device), threads=threads,
