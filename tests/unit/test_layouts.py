@@ -208,6 +208,13 @@ def dinov2_trained(state: State) -> dict[str, Any]:
     }
 
 
+def franca(state: State, prefix: str = "backbone.") -> dict[str, Any]:
+    """Franca's teacher, with the head that predicts positions."""
+    teacher = chunked(dinov2(state), lambda number: (number, number))
+    teacher |= {"rasa_head.pre_pos_layers.0.weight": torch.zeros(2, DIM)}
+    return {"teacher": {f"{prefix}{name}": tensor for name, tensor in teacher.items()}}
+
+
 def moco(state: State) -> dict[str, Any]:
     other = build(9).state_dict()
     return {
@@ -325,6 +332,9 @@ LAYOUTS: dict[str, tuple[Callable[[State], Any], dict[str, Any]]] = {
     "dinov2, gated chunks": (lambda s: chunked(dinov2(s), lambda n: (n, n)), GATED),
     "chunks that count anew": (lambda s: chunked(dinov2(s), lambda n: (n // 2, n % 2)), SCALED),
     "dinov2, training": (dinov2_trained, SCALED),
+    "franca": (franca, GATED),
+    "franca in a module": (lambda s: franca(s, "module.backbone."), GATED),
+    "franca without prefix": (lambda s: franca(s, ""), GATED),
     "hugging face, vit": (hugging_face_vit, {}),
     "hugging face, vit alone": (lambda s: hugging_face_vit(s, ""), {}),
     "hugging face, vit of 2026": (hugging_face_vit_of_2026, {}),

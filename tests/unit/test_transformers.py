@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from lightcluster.errors import WeightsError
+from lightcluster.extraction.backbones.capi_network import Capi
 from lightcluster.extraction.backbones.protocol import FACETS, Backbone, Rotation
 from lightcluster.extraction.opening import load_backbone
 from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
@@ -98,7 +99,8 @@ CASES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "sapiens2": (
         Eva,
         DINOV3 | {
-            "attn_type": "rope", "qkv_fused": False, "num_kv_heads": (3, 1, 3), "qk_norm": True,
+            "attn_type": "rope", "qkv_fused": False, "num_kv_heads": (2, 4, 2), "qk_norm": True,
+            "num_heads": 4, "embed_dim": 64,
             "attn_only_layer_scale": True, "norm_layer": RmsNorm, "swiglu_mlp": True,
             "swiglu_align_to": 8,
         },
@@ -106,6 +108,7 @@ CASES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "mrope": (
         Eva, ROTARY | {"rope_type": "mrope", "rope_mrope_section": (2, 3, 3), "attn_type": "rope"},
     ),
+    "capi": (Capi, {"num_reg_tokens": 8}),
     "beit": (Beit, {"use_rel_pos_bias": True, "use_abs_pos_emb": False, "init_values": 0.7}),
     "beit, one table and positions": (
         Beit, {"use_shared_rel_pos_bias": True, "use_rel_pos_bias": True, "global_pool": "token"},
@@ -178,7 +181,8 @@ NAMES = {
 
 def network_of(case: str) -> nn.Module:
     """Build timm's own network for images of any size, with all parameters drawn."""
-    options = {"dynamic_img_size": True} if CASES[case][0] in (VisionTransformer, Eva) else {}
+    sized = issubclass(CASES[case][0], (VisionTransformer, Eva))
+    options = {"dynamic_img_size": True} if sized else {}
     torch.manual_seed(1)
     network: nn.Module = timm.create_model(NAMES[case], **options)
     with torch.no_grad():  # timm starts some at nothing, which would hide mistakes
@@ -276,7 +280,7 @@ def images_of(rows: int, columns: int, count: int = 2) -> torch.Tensor:
 
 def is_rotary(case: str) -> bool:
     arguments = CASES[case][1]
-    return "use_rot_pos_emb" in arguments or "rope_type" in arguments
+    return "use_rot_pos_emb" in arguments or "rope_type" in arguments or case == "capi"
 
 
 @pytest.mark.parametrize(
@@ -392,9 +396,80 @@ def beit(state: State) -> dict[str, Any]:
     return {"model": stored | index | state}
 
 
+def capi(state: State) -> State:
+    """CAPI's names, beside a part of its decoder."""
+    named: State = {"decoder.blocks.0.residual2.fn.fc1.weight": torch.ones(4, 4)}
+    for number, of_block in enumerate(state["rope.freqs"]):
+        named[f"encoder.blocks.{number}.residual1.fn.rope.freqs"] = of_block
+    for name, tensor in state.items():
+        name = re.sub(r"^blocks\.(\d+)\.norm(\d)\.", r"encoder.blocks.\1.residual\2.norm.", name)
+        name = re.sub(r"^blocks\.(\d+)\.attn\.", r"encoder.blocks.\1.residual1.fn.", name)
+        name = re.sub(r"^blocks\.(\d+)\.mlp\.", r"encoder.blocks.\1.residual2.fn.", name)
+        name = name.replace("patch_embed.proj", "patch_embed").replace("reg_token", "registers")
+        if name != "rope.freqs":
+            named[name] = tensor
+    named["mask_token"] = torch.ones(1, 48)
+    return {f"backbone.{name}": tensor for name, tensor in named.items()} | {
+        "head.layer.weight": torch.ones(9, 48)
+    }
+
+
+def capi_by_hand(state: State, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The last tokens, and the keys of each block, from the parameters in CAPI's own names."""
+    state = {name.removeprefix("backbone.encoder."): tensor for name, tensor in state.items()}
+    weight, bias = (state[f"backbone.patch_embed.{kind}"] for kind in ("weight", "bias"))
+    x = torch.nn.functional.conv2d(images, weight, bias, stride=weight.shape[-1])
+    places = [(row / (x.shape[2] - 1), column / (x.shape[3] - 1))
+              for row in range(x.shape[2]) for column in range(x.shape[3])]  # fmt: skip
+    border = [(0, 0), (0.5, 0), (1, 0), (1, 0.5), (1, 1), (0.5, 1), (0, 1), (0, 0.5)]
+    x = torch.cat([state["backbone.registers"].expand(len(x), -1, -1),
+                   x.flatten(2).transpose(1, 2)], dim=1)  # fmt: skip
+    keys = []
+    for number in range(SHAPE["depth"]):
+        block = {name.removeprefix(f"blocks.{number}."): tensor for name, tensor in state.items()}
+        normal = norm_by_hand(x) * block["residual1.norm.weight"]
+        parts = {}
+        for part in "qkv":
+            heads = normal @ block[f"residual1.fn.{part}_proj.weight"].T
+            parts[part] = heads.reshape(len(x), -1, 3, 16).transpose(1, 2)
+        keys.append(parts["k"])
+        angles = torch.tensor(border + places) @ block["residual1.fn.rope.freqs"]
+        for part in "qk":
+            one, other = parts[part].chunk(2, dim=-1)
+            turned = torch.cat([-other, one], dim=-1)
+            parts[part] = parts[part] * angles.cos() + turned * angles.sin()
+        weights = (parts["q"] @ parts["k"].transpose(-1, -2) / 4).softmax(-1)
+        mixed = (weights @ parts["v"]).transpose(1, 2).flatten(2)
+        x = x + mixed @ block["residual1.fn.proj.weight"].T
+        hidden = norm_by_hand(x) * block["residual2.norm.weight"]
+        hidden = torch.nn.functional.gelu(hidden @ block["residual2.fn.fc1.weight"].T)
+        x = x + hidden @ block["residual2.fn.fc2.weight"].T
+    return norm_by_hand(x), keys
+
+
+def norm_by_hand(x: torch.Tensor) -> torch.Tensor:
+    return x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+
+
+def test_capi_equals_its_definition(tmp_path: Path) -> None:
+    state = capi(network_of("capi").state_dict())
+    torch.save(state, tmp_path / "given.pth")
+    fetch_weights(NAMES["capi"], "file", tmp_path / "given.pth", 0, tmp_path / "out.safetensors")
+    backbone = load_backbone(NAMES["capi"], tmp_path / "out.safetensors")
+    images = images_of(*GRID)
+    tokens, keys = capi_by_hand(state, images)
+    for layer, of_layer in enumerate(keys):
+        found = backbone.forward(images, ("key", "token"), layer)
+        expected = of_layer.transpose(1, 2).flatten(2)[:, 8:]
+        assert torch.allclose(found.facets["key"], expected, atol=1e-4)
+        assert torch.allclose(found.cls, tokens[:, 8:].mean(1), atol=1e-4)
+    assert torch.allclose(found.facets["token"], tokens[:, 8:], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("case", "layout"),
     [
+        ("capi", capi),
         ("dinov3", dinov3),
         ("dinov3, biases", dinov3),
         ("dinov3", hugging_face_dinov3),

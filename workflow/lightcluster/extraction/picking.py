@@ -18,10 +18,11 @@ from torch import Tensor
 from lightcluster.errors import WeightsError
 
 _PATCHES = re.compile(
-    r"(?P<place>(?:.*\.)?)(?:patch_embed\.proj|patch_embed\.projection|conv_proj"
-    r"|embeddings\.patch_embeddings\.projection)\.weight"
+    r"(?P<place>(?:.*\.)?)(?:patch_embed(?:\.proj|\.projection)?|conv_proj"
+    r"|embeddings\.patch_embeddings(?:\.projection)?)\.weight"
 )
-"""Names of the patch projection in timm and similar code, mmpretrain, torchvision, Hugging Face."""
+"""Names of the patch projection in timm and similar code, mmpretrain, CAPI, torchvision and
+Hugging Face."""
 
 _WRAPPERS = re.compile(r"^(?:(?:state_dict|model|module|_orig_mod|backbone|encoder)\.)+")
 _DEEPEST = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -29,8 +30,8 @@ def name_as_timm(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
     ----------
     tensors : mapping of str to Tensor
         Parameters in the layout of timm, DINO, iBOT, MAE, MoCo-v3, DINOv2 and Franca (also with
-        chunks of blocks), DINOv3, BEiT, torchvision, mmpretrain, or Hugging Face's ViT, ViT-MAE,
-        DINOv2, DINOv2 with registers and DINOv3. Other names are kept.
+        chunks of blocks), DINOv3, CAPI, BEiT, torchvision, mmpretrain, or Hugging Face's ViT,
+        ViT-MAE, DINOv2, DINOv2 with registers and DINOv3. Other names are kept.
     path : Path
         The file, for messages.
 
@@ -52,7 +53,7 @@ def name_as_timm(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
             renamed[timm] = tensor
     if any(_CHUNKED.match(name) for name in renamed):
         renamed = _join_chunks(renamed, path)
-    return _split_registers(_fuse(_mask_biases(renamed), path))
+    return _split_registers(_stack_angles(_fuse(_mask_biases(renamed), path)))
 
 
 def has_blocks(tensors: Mapping[str, Tensor]) -> bool:
@@ -63,6 +64,13 @@ def has_blocks(tensors: Mapping[str, Tensor]) -> bool:
 _RENAMED = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
+        # CAPI
+        (r"^patch_embed\.(weight|bias)$", r"patch_embed.proj.\1"),
+        (r"^registers$", "reg_token"),
+        (r"^encoder\.blocks\.", "blocks."),
+        (r"^(blocks\.\d+)\.residual([12])\.norm\.", r"\1.norm\2."),
+        (r"^(blocks\.\d+)\.residual1\.fn\.", r"\1.attn."),
+        (r"^(blocks\.\d+)\.residual2\.fn\.", r"\1.mlp."),
         # Hugging Face
         (r"^embeddings\.patch_embeddings\.(?:projection\.)?", "patch_embed.proj."),
         (r"^embeddings\.position_embeddings$", "pos_embed"),
@@ -159,6 +167,18 @@ def _mask_biases(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if bias in masked:
             masked[bias] = torch.where(tensors[name] == 0, 0, masked[bias])
     return masked
+
+
+_ANGLES = "blocks.{}.attn.rope.freqs"
+
+
+def _stack_angles(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Join the frequencies of CAPI's rotations, of which each block stores its own."""
+    if _ANGLES.format(0) not in tensors:
+        return tensors
+    names = list(itertools.takewhile(tensors.__contains__, map(_ANGLES.format, itertools.count())))
+    others = {name: tensor for name, tensor in tensors.items() if name not in names}
+    return {**others, "rope.freqs": torch.stack([tensors[name] for name in names])}
 
 
 _PARTS = {

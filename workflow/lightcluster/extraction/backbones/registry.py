@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lightcluster.errors import WeightsError
+from lightcluster.extraction.backbones.capi import CAPI
 from lightcluster.extraction.backbones.embedded import EMBEDDED
 from lightcluster.extraction.backbones.eva import EVAS
+from lightcluster.extraction.backbones.franca import FRANCA
 from lightcluster.extraction.backbones.mean_color import MEAN_COLOR, MEAN_COLORS
 from lightcluster.extraction.backbones.naflex import NAFLEX_TRANSFORMERS
 from lightcluster.extraction.backbones.protocol import Declaration, Family
@@ -26,7 +28,7 @@ _LISTED: tuple[Family, ...] = (
     MEAN_COLORS,
 )
 
-_DECLARED: tuple[Declaration, ...] = (EMBEDDED, MEAN_COLOR)
+_DECLARED: tuple[Declaration, ...] = (EMBEDDED, MEAN_COLOR, *FRANCA, CAPI)
 
 DECLARED = {model.name: model for model in _DECLARED}
 """Models with a declaration, by the value of `backbone.model`."""
