@@ -120,6 +120,12 @@ def test_features_are_those_of_the_backbone(rgb):
     assert np.array_equal(again.patches, found.patches)
     assert not np.array_equal(lc.features(rgb, short_side=64, layer=0).patches, found.patches)
     assert lc.features(rgb, "mean_color", short_side=64).patches.shape == (8, 12, 3)
+    rotary = [
+        lc.features(rgb, "vit_tiny_patch16_dinov3_qkvb", weights="random", short_side=64,
+                    rotation=rotation).patches
+        for rotation in ("before", "after")
+    ]  # fmt: skip
+    assert not np.array_equal(*rotary)
     with pytest.raises(ConfigError, match="facet 'keys' unknown"):
         lc.features(rgb, facet="keys")
 

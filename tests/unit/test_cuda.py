@@ -53,14 +53,17 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(
+    "model", ["vit_tiny_patch16_224", "vit_tiny_patch16_dinov3_qkvb", "test_vit_relpos"]
+)
+@pytest.mark.parametrize(
     ("precision", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)]
 )
-def test_features_of_the_backbone(tmp_path, precision, tolerance):
+def test_features_of_the_backbone(tmp_path, model, precision, tolerance):
     weights = tmp_path / "weights.safetensors"
-    fetch_weights("vit_tiny_patch16_224", "random", None, 0, weights)
+    fetch_weights(model, "random", None, 0, weights)
     pixels = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
     expected, found = (
-        load_backbone("vit_tiny_patch16_224", weights, device).forward(
+        load_backbone(model, weights, device).forward(
             pixels.to(device), ("key", "token"), precision=dtype
         )
         for device, dtype in zip(DEVICES, (torch.float32, precision), strict=True)

@@ -308,6 +308,7 @@ def test_features_equal_those_that_timm_computes_with(
                 )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_rotation_changes_queries_and_keys_of_rotary_models_only(case: str, tmp_path: Path) -> None:
     network = network_of(case)
     before, after = (load(case, network, tmp_path, rotation) for rotation in ("before", "after"))
@@ -321,6 +322,7 @@ def test_rotation_changes_queries_and_keys_of_rotary_models_only(case: str, tmp_
     assert torch.equal(found.cls, rotated.cls)
 
 
+@pytest.mark.thorough
 def test_batches_layers_and_precisions(case: str, tmp_path: Path) -> None:
     backbone = load(case, network_of(case), tmp_path)
     images = images_of(*GRID, count=3)
@@ -394,6 +396,77 @@ def beit(state: State) -> dict[str, Any]:
     index = {f"blocks.{number}.attn.relative_position_index": torch.ones(17, 17, dtype=torch.long)
              for number in range(3)}  # fmt: skip
     return {"model": stored | index | state}
+
+
+def eva02(state: State) -> State:
+    """EVA-02's names, with the tables of its rotations."""
+    named: State = {
+        "rope.freqs_cos": torch.ones(4, 4),
+        "blocks.0.attn.rope.freqs_sin": torch.ones(4),
+    }
+    for name, tensor in state.items():
+        name = name.replace("mlp.fc1_g", "mlp.w1").replace("mlp.fc1_x", "mlp.w2")
+        name = name.replace("mlp.fc2", "mlp.w3").replace("mlp.norm", "mlp.ffn_ln")
+        named[re.sub(r"attn\.([qv])_proj\.bias", r"attn.\1_bias", name)] = tensor
+    return named
+
+
+def perception_encoder(state: State) -> State:
+    """The names of the Perception Encoder's own code, which are those of CLIP."""
+    named: State = {"visual.proj": torch.ones(48, 9), "logit_scale": torch.ones(())}
+    for name, tensor in state.items():
+        if name.startswith("attn_pool."):
+            continue
+        name = name.replace("patch_embed.proj", "conv1").replace("norm_pre", "ln_pre")
+        name = re.sub(r"^norm\.", "ln_post.", name)
+        name = re.sub(r"\.norm(\d)\.", r".ln_\1.", re.sub(r"gamma_(\d)", r"ls_\1.gamma", name))
+        name = name.replace("attn.qkv.", "attn.in_proj_").replace("attn.proj", "attn.out_proj")
+        name = name.replace("mlp.fc1", "mlp.c_fc").replace("mlp.fc2", "mlp.c_proj")
+        name = re.sub(r"^blocks", "transformer.resblocks", name)
+        tensor = tensor.flatten(0, -2) if name in ("cls_token", "pos_embed") else tensor
+        tensor = tensor[0] if name == "cls_token" else tensor
+        name = name.replace("cls_token", "class_embedding")
+        named[f"visual.{name.replace('pos_embed', 'positional_embedding')}"] = tensor
+    parts = {kind: torch.cat([state[f"attn_pool.{part}.{kind}"] for part in ("q", "kv")])
+             for kind in ("weight", "bias")}  # fmt: skip
+    for kind, tensor in parts.items():
+        named[f"visual.attn_pool.attn.in_proj_{kind}"] = tensor
+        named[f"visual.attn_pool.attn.out_proj.{kind}"] = state[f"attn_pool.proj.{kind}"]
+        named[f"visual.attn_pool.layernorm.{kind}"] = state[f"attn_pool.norm.{kind}"]
+        for layer, other in (("fc1", "c_fc"), ("fc2", "c_proj")):
+            named[f"visual.attn_pool.mlp.{other}.{kind}"] = state[f"attn_pool.mlp.{layer}.{kind}"]
+    named["visual.attn_pool.probe"] = state["attn_pool.latent"]
+    return named
+
+
+def sapiens2(state: State) -> State:
+    named: State = {}
+    for name, tensor in state.items():
+        name = name.replace("gamma_1", "attn.gamma.weight").replace("reg_token", "storage_tokens")
+        name = re.sub(r"attn\.([qkv])_proj", r"attn.w\1", name)
+        name = name.replace("mlp.fc1_g", "ffn.w1").replace("mlp.fc1_x", "ffn.w2")
+        name = re.sub(r"^norm\.", "ln1.", re.sub(r"\.norm(\d)\.", r".ln\1.", name))
+        named[name.replace("mlp.fc2", "ffn.w3").replace("patch_embed.proj", PROJECTION)] = tensor
+    for number in range(3):
+        for kind in ("weight", "bias"):
+            parts = [named.pop(f"blocks.{number}.ffn.{part}.{kind}") for part in ("w1", "w2")]
+            named[f"blocks.{number}.ffn.w12.{kind}"] = torch.cat(parts)
+    return named
+
+
+PROJECTION = "patch_embed.projection"
+
+
+def aimv2(state: State) -> State:
+    named: State = {}
+    for name, tensor in state.items():
+        name = re.sub(r"^blocks", "trunk.blocks", name)
+        name = name.replace("norm1", "norm_1").replace("norm2", "norm_2")
+        name = re.sub(r"^norm\.", "trunk.post_trunk_norm.", name)
+        name = name.replace("mlp.fc1_g", "mlp.fc1").replace("mlp.fc1_x", "mlp.fc3")
+        name = re.sub(r"^patch_embed\.", "preprocessor.patchifier.", name)
+        named[re.sub(r"^pos_embed", "preprocessor.pos_embed", name)] = tensor
+    return named
 
 
 def capi(state: State) -> State:
@@ -475,7 +548,12 @@ def test_capi_equals_its_definition(tmp_path: Path) -> None:
         ("dinov3", hugging_face_dinov3),
         ("dinov3, biases", hugging_face_dinov3),
         ("beit", beit),
-        ("eva02", dict),
+        ("eva02", eva02),
+        ("perception encoder", perception_encoder),
+        ("sapiens2", sapiens2),
+        ("aimv2", aimv2),
+        ("relative, by a network", dict),
+        ("naflex, class token", dict),
     ],
 )
 def test_published_layouts_give_the_parameters_of_the_network(

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from lightcluster.api.given import Given, open_given
 from lightcluster.errors import ConfigError
-from lightcluster.extraction.backbones.protocol import FACETS, Backbone, Facet, Precision
+from lightcluster.extraction.backbones.protocol import (
+    FACETS,
+    Backbone,
+    Facet,
+    Precision,
+    Rotation,
+)
 from lightcluster.extraction.backbones.registry import DEFAULT
 from lightcluster.extraction.images import prepare_image, resize_image, target_size
 from lightcluster.extraction.opening import open_backbone
@@ -52,6 +58,7 @@ def features(
     weights: str | None = None,
     facet: Facet = "key",
     layer: int = -1,
+    rotation: Rotation = "before",
     short_side: int | None = None,
     max_tokens: int = 10_000,
     precision: Precision = "auto",
@@ -73,6 +80,9 @@ def features(
     facet : {"key", "query", "value", "token"}
     layer : int
         Block that it is read from; negative counts from the last.
+    rotation : {"before", "after"}
+        Whether keys and queries of a model with rotary positions are those before or after the
+        rotation, as the key `features.rotation`.
     short_side : int, optional
         Pixels of the image's short side, rounded to patches; by default 448, or 192 for the
         backbone that ships with the project.
@@ -98,7 +108,8 @@ def features(
     if facet not in FACETS:
         raise ConfigError(f"facet {facet!r} unknown; allowed are {', '.join(FACETS)}")
     own = backbone == DEFAULT.name
-    opened = _open(backbone, weights or ("embedded" if own else "hub"), device_of(device))
+    source = weights or ("embedded" if own else "hub")
+    opened = _open(backbone, source, device_of(device), rotation)
     given = open_given(image)
     height, width = given.size
     size = target_size(
@@ -117,10 +128,10 @@ def features(
 
 
 @lru_cache(maxsize=2)
-def _open(model: str, weights: str, device: str) -> Backbone:
+def _open(model: str, weights: str, device: str, rotation: Rotation) -> Backbone:
     """Return a backbone, with its weights verified as the workflow verifies them."""
     settings = BackboneSettings(model=model, weights=weights)
     with TemporaryDirectory(prefix="lightcluster-") as folder:
         file = Path(folder, "weights.safetensors")
         fetch_weights(model, settings.source, settings.file, 0, file)
-        return open_backbone(file, device, None, None)
+        return open_backbone(file, device, None, None, rotation=rotation)

@@ -107,12 +107,8 @@ class _Table:
 
     def biases(self, grid: Grid) -> Tensor:
         """Return the bias of each pair of tokens, [h, N, N], for a patch grid."""
-        import torch.nn.functional as functional
-
         table, others = self._table(grid)
-        pairs = biases_of_pairs(table, grid)
-        if self._prefix:
-            pairs = functional.pad(pairs, (1, 0, 1, 0))
+        pairs = biases_of_pairs(table, grid, self._prefix)
         if others is not None:
             from_class_token, to_class_token, itself = others
             pairs[:, 0] = from_class_token.unsqueeze(1)
@@ -146,7 +142,7 @@ class _Table:
         return cells if module.bias_gain is None else module.bias_gain * cells, None
 
 
-def biases_of_pairs(table: Tensor, grid: Grid) -> Tensor:
+def biases_of_pairs(table: Tensor, grid: Grid, prefix: int) -> Tensor:
     """Return the bias of each pair of patches by their distance.
 
     Parameters
@@ -155,16 +151,24 @@ def biases_of_pairs(table: Tensor, grid: Grid) -> Tensor:
         By row of the query minus row of the key plus rows - 1, and likewise for columns.
     grid : (int, int)
         Rows and columns.
+    prefix : int
+        Number of tokens before the patches; pairs with them have no bias.
 
     Returns
     -------
-    Tensor [h, rows * columns, rows * columns]
+    Tensor [h, prefix + rows * columns, prefix + rows * columns]
         By query and key.
     """
     rows, columns = grid
-    # [h, query row, query column, key row, key column] with the keys in reverse
-    windows = table.permute(2, 0, 1).unfold(1, rows, 1).unfold(2, columns, 1)
-    return windows.flip(3, 4).reshape(-1, rows * columns, rows * columns)
+    # by head, descending distance in rows, column of the query and column of the key
+    by_rows = table.permute(2, 0, 1).flip(1).unfold(2, columns, 1).flip(3)
+    count = prefix + rows * columns
+    heads = table.shape[2]
+    pairs = table.new_zeros(heads, count, count)
+    cells = pairs[:, prefix:, prefix:].view(heads, rows, columns, rows, columns)
+    for row in range(rows):
+        cells[:, row] = by_rows[:, rows - 1 - row : 2 * rows - 1 - row].transpose(1, 2)
+    return pairs
 
 
 class Beits(TransformerFamily):
