@@ -33,7 +33,9 @@ from snakemake.cli import main
 try:
     main()
 finally:
-    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print("PEAK", used.ru_maxrss)
+    print("CPU", used.ru_utime + used.ru_stime)
 """
 
 
@@ -77,8 +79,8 @@ def write_tars(folder: Path, images: int) -> None:
             tar.write(bytes(10240))
 
 
-def plan(folder: Path) -> tuple[float, float, int]:
-    """Plan a run: seconds, MiB at the peak, jobs."""
+def plan(folder: Path) -> tuple[float, float, float, int]:
+    """Plan a run: seconds, those of the CPU, MiB at the peak, jobs."""
     arguments = ["--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--quiet", "all"]
     command = [sys.executable, "-c", PLAN, *arguments, "--cores", "2", "--configfile", "run.yaml"]
     start = time.perf_counter()
@@ -87,7 +89,8 @@ def plan(folder: Path) -> tuple[float, float, int]:
     said = done.stdout + done.stderr
     jobs = re.findall(r"^total +(\d+)$", said, flags=re.M)
     peak = re.findall(r"^PEAK (\d+)$", said, flags=re.M)
-    return seconds, int(peak[0]) / 1024, int(jobs[0])
+    cpu = re.findall(r"^CPU ([\d.]+)$", said, flags=re.M)
+    return seconds, float(cpu[0]), int(peak[0]) / 1024, int(jobs[0])
 
 
 def main(
@@ -108,21 +111,24 @@ def main(
             write_listing(folder, kind, size)
         time.sleep(3)  # files that have only just been written are read each time
         for size, folder in folders.items():
-            elapsed, peak, _ = plan(folder)
+            elapsed, _, peak, _ = plan(folder)
             report.add(f"{size:,} images", "s, first run", elapsed)
             report.add(f"{size:,} images", "MiB, first run", peak)
         seconds: dict[int, list[float]] = {size: [] for size in sizes}
+        cpu: dict[int, list[float]] = {size: [] for size in sizes}
         for turn in range(turns):
             for size, folder in folders.items():
-                elapsed, peak, jobs = plan(folder)
+                elapsed, used, peak, jobs = plan(folder)
                 seconds[size].append(elapsed)
+                cpu[size].append(used)
                 console.print(f"[dim]turn {turn + 1}: {size:,} images, {elapsed:.1f} s[/dim]")
                 if turn == 0:
                     report.add(f"{size:,} images", "jobs", jobs)
                     report.add(f"{size:,} images", "MiB", peak, "<= 1024")
     for size in sizes:
         report.add(f"{size:,} images", "s", seconds[size], "<= 10")
-        report.add(f"{size:,} / {sizes[0]:,}", "ratio", ratios(seconds[size], seconds[sizes[0]]))
+        report.add(f"{size:,} images", "s of CPU", cpu[size])
+        report.add(f"{size:,} / {sizes[0]:,}", "CPU ratio", ratios(cpu[size], cpu[sizes[0]]))
     report.finish()
 
 

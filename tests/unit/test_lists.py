@@ -220,6 +220,23 @@ def test_planning_again_lists_nothing_and_reads_no_images(kind, later, monkeypat
     assert [again.entries(shard) for shard in again.shards] == expected
 
 
+def test_the_digest_of_one_file_reads_none_of_those_of_images(later, monkeypatch):
+    """They are looked up again and again, and of ten million images they fill gigabytes."""
+    age()
+    configs = parse_config({"dataset": settings("folder").model_dump(mode="json")})
+    Path("c").write_text("id,name")
+    before = Layout(configs, planning=True)
+    expected = before.classes_stamp, before.files_stamp("0000")
+    read = []
+    known = digests.Digests._known.func
+    monkeypatch.setattr(
+        digests.Digests, "_known", property(lambda own: read.append(own._cache.name) or known(own))
+    )
+    again = Layout(configs, planning=True)
+    assert (again.classes_stamp, again.files_stamp("0000")) == expected
+    assert set(read) == {f"{again.dataset.name}.few"}
+
+
 def rename(kind: str) -> None:
     """Rename one image, or a tar, or exchange two lines of the list."""
     match kind:

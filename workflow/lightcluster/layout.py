@@ -94,6 +94,7 @@ class Layout:
         self.shards = Shards(len(self._listing.sizes))
         self._planning = planning
         self._digests = Digests(CACHE / f"{self.dataset.name}.digests", keep=planning)
+        self._few = Digests(CACHE / f"{self.dataset.name}.few", keep=planning)  # not of images
         self._files_stamps = dict(self._listing.stamps)
 
     def _list(self, *, planning: bool, working: bool) -> Listing:
@@ -165,7 +166,7 @@ class Layout:
 
     def digest(self, *files: Path) -> str:
         """Return a digest of the contents of files."""
-        return combine(self._digests.of(files))
+        return combine(self._few.of(files))
 
     def all_entries(self) -> list[Entry]:
         """Return all images of the dataset, in the order of their ids."""
