@@ -10,7 +10,7 @@ export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/nul
 .PHONY: run test test-all test-cluster test-readers lint docs pictures site clean
 
 run: $(VENV)/.installed
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/lightcluster run --cores $(CORES)
 
 # All tests of a file run in one worker, which shares their set-up; tests/conftest.py sets the order of files.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -52,6 +52,7 @@ site: $(VENV)/.installed-docs  ## site/index.html; broken links are errors
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LightCluster needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
 	@command -v cc >/dev/null || command -v gcc >/dev/null || { echo "A C compiler is needed to build pydensecrf2; e.g. apt-get install gcc g++ python3-dev"; exit 1; }
+	@echo "Installing into $(VENV): about 1 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 

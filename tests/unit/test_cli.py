@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -34,3 +36,10 @@ def test_the_example_in_the_help_can_be_typed(name):
     assert first == name
     with command.make_context(name, arguments) as context:  # a mistake would raise
         assert context.params
+
+
+def test_a_configuration_file_that_is_missing_is_named(tmp_path):
+    command = [sys.executable, "-m", "lightcluster", "run", "holidays.yaml", "--cores", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: holidays.yaml: there is no such configuration file\n"

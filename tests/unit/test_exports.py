@@ -158,7 +158,7 @@ def test_more_segments_than_a_byte_holds():
 
 def test_what_is_missing_is_named(segmentation: Path, tmp_path: Path):
     (segmentation / "classes.csv").rename(tmp_path / "kept.csv")
-    with pytest.raises(StoreError, match="has no segmentations; name the folder of a run, or"):
+    with pytest.raises(StoreError, match="has no segmentations; name a finished run, or"):
         export(segmentation, tmp_path / "coco.json", "coco")
     (segmentation / "classes.csv").write_text("id,name\n0,background\n")
     with pytest.raises(StoreError, match=r"classes\.csv: cannot be read"):

@@ -51,6 +51,7 @@ def _options(
 
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[CONFIG …] [OPTIONS]",
     epilog="Example: lightcluster run config/photos.yaml --cores 8",
 )(run)
 app.command(

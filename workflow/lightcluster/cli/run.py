@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lightcluster.errors import ConfigError
 
 PLAIN = ("-n", "--dry-run", "--dryrun", "--lint", "--report", "--unlock", "--dag", "--rulegraph")
 """Options of Snakemake with which nothing is run that one could watch."""
@@ -27,8 +30,16 @@ def run(
     Takes configuration files, put over config/config.yaml, and then any options of Snakemake, which
     are passed on. Without --cores, all cores are used.
     """
+    for file in configfiles_of(context.args):
+        if not Path(file).is_file():
+            raise ConfigError(f"{file}: there is no such configuration file")
     command = snakemake_command(context.args, verbose=verbose)
     os.execv(command[0], command)
+
+
+def configfiles_of(arguments: list[str]) -> list[str]:
+    """Return the configuration files: the arguments up to the first option."""
+    return list(takewhile(lambda text: not text.startswith("-"), arguments))
 
 
 def snakemake_command(arguments: list[str], *, verbose: bool) -> list[str]:
@@ -45,8 +56,8 @@ def snakemake_command(arguments: list[str], *, verbose: bool) -> list[str]:
     -------
     list of str
     """
-    first = next((at for at, text in enumerate(arguments) if text.startswith("-")), len(arguments))
-    files, options = arguments[:first], arguments[first:]
+    files = configfiles_of(arguments)
+    options = arguments[len(files) :]
     command = [sys.executable, "-m", "snakemake"]
     if not _given(options, "--cores", "-c", "--jobs", "-j", "--profile", "--executor", "-e"):
         command += ["--cores", str(len(os.sched_getaffinity(0)))]

@@ -145,10 +145,11 @@ def open_named(place: Path, seed: int | None = None) -> Named:
         other = seed is not None and folder in seeded and _seed_of(folder) != seed
         if named and not other and (folder / "classes.csv").is_file():
             return Named(folder, folder.parents[folder.name.startswith("seed-")])
+    runs = sorted(path.parent for path in place.glob("*/segmentation"))
     raise StoreError(
         f"{place}: has no segmentations"
         + (f" of seed {seed}" if seed is not None else "")
-        + f"; name the folder of a run, or {WANTED}"
+        + (f"; did you mean {runs[0]}?" if runs else f"; name a finished run, or {WANTED}")
     )
 
 
@@ -265,3 +266,5 @@ def describe(named: Named, updated: Updated) -> Iterator[str]:
         if cluster or value != BACKGROUND:
             yield f"  {cluster:4d}  {carried.names.get(cluster, '-')}"
     yield f"names: {named.folder / NAMES}"
+    if updated.changes or carried.names:
+        yield "Exports use them now; the next run puts them into the model, the report and gallery"

@@ -30,8 +30,8 @@ def find_manifest(segmentation: Path) -> Path:
     """
     if not is_written(segmentation):
         raise StoreError(
-            f"{segmentation}: no segmentation of this seed is written; set `report.segmentations: "
-            "all` and run snakemake again"
+            f"{segmentation}: no segmentation of this seed is written; either the run is not "
+            "finished, or it needs `report.segmentations: all`, which writes those of all seeds"
         )
     for folder in segmentation.resolve().parents[:3]:
         if (folder / "manifest.csv").is_file():

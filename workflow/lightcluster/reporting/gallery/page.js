@@ -99,9 +99,9 @@
   const many = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 
   function factsOf(cluster) {
-    const [shown, pixels] = gallery.facts.sample ? [" of those shown", "their pixels"] : ["", "all pixels"];
+    const shown = gallery.facts.sample ? " of those shown" : "";
     const facts = [`${many(cluster.regions, "region")} in ${many(cluster.images, "image")}${shown}`,
-      `${percent(cluster.area / gallery.images.length)} of ${pixels}`];
+      `${percent(cluster.area / gallery.images.length)} of an image on average`];
     if (cluster.confidence !== null) facts.push(`mean confidence ${cluster.confidence.toFixed(2)}`);
     return facts.join(", ");
   }
