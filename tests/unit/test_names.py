@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -180,6 +181,8 @@ def test_the_segmentation_is_found_from_wherever_one_is(run: Path, tmp_path: Pat
         assert open_named(place).folder == run
     with pytest.raises(StoreError, match="has no segmentations of seed 7"):
         open_named(run, seed=7)
+    with pytest.raises(StoreError, match=rf"did you mean {re.escape(str(run))}\?"):
+        open_named(run.parent)
     shutil.copytree(folder, run / "segmentation" / "seed-12")
     assert open_named(run).segmentation == folder
     assert open_named(run, seed=12).segmentation.name == "seed-12"

@@ -113,7 +113,7 @@ def draw_gallery(
         "count_labels",
         "count_confusion",
     ),
-    version=2,
+    version=3,
 )
 def write_gallery(
     settings: Settings, shards: Shards, drawn: FilesOfShards, rejected: FilesOfShards,
