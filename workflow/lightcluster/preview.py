@@ -403,7 +403,7 @@ def print_plan(configfiles: Sequence[Path]) -> None:
     if total > free:
         console.print("the disk is too small for the features", style="bold red")
     jobs = layout.count_jobs()
-    console.print(f"{sum(jobs.values()):,} jobs in {len(layout.shards)} shard(s):")
+    console.print(f"{sum(jobs.values()):,} jobs in {len(layout.shards)} shard(s), if none is done:")
     console.print(", ".join(f"{name} {count:,}" for name, count in jobs.items()))
     for line in _describe_shards(layout, sizes):
         console.print(line, soft_wrap=True)
