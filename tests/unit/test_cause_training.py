@@ -360,6 +360,7 @@ def test_heads_in_bfloat16_have_losses_in_single_precision_and_about_the_same(
 # ---- what is learnt -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_separate_groups_of_tokens_become_the_clusters(tmp_path):
     """With a probe that starts from k-means: from the published start it may stay far from them."""
     tokens, group = groups_of_tokens(40, side=16)

@@ -267,7 +267,7 @@ def test_the_crf_has_the_published_parameters():
 
 
 @pytest.mark.parametrize("head", ["mlp", "tr"])
-@pytest.mark.parametrize("crf", [False, True])
+@pytest.mark.parametrize("crf", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_segmentations_have_the_size_of_their_images(photographs, tmp_path, head, crf):
     manifest, weights, _ = photographs
     torch.manual_seed(0)

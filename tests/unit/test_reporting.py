@@ -542,6 +542,7 @@ def test_the_page_of_a_dataset_compares_its_runs_and_links_to_them(inputs):
     assert used == {f"pictures/{path.name}" for path in (folder / "pictures").iterdir()}
 
 
+@pytest.mark.thorough
 def test_the_page_of_many_runs_stays_small(inputs):
     runs = ("one", *(f"r{number}" for number in range(39)))
     assert (make_dataset_page(inputs, runs=runs) / "index.html").stat().st_size < 200_000

@@ -320,6 +320,7 @@ def write_until(path: Path, end: int | None, **changed: Any) -> int:
     return first
 
 
+@pytest.mark.thorough
 @settings(max_examples=15, deadline=None)
 @given(
     ends=st.lists(st.integers(0, len(LONG) - 1), max_size=4),
