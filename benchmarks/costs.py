@@ -13,7 +13,7 @@ import typer
 
 from lightcluster.config import Config
 from lightcluster.datasets.listing import count_shards
-from lightcluster.estimate import _EACH, _REGIONS
+from lightcluster.estimate import EACH, REGIONS
 from lightcluster.extraction.images import target_size
 from lightcluster.extraction.opening import outline
 from lightcluster.extraction.settings import BackboneSettings
@@ -54,7 +54,7 @@ def row(images: int, model: str) -> list[str]:
     crop = (config.regions.crop_size // backbone.patch_size) ** 2
     passes = sum(
         count * operations(1 + seen, backbone.dim, backbone.depth)
-        for count, seen in ((1, tokens), (_REGIONS, crop))
+        for count, seen in ((1, tokens), (REGIONS, crop))
     )
     size = Size(images, images * tokens, backbone.dim)
     shards = count_shards(images, config.dataset.shard_size)
@@ -64,7 +64,7 @@ def row(images: int, model: str) -> list[str]:
         model.removesuffix("_224"),
         hours(images * passes / GPU),
         hours(images * passes / CORE),
-        hours(images * _EACH),
+        hours(images * EACH),
         f"{readable(size.cache_bytes)} + {readable(images * REST_BYTES)}",
         f"{files / 1e6:.1f} M",
         f"{JOBS + JOBS_OF_A_SHARD * shards:,} ({shards})",

@@ -27,13 +27,13 @@ _SIZE = (375, 500)
 _REFINED = 0.019
 """Seconds that its refinement takes on the reference machine: two cores, 2026-11-30."""
 
-_START, _EACH = 40.0, 0.15
+_START, EACH = 40.0, 0.15
 """Seconds on the reference machine: a run of few images on two cores, which mostly starts
 processes, and the CPU time of each image without the backbone (`benchmarks/README.md`)."""
 
 _BATCH = 8
 
-_REGIONS = 2
+REGIONS = 2
 """Approximate number of region crops per image."""
 
 
@@ -73,8 +73,8 @@ class Speed:
         masks : bool
             Whether the method makes masks and regions.
         """
-        crops = images * _REGIONS * crop if masks else 0
-        rest = images * _EACH * (1 if masks else 0.5) / min(self.cores, shards)
+        crops = images * REGIONS * crop if masks else 0
+        rest = images * EACH * (1 if masks else 0.5) / min(self.cores, shards)
         return self.token * crops + self.slowness * (_START + rest)
 
 

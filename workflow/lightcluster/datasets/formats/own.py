@@ -97,17 +97,22 @@ def list_containers(
                 f"dataset.images = {str(images)!r}: there is no such folder or {one}"
             )
         return images.parent, [images.name]
-    found = sorted(walk(images))
-    containers = [name for name in found if name.lower().endswith(suffixes)]
+    containers, rest = _search(images, suffixes)
     if not containers:
         raise DatasetError(f"dataset.images = {str(images)!r}: no {many}")
-    others.extend(name for name in found if not name.lower().endswith(suffixes))
+    others.extend(rest)
     return images, containers
 
 
 def stamp_of_containers(images: Path, suffixes: tuple[str, ...]) -> str:
     """Return the `Format.listing_stamp` of files that hold the images; see `list_containers`."""
-    found = sorted(walk(images)) if images.is_dir() else []
-    containers = [name for name in found if name.lower().endswith(suffixes)]
+    containers, rest = _search(images, suffixes) if images.is_dir() else ([], [])
     states = combine_states([f"{images}/{name}" for name in containers] or [str(images)])
-    return combine([states, *found]) if states else ""
+    return combine([states, *containers, *rest]) if states else ""
+
+
+def _search(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the paths below a folder of the files with these suffixes, and of all others."""
+    found = sorted(walk(folder))
+    containers = [name for name in found if name.lower().endswith(suffixes)]
+    return containers, [name for name in found if not name.lower().endswith(suffixes)]
