@@ -214,7 +214,13 @@ def kill(monkeypatch):
 
 @pytest.mark.parametrize(
     ("stage", "head"),
-    [("clusterbook", "mlp"), ("head", "mlp"), ("head", "tr"), ("probe", "mlp"), ("probe", "tr")],
+    [
+        ("clusterbook", "mlp"),
+        ("head", "mlp"),
+        ("probe", "tr"),
+        pytest.param("head", "tr", marks=pytest.mark.thorough),
+        pytest.param("probe", "mlp", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     crops, tmp_path, kill, caplog, stage, head

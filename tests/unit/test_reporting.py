@@ -230,28 +230,29 @@ def make(
     return folder / name
 
 
-def test_a_labelled_run_has_contact_sheets_figures_and_a_page(inputs):
-    written = {path.name for path in make(inputs, "report").iterdir()}
+def test_a_labelled_run_has_contact_sheets_figures_and_a_page(pages):
+    written = {path.name for path in pages("labelled").iterdir()}
     assert written == {
         "contact_sheet_1.png",
         "stages.png",
         "classes.png",
+        "confusion.png",
         "per_class.png",
         "index.html",
         "overview.json",
     }
 
 
-def test_an_unlabelled_run_has_no_scores(inputs):
-    folder = make(inputs, "report", labelled=False)
+def test_an_unlabelled_run_has_no_scores(pages):
+    folder = pages("unlabelled")
     assert {path.name for path in folder.iterdir()} == {
         "contact_sheet_1.png", "index.html", "overview.json"
     }  # fmt: skip
     assert "mIoU" not in (folder / "index.html").read_text(encoding="utf-8")
 
 
-def test_the_page_needs_no_other_file_and_escapes_names(inputs):
-    page = (make(inputs, "report") / "index.html").read_text(encoding="utf-8")
+def test_the_page_needs_no_other_file_and_escapes_names(pages):
+    page = page_of(pages("labelled"))
     assert "alert(1)</script>" not in page
     assert "<i>odd" not in page
     assert "&lt;i&gt;odd&lt;/i&gt;" in page
@@ -283,17 +284,16 @@ def test_each_protocol_has_a_table_of_its_own_and_the_first_is_drawn(inputs):
     assert summary[-1].endswith("protocols stego, maskcontrast")
 
 
-def test_scores_of_images_by_themselves_stand_apart(inputs):
+def test_scores_of_images_by_themselves_stand_apart(inputs, pages):
     path = inputs / "per_image_summary.csv"
     path.write_text("seed,value\n0,0.51\n1,0.55\nmean,0.53\nsd,0.0283\n", encoding="utf-8")
     with_images = make(inputs, "with", per_image=path) / "index.html"
     assert "53.0 ± 2.8" in with_images.read_text(encoding="utf-8")
-    without = make(inputs, "without") / "index.html"
-    assert "per_image" not in without.read_text(encoding="utf-8")
+    assert "per_image" not in page_of(pages("labelled"))
 
 
-def test_the_same_inputs_give_the_same_pictures(inputs):
-    one, other = make(inputs, "one"), make(inputs, "other")
+def test_the_same_inputs_give_the_same_pictures(inputs, pages):
+    one, other = pages("labelled"), make(inputs, "other", counts=True)
     for name in ("contact_sheet_1.png", "stages.png", "per_class.png"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
@@ -394,8 +394,8 @@ def page_of(folder: Path) -> str:
     return (folder / "index.html").read_text(encoding="utf-8")
 
 
-def test_what_one_wants_first_comes_first(inputs):
-    page = page_of(make(inputs, "report", counts=True))
+def test_what_one_wants_first_comes_first(pages):
+    page = page_of(pages("labelled"))
     order = ["overview", "examples", "classes", "failures", "scores", "rejected", "settings"]
     assert re.findall(r'<section id="(\w+)"', page) == order
     assert re.findall(r'<li><a href="#(\w+)"', page) == order
@@ -405,22 +405,22 @@ def test_what_one_wants_first_comes_first(inputs):
     ]  # fmt: skip
 
 
-def test_the_headline_is_the_score_of_the_first_protocol_between_its_bounds(inputs):
-    headline = read_overview(make(inputs, "report") / OVERVIEW).headline
+def test_the_headline_is_the_score_of_the_first_protocol_between_its_bounds(pages):
+    headline = read_overview(pages("labelled") / OVERVIEW).headline
     assert headline is not None
-    metrics = read_table(inputs / "tables" / "metrics.csv")
+    metrics = read_table(pages("labelled").parent / "tables" / "metrics.csv")
     line = class_lines(of_protocol(metrics, "maskcontrast"), ["iou_hungarian"])[0]
     assert str(headline.score) == str(line.miou)
     assert str(headline.bounds["floor"]) == str(Score(line.floor.mean))
     assert str(headline.bounds["ceiling"]) == str(Score(line.ceiling.mean))
 
 
-def test_without_labels_the_headline_is_the_agreement_of_the_levels(inputs):
-    folder = make(inputs, "report", labelled=False)
+def test_without_labels_the_headline_is_the_agreement_of_the_levels(pages):
+    folder = pages("unlabelled")
     headline = read_overview(folder / OVERVIEW).headline
     agreements = [
         level_agreement(masks.votes_of(number))
-        for path in sorted((inputs / "merged").glob("*.npz"))
+        for path in sorted((folder.parent / "merged").glob("*.npz"))
         for masks in [read_level_masks(path)]
         for number in range(len(masks.image_id))
     ]
@@ -474,13 +474,13 @@ def test_a_failure_shows_what_was_missed(inputs):
     np.testing.assert_allclose(outside, 128, atol=12)
 
 
-def test_a_run_without_masks_shows_its_segmentation_and_the_truth(inputs):
-    page = page_of(make(inputs, "report", masks=False))
+def test_a_run_without_masks_shows_its_segmentation_and_the_truth(pages):
+    page = page_of(pages("without masks"))
     assert 'data-stage="segmentation"' in page
     assert "levels" not in page
     assert "Empty masks" not in page
     assert 'data-stage="refined mask"' not in page
-    with Image.open(inputs / "report" / "contact_sheet_1.png") as sheet:
+    with Image.open(pages("without masks") / "contact_sheet_1.png") as sheet:
         assert sheet.width == 2 * MARGIN + 3 * CELL[1] + 2 * GAP
 
 
@@ -523,8 +523,8 @@ def make_dataset_page(
     return table.parent
 
 
-def test_the_page_of_a_dataset_compares_its_runs_and_links_to_them(inputs):
-    folder = make_dataset_page(inputs)
+def test_the_page_of_a_dataset_compares_its_runs_and_links_to_them(pages):
+    folder = pages("several runs")
     page = page_of(folder)
     assert page.index('id="runs"') < page.index('id="comparison"') < page.index('id="images"')
     links = re.findall('href="(\\.\\./[^"]*)"', page)
@@ -556,8 +556,9 @@ def test_without_labels_the_page_has_no_scores(inputs):
     assert "agreement of the three levels" in page
 
 
-def test_a_damaged_report_is_named(inputs):
-    overview = make_dataset_page(inputs).parent / "two" / "report" / OVERVIEW
+def test_a_damaged_report_is_named(tmp_path):
+    overview = tmp_path / "two" / "report" / OVERVIEW
+    overview.parent.mkdir(parents=True)
     for text in ("{", "[]", '{"headline": null}'):
         overview.write_text(text)
         with pytest.raises(StoreError, match=r"two/report/overview\.json: cannot be read"):

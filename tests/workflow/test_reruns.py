@@ -78,6 +78,7 @@ PARQUET = {
 THINGS = {
     "dataset": {"name": "things", "format": "coco_things", "root": "coco", "shard_size": 4},
     "backbone": {"weights": "weights.safetensors"},
+    "method": "kmeans",
 }
 
 CHANGES: dict[str, Any] = {
@@ -255,7 +256,7 @@ def without_a_job(key: str) -> set[str]:
     painted = {"paint_labels"}
     alone = {"choose_features", "score_images", "compare", "write_dataset_page", "discover_parts"}
     if key in THINGS_CHANGES:
-        return alone | of_no_run("lightcluster")
+        return alone | of_no_run("kmeans")
     if key in {**FOLDER_CHANGES, **TARS_CHANGES, **PARQUET_CHANGES}:
         return alone | painted | of_no_run("lightcluster")
     if key in FIT_CHANGES:
