@@ -278,7 +278,7 @@ def _check_weights(config: Config) -> str:
     backbone, source = config.backbone, config.backbone.source
     if source == "hub":
         family, _ = find_family(backbone.model)
-        return f"{backbone.model}: {family.locate(backbone.model)}"
+        return f"{backbone.model}: {family.locate(backbone.model, backbone.revision)}"
     with tempfile.TemporaryDirectory() as folder:
         record = fetch_weights(
             backbone.model, source, backbone.file, backbone.seed,

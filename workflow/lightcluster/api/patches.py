@@ -133,5 +133,5 @@ def _open(model: str, weights: str, device: str, rotation: Rotation) -> Backbone
     settings = BackboneSettings(model=model, weights=weights)
     with TemporaryDirectory(prefix="lightcluster-") as folder:
         file = Path(folder, "weights.safetensors")
-        fetch_weights(model, settings.source, settings.file, 0, file)
+        fetch_weights(model, settings.source, settings.file, 0, file, settings.revision)
         return open_backbone(file, device, None, None, rotation=rotation)

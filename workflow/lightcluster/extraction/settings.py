@@ -30,8 +30,9 @@ class BackboneSettings(Section):
     weights: Word = Field(
         "embedded",
         description="`embedded` (weights of the default model, in `resources/`, for the demo "
-        "and tests), `hub` (downloaded by timm), `random` (untrained), or the path of a "
-        "safetensors file or torch checkpoint.",
+        "and tests), `hub` (those that timm publishes; `hub@REVISION`: as of a commit or tag of "
+        "their repository), `random` (untrained), or the path of a safetensors file or torch "
+        "checkpoint.",
     )
     seed: Seed = Field(0, description="Seed of `random` weights.")
     mean: tuple[Share, Share, Share] | None = Field(
@@ -60,10 +61,17 @@ class BackboneSettings(Section):
         """Source of the weights."""
         if not self.declaration.network:
             return "none"
-        match self.weights:
-            case "embedded" | "random" | "hub":
-                return self.weights
+        match self.weights.partition("@"):
+            case ("embedded" | "random" | "hub") as source, "", _:
+                return source
+            case "hub", "@", _:
+                return "hub"
         return "file"
+
+    @property
+    def revision(self) -> str | None:
+        """Commit, tag or branch of the hub's repository; None: the newest commit."""
+        return self.weights.partition("@")[2] or None if self.source == "hub" else None
 
     @property
     def file(self) -> Path | None:

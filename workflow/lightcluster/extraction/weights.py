@@ -58,6 +58,8 @@ class WeightsRecord:
     patch_size, dim, heads, depth, prefix_tokens : int
     taken : str
         Which network of the file was used, and which were not; empty if the file has only one.
+    origin : str
+        Of weights from the hub: repository, commit and file, or the URL; empty for others.
     """
 
     model: str
@@ -73,6 +75,7 @@ class WeightsRecord:
     depth: int
     prefix_tokens: int
     taken: str = ""
+    origin: str = ""
 
     def normalization(
         self, mean: Sequence[float] | None, std: Sequence[float] | None
@@ -87,7 +90,12 @@ class WeightsRecord:
 
 
 def fetch_weights(
-    model: str, source: str, path: Path | None, seed: int, output: Path
+    model: str,
+    source: str,
+    path: Path | None,
+    seed: int,
+    output: Path,
+    revision: str | None = None,
 ) -> WeightsRecord:
     """Write the verified weights of a model, and their record.
 
@@ -107,6 +115,8 @@ def fetch_weights(
     output : Path
         The safetensors file; written under a temporary name, then renamed. The record has the same
         name with the suffix ``.json``.
+    revision : str, optional
+        For ``hub``: commit, tag or branch of the repository; by default the newest commit.
 
     Returns
     -------
@@ -121,12 +131,13 @@ def fetch_weights(
     if source not in SOURCES:
         raise WeightsError(f"backbone.weights: unknown source {source!r}; allowed: {SOURCES}")
     family, network = find_family(model)
-    taken = ""
+    taken = origin = ""
     if source == "random":
         torch.manual_seed(seed)
         network = family.build(model)
     elif source == "hub":
-        network = family.download(model)
+        network, origin = family.download(model, revision)
+        log.info("weights of %s", origin)
     state = network.state_dict()
     if source in ("file", "embedded"):
         file = _local_file(source, path)
@@ -138,7 +149,8 @@ def fetch_weights(
     state = {name: tensor.float().contiguous() for name, tensor in state.items()}
     with replacing(output) as temporary:
         temporary.write_bytes(safetensors.torch.save(state))
-        record = _describe(model, source, family, network, state, temporary, taken)
+        record = _describe(model, source, family, network, state, temporary)
+        record = dataclasses.replace(record, taken=taken, origin=origin)
     _write_record(record, output.with_suffix(".json"))
     return record
 
@@ -227,7 +239,6 @@ def _describe(
     network: nn.Module,
     state: Mapping[str, Tensor],
     file: Path,
-    taken: str,
 ) -> WeightsRecord:
     backbone = family.open(network, "meta")
     with file.open("rb") as stream:
@@ -247,7 +258,6 @@ def _describe(
         heads=backbone.heads,
         depth=backbone.depth,
         prefix_tokens=backbone.prefix_tokens,
-        taken=taken,
     )
 
 

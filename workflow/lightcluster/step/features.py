@@ -38,7 +38,9 @@ def fetch_weights(settings: Settings, output: File) -> None:
         weights=settings.backbone.weights,
         seed=settings.backbone.seed,
     )
-    do(backbone.model, backbone.source, backbone.file, backbone.seed, output)
+    do(
+        backbone.model, backbone.source, backbone.file, backbone.seed, output, backbone.revision
+    )  # fmt: skip
 
 
 @Step(

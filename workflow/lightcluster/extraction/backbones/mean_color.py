@@ -88,9 +88,9 @@ class MeanColors(Family):
 
         return nn.Identity()
 
-    def download(self, model: str) -> nn.Module:
+    def download(self, model: str, revision: str | None = None) -> tuple[nn.Module, str]:
         """Return a module without parameters; nothing is downloaded."""
-        return self.build(model)
+        return self.build(model), ""
 
     def translate(
         self, tensors: Mapping[str, Tensor], network: nn.Module, path: Path

@@ -204,8 +204,14 @@ class Family(ABC):
     def build(self, model: str) -> nn.Module:
         """Return the network of a model, randomly initialised by torch's global generator."""
 
-    def locate(self, model: str) -> str:
+    def locate(self, model: str, revision: str | None = None) -> str:
         """Return in words where the published weights are; for families that have some.
+
+        Parameters
+        ----------
+        model : str
+        revision : str, optional
+            Commit, tag or branch of a repository on the hub.
 
         Raises
         ------
@@ -215,8 +221,14 @@ class Family(ABC):
         return "no weights"
 
     @abstractmethod
-    def download(self, model: str) -> nn.Module:
-        """Return the network with its published weights.
+    def download(self, model: str, revision: str | None = None) -> tuple[nn.Module, str]:
+        """Return the network with its published weights, and where they are from.
+
+        Parameters
+        ----------
+        model : str
+        revision : str, optional
+            As for `locate`.
 
         Raises
         ------

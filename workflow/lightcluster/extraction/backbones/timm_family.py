@@ -55,18 +55,18 @@ class TimmFamily(Family):
         assert network is not None, "its outline could be made"
         return network
 
-    def locate(self, model: str) -> str:
+    def locate(self, model: str, revision: str | None = None) -> str:
         """Return where the weights are that timm publishes, or raise a WeightsError."""
         from lightcluster.extraction.backbones.timm_models import locate
 
-        origin, cached = locate(model, self._published(model))
+        origin, cached = locate(model, self._published(model), revision)
         return "in the cache" if cached else f"will be downloaded from {origin}"
 
-    def download(self, model: str) -> nn.Module:
-        """Return the network with the weights that timm publishes."""
+    def download(self, model: str, revision: str | None = None) -> tuple[nn.Module, str]:
+        """Return the network with the weights that timm publishes, and where they are from."""
         from lightcluster.extraction.backbones.timm_models import download
 
-        return download(model, self.options, self._published(model))
+        return download(model, self.options, self._published(model), revision)
 
     def _published(self, model: str) -> dict[str, Any]:
         outline = self.outline(model)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import difflib
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from lightcluster.errors import WeightsError
+from lightcluster.errors import WeightsError, reason_of
+from lightcluster.extraction.backbones import hub
 from lightcluster.extraction.torchvision_shim import ensure_torchvision_operators
+from lightcluster.sections import shorten
 
 ensure_torchvision_operators()
 
@@ -26,9 +27,6 @@ from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 
 _PATIENCE = 5.0
 """Seconds to wait for a server's answer."""
-
-_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names of weights on the hub, where timm states no other."""
 
 
 def is_known(model: str) -> bool:
@@ -99,6 +97,22 @@ class _Unset(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+class _Written(TorchFunctionMode):
+    """Remembers which tensors were written to, as those of a network are when it is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: set[int] = set()
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch."""
+        if function.__name__ == "copy_":
+            self.tensors.add(id(args[0]))
+        return function(*args, **(kwargs or {}))
+
+
 def outline(model: str, options: Mapping[str, Any]) -> nn.Module | None:
     """Return a network on the meta device; None if its architecture lacks these options."""
     with torch.device("meta"), _Unset():
@@ -114,7 +128,9 @@ def create(model: str, options: Mapping[str, Any]) -> nn.Module | None:
     return network
 
 
-def locate(model: str, published: Mapping[str, Any]) -> tuple[str, bool]:
+def locate(
+    model: str, published: Mapping[str, Any], revision: str | None = None
+) -> tuple[str, bool]:
     """Find the weights that timm publishes, within seconds also where there is no network.
 
     Parameters
@@ -122,6 +138,8 @@ def locate(model: str, published: Mapping[str, Any]) -> tuple[str, bool]:
     model : str
     published : mapping
         What timm says of them: ``hf_hub_id``, ``hf_hub_filename`` and ``url``.
+    revision : str, optional
+        Commit, tag or branch of their repository on the hub; by default the newest commit.
 
     Returns
     -------
@@ -140,14 +158,26 @@ def locate(model: str, published: Mapping[str, Any]) -> tuple[str, bool]:
             f"backbone.model: timm publishes no weights for {model!r}; choose a model with "
             "weights, or set `backbone.weights: path/to/file.safetensors`"
         )
-    hub_id, url = published["hf_hub_id"], published["url"]
-    origin = f"{constants.ENDPOINT}/{hub_id}" if hub_id else str(url)
-    if _is_cached(published):
-        return origin, True
-    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE and hub_id else _no_way_to(origin)
+    repository = hub.Repository.of(published, revision)
+    if repository is None:
+        if revision:
+            raise WeightsError(
+                f"backbone.weights: the weights of {model!r} are at {published['url']} and not on "
+                "the hub, so that they have no revision; use `weights: hub`"
+            )
+        origin = str(published["url"])
+        if _is_in_the_cache_of_torch(origin):
+            return origin, True
+        if reason := _no_way_to(origin):
+            raise WeightsError(_cannot_be_had(model, origin, reason))
+        return origin, False
+    if repository.cached:
+        return repository.address, True
+    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _no_way_to(repository.address)
     if reason:
-        raise WeightsError(_cannot_be_had(model, origin, reason))
-    return origin, False
+        raise WeightsError(_cannot_be_had(model, repository.address, reason))
+    hub.find(repository)
+    return repository.address, False
 
 
 def _cannot_be_had(model: str, origin: str, reason: str) -> str:
@@ -158,18 +188,8 @@ def _cannot_be_had(model: str, origin: str, reason: str) -> str:
     )
 
 
-def _is_cached(published: Mapping[str, Any]) -> bool:
-    """Tell whether published weights are in the cache of the hub, or in that of torch."""
-    if not published["hf_hub_id"]:
-        name = str(published["url"]).rpartition("/")[2]
-        return Path(torch.hub.get_dir(), "checkpoints", name).is_file()
-    repository, _, revision = published["hf_hub_id"].partition("@")
-    named = published.get("hf_hub_filename")
-    names = [named] if named else _FILES
-    return any(
-        isinstance(try_to_load_from_cache(repository, name, revision=revision or None), str)
-        for name in names
-    )
+def _is_in_the_cache_of_torch(url: str) -> bool:
+    return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]).is_file()
 
 
 def _no_way_to(origin: str) -> str | None:
@@ -184,18 +204,12 @@ def _no_way_to(origin: str) -> str | None:
         return None if isinstance(reason, ssl.SSLError) else f"no connection: {reason}"
 
 
-@contextmanager
-def _without_network() -> Iterator[None]:
-    """Let the hub's client use its cache alone: it would try to connect for a minute."""
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any]) -> nn.Module:
+def download(
+    model: str,
+    options: Mapping[str, Any],
+    published: Mapping[str, Any],
+    revision: str | None = None,
+) -> tuple[nn.Module, str]:
     """Build a network with the weights that timm publishes, from its cache or the network.
 
     Parameters
@@ -203,24 +217,44 @@ def download(model: str, options: Mapping[str, Any], published: Mapping[str, Any
     model : str
     options : mapping
         Arguments of the architecture.
-    published : mapping
+    published, revision
         As for `locate`.
 
     Returns
     -------
-    nn.Module
+    network : nn.Module
+    origin : str
+        Where the weights are from: repository, commit and file on the hub, or their URL.
 
     Raises
     ------
     WeightsError
         If none are published, or they cannot be downloaded.
     """
-    origin, cached = locate(model, published)
-    offline = cached and _no_way_to(origin) is not None
+    origin, cached = locate(model, published, revision)
+    repository = hub.Repository.of(published, revision)
+    overlay = {}
+    if repository is not None:
+        # The hub's client would try to connect for a minute.
+        cache_only = cached and (constants.HF_HUB_OFFLINE or _no_way_to(origin) is not None)
+        file = hub.download(repository, cache_only=cache_only)
+        origin, overlay = file.origin, {"file": str(file.path)}
     try:
-        with _without_network() if offline else nullcontext():
-            network: nn.Module = timm.create_model(model, pretrained=True, num_classes=0, **options)
-    except Exception as error:  # the hub client passes on all errors of its transport
-        reason = f"{type(error).__name__}: {error}"
+        with _Written() as written:
+            network: nn.Module = timm.create_model(
+                model, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **options
+            )
+    except Exception as error:  # torch passes on all errors of its transport, timm of its layouts
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        if repository is not None:
+            raise WeightsError(
+                f"backbone.weights: {origin}: does not fit {model}: {reason}"
+            ) from error
         raise WeightsError(_cannot_be_had(model, origin, reason)) from error
-    return network
+    # timm leaves parameters that a file lacks as they were initialised, which is random.
+    tensors = network.state_dict(keep_vars=True)
+    missing = sorted(name for name in tensors if id(tensors[name]) not in written.tensors)
+    if missing:
+        said = f"backbone.weights: {origin}: does not fit {model}"
+        raise WeightsError(f"{said}. missing: {shorten(missing, 3)}")
+    return network, origin
