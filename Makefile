@@ -55,6 +55,10 @@ $(VENV)/bin/python:
 	@echo "Installing into $(VENV): about 1 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+# The sources of pydensecrf2 hold C++ that Cython made for Python up to 3.12. For later versions, it is made anew.
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || { \
+	  $(BIN)/python -m pip install --quiet 'cython>=3.1,<4' setuptools wheel && \
+	  CYTHON_FORCE_REGEN=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation pydensecrf2; }
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .

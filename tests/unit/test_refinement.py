@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +39,29 @@ def refine_crf(
 ) -> NDArray[np.float32]:
     assert CRF.refine is not None
     return CRF.refine(score, image, settings)
+
+
+def test_without_pydensecrf_the_crf_says_how_to_get_it(tmp_path: Path) -> None:
+    """As with Python 3.13, for which pip cannot build it; everything else can be imported."""
+    write_manifest(tmp_path / "manifest.csv", {"a.png": (8, 8)}, images={"a.png": write_png(
+        tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8)
+    )})  # fmt: skip
+    write_patch_scores(tmp_path / "scores.npz", {"a.png": np.full((2, 2), 0.7)})
+    code = (
+        "import sys; sys.modules['pydensecrf'] = None\n"
+        "from pathlib import Path\n"
+        "from lightcluster.masks.pixels import refine_masks\n"
+        "from lightcluster.masks.refinement.registry import RefinementSettings\n"
+        "folder = Path(sys.argv[1])\n"
+        "refine_masks(folder / 'manifest.csv', folder / 'scores.npz', folder / 'out.npz', "
+        "upsampling='bilinear', threshold=0.5, max_pixels=10**6, "
+        "refinement=RefinementSettings(method='crf'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert "LightClusterError: the CRF needs pydensecrf2" in done.stderr, done.stderr
+    assert not (tmp_path / "out.npz").exists()
 
 
 PLAIN = {"upsampling": "bilinear", "threshold": 0.5, "refinement": refinement()}

@@ -136,7 +136,7 @@ def test_a_step_without_jobs_costs_nothing():
 
 def test_versions_are_those_that_are_installed():
     found = versions()
-    assert set(PACKAGES) < set(found)
+    assert {"LightCluster", "Python", "torch", "faiss-cpu", "zarr"} < set(found)
     assert found["numpy"] == np.__version__
-    with pytest.raises(Exception, match="no-such-package"):
-        versions(["no-such-package"])
+    assert set(found) <= {"LightCluster", "Python", *PACKAGES}
+    assert "no-such-package" not in versions(["no-such-package"])

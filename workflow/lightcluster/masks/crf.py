@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydensecrf import densecrf
+
+from lightcluster.errors import LightClusterError
+
+try:
+    from pydensecrf import densecrf
+except ImportError:  # pip cannot build it for Python 3.13 and later; the Makefile can
+    densecrf = None
+
+NEEDS_PYDENSECRF = (
+    "the CRF needs pydensecrf2, which `make` builds; with pip: pip install 'cython>=3.1' "
+    "setuptools wheel, and CYTHON_FORCE_REGEN=1 pip install --no-build-isolation pydensecrf2"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,14 @@ def infer_crf(
     Returns
     -------
     float32 array, shape (labels, height, width)
+
+    Raises
+    ------
+    LightClusterError
+        If pydensecrf is not installed.
     """
+    if densecrf is None:
+        raise LightClusterError(NEEDS_PYDENSECRF)
     labels, height, width = probability.shape
     unary = -np.log(probability.reshape(labels, -1))
     model = densecrf.DenseCRF2D(width, height, labels)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import platform
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lightcluster import __version__
 from lightcluster.steps import STEPS
 
-PACKAGES = ("snakemake", "torch", "timm", "faiss-cpu", "numpy", "scipy", "scikit-image", "zarr",
-            "pydensecrf2", "pillow", "pandas")  # fmt: skip
+PACKAGES = ("snakemake", "torch", "timm", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "numpy",
+            "scipy", "scikit-image", "zarr", "pydensecrf2", "pillow", "pandas")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,4 +98,7 @@ def read_costs(run: Path, dataset: Path, shared: Sequence[str]) -> list[Cost]:
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return the versions of this project, of Python and of the libraries that matter."""
     found = {"LightCluster": __version__, "Python": platform.python_version()}
-    return found | {package: version(package) for package in packages}
+    for package in packages:
+        with suppress(PackageNotFoundError):  # such as faiss-cpu, where there is faiss-gpu
+            found[package] = version(package)
+    return found
