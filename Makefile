@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # Temporary files of tests are kept in memory if there is room, because disks are slow.
 export PYTEST_DEBUG_TEMPROOT := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
 
-.PHONY: run test test-all test-cluster test-readers lint docs pictures site clean
+.PHONY: run test test-all test-cluster test-readers lint docs pictures site lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/lightcluster run --cores $(CORES)
@@ -48,6 +48,12 @@ pictures: $(VENV)/.installed-dev run  ## screenshots of report and gallery in do
 site: $(VENV)/.installed-docs  ## site/index.html; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html or, to search it: python3 -m http.server --directory site"
+
+lock: $(VENV)/bin/python  ## envs/lock.txt: the tested version of every package, with its hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra heic --extra geo --extra parquet --universal \
+	  --constraint constraints.txt --generate-hashes --no-annotate --python-version 3.11 \
+	  --custom-compile-command "make lock" --output-file envs/lock.txt
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "LightCluster needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'

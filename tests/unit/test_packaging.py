@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_NAMES = {"matplotlib": "matplotlib-base", "torch": "pytorch", "faiss-cpu": "faiss"}
@@ -47,6 +49,23 @@ def test_tested_versions_lie_in_the_ranges():
             pinned[name.lower()] = version
     for name, requirement in requirements().items():
         assert pinned[name.lower()] in requirement.specifier, name
+
+
+def test_the_lock_file_has_the_tested_versions_with_hashes():
+    lines = (ROOT / "envs" / "lock.txt").read_text().splitlines()
+    locked: dict[str, set[str]] = {}
+    for line, following in itertools.pairwise(lines):
+        if found := re.match(r"([\w.-]+)==([\w.]+)", line):
+            locked.setdefault(canonicalize_name(found[1]), set()).add(found[2])
+            assert "--hash=sha256:" in following, line
+    constraints = map(Requirement, _lines(ROOT / "constraints.txt"))
+    pinned = {canonicalize_name(item.name): str(item.specifier)[2:] for item in constraints}
+    for name in map(canonicalize_name, requirements()):
+        assert locked[name] == {pinned[name]}, name
+
+
+def _lines(path):
+    return [line for line in path.read_text().splitlines() if line and line[0] != "#"]
 
 
 @pytest.fixture(scope="module")
