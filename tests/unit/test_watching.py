@@ -143,6 +143,7 @@ def test_ctrl_c_reads_like_a_stop(tmp_path, capfd):
         record(None, "Terminating processes on user request, this might take some time."),
         record(LogEvent.JOB_ERROR, jobid=0),
         record(LogEvent.JOB_ERROR, jobid=1),
+        record(LogEvent.ERROR, "RuleException:\n… died with <Signals.SIGINT: 2>.", logging.ERROR),
         record(None, "Cancelling snakemake on user request.", logging.ERROR),
     )  # fmt: skip
     assert said == "Stopped, as you asked. Steps at work are ended.\n"
@@ -153,6 +154,18 @@ def test_what_has_failed_is_said_while_other_steps_are_at_work(tmp_path, capfd):
     first, second, *_ = said.splitlines()
     assert first == "fit_trees has failed; the run ends after the steps at work"
     assert second.strip() == "fit_trees: ValueError: of its own"
+
+
+def test_of_mistakes_in_the_input_the_message_is_shown_alone(tmp_path, capfd):
+    message = "config/config.yaml is not there"
+    place = '  File "/work/Snakefile", line 9, in <module>\n'
+    for text in (
+        f'WorkflowError in file "/work/Snakefile", line 9:\n{message}\n{place}',
+        f"WorkflowError:\n{message}",
+        message,
+    ):
+        said = followed(tmp_path, capfd, record(LogEvent.ERROR, text, logging.ERROR))
+        assert said == f"{message}\n"
 
 
 def test_another_run_at_work_is_named_once(tmp_path, capfd):
@@ -167,7 +180,8 @@ def test_another_run_at_work_is_named_once(tmp_path, capfd):
 def test_options_of_snakemake_are_passed_on(tmp_path: Path, monkeypatch):
     (tmp_path / "Snakefile").touch()
     monkeypatch.chdir(tmp_path)
-    snakemake = [sys.executable, "-m", "snakemake"]
+    start = OWN.parent / "snakemake_logger_plugin_lightcluster" / "starting.py"
+    snakemake = [sys.executable, "-P", str(start)]
     watched = ["--logger", "lightcluster"]
     assert snakemake_command(["a.yaml", "b.yaml", "--cores", "3"], verbose=False) == [
         *snakemake, *watched, "--cores", "3", "--configfile", "a.yaml", "b.yaml"

@@ -34,6 +34,7 @@ def test_a_folder_without_images_ends_the_run_at_once(
     assert result.returncode != 0
     assert message in result.stdout
     assert "Traceback" not in result.stdout
+    assert "common.smk" not in result.stdout  # where in the rules the mistake was found
     assert not (tmp_path / "results").exists()
 
 
@@ -77,6 +78,7 @@ def test_mistakes_in_settings_read_the_same_from_the_workflow_and_from_check(
         result = run_snakemake(tmp_path, "-n", "--configfile", "mine.yaml")
         assert result.returncode != 0
         assert "Traceback" not in result.stdout
+        assert "common.smk" not in result.stdout
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ConfigError) as caught:
             read_configs([Path("mine.yaml")])

@@ -23,6 +23,13 @@ from lightcluster.steps import STEPS
 
 prepare_environment(WORKFLOW)
 
+
+def stop(message):
+    """End Snakemake with this message alone: it would say of an exception where it was raised."""
+    logger.error(message)
+    raise SystemExit(1)
+
+
 GIVEN = workflow.overwrite_configfiles  # which are put over the workflow's own
 CONFIGFILES = [Path(file) for file in workflow.configfiles if file not in GIVEN]
 if workflow.config_settings.replace_workflow_config:
@@ -37,7 +44,7 @@ try:
         working=not workflow.is_main_process,
     )
 except LightClusterError as error:
-    raise WorkflowError(str(error)) from None
+    stop(str(error))
 
 CONFIGS = LAYOUT.configs
 SHARDS = LAYOUT.shards
@@ -53,7 +60,7 @@ if workflow.is_main_process:
     os.environ.pop(VARIABLE, None)
     for folder in (LOCK.folder, Path(RESULTS, WEIGHTS)):
         if in_the_way := no_folder(folder):
-            raise WorkflowError(in_the_way)
+            stop(in_the_way)
     if obstacle := LOCK.obstacle():
         logger.warning(obstacle)
     NOTES.begin(Path(RESULTS))

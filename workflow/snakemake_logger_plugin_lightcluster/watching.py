@@ -33,8 +33,12 @@ _SAID_BETTER = (
     "returned non-zero exit status",
     "Exiting because a job execution failed",
     "At least one job did not complete successfully",
+    "died with <Signals.SIGINT",
 )
-"""Of messages of Snakemake that say no more than that a job has failed."""
+"""Of messages of Snakemake that say no more than that a job has failed, or that Ctrl-C ended it."""
+
+_PLACE = re.compile(r"\AWorkflowError(?: in .*)?:\n|^ +File \".*\", line \d+, in .*$\n?", re.M)
+"""Of a message of Snakemake on the input: where in the rules it was raised."""
 
 _STOPPED = "on user request"
 """Of the message with which Snakemake ends its jobs at Ctrl-C."""
@@ -288,7 +292,8 @@ class LogHandler(LogHandlerBase):
         self.another |= _AT_WORK in text
         known = text.startswith(_LOCKED) and self.another
         if told and not known and not any(words in text for words in (*_SAID_BETTER, _STOPPED)):
-            self._say(text.strip())
+            shown = _PLACE.sub("", text) if text.startswith("WorkflowError") else text
+            self._say(shown.strip())
 
     def _note(self, event: str, told: Mapping[str, Any]) -> None:
         run, now = self.run, time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from itertools import takewhile
 from pathlib import Path
@@ -18,6 +19,8 @@ PLAIN = ("-n", "--dry-run", "--dryrun", "--lint", "--report", "--unlock", "--dag
 OWN = Path(__file__).resolve().parents[2] / "Snakefile"
 """The workflow beside this package, in a checkout."""
 
+_START = OWN.parent / "snakemake_logger_plugin_lightcluster" / "starting.py"
+
 
 def run(
     context: typer.Context,
@@ -30,16 +33,35 @@ def run(
     Takes configuration files, put over config/config.yaml, and then any options of Snakemake, which
     are passed on. Without --cores, all cores are used.
     """
-    for file in configfiles_of(context.args):
-        if not Path(file).is_file():
+    from lightcluster.configfiles import read_file
+
+    for file in map(Path, given_files(context.args)):
+        if not file.exists():
             raise ConfigError(f"{file}: there is no such configuration file")
+        if file.is_file():  # a pipe can be read only once
+            read_file(file)
     command = snakemake_command(context.args, verbose=verbose)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it is started
     os.execv(command[0], command)
 
 
 def configfiles_of(arguments: list[str]) -> list[str]:
     """Return the configuration files: the arguments up to the first option."""
     return list(takewhile(lambda text: not text.startswith("-"), arguments))
+
+
+def given_files(arguments: list[str]) -> list[str]:
+    """Return all configuration files, also those after ``--configfile``."""
+    files = configfiles_of(arguments)
+    takes = False
+    for argument in arguments[len(files) :]:
+        name, sign, value = argument.partition("=")
+        if argument.startswith("-"):
+            takes = name in ("--configfile", "--configfiles")
+            files += [value] * (takes and bool(sign))
+        elif takes:
+            files.append(argument)
+    return files
 
 
 def snakemake_command(arguments: list[str], *, verbose: bool) -> list[str]:
@@ -58,7 +80,7 @@ def snakemake_command(arguments: list[str], *, verbose: bool) -> list[str]:
     """
     files = configfiles_of(arguments)
     options = arguments[len(files) :]
-    command = [sys.executable, "-m", "snakemake"]
+    command = [sys.executable, "-P", str(_START)]
     if not _given(options, "--cores", "-c", "--jobs", "-j", "--profile", "--executor", "-e"):
         command += ["--cores", str(len(os.sched_getaffinity(0)))]
     if not _given(options, "--snakefile", "-s") and not any(
