@@ -15,6 +15,7 @@ from PIL import Image
 
 from lightcluster import preview
 from lightcluster.config import Config, parse_config
+from lightcluster.errors import ConfigError
 from lightcluster.estimate import Speed, measure_speed
 from lightcluster.layout import Layout
 from lightcluster.preview import Size, _duration, check_all, measure, peak_bytes, print_plan
@@ -279,8 +280,59 @@ def test_mistakes_end_with_a_message_not_a_traceback(photographs):
         text=True,
     )
     assert result.returncode == 1
-    assert "features.layr: unknown key; did you mean features.layer?" in result.stderr
+    assert "features.layr: unknown key; did you mean features.layer?" in result.stdout
     assert "Traceback" not in result.stderr
+
+
+def test_check_finds_mistakes_of_all_kinds_at_once(photographs, capsys):
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    settings["features"] = {"layr": 3, "facet": "keys"}
+    settings["backbone"]["weights"] = "nowhere.safetensors"
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    (photographs / "classes.csv").write_text("id,name\n0,background\n1,cat\n1,dog\n")
+    (photographs / "images" / "1.png").write_bytes(b"")
+    assert check_all([Path("mine.yaml")]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    for said in (
+        "features.layr: unknown key; did you mean features.layer?",
+        "features.facet = 'keys': must be",
+        "classes.csv, line 4: id 1 is repeated",
+        "image '1.png': the file is empty",
+        "nowhere.safetensors: cannot be read",
+        "4 problem(s)",
+    ):
+        assert said in text
+    assert "no label fits" not in text  # nobody knows, without classes
+    assert "usable label map" not in text
+    assert "not checked" not in text
+
+
+def test_check_says_what_it_cannot_check(photographs, capsys):
+    settings = json.loads((photographs / "mine.yaml").read_text())
+    settings["dataset"] |= {"images": "missing"}
+    settings["backbone"] |= {"weights": "nowhere.safetensors"}
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    assert check_all([Path("mine.yaml")]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "dataset: dataset.images = 'missing': there is no such folder" in text
+    assert "nowhere.safetensors: cannot be read" in text
+    assert "2 problem(s)" in text
+    settings["dataset"] |= {"imagse": "missing"}
+    settings["runs"] = {"other": {"backbone": {"weights": "elsewhere.safetensors"}}}
+    (photographs / "mine.yaml").write_text(json.dumps(settings))
+    assert check_all([Path("mine.yaml")]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "dataset: not checked, because of mistakes in the configuration" in text
+    assert "elsewhere.safetensors: cannot be read" in text
+
+
+def test_all_files_that_cannot_be_read_are_named_at_once(photographs):
+    Path("one.yaml").write_text("features: {layer: 3}\nfeatures: {}\n")
+    with pytest.raises(ConfigError) as caught:
+        check_all([Path("one.yaml"), Path("two.yaml")])
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("one.yaml, line 2: `features` is given twice")
+    assert second.startswith("two.yaml: cannot be read")
 
 
 def test_of_cause_crops_and_windows_are_counted(photographs):

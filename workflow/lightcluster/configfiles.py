@@ -48,12 +48,20 @@ def merge_files(paths: Sequence[Path]) -> dict[Any, Any]:
     Raises
     ------
     ConfigError
-        As for `read_file`.
+        As for `read_file`, about all files.
     """
     merged: dict[Any, Any] = {}
+    problems: list[str] = []
     for path in paths:
         near = path.is_absolute() and path.is_relative_to(Path.cwd())  # Snakemake's are absolute
-        merged = put_over(merged, read_file(path.relative_to(Path.cwd()) if near else path))
+        try:
+            content = read_file(path.relative_to(Path.cwd()) if near else path)
+        except ConfigError as error:
+            problems.append(str(error))
+        else:
+            merged = put_over(merged, content)
+    if problems:
+        raise ConfigError("\n".join(problems))
     return merged
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -28,7 +29,7 @@ from lightcluster.datasets.manifest import Truth, index_entries, read_truth
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, describe_others, printable
 from lightcluster.datasets.remarks import remarks
 from lightcluster.datasets.settings import DatasetSettings
-from lightcluster.errors import ConfigError, DatasetError, ImageError, LightClusterError
+from lightcluster.errors import ConfigError, ImageError, LightClusterError
 from lightcluster.extraction.backbones.registry import find_family
 from lightcluster.extraction.images import COLORS_PER_SIDE, image_size
 from lightcluster.extraction.opening import outline
@@ -57,49 +58,124 @@ def read_configs(configfiles: Sequence[Path]) -> dict[str, Config]:
     ConfigError
         If a file cannot be read, gives a key twice, or holds mistakes.
     """
+    return parse_config(_merged(configfiles))
+
+
+def _merged(configfiles: Sequence[Path]) -> dict[Any, Any]:
     default = [DEFAULT_CONFIG] if DEFAULT_CONFIG.exists() or not configfiles else []
-    return parse_config(merge_files([*default, *configfiles]))
+    return merge_files([*default, *configfiles])
 
 
 def check_all(configfiles: Sequence[Path]) -> int:
     """Check configuration, dataset and weights, and print what there is.
 
+    A mistake in one of them does not keep the others from being checked, so that all mistakes are
+    found at once.
+
     Returns
     -------
     int
         0 if a run would end well, also where it would leave out some images; else 1.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration cannot be read at all.
     """
     console = Console()
-    configs = read_configs(configfiles)
+    raw = _merged(configfiles)
+    problems = warnings = 0
     try:
-        layout = Layout(configs)
-    except DatasetError as error:
-        _explain_layout(error, next(iter(configs.values())).dataset, console)
-        return 1
-    console.print(
-        f"configuration: sound, {len(layout.configs)} run(s): {', '.join(layout.configs)}"
-    )
-    problems, warnings = _check_dataset(layout, console)
-    for backbone in {config.backbone for config in layout.configs.values()}:
+        configs, sections = parse_config(raw), {"dataset", "backbone"}
+        console.print(f"configuration: sound, {len(configs)} run(s): {', '.join(configs)}")
+    except ConfigError as error:
+        console.print(f"configuration: {error}", style="red", markup=False, soft_wrap=True)
+        problems += len(str(error).splitlines()) - 1  # its first line has their number
+        configs, sections = _sound_part(raw)
+    sound = not problems
+    if "dataset" in sections:
+        of_dataset, warnings = _check_input(configs, console)
+        problems += of_dataset
+    if "backbone" in sections:
+        problems += _check_backbones(configs, console)
+    left = {"dataset", "backbone"} - sections
+    if left:
+        what = " and ".join(sorted(left))
+        console.print(f"{what}: not checked, because of mistakes in the configuration")
+    if sound:
+        for problem in _check_layers(configs):
+            console.print(problem, style="red", markup=False, soft_wrap=True)
+            problems += 1
+        for problem in _check_models(configs):
+            console.print(f"fit.model: {problem}", style="red", markup=False, soft_wrap=True)
+            problems += 1
+    console.print(_verdict(problems, warnings), style="bold")
+    return int(problems > 0)
+
+
+def _sound_part(raw: Mapping[Any, Any]) -> tuple[dict[str, Config], set[str]]:
+    """Return a configuration of dataset and backbones alone, and which of them have no mistake."""
+    kept: dict[str, Any] = {}
+    sections = set[str]()
+    for section in ("dataset", "backbone"):
+        own = {section: raw[section]} if section in raw else {}
+        if _is_sound(own):
+            kept |= own
+            sections.add(section)
+    given = raw.get("runs")
+    backbones = {
+        name: {"backbone": own["backbone"]}
+        for name, own in (given.items() if isinstance(given, Mapping) else ())
+        if isinstance(own, Mapping) and "backbone" in own
+    }
+    sound = {
+        name: own for name, own in backbones.items() if _is_sound(kept | {"runs": {name: own}})
+    }
+    return parse_config(kept | ({"runs": sound} if sound else {})), sections
+
+
+def _is_sound(raw: Mapping[Any, Any]) -> bool:
+    try:
+        parse_config(raw)
+    except ConfigError:
+        return False
+    return True
+
+
+def _check_input(configs: Mapping[str, Config], console: Console) -> tuple[int, int]:
+    """Print what there is of a dataset and what is wrong, also where results are to be.
+
+    Returns
+    -------
+    problems, warnings : int
+    """
+    dataset = next(iter(configs.values())).dataset
+    problems = warnings = 0
+    try:
+        problems, warnings = _check_dataset(Layout(configs), console)
+    except LightClusterError as error:
+        _explain_layout(error, dataset, console)
+        problems += 1
+    for place in (".snakemake", f"{RESULTS}/{dataset.name}", f"{RESULTS}/{places.WEIGHTS}"):
+        if problem := places.unwritable(Path(place)):
+            console.print(problem, style="red", markup=False, soft_wrap=True)
+            problems += 1
+    return problems, warnings
+
+
+def _check_backbones(configs: Mapping[str, Config], console: Console) -> int:
+    """Print what the weights are, and return how many cannot be used."""
+    problems = 0
+    for backbone in dict.fromkeys(config.backbone for config in configs.values()):
         try:
             console.print(f"weights: {_check_weights(Config(backbone=backbone))}", markup=False)
         except LightClusterError as error:
             console.print(f"weights: {error}", style="red", markup=False)
             problems += 1
-        if backbone.source == "embedded" and not layout.drawn:
+        drawn = FORMATS[next(iter(configs.values())).dataset.format].draws
+        if backbone.source == "embedded" and not drawn:
             console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
-    for place in (".snakemake", layout.dataset_folder, f"{RESULTS}/{places.WEIGHTS}"):
-        if problem := places.unwritable(Path(place)):
-            console.print(problem, style="red", markup=False, soft_wrap=True)
-            problems += 1
-    for problem in _check_layers(layout):
-        console.print(problem, style="red", markup=False, soft_wrap=True)
-        problems += 1
-    for problem in _check_models(layout):
-        console.print(f"fit.model: {problem}", style="red", markup=False, soft_wrap=True)
-        problems += 1
-    console.print(_verdict(problems, warnings), style="bold")
-    return int(problems > 0)
+    return problems
 
 
 def _verdict(problems: int, warnings: int) -> str:
@@ -109,14 +185,12 @@ def _verdict(problems: int, warnings: int) -> str:
     return f"usable, but look at {warnings} warning(s) above"
 
 
-def _explain_layout(error: DatasetError, dataset: DatasetSettings, console: Console) -> None:
-    """Print what a dataset of the field lacks, and the commands that get it."""
-    commands = FORMATS[dataset.format].how_to_get(dataset)
-    if not commands:
-        raise error
+def _explain_layout(error: LightClusterError, dataset: DatasetSettings, console: Console) -> None:
+    """Print what a dataset lacks and, of a dataset of the field, the commands that get it."""
     console.print(f"dataset: {error}", style="red", markup=False, soft_wrap=True)
-    console.print("How to get and place it:", style="bold")
-    console.print(commands, markup=False, highlight=False, soft_wrap=True)
+    if commands := FORMATS[dataset.format].how_to_get(dataset):
+        console.print("How to get and place it:", style="bold")
+        console.print(commands, markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
@@ -131,10 +205,15 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
         console.print(f"dataset: {layout.n_images} scenes will be generated")
         return 0, 0
     classes: Classes | None = None
+    unclear = 0
     if layout.has_classes:
         source = layout.classes_source
-        classes = read_classes(source) if source else built_in_classes(dataset.format)
-        check_classes(classes, dataset.background, dataset.ignore)
+        try:
+            classes = read_classes(source) if source else built_in_classes(dataset.format)
+            check_classes(classes, dataset.background, dataset.ignore)
+        except LightClusterError as error:
+            console.print(f"dataset: {error}", style="red", markup=False, soft_wrap=True)
+            unclear = 1
     entries = layout.all_entries()
     console.print(
         f"dataset: {len(entries)} images, {sum(entry.label is not None for entry in entries)} "
@@ -163,7 +242,7 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     warnings = [] if painter is None else _not_there(layout, painter)
     for item in findings(
         census, classes, background=dataset.background, ignore=dataset.ignore,
-        own=layout.format.own, labelled=layout.labelled,
+        own=layout.format.own, labelled=layout.labelled and not unclear,
     ):  # fmt: skip
         if item.is_warning:
             warnings.append(item.text)
@@ -176,10 +255,10 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
     no_images = describe_others(one for one in layout.others if one.what == NO_IMAGE)
     _list([*(remark.text for remark in unusual if not remark.warning), *no_images], console, "")
     problems, passable = (len(rejections), 0) if stops else (0, len(rejections))
-    if layout.labelled and not labelled:
+    if layout.labelled and not labelled and not unclear:
         console.print("  no label fits an image: nothing can be evaluated", style="red")
         problems += 1
-    return problems, len(warnings) + len(missing) + passable
+    return problems + unclear, len(warnings) + len(missing) + passable
 
 
 def _passed_over(layout: Layout) -> list[str]:
@@ -237,9 +316,9 @@ def _painting(painter: Painter) -> Truth:
     ).astype(np.uint16)
 
 
-def _check_models(layout: Layout) -> Iterator[str]:
+def _check_models(configs: Mapping[str, Config]) -> Iterator[str]:
     """Yield what is wrong with what runs apply in the place of fitting."""
-    for config in layout.configs.values():
+    for config in configs.values():
         folder = config.fit.model
         if folder is None:
             continue
@@ -249,11 +328,11 @@ def _check_models(layout: Layout) -> Iterator[str]:
             yield str(error)
 
 
-def _check_layers(layout: Layout) -> Iterator[str]:
+def _check_layers(configs: Mapping[str, Config]) -> Iterator[str]:
     """Yield the mistake of each layer that its backbone does not have, once."""
     asked = dict.fromkeys(
         (config.backbone.model, config.features.layer)
-        for config in layout.configs.values()
+        for config in configs.values()
         if FEATURES in method_of(config).shared
     )
     for model, layer in asked:
