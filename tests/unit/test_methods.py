@@ -104,7 +104,7 @@ def test_a_step_declares_no_unit_or_kind_that_there_is_not() -> None:
     def nothing() -> None:
         """Do nothing."""
 
-    for wrong in (Step(unit="image"), Step(kinds=("lightclutser",))):
+    for wrong in (Step(title="", unit="image"), Step(title="", kinds=("lightclutser",))):
         with pytest.raises(ValueError, match="the step nothing declares"):
             wrong(nothing)
     assert "nothing" not in STEPS

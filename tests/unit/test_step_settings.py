@@ -67,7 +67,7 @@ def test_a_step_cannot_declare_what_is_no_key(kind):
         """Never called."""
 
     with pytest.raises(ValueError, match=r"misspelt declares unknown .*: clustering\.metrics"):
-        Step(**{kind: ("clustering.metric", "clustering.metrics")})(misspelt)
+        Step(title="", **{kind: ("clustering.metric", "clustering.metrics")})(misspelt)
     assert "misspelt" not in DECLARED
 
 

@@ -75,8 +75,9 @@ def test_every_step_is_a_command_and_every_command_a_step():
 def test_a_step_stands_behind_those_whose_files_it_reads():
     for number, (name, step) in enumerate(STEPS.items()):
         assert set(step.after) <= set(list(STEPS)[:number]), name
-    declared = {"last": Step(after=("first", "middle")), "middle": Step(after=("first",))}
-    assert list(in_order({**declared, "first": Step()})) == ["first", "middle", "last"]
+    last, middle = (Step(title="", after=after) for after in (("first", "middle"), ("first",)))
+    declared = {"last": last, "middle": middle}
+    assert list(in_order({**declared, "first": Step(title="")})) == ["first", "middle", "last"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from lightcluster.cli.run import OWN, snakemake_command
+from lightcluster.steps import STEPS
 from snakemake_logger_plugin_lightcluster.watching import (
+    WIDTH,
     Bar,
     Job,
     LogHandler,
@@ -22,6 +24,7 @@ from snakemake_logger_plugin_lightcluster.watching import (
     find_bar,
     find_cause,
     lines_of,
+    title_of,
 )
 
 BARS = (
@@ -65,7 +68,7 @@ def test_a_line_says_how_far_a_step_is(tmp_path: Path):
     run = Run(jobs={"extract_features": 2, "index_dataset": 1})
     run.start(1, Job("extract_features", {"shard": "0000"}, log), 0.0)
     line = shown(run, 9.0)
-    assert "extract_features" in line
+    assert "features of images" in line
     assert "0/2" in line
     assert "3.5 img/s" in line
     assert "cpu" in line
@@ -76,6 +79,14 @@ def test_a_line_says_how_far_a_step_is(tmp_path: Path):
     assert "1/2" in shown(run, 11.0)
     assert run.end(2) is run.steps["extract_features"]
     assert shown(run, 12.0).strip() == ""
+
+
+def test_steps_are_called_in_words_that_fit_the_line():
+    for name, step in STEPS.items():
+        assert title_of(name) == step.title != ""
+        assert len(step.title) <= WIDTH
+        assert "_" not in step.title
+    assert title_of("renamed_by_a_module") == "renamed_by_a_module"
 
 
 def test_rejected_images_are_counted(tmp_path: Path):

@@ -49,6 +49,12 @@ _AT_WORK, _LOCKED = "is at work there", "LockException"
 _TOGETHER = 2.0
 """Seconds between the end of jobs that Ctrl-C ends and that message."""
 
+WIDTH = 23
+"""Characters of the title of a step."""
+
+_STEPS = "lightcluster.steps"
+"""The module of the steps. Whatever rules are run have imported theirs when a job starts."""
+
 REFRESHES = 2
 """A second, of the lines."""
 
@@ -214,6 +220,12 @@ def _count_lines(table: Path) -> int:
         return 0
 
 
+def title_of(rule: str) -> str:
+    """Return what the step of a rule makes, as it declares; else, as in a module, the rule."""
+    step = getattr(sys.modules.get(_STEPS), "STEPS", {}).get(rule)
+    return rule if step is None else str(step.title)
+
+
 def lines_of(run: Run, now: float) -> Table:
     """Return a line for each step at work: bar, jobs, images per second, time left, device."""
     table = Table.grid(padding=(0, 1))
@@ -227,8 +239,8 @@ def lines_of(run: Run, now: float) -> Table:
         left = spent * (1 - share) / share if share > 0.02 and spent > 2 else None
         devices = {found[1] for tail in tails if (found := _DEVICE.search(tail))}
         table.add_row(
-            Text(name[:20].ljust(20)),
-            ProgressBar(total=1, completed=share, width=18),
+            Text(title_of(name)[:WIDTH].ljust(WIDTH)),
+            ProgressBar(total=1, completed=share, width=15),
             Text(f"{step.done}/{step.jobs}", "dim"),
             Text(f"{sum(rates):.1f} img/s" if rates else ""),
             Text(f"{_clock(left)} left" if left is not None else _clock(spent)),
@@ -311,7 +323,7 @@ class LogHandler(LogHandlerBase):
             ended = run.running.get(told["job_id"])
             step = run.end(told["job_id"])
             if ended is not None and step is not None and ended.step != "all":
-                self._say(f"{ended.step:<22}{_clock(now - step.began):>8}")
+                self._say(f"{title_of(ended.step):<{WIDTH}} {_clock(now - step.began):>8}")
         elif event == LogEvent.JOB_ERROR:
             failed = run.fail(told["jobid"], now)
             if failed is not None and run.running and run.stopped is None:

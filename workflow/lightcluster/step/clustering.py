@@ -15,6 +15,7 @@ from lightcluster.threads import use_threads
 
 
 @Step(
+    title="clusters of dataset",
     kinds=FITTED,
     reads=(
         "clustering.metric",
@@ -42,6 +43,7 @@ def cluster_dataset(
 
 
 @Step(
+    title="groups of images",
     kinds=FITTED,
     reads=(
         "superclasses",
@@ -68,6 +70,7 @@ def group_images(
 
 
 @Step(
+    title="clusters of groups",
     kinds=FITTED,
     reads=(
         "clustering.metric",
@@ -95,6 +98,7 @@ def cluster_category(
 
 
 @Step(
+    title="clusters of images",
     unit="shard",
     kinds=OURS,
     reads=(

@@ -16,7 +16,13 @@ from lightcluster.step.declaration import Step
 _LISTED = tuple(f"dataset.{key}" for key in LISTED)
 
 
-@Step(unit="dataset", reads=("dataset.demo",), places=("dataset.name", "dataset.format"), version=4)
+@Step(
+    title="demo scenes",
+    unit="dataset",
+    reads=("dataset.demo",),
+    places=("dataset.name", "dataset.format"),
+    version=4,
+)
 def generate_demo(settings: Settings, output: File) -> None:
     """Generate the demo scenes and their label maps."""
     from lightcluster.datasets.scenes import write_scenes
@@ -28,6 +34,7 @@ def generate_demo(settings: Settings, output: File) -> None:
 
 
 @Step(
+    title="list of classes",
     unit="dataset",
     reads=("dataset.format", "dataset.classes", "dataset.background", "dataset.ignore"),
     places=("dataset.name",),
@@ -44,6 +51,7 @@ def read_classes(settings: Settings, output: File, source: OptionalFile = None) 
 
 
 @Step(
+    title="label maps",
     unit="dataset",
     reads=("dataset.root", "dataset.split", "dataset.image_list", "dataset.max_pixels"),
     places=("dataset.name", "dataset.format"),
@@ -63,6 +71,7 @@ def paint_labels(settings: Settings, output: File) -> None:
 
 
 @Step(
+    title="reading images",
     unit="dataset shard",
     reads=(
         *_LISTED,
@@ -87,7 +96,7 @@ def index_dataset(
     )  # fmt: skip
 
 
-@Step(unit="dataset", after=("index_dataset",), version=3)
+@Step(title="list of images", unit="dataset", after=("index_dataset",), version=3)
 def gather_manifest(manifests: FilesOfShards, shards: Shards, manifest: File, census: File) -> None:
     """Concatenate the manifests and statistics of all shards."""
     from lightcluster.datasets.manifest import gather_census
@@ -98,6 +107,7 @@ def gather_manifest(manifests: FilesOfShards, shards: Shards, manifest: File, ce
 
 
 @Step(
+    title="rejected images",
     unit="dataset",
     reads=_LISTED,
     after=("index_dataset",),

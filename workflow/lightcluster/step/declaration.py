@@ -50,6 +50,8 @@ class Step:
 
     Attributes
     ----------
+    title : str
+        What it makes, in a few words: `lightcluster run` shows them while it is at work.
     unit : str
         The unit that each job works on: a key of `JOBS_OF`.
     kinds : tuple of str
@@ -70,6 +72,7 @@ class Step:
         The function that does the work; set by the decorator.
     """
 
+    title: str
     unit: str = "run"
     kinds: tuple[str, ...] = KINDS
     reads: tuple[str, ...] = ()

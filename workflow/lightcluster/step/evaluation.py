@@ -15,6 +15,7 @@ from lightcluster.threads import use_threads
 
 
 @Step(
+    title="masks against labels",
     unit="shard",
     kinds=WITH_MASKS,
     reads=("dataset.background", "dataset.ignore", "upsampling"),
@@ -37,6 +38,7 @@ def count_masks(
 
 
 @Step(
+    title="regions against labels",
     unit="shard",
     kinds=WITH_MASKS,
     reads=("dataset.background", "dataset.ignore", "evaluation"),
@@ -58,6 +60,7 @@ def count_regions(
 
 
 @Step(
+    title="classes against labels",
     unit="shard",
     kinds=WITH_MASKS,
     reads=("labelling.seeds",),
@@ -76,6 +79,7 @@ def count_labels(
 
 
 @Step(
+    title="votes of neighbours",
     kinds=WITH_MASKS,
     reads=("labelling.seeds",),
     after=("count_regions", "embed_regions", "label_regions", "adopt_labelling"),
@@ -93,6 +97,7 @@ def vote_neighbors(
 
 
 @Step(
+    title="pixels against labels",
     unit="shard",
     kinds=WITHOUT_MASKS,
     reads=(
@@ -125,6 +130,7 @@ def count_confusion(
 
 
 @Step(
+    title="scores",
     reads=(
         "dataset.background",
         "labelling.seeds",
@@ -155,6 +161,7 @@ def evaluate(
 
 
 @Step(
+    title="scores of images",
     reads=(
         "labelling.seeds",
         *CONDITIONS,

@@ -23,6 +23,7 @@ OF_FEATURES = kinds_sharing(FEATURES.wildcard)
 
 
 @Step(
+    title="weights",
     unit="weights",
     reads=("backbone.model", "backbone.weights", "backbone.seed"),
     version=2,
@@ -44,6 +45,7 @@ def fetch_weights(settings: Settings, output: File) -> None:
 
 
 @Step(
+    title="choice of features",
     unit="features",
     kinds=OF_FEATURES,
     reads=(
@@ -78,6 +80,7 @@ def choose_features(
 
 
 @Step(
+    title="features of images",
     unit=FEATURES.unit,
     kinds=OF_FEATURES,
     reads=(
@@ -119,6 +122,7 @@ def extract_features(
 
 
 @Step(
+    title="sample of features",
     unit="shard",
     kinds=OF_FEATURES,
     reads=("clustering.sample_tokens", "clustering.normalize", "clustering.seed"),

@@ -10,6 +10,7 @@ from lightcluster.threads import use_threads
 
 
 @Step(
+    title="foreground clusters",
     kinds=FITTED,
     reads=("clustering.metric",),
     after=("sample_features", "cluster_dataset", "cluster_category", "cluster_image"),
@@ -29,6 +30,7 @@ def decide_foreground(
 
 
 @Step(
+    title="first masks",
     unit="shard",
     kinds=OURS,
     reads=("clustering.normalize", "clustering.metric", "consistency"),
@@ -57,6 +59,7 @@ def merge_levels(
 
 
 @Step(
+    title="foreground of dataset",
     kinds=FITTED,
     reads=(
         "reestimation.rounds",
@@ -91,6 +94,7 @@ def fit_trees(
 
 
 @Step(
+    title="foreground scores",
     unit="shard",
     kinds=OURS,
     reads=("reestimation.start", "reestimation.radius", "reestimation.epsilon"),
@@ -110,6 +114,7 @@ def score_patches(settings: Settings, store: File, merged: File, trees: File, ou
 
 
 @Step(
+    title="refined masks",
     unit="shard",
     kinds=OURS,
     reads=("upsampling", "refinement", "dataset.max_pixels"),
@@ -128,7 +133,7 @@ def refine_masks(settings: Settings, manifest: File, scores: File, output: File)
     )  # fmt: skip
 
 
-@Step(unit="shard", kinds=OURS, after=("refine_masks",))
+@Step(title="masks as PNG", unit="shard", kinds=OURS, after=("refine_masks",))
 def paint_masks(manifest: File, pixel_masks: File, output: File) -> None:
     """Write the binary masks of a shard as PNGs."""
     from lightcluster.regions.painting import paint_masks as do

@@ -28,7 +28,13 @@ def _model(settings: Config) -> Path:
     return settings.fit.model
 
 
-@Step(kinds=APPLIED, reads=("fit",), places=("dataset.name",), after=("fetch_weights",))
+@Step(
+    title="levels of model",
+    kinds=APPLIED,
+    reads=("fit",),
+    places=("dataset.name",),
+    after=("fetch_weights",),
+)
 def adopt_fit(settings: Settings, weights: File, output: Files) -> None:
     """Copy the levels and the foreground decision of a model."""
     from lightcluster.model.adoption import adopt_fit as do
@@ -36,7 +42,12 @@ def adopt_fit(settings: Settings, weights: File, output: Files) -> None:
     do(_model(settings), weights, output)
 
 
-@Step(kinds=APPLIED, reads=("fit",), after=("gather_manifest", "extract_features"))
+@Step(
+    title="groups of model",
+    kinds=APPLIED,
+    reads=("fit",),
+    after=("gather_manifest", "extract_features"),
+)
 def adopt_superclasses(
     settings: Settings, shards: Shards, features: FilesOfShards, output: File,
 ) -> None:  # fmt: skip
@@ -47,7 +58,13 @@ def adopt_superclasses(
     do(_model(settings), shards.paths(features, ".zarr"), output)
 
 
-@Step(unit="seed", kinds=APPLIED, reads=("fit",), places=("dataset.name", "labelling.seeds"))
+@Step(
+    title="classes of model",
+    unit="seed",
+    kinds=APPLIED,
+    reads=("fit",),
+    places=("dataset.name", "labelling.seeds"),
+)
 def adopt_labelling(settings: Settings, seed: Seed, output: File, palette: File) -> None:
     """Copy the classes of a model."""
     from lightcluster.model.adoption import adopt_labelling as do
@@ -56,6 +73,7 @@ def adopt_labelling(settings: Settings, seed: Seed, output: File, palette: File)
 
 
 @Step(
+    title="model for new images",
     kinds=FITTED,
     reads=(*HOW, "dataset.max_pixels", "dataset.depth", "dataset.split"),
     after=(

@@ -18,6 +18,7 @@ from lightcluster.threads import device_of, use_threads
 
 
 @Step(
+    title="regions",
     unit="shard",
     kinds=OURS,
     reads=("regions.min_area", "regions.split"),
@@ -37,6 +38,7 @@ def find_regions(
 
 
 @Step(
+    title="features of regions",
     unit="shard",
     kinds=OURS,
     reads=(
@@ -74,6 +76,7 @@ def embed_regions(
 
 
 @Step(
+    title="classes of regions",
     unit="seed",
     kinds=FITTED,
     reads=(
@@ -109,6 +112,7 @@ def label_regions(
 
 
 @Step(
+    title="segmentations",
     unit="shard and seed",
     kinds=OURS,
     places=("report.segmentations",),

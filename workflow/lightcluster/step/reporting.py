@@ -23,6 +23,7 @@ from lightcluster.threads import use_threads
 
 
 @Step(
+    title="comparison of runs",
     unit="all runs",
     reads=("comparison",),
     after=("count_masks", "count_labels", "count_confusion", "evaluate"),
@@ -44,6 +45,7 @@ def compare(
 
 
 @Step(
+    title="page of all runs",
     unit="all runs",
     reads=("report", "dataset.ignore", "dataset.max_pixels"),
     after=("gather_manifest", "compare", "report"),
@@ -67,6 +69,7 @@ def write_dataset_page(
 
 
 @Step(
+    title="pictures of gallery",
     unit="shard",
     reads=("labelling.seeds", "dataset.ignore", "dataset.max_pixels"),
     places=("report.gallery",),
@@ -101,6 +104,7 @@ def draw_gallery(
 
 
 @Step(
+    title="gallery",
     reads=("labelling.seeds", "evaluation", "method"),
     places=("report.gallery",),
     after=(
@@ -137,6 +141,7 @@ def write_gallery(
 
 
 @Step(
+    title="report",
     reads=("report", "dataset.ignore", "dataset.max_pixels", "method", *SHOWN),
     after=(
         "index_dataset",

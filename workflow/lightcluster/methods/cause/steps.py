@@ -32,6 +32,7 @@ from lightcluster.threads import device_of, use_threads
 
 
 @Step(
+    title="features of crops",
     unit=CROPS.unit,
     kinds=TRAINED,
     reads=(
@@ -70,6 +71,7 @@ def cache_crops(
 
 
 @Step(
+    title="features of windows",
     unit=VIEWS.unit,
     kinds=KINDS,
     reads=(
@@ -107,6 +109,7 @@ def cache_views(
 
 
 @Step(
+    title="training of clusterbook",
     unit=CLUSTERBOOK.unit,
     kinds=TRAINED,
     reads=CLUSTERBOOK_READS,
@@ -131,6 +134,7 @@ def fit_clusterbook(
 
 
 @Step(
+    title="training of head",
     unit=HEAD.unit,
     kinds=TRAINED,
     reads=HEAD_READS,
@@ -165,6 +169,7 @@ def train_head(
 
 
 @Step(
+    title="training of probe",
     unit="seed",
     kinds=TRAINED,
     reads=(
@@ -228,6 +233,7 @@ def fit_probe(
 
 
 @Step(
+    title="probe of other run",
     unit="seed",
     kinds=APPLIED,
     reads=("fit", "backbone.mean", "backbone.std"),
@@ -247,6 +253,7 @@ def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, pal
 
 
 @Step(
+    title="segmentations",
     unit="shard and seed",
     kinds=KINDS,
     reads=(
@@ -272,6 +279,7 @@ def paint_probe(settings: Settings, manifest: File, views: File, probe: File, ou
 
 
 @Step(
+    title="plots of training",
     kinds=TRAINED,
     reads=("labelling.seeds",),
     after=("fit_clusterbook", "train_head", "fit_probe"),

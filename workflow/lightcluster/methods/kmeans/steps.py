@@ -17,6 +17,7 @@ from lightcluster.threads import use_threads
 
 
 @Step(
+    title="clusters of patches",
     unit="seed",
     kinds=KMEANS.kinds,
     reads=(
@@ -47,6 +48,7 @@ def fit_clusters(
 
 
 @Step(
+    title="segmentations",
     unit="shard and seed",
     kinds=KMEANS.kinds,
     reads=("clustering.normalize", "clustering.metric", "upsampling.method"),

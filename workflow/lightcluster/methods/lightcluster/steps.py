@@ -17,6 +17,7 @@ from lightcluster.threads import device_of, use_threads
 
 
 @Step(
+    title="figures",
     kinds=OURS,
     reads=(
         "clustering.metric",
@@ -59,6 +60,7 @@ def analyse(
 
 
 @Step(
+    title="object parts",
     kinds=OURS,
     reads=(
         "report.parts",
