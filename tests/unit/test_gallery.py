@@ -37,6 +37,7 @@ from lightcluster.datasets.manifest import Rejection, gather_manifest, write_row
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.counting import count_confusion
 from lightcluster.evaluation.mask_counts import count_masks
+from lightcluster.evaluation.matching import Match, best_matches
 from lightcluster.exports.segmentation import open_segmentation
 from lightcluster.names.file import read_names, read_table
 from lightcluster.names.run import given_names, open_named
@@ -63,8 +64,6 @@ from lightcluster.reporting.gallery.sample import Candidate, draw_sample
 from lightcluster.reporting.gallery.writing import (
     Cluster,
     Example,
-    Match,
-    best_matches,
     image_iou,
     parts_of,
     write_gallery,

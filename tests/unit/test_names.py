@@ -18,6 +18,7 @@ from lightcluster.datasets.manifest import Row, gather_csv, write_rows
 from lightcluster.errors import ConfigError, StoreError
 from lightcluster.exports.segmentation import open_segmentation
 from lightcluster.names.file import Table, read_names, read_points
+from lightcluster.names.listing import describe_carried
 from lightcluster.names.matching import NOWHERE, carry_names, draw_points
 from lightcluster.names.run import given_names, open_named, update_names
 from lightcluster.places import NAMES, POINTS
@@ -157,6 +158,36 @@ def test_names_follow_when_the_clusters_change(run: Path):
     assert read_names(run / NAMES) == {2: "dog", 3: "cat"}
     assert read_names(run / "names-former-1.csv") == {3: "dog", 5: "cat"}
     assert "changed" not in command(run)
+
+
+def test_the_end_of_a_run_says_what_became_of_the_names(run: Path):
+    folder = run / "segmentation" / "seed-3"
+    assert list(describe_carried(open_named(folder))) == []
+    command(run, "--set", "3=dog", "--set", "5=cat", "--set", "4=cow")
+    assert list(describe_carried(open_named(folder))) == [
+        f"names          3 clusters are named: {run / NAMES}"
+    ]
+    order = np.array([0, 1, 1, 2, 1, 3])  # 4 becomes a part of 1
+    paint(folder, {name: order[c] for name, c in CLUSTERS.items()})
+    first, *remarks, place, last = describe_carried(open_named(folder))
+    assert first.endswith("carried over, because the clusters have changed: 2 'dog', 3 'cat'")
+    assert any("no cluster is called 'cow' now: its points are in cluster 1" in r for r in remarks)
+    assert all(remark.startswith("  WARNING: ") for remark in remarks)
+    assert f"lightcluster names {run}" in place
+    assert last.strip() == str(run / NAMES)
+    assert read_names(run / NAMES) == {3: "dog", 4: "cow", 5: "cat"}  # nothing was written
+
+
+def test_clusters_are_listed_with_their_sizes(run: Path):
+    rows = ["image_id,region,cluster,confidence,area,top,left,bottom,right"]
+    rows += [f"{i},{r},{c},0.5,9,0,0,3,3" for i, r, c in (("a", 1, 2), ("a", 2, 2), ("b", 1, 3))]
+    (run / "segmentation" / "seed-3" / "0000.csv").write_text("\n".join(rows) + "\n")
+    output = command(run, "--set", "2=a cat")
+    lines = output.splitlines()
+    assert "  cluster  name   regions  images\n" in output  # and no match, without labels
+    assert "        2  a cat        2       1" in lines
+    assert "        3  -            1       1" in lines
+    assert "        5  -            0       0" in lines
 
 
 def test_exports_have_the_names(run: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from lightcluster.config import parse_config
 from lightcluster.layout import Layout
+from lightcluster.names.listing import list_clusters
+from lightcluster.names.run import open_named
 from lightcluster.reporting.provenance import read_cost
 from lightcluster.steps import STEPS
 
@@ -70,6 +73,18 @@ def test_the_run_says_what_is_done_and_where_to_look(finished):
     assert "100%) done" in output
     assert "refined mask" in output
     assert str(RUN / "report" / "index.html") in output
+
+
+def test_clusters_are_listed_with_their_sizes_and_matches_as_in_the_gallery(finished):
+    folder, _ = finished
+    lines = list(list_clusters(open_named(folder / RUN), {}))
+    text = (folder / RUN / "gallery" / "data" / "classes.js").read_text("utf-8")
+    known = json.loads(text.removeprefix("gallery.know(").removesuffix(");\n"))["clusters"]
+    assert len(known) == len(lines) - 1 >= 2
+    for line, facts in zip(lines[1:], known, strict=True):
+        match = ["{}, IoU {:.2f}".format(*facts["match"])] if facts["match"] else []
+        found = [facts["id"], "-", facts["regions"], facts["images"], *match]
+        assert line.split() == " ".join(map(str, found)).split()
 
 
 def test_every_scene_has_a_segmentation_a_mask_and_its_scores(finished, read_rows):

@@ -252,9 +252,13 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
 
     paths = sorted((folder / "images").iterdir())
     before = [found.segmentation for found in named.predict(paths)]
-    config["labelling"] |= {"seeds": [5, 3]}
+    config["labelling"] |= {"seeds": [5, 3], "classes": 4}  # other clusters
     result = run_snakemake(folder, config=fast_config(config))
     assert result.returncode == 0, result.stdout
+    told = result.stdout.partition(
+        "names          carried over, because the clusters have changed"
+    )[2]
+    assert f"lightcluster names {run.relative_to(folder)}" in told
     table.write_text("cluster,name,clustering\n1,mug,0123456789abcdef\n")  # of another run
     refused = lightcluster_names(run, "--apply", table)
     assert refused.returncode
@@ -268,7 +272,9 @@ def test_names_stay_when_the_clusters_change(fitted, run_snakemake, fast_config,
             agreeing += (np.asarray(again.names)[found.segmentation[pixels]] == name).sum()
     lost = {"mug", "house"} - set(again.names)
     said = lightcluster_names(run).stdout
-    assert all(f"no cluster is called {name!r} now" in said for name in lost)
+    for text in (said, told):
+        assert all(f"no cluster is called {name!r} now" in text for name in lost)
+    assert all(f"{name!r}" in told for name in ("mug", "house"))
     assert agreeing > total / 2 or lost
     assert {"mug", "house"} - lost == {"mug", "house"} & set(
         (run / "names.csv").read_text().replace("\n", ",").split(",")

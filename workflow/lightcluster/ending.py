@@ -107,7 +107,13 @@ def summary(layout: Layout) -> Iterator[str]:
         if layout.has_gallery(run):
             yield f"  gallery        {here / 'gallery' / 'index.html'}"
         seed = config.labelling.seeds[0]
-        yield f"  segmentations  {here / 'segmentation' / f'seed-{seed}'}/"
+        segmentations = here / "segmentation" / f"seed-{seed}"
+        yield f"  segmentations  {segmentations}/"
+        if layout.names_files(run):
+            from lightcluster.names.listing import describe_carried
+            from lightcluster.names.run import open_named
+
+            yield from (f"  {line}" for line in describe_carried(open_named(segmentations)))
         lines = method_of(config).results(here, config.fit.model is None)
         yield from (f"  {line}" for line in lines)
     if layout.compared:

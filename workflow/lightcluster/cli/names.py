@@ -33,7 +33,8 @@ def names(
     """
     from lightcluster.errors import ConfigError
     from lightcluster.names.file import Table, read_table
-    from lightcluster.names.run import describe, open_named, update_names
+    from lightcluster.names.listing import describe
+    from lightcluster.names.run import open_named, update_names
 
     table = read_table(apply) if apply else Table({}, None)
     for item in given or []:

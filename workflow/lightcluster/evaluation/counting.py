@@ -17,7 +17,7 @@ from lightcluster.datasets.labels import Classes, background_index, read_classes
 from lightcluster.datasets.manifest import read_manifest
 from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import Confusion
-from lightcluster.evaluation.protocols import FrameName, frames_of
+from lightcluster.evaluation.protocols import FRAMES, FrameName, frames_of
 from lightcluster.evaluation.region_counts import (
     count_by_region,
     iter_truth,
@@ -287,6 +287,21 @@ def _cells(number: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the non-zero cells of an image for `ShardCounts.write`; int64 [cells, 4]."""
     cluster, true = np.nonzero(counts)
     return np.stack([np.full_like(cluster, number), cluster, true, counts[cluster, true]], axis=1)
+
+
+def first_frame(path: Path) -> FrameName:
+    """Return the frame that counts of `files_of_seed` state first: that of the first protocol.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, damaged, or has none.
+    """
+    for name in read_arrays(path):
+        for frame in FRAMES:
+            if name == f"{frame}.segmentation":
+                return frame
+    raise StoreError(f"{path}: has no counts; delete it and run snakemake again")
 
 
 def read_class_counts(paths: list[Path], frame: FrameName) -> tuple[ImageCounts, int]:

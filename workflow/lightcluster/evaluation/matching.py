@@ -26,6 +26,7 @@ one-to-one matchings scipy's deterministic solver decides, as in the code of Mas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -260,3 +261,33 @@ def _one_to_one_or_vote(
     if counts.shape[0] == counts.shape[1]:
         return _hungarian(iou), None
     return _vote(iou, counts), BY_IOU
+
+
+@dataclass(frozen=True)
+class Match:
+    """The true class that a cluster overlaps most, and its IoU over the dataset."""
+
+    name: str
+    iou: float
+
+
+def best_matches(counts: npt.NDArray[np.int64], names: Sequence[str]) -> list[Match | None]:
+    """Return the true class that each cluster overlaps most.
+
+    Parameters
+    ----------
+    counts : int64 array, shape (clusters, classes)
+        Pixels by cluster and true class.
+    names : sequence of str
+        Of the classes.
+
+    Returns
+    -------
+    list of Match or None
+        None of a cluster that has no pixel with a truth.
+    """
+    iou = np.nan_to_num(iou_matrix(counts))
+    return [
+        Match(names[int(row.argmax())], float(row.max())) if own.any() else None
+        for row, own in zip(iou, counts, strict=True)
+    ]

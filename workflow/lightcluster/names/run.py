@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -138,11 +137,11 @@ def open_named(place: Path, seed: int | None = None) -> Named:
     wanted = _seed_of_model(place) if seed is None else seed
     seeded = sorted(
         (*place.glob("segmentation/seed-*"), *place.glob("seed-*")),
-        key=lambda folder: (_seed_of(folder) != wanted, _seed_of(folder)),
+        key=lambda folder: (seed_of(folder) != wanted, seed_of(folder)),
     )
     for folder in (place, place / "segmentation", *seeded):
         named = folder.name == "segmentation" or folder.name.startswith("seed-")
-        other = seed is not None and folder in seeded and _seed_of(folder) != seed
+        other = seed is not None and folder in seeded and seed_of(folder) != seed
         if named and not other and (folder / "classes.csv").is_file():
             return Named(folder, folder.parents[folder.name.startswith("seed-")])
     runs = sorted(path.parent for path in place.glob("*/segmentation"))
@@ -153,7 +152,7 @@ def open_named(place: Path, seed: int | None = None) -> Named:
     )
 
 
-def _seed_of(folder: Path) -> int:
+def seed_of(folder: Path) -> int:
     """Return the seed that the name of a folder says; -1 if it says none."""
     text = folder.name.removeprefix("seed-")
     return int(text) if text.isdecimal() else -1
@@ -254,17 +253,3 @@ def _keep_former(folder: Path) -> None:
     while (former := folder / f"names-former-{number}.csv").exists():
         number += 1
     (folder / NAMES).rename(former)
-
-
-def describe(named: Named, updated: Updated) -> Iterator[str]:
-    """Yield the lines that say which names there are."""
-    carried = updated.carried
-    if carried.changed:
-        yield "The clusters have changed; names were carried over, the former file is kept."
-    yield from (f"  {remark}" for remark in (*carried.remarks, *updated.changes))
-    for cluster, value in enumerate(named.values):
-        if cluster or value != BACKGROUND:
-            yield f"  {cluster:4d}  {carried.names.get(cluster, '-')}"
-    yield f"names: {named.folder / NAMES}"
-    if updated.changes or carried.names:
-        yield "Exports use them now; the next run puts them into the model, the report and gallery"

@@ -19,6 +19,7 @@ from lightcluster.errors import StoreError
 from lightcluster.evaluation.confusion import iou_matrix
 from lightcluster.evaluation.counting import files_of_seed, iter_images, read_class_counts
 from lightcluster.evaluation.mask_counts import STAGES, read_mask_counts
+from lightcluster.evaluation.matching import Match, best_matches
 from lightcluster.evaluation.protocols import FrameName
 from lightcluster.files import replacing
 from lightcluster.regions.palette import hex_color, read_palette
@@ -54,14 +55,6 @@ class Example(NamedTuple):
     number: int
     size: tuple[int, int]
     region: ShownRegion
-
-
-@dataclass(frozen=True)
-class Match:
-    """The true class that a cluster overlaps most, and its IoU over the dataset."""
-
-    name: str
-    iou: float
 
 
 class Cluster:
@@ -124,28 +117,6 @@ class Cluster:
             "typical": typical,
             "doubtful": doubtful,
         }
-
-
-def best_matches(counts: NDArray[np.int64], names: Sequence[str]) -> list[Match | None]:
-    """Return the true class that each cluster overlaps most.
-
-    Parameters
-    ----------
-    counts : int64 array, shape (clusters, classes)
-        Pixels by cluster and true class.
-    names : sequence of str
-        Of the classes.
-
-    Returns
-    -------
-    list of Match or None
-        None of a cluster that has no pixel with a truth.
-    """
-    iou = np.nan_to_num(iou_matrix(counts))
-    return [
-        Match(names[int(row.argmax())], float(row.max())) if own.any() else None
-        for row, own in zip(iou, counts, strict=True)
-    ]
 
 
 def image_iou(counts: NDArray[np.int64], class_of: NDArray[np.int64]) -> float | None:
