@@ -12,6 +12,7 @@ from PIL import Image
 
 import lightcluster as lc
 from lightcluster.api.given import open_given
+from lightcluster.api.model import FoundRegions, Prediction
 from lightcluster.errors import ConfigError, ImageError
 from lightcluster.evaluation.protocols import PROTOCOLS
 from lightcluster.extraction.images import open_image
@@ -202,3 +203,20 @@ def test_what_cannot_be_scored_is_refused(predictions, truths, words):
 def test_an_unknown_protocol_is_refused():
     with pytest.raises(ConfigError, match="protocol 'mine' unknown"):
         lc.miou([], [], protocol="mine", classes=2)
+
+
+def test_what_was_found_is_shown_in_a_line():
+    regions = FoundRegions(
+        label=np.zeros((40, 60), np.int32), box=np.zeros((3, 4), np.int64),
+        area=np.ones(3, np.int64), cluster=np.array([2, 2, 5]),
+    )  # fmt: skip
+    mask = np.zeros((40, 60), np.bool_)
+    mask[:10] = True
+    found = Prediction(
+        mask, mask.astype(np.uint16), np.zeros((4, 6), np.float32), np.zeros((3, 4, 6), np.bool_),
+        regions,
+    )  # fmt: skip
+    assert repr(found) == (
+        "<segmentation of 40 x 60 pixels: 25% foreground, 3 regions of 2 classes>"
+    )
+    assert repr(regions) == "<3 regions of 2 classes>"

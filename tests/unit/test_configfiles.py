@@ -112,8 +112,11 @@ def test_what_is_no_file_of_settings_is_refused_in_one_line(tmp_path, content, m
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
-    for path in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be read"):
+    for path, message in (
+        (tmp_path / "none.yaml", "none.yaml: there is no such configuration file"),
+        (tmp_path, "cannot be read"),
+    ):
+        with pytest.raises(ConfigError, match=message):
             read_file(path)
 
 
@@ -213,7 +216,7 @@ def test_the_last_of_several_files_counts(folder, capsys):
     assert read_configs([])["lightcluster"].dataset.demo.scenes == 5
     (folder / "config" / "config.yaml").unlink()
     assert read_configs(files)["lightcluster"].dataset.demo.scenes == 6
-    with pytest.raises(ConfigError, match=r"config/config\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"config/config\.yaml: there is no such"):
         read_configs([])
 
 

@@ -162,7 +162,8 @@ def test_names_follow_when_the_clusters_change(run: Path):
 
 def test_the_end_of_a_run_says_what_became_of_the_names(run: Path):
     folder = run / "segmentation" / "seed-3"
-    assert list(describe_carried(open_named(folder))) == []
+    (none,) = describe_carried(open_named(folder))
+    assert none == f"names          none yet: lightcluster names {run}"
     command(run, "--set", "3=dog", "--set", "5=cat", "--set", "4=cow")
     assert list(describe_carried(open_named(folder))) == [
         f"names          3 clusters are named: {run / NAMES}"
@@ -226,6 +227,13 @@ def test_the_segmentation_is_found_from_wherever_one_is(run: Path, tmp_path: Pat
     (tmp_path / "segmentation").rename(out / "segmentation")
     assert open_named(out).folder == out
     assert open_named(out / "segmentation").folder == out
+
+
+def test_of_a_file_that_cannot_be_read_the_path_is_named_once(tmp_path: Path):
+    with pytest.raises(StoreError) as caught:
+        read_names(tmp_path / "none.csv")
+    missing = tmp_path / "none.csv"
+    assert str(caught.value) == f"{missing}: cannot be read (No such file or directory)"
 
 
 @pytest.mark.parametrize(

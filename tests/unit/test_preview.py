@@ -332,7 +332,7 @@ def test_all_files_that_cannot_be_read_are_named_at_once(photographs):
         check_all([Path("one.yaml"), Path("two.yaml")])
     first, second = str(caught.value).splitlines()
     assert first.startswith("one.yaml, line 2: `features` is given twice")
-    assert second.startswith("two.yaml: cannot be read")
+    assert second == "two.yaml: there is no such configuration file"
 
 
 def test_of_cause_crops_and_windows_are_counted(photographs):

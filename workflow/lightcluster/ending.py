@@ -71,6 +71,8 @@ def summary(layout: Layout) -> Iterator[str]:
         return  # only a part was asked for
     from lightcluster.datasets.manifest import count_rejected, first_rejected, read_manifest
     from lightcluster.datasets.remarks import remarks
+    from lightcluster.names.listing import describe_carried
+    from lightcluster.names.run import open_named
 
     rejected = count_rejected(folder / "rejected.csv")
     rows = read_manifest(folder / "manifest.csv")
@@ -78,7 +80,8 @@ def summary(layout: Layout) -> Iterator[str]:
     yield ""
     yield f"LightCluster is done: {len(rows)}{every} images of dataset {layout.dataset.name!r}."
     if rejected:
-        yield f"  {rejected} images or labels could not be used: {folder / 'rejected.csv'}"
+        noun = "images or labels" if rejected > 1 else "image or label"
+        yield f"  {rejected} {noun} could not be used: {folder / 'rejected.csv'}"
         yield from (f"    {line}" for line in first_rejected(folder / "rejected.csv"))
     yield from _remarks(layout)
     yield from (f"  {line}" for line in describe_others(layout.others))
@@ -109,11 +112,7 @@ def summary(layout: Layout) -> Iterator[str]:
         seed = config.labelling.seeds[0]
         segmentations = here / "segmentation" / f"seed-{seed}"
         yield f"  segmentations  {segmentations}/"
-        if layout.names_files(run):
-            from lightcluster.names.listing import describe_carried
-            from lightcluster.names.run import open_named
-
-            yield from (f"  {line}" for line in describe_carried(open_named(segmentations)))
+        yield from (f"  {line}" for line in describe_carried(open_named(segmentations)))
         lines = method_of(config).results(here, config.fit.model is None)
         yield from (f"  {line}" for line in lines)
     if layout.compared:

@@ -15,7 +15,12 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of torch, faiss and B
 Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
 
 
-def call(app: Callable[[], object], before: Callable[[], None] | None = None) -> None:
+def call(
+    app: Callable[[], object],
+    before: Callable[[], None] | None = None,
+    *,
+    level: int = logging.INFO,
+) -> None:
     """Run a command line; errors in the input are reported by a message without traceback.
 
     Parameters
@@ -24,8 +29,10 @@ def call(app: Callable[[], object], before: Callable[[], None] | None = None) ->
         A Typer, or the command made of one.
     before : callable, optional
         Called first; its errors are reported in the same way.
+    level : int
+        Messages below it are not shown.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("faiss").setLevel(logging.WARNING)
     try:
         if before is not None:

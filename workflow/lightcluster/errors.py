@@ -40,5 +40,9 @@ class OutlivedError(LightClusterError):
 
 
 def reason_of(error: Exception) -> str:
-    """Return the message of an error in one line; its type if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of an error in one line; its type if it has none.
+
+    Of an error of the system it is the cause alone, because the path is named before it.
+    """
+    cause = error.strerror if isinstance(error, OSError) else None
+    return " ".join((cause or str(error)).split()) or type(error).__name__

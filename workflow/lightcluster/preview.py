@@ -94,10 +94,11 @@ def check_all(configfiles: Sequence[Path]) -> int:
         configs, sections = _sound_part(raw)
     sound = not problems
     if "dataset" in sections:
-        of_dataset, warnings = _check_input(configs, console)
-        problems += of_dataset
+        found, warned = _check_input(configs, console)
+        problems, warnings = problems + found, warnings + warned
     if "backbone" in sections:
-        problems += _check_backbones(configs, console)
+        found, warned = _check_backbones(configs, console)
+        problems, warnings = problems + found, warnings + warned
     left = {"dataset", "backbone"} - sections
     if left:
         what = " and ".join(sorted(left))
@@ -163,19 +164,26 @@ def _check_input(configs: Mapping[str, Config], console: Console) -> tuple[int, 
     return problems, warnings
 
 
-def _check_backbones(configs: Mapping[str, Config], console: Console) -> int:
-    """Print what the weights are, and return how many cannot be used."""
-    problems = 0
+def _check_backbones(configs: Mapping[str, Config], console: Console) -> tuple[int, int]:
+    """Print what the weights are, and what is wrong with them.
+
+    Returns
+    -------
+    problems, warnings : int
+    """
+    problems = warnings = 0
     for backbone in dict.fromkeys(config.backbone for config in configs.values()):
         try:
-            console.print(f"weights: {_check_weights(Config(backbone=backbone))}", markup=False)
+            found = _check_weights(Config(backbone=backbone))
+            console.print(f"weights: {found}", markup=False, soft_wrap=True)
         except LightClusterError as error:
-            console.print(f"weights: {error}", style="red", markup=False)
+            console.print(f"weights: {error}", style="red", markup=False, soft_wrap=True)
             problems += 1
         drawn = FORMATS[next(iter(configs.values())).dataset.format].draws
         if backbone.source == "embedded" and not drawn:
-            console.print(f"weights: {FOR_THE_DEMO}", style="yellow")
-    return problems
+            console.print(f"weights: {FOR_THE_DEMO}", style="yellow", soft_wrap=True)
+            warnings += 1
+    return problems, warnings
 
 
 def _verdict(problems: int, warnings: int) -> str:
@@ -215,10 +223,10 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
             console.print(f"dataset: {error}", style="red", markup=False, soft_wrap=True)
             unclear = 1
     entries = layout.all_entries()
+    maps = sum(entry.label is not None for entry in entries)
+    of_truth = f"{maps} label maps, {len(classes.ids) if classes else 'no'} classes, "
     console.print(
-        f"dataset: {len(entries)} images, {sum(entry.label is not None for entry in entries)} "
-        f"label maps, {len(classes.ids) if classes else 'no'} classes, "
-        f"{len(layout.shards)} shard(s)"
+        f"dataset: {len(entries)} images, {of_truth * layout.labelled}{len(layout.shards)} shard(s)"
     )
     painter = layout.format.painter(dataset)
     missing = [] if painter is None else painter.remarks
@@ -234,8 +242,8 @@ def _check_dataset(layout: Layout, console: Console) -> tuple[int, int]:
         census=census,
     )
     labelled = sum(row.label is not None for row in rows)
-    of_them = f"{labelled} of them with labels" + ", to be painted" * layout.painted
-    console.print(f"dataset: {len(rows)} images can be used, {of_them}")
+    of_them = f", {labelled} of them with labels" + ", to be painted" * layout.painted
+    console.print(f"dataset: {len(rows)} images can be used{of_them * layout.labelled}")
     stops = dataset.on_bad_image == "stop" or not rows
     rejected = [f"{item.what} {item.image_id!r}: {item.reason}" for item in rejections]
     _list(rejected, console, "red" if stops else "yellow")

@@ -20,9 +20,14 @@ def progress(
 ) -> Iterator[Item]:
     """Yield `items`, drawing a bar on stderr: often on a terminal, every few seconds in a log.
 
+    On a terminal, what is done within a second has no bar.
+
     `done`: how many of `total` were done before.
     """
-    yield from tqdm(items, total=total, unit=unit, initial=done, **_style(description))
+    yield from tqdm(
+        items, total=total, unit=unit, initial=done,
+        delay=_AT_ONCE if sys.stderr.isatty() else 0, **_style(description),
+    )  # fmt: skip
 
 
 def bytes_bar(description: str, total: int) -> tqdm[Any]:
@@ -32,7 +37,7 @@ def bytes_bar(description: str, total: int) -> tqdm[Any]:
     )
 
 
-_PATIENCE = 3.0
+_AT_ONCE, _PATIENCE = 1.0, 3.0
 
 
 def _style(description: str) -> dict[str, Any]:

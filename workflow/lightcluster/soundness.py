@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from lightcluster.errors import LightClusterError, ModelError
+from lightcluster.errors import LightClusterError, ModelError, reason_of
 from lightcluster.files import decode_names, encode_names, read_arrays
 from lightcluster.paths import require_file
 from lightcluster.sections import shorten
@@ -247,7 +247,7 @@ def check_palette(path: Path, values: int) -> None:
             rows = list(reader)
             header = list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ModelError(f"{path}: is no table of classes ({error})") from None
+        raise ModelError(f"{path}: is no table of classes ({reason_of(error)})") from None
     except LightClusterError as error:
         raise ModelError(str(error)) from None
     if header[:3] != ["id", "name", "color"]:
@@ -294,7 +294,7 @@ def check_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
                 if not np.isfinite(file.get_tensor(name)).all():
                     raise ModelError(f"{path}: {name} holds numbers that are not finite")
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path}: is no file of safetensors ({error})") from None
+        raise ModelError(f"{path}: is no file of safetensors ({reason_of(error)})") from None
     except ModelError:
         raise
     except LightClusterError as error:

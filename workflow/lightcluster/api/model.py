@@ -73,6 +73,10 @@ class FoundRegions(Regions):
         """Return the number of regions."""
         return len(self.area)
 
+    def __repr__(self) -> str:
+        """Return how many regions there are, in a line."""
+        return f"<{len(self)} regions of {len(np.unique(self.cluster))} classes>"
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -96,6 +100,14 @@ class Prediction:
     score: NDArray[np.float32]
     levels: NDArray[np.bool_]
     regions: FoundRegions
+
+    def __repr__(self) -> str:
+        """Return what was found, in a line."""
+        height, width = self.mask.shape
+        return (
+            f"<segmentation of {height} x {width} pixels: {self.mask.mean():.0%} foreground, "
+            f"{len(self.regions)} regions of {len(np.unique(self.regions.cluster))} classes>"
+        )
 
 
 class _Foreground(NamedTuple):

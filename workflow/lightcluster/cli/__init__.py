@@ -6,6 +6,7 @@ imports what it needs and calls one function.
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -71,5 +72,5 @@ app.command(epilog="Example: lightcluster pretrain pretrained --threads 4")(pret
 
 
 def main() -> None:
-    """Run the command line."""
-    call(app)
+    """Run the command line; what the steps note in their logs is not shown to people."""
+    call(app, level=logging.WARNING)

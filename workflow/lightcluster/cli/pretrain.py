@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ def pretrain(
     threads: Threads = 2,
 ) -> None:
     """Train the small backbone on generated scenes; run it again to resume."""
+    logging.getLogger("lightcluster.pretraining").setLevel(logging.INFO)  # its losses
     use_threads(threads)
     from lightcluster.pretraining.recipe import read_recipe
     from lightcluster.pretraining.training import pretrain as train

@@ -11,8 +11,6 @@ from typing import Annotated
 
 import typer
 
-from lightcluster.errors import ConfigError
-
 PLAIN = ("-n", "--dry-run", "--dryrun", "--lint", "--report", "--unlock", "--dag", "--rulegraph")
 """Options of Snakemake with which nothing is run that one could watch."""
 
@@ -36,9 +34,7 @@ def run(
     from lightcluster.configfiles import read_file
 
     for file in map(Path, given_files(context.args)):
-        if not file.exists():
-            raise ConfigError(f"{file}: there is no such configuration file")
-        if file.is_file():  # a pipe can be read only once
+        if file.is_file() or not file.exists():  # a pipe can be read only once
             read_file(file)
     command = snakemake_command(context.args, verbose=verbose)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it is started

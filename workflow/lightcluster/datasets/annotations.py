@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rasteriser
 
 from lightcluster.datasets.formats.coco import COCO_NAMES, THING_CLASSES
-from lightcluster.errors import DatasetError, ImageError
+from lightcluster.errors import DatasetError, ImageError, reason_of
 from lightcluster.paths import require_file
 
 MOST_BYTES = 2**31
@@ -98,7 +98,9 @@ def read_annotations(path: Path) -> Annotations:
             raise ValueError(f"{path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are allowed")
         content = _parse(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: is not a file of instance annotations ({error})") from None
+        raise DatasetError(
+            f"{path}: is not a file of instance annotations ({reason_of(error)})"
+        ) from None
     except (RecursionError, MemoryError):
         raise DatasetError(
             f"{path}: is not a file of instance annotations (it is nested too deeply, or too large)"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcluster.datasets.labels import IGNORED, Classes
-from lightcluster.errors import StoreError
+from lightcluster.errors import StoreError, reason_of
 from lightcluster.files import replacing
 
 SHOWN = 10
@@ -133,7 +133,7 @@ def read_census(paths: Iterable[Path]) -> Census:
                     census.add(line["what"], line["value"], pixels, count)
         except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise StoreError(
-                f"{path}: cannot be read ({error}); run snakemake to recompute it"
+                f"{path}: cannot be read ({reason_of(error)}); run snakemake to recompute it"
             ) from None
     return census
 

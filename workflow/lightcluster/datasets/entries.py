@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from posixpath import splitext
 from unicodedata import normalize
 
-from lightcluster.errors import DatasetError, ImageError
+from lightcluster.errors import DatasetError, ImageError, reason_of
 from lightcluster.locations import Location, locate
 from lightcluster.paths import LONGEST, cut, fits
 
@@ -153,7 +153,9 @@ def walk(folder: Path) -> Iterator[str]:
             with os.scandir(folder / below) as found:
                 items = [item for item in found if not item.name.startswith(".")]
         except OSError as error:
-            raise DatasetError(f"{str(folder / below)!r}: cannot be listed ({error})") from None
+            raise DatasetError(
+                f"{str(folder / below)!r}: cannot be listed ({reason_of(error)})"
+            ) from None
         for item in items:
             try:
                 is_folder = item.is_dir()

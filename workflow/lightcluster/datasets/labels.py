@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightcluster.datasets.entries import LabelFile
 from lightcluster.datasets.formats.registry import FORMATS
 from lightcluster.datasets.label_values import look_up, read_values
-from lightcluster.errors import DatasetError
+from lightcluster.errors import DatasetError, reason_of
 from lightcluster.files import replacing
 from lightcluster.locations import source_of, unchanged
 from lightcluster.paths import require_file
@@ -56,7 +56,9 @@ def read_classes(path: Path) -> Classes:
         text = require_file(path).read_bytes().decode("utf-8-sig")
         header, rows = _read_table(text)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"dataset.classes = {str(path)!r}: cannot be read ({error})") from None
+        raise DatasetError(
+            f"dataset.classes = {str(path)!r}: cannot be read ({reason_of(error)})"
+        ) from None
     if header.count("id") != 1 or header.count("name") != 1 or not rows:
         first = next((line for line in text.splitlines() if line.strip()), "")
         raise DatasetError(

@@ -24,7 +24,7 @@ from lightcluster.datasets.labels import (
 from lightcluster.datasets.lists import read_lists
 from lightcluster.datasets.others import NO_IMAGE, PASSED_OVER, Others, printable
 from lightcluster.datasets.settings import DatasetSettings
-from lightcluster.errors import DatasetError, ImageError, StoreError
+from lightcluster.errors import DatasetError, ImageError, StoreError, reason_of
 from lightcluster.extraction.images import ImageRow, examine_image
 from lightcluster.files import replacing
 from lightcluster.images.depth import Depth, Levels
@@ -179,7 +179,7 @@ def _reject(entry: Entry, what: str, reason: str, stop: bool) -> Rejection:
     name = printable(entry.image_id)
     if stop:
         raise DatasetError(f"{name!r}: {reason} (on_bad_image: stop)")
-    log.warning("rejected %s of %r: %s", what, name, reason)
+    log.info("rejected %s of %r: %s", what, name, reason)
     return Rejection(name, what, reason)
 
 
@@ -291,7 +291,9 @@ def read_refused(path: Path) -> list[Rejection]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
+        raise StoreError(
+            f"{path}: cannot be read ({reason_of(error)}); run snakemake to make it"
+        ) from None
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -306,7 +308,9 @@ def read_manifest(path: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             return [parse_row(line) for line in csv.DictReader(file)]
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
+        raise StoreError(
+            f"{path}: cannot be read ({reason_of(error)}); run snakemake to make it"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -330,7 +334,9 @@ def iter_manifest(path: Path) -> Iterator[Sample]:
             for line in csv.DictReader(file):
                 yield Sample(line["shard"], parse_row(line))
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run snakemake to make it") from None
+        raise StoreError(
+            f"{path}: cannot be read ({reason_of(error)}); run snakemake to make it"
+        ) from None
 
 
 def index_dataset(

@@ -325,7 +325,7 @@ def write_images(
     """Write the remaining images (or views of images) of a store of `total`, in order."""
     if writer.appended:
         log.info("continues an interrupted job: %d of %d are done", writer.appended, total)
-    for name, image in progress(computed, writer.path.name, total, unit, writer.appended):
+    for name, image in progress(computed, "features", total, unit, writer.appended):
         writer.append(name, image)
 
 

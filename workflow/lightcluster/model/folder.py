@@ -34,7 +34,7 @@ from pydantic import Field
 from lightcluster import __version__
 from lightcluster.config import Config, lookup, walk_keys
 from lightcluster.datasets.settings import DatasetSettings
-from lightcluster.errors import ModelError
+from lightcluster.errors import ModelError, reason_of
 from lightcluster.extraction.backbones.registry import size_of
 from lightcluster.files import read_arrays, replacing, write_arrays
 from lightcluster.identity import with_split
@@ -434,4 +434,4 @@ def _shapes_of(weights: Path) -> dict[str, tuple[int, ...]]:
         with safetensors.safe_open(weights, "np") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{weights}: is no file of safetensors ({error})") from None
+        raise ModelError(f"{weights}: is no file of safetensors ({reason_of(error)})") from None

@@ -153,7 +153,8 @@ def _segment_entries(
         try:
             gather_manifest(shards.paths(manifests, ".csv"), work / "manifest.csv")
         except DatasetError:
-            raise DatasetError(f"no image can be used; {rejected} says why") from None
+            first = first_rejected(rejected, 1)[0]
+            raise DatasetError(f"no image can be used: {first}; see {rejected}") from None
         for shard in shards:
             _segment_shard(
                 folder, fitted, work, shard,
@@ -205,7 +206,7 @@ def _segment_shard(
 def describe(output: Path) -> Iterator[str]:
     """Yield the lines that say what `segment` wrote, and where."""
     rows = read_manifest(output / "manifest.csv")
-    yield f"{len(rows)} images are segmented."
+    yield f"{len(rows)} image{'s are' if len(rows) != 1 else ' is'} segmented."
     if rejected := count_rejected(output / "rejected.csv"):
         yield f"  {rejected} could not be used: {output / 'rejected.csv'}"
         yield from (f"    {line}" for line in first_rejected(output / "rejected.csv"))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightcluster.errors import StoreError
+from lightcluster.errors import StoreError, reason_of
 from lightcluster.files import replacing
 from lightcluster.places import NAMES, POINTS
 
@@ -127,7 +127,7 @@ def read_points(path: Path) -> list[Point]:
             for image, row, column, cluster in _read(path, _POINT)
         ]
     except ValueError as error:
-        raise StoreError(f"{path}: is damaged ({error})") from None
+        raise StoreError(f"{path}: is damaged ({reason_of(error)})") from None
 
 
 def fingerprint(points: Iterable[Point]) -> str:
@@ -158,7 +158,7 @@ def _read(path: Path, columns: tuple[str, ...], *optional: str) -> list[list[str
             wanted = (*columns, *optional)
             return [[line.get(column) or "" for column in wanted] for line in reader]
     except (OSError, ValueError, csv.Error) as error:
-        raise StoreError(f"{path}: cannot be read ({error})") from None
+        raise StoreError(f"{path}: cannot be read ({reason_of(error)})") from None
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:

@@ -110,6 +110,7 @@ def describe_carried(named: Named) -> Iterator[str]:
         If a file of names, or a segmentation, is missing or damaged.
     """
     if not named.exists:
+        yield f"names          none yet: lightcluster names {named.folder}"
         return
     carried = named.carried()
     place = named.folder / NAMES

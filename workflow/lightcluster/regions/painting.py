@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcluster.datasets.manifest import read_manifest, write_line
-from lightcluster.errors import StoreError
+from lightcluster.errors import StoreError, reason_of
 from lightcluster.files import read_arrays, replacing
 from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress
@@ -150,7 +150,9 @@ def read_labelled_regions(table: Path) -> Iterator[LabelledRegion]:
                 }  # fmt: skip
                 yield LabelledRegion(row["image_id"], confidence=confidence, **numbers)
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise StoreError(f"{table}: cannot be read ({error}); run snakemake to make it") from None
+        raise StoreError(
+            f"{table}: cannot be read ({reason_of(error)}); run snakemake to make it"
+        ) from None
 
 
 def paint_masks(manifest: Path, pixel_masks: Path, output: Path) -> None:

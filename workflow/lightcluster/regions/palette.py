@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcluster.errors import StoreError
+from lightcluster.errors import StoreError, reason_of
 from lightcluster.files import replacing
 
 
@@ -76,7 +76,7 @@ def read_palette(path: Path) -> list[Value]:
             size = int(sizes[0]) if any(sizes) else None
             values.append(Value(name, _parse_color(color), size))
     except (OSError, ValueError, csv.Error) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); make it again") from None
+        raise StoreError(f"{path}: cannot be read ({reason_of(error)}); make it again") from None
     return values
 
 

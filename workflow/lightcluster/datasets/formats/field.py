@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lightcluster.datasets.entries import Entry, output_names, walk
 from lightcluster.datasets.formats.protocol import Format
-from lightcluster.errors import DatasetError
+from lightcluster.errors import DatasetError, reason_of
 from lightcluster.paths import require_file
 from lightcluster.sections import Name, Section
 
@@ -267,7 +267,7 @@ def read_ids(path: Path, key: str) -> list[str]:
     try:
         lines = require_file(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{key}: {str(path)!r} cannot be read ({error})") from None
+        raise DatasetError(f"{key}: {str(path)!r} cannot be read ({reason_of(error)})") from None
     ids: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         name = line.strip()

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from lightcluster.datasets.entries import Entry, output_names
 from lightcluster.datasets.formats.own import OwnFormat, OwnKeys
 from lightcluster.digests import combine_states
-from lightcluster.errors import DatasetError
+from lightcluster.errors import DatasetError, reason_of
 from lightcluster.paths import require_file
 from lightcluster.sections import Section
 
@@ -89,7 +89,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, text
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(
-            f"dataset.images = {str(path)!r}: the list cannot be read ({error})"
+            f"dataset.images = {str(path)!r}: the list cannot be read ({reason_of(error)})"
         ) from None
 
 
