@@ -27,7 +27,9 @@ test-cluster: $(VENV)/.installed-dev  ## tests on a SLURM cluster of two nodes, 
 test-readers:  ## reads exports with the tools that they are for, in a separate environment
 	test -x $(VENV)-readers/bin/python || $(PYTHON) -m venv $(VENV)-readers
 	$(VENV)-readers/bin/python -m pip install --quiet --constraint tests/readers/constraints.txt --editable '.[readers]'
-	$(VENV)-readers/bin/python -m pytest tests/readers
+	test -x $(VENV)-label-studio/bin/python || $(PYTHON) -m venv $(VENV)-label-studio
+	$(VENV)-label-studio/bin/python -m pip install --quiet 'label-studio>=1.23,<2'
+	LABEL_STUDIO=$(abspath $(VENV)-label-studio/bin/label-studio) $(VENV)-readers/bin/python -m pytest tests/readers
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -79,4 +81,4 @@ $(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-readers results site .snakemake
+	rm -rf $(VENV) $(VENV)-readers $(VENV)-label-studio results site .snakemake

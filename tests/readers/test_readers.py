@@ -1,12 +1,23 @@
 """Exports as the tools they are for read them: labelme, Label Studio, datumaro, FiftyOne, GDAL.
 
-These tools are large, so they are an extra of their own: ``make test-readers``.
+These tools are large, so they are an extra of their own: ``make test-readers``. It also installs
+Label Studio itself, in an environment of its own, and names its program in ``LABEL_STUDIO``.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
+import socket
+import subprocess
+import time
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pytest
@@ -108,6 +119,132 @@ def test_label_studio(segmentation: Path, tmp_path: Path, tolerance: float):
             (label,) = result["value"]["brushlabels"]
             painted[rgba[..., 3] > 0] = VALUES[label]
         assert agreement(painted, name) == 1
+
+
+class LabelStudio:
+    """A client of a Label Studio that runs, as the pages of its own that are open in a browser."""
+
+    def __init__(self, address: str, email: str, password: str) -> None:
+        requests = pytest.importorskip("requests")
+        self.address, self.session = address, requests.Session()
+        login = f"{address}/user/login/"
+        self.session.get(login).raise_for_status()
+        token = self.session.cookies["csrftoken"]
+        form = {"email": email, "password": password, "csrfmiddlewaretoken": token}
+        self.session.post(login, data=form, headers={"Referer": login}).raise_for_status()
+
+    def call(self, method: str, path: str, **given: Any) -> Any:
+        headers = {"X-CSRFToken": self.session.cookies["csrftoken"], "Referer": self.address}
+        answer = self.session.request(method, self.address + path, headers=headers, **given)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer
+
+
+@pytest.fixture(scope="module")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
+    """A Label Studio that serves the files of all tests, started as the how-to says."""
+    if "LABEL_STUDIO" not in os.environ:
+        pytest.skip(
+            "LABEL_STUDIO does not name the program of Label Studio; see `make test-readers`"
+        )
+    data, root = tmp_path_factory.mktemp("label-studio"), tmp_path_factory.getbasetemp()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    email, password = "me@example.com", "a long password"
+    command = [
+        os.environ["LABEL_STUDIO"], "start", "--no-browser", "--internal-host", "127.0.0.1",
+        "--port", port, "--username", email, "--password", password,
+    ]  # fmt: skip
+    settings = {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(data),
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(root),
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+    }
+    log = data / "log.txt"
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            command, env=os.environ | settings, stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        # Creating its database takes a minute or more.
+        deadline = time.monotonic() + 600
+        while server.poll() is None and time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+                    break
+            time.sleep(1)
+        else:
+            pytest.fail(f"Label Studio did not start:\n{log.read_text()[-2000:]}")
+        yield LabelStudio(f"http://127.0.0.1:{port}", email, password)
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@tolerances
+def test_label_studio_itself(
+    label_studio: LabelStudio, segmentation: Path, tmp_path: Path, tolerance: float,
+    tmp_path_factory: pytest.TempPathFactory,
+):  # fmt: skip
+    """The steps of docs/howto/export.md; predictions accepted there come back as they were."""
+    images, call = tmp_path / "images", label_studio.call
+    below = quote(str(images.relative_to(tmp_path_factory.getbasetemp())))
+    export(
+        segmentation, tmp_path / "tasks", "label-studio",
+        Options(tolerance=tolerance, images=f"/data/local-files/?d={below}"),
+    )  # fmt: skip
+    configuration = (tmp_path / "tasks" / "config.xml").read_text()
+    given = {"title": "scenes", "label_config": configuration}
+    project = call("POST", "/api/projects/", json=given).json()["id"]
+    call("POST", "/api/storages/localfiles", json={
+        "project": project, "path": str(images), "use_blob_urls": True
+    })  # fmt: skip
+    with (tmp_path / "tasks" / "tasks.json").open("rb") as file:
+        read = call("POST", f"/api/projects/{project}/import", files={"file": file}).json()
+    assert (read["task_count"], read["prediction_count"]) == (len(SCENES), len(SCENES))
+
+    everything = {"selectedItems": {"all": True, "excluded": []}}
+    accept = f"/api/dm/actions?id=predictions_to_annotations&project={project}"
+    call("POST", accept, json=everything)
+    exported = f"/api/projects/{project}/export?exportType="
+    tasks = {task["id"]: task for task in call("GET", f"{exported}JSON").json()}
+    named = {}
+    for number, task in tasks.items():
+        place = task["data"]["image"]
+        named[number] = unquote(place).split(f"{unquote(below)}/")[1]
+        served = call("GET", place).content
+        assert served == (images / named[number]).read_bytes()
+        (annotation,) = task["annotations"]
+        scores = {tuple(r["value"][r["type"]]): r["score"] for r in annotation["result"]}
+        assert scores == {(name,): score for name, score in CONFIDENCE.items()}
+    assert sorted(named.values()) == sorted(SCENES)
+
+    kind = "COCO" if tolerance else "BRUSH_TO_PNG"
+    archive = zipfile.ZipFile(io.BytesIO(call("GET", exported + kind).content))
+    painted = {name: np.zeros(classes.shape, int) for name, classes in SCENES.items()}
+    if tolerance:
+        masks = pytest.importorskip("pycocotools.mask")
+        found = json.loads(archive.read("result.json"))
+        names = {category["id"]: category["name"] for category in found["categories"]}
+        files = {image["id"]: Path(image["file_name"]).name for image in found["images"]}
+        by_file = {Path(name).name: classes for name, classes in painted.items()}
+        for one in found["annotations"]:
+            classes = by_file[files[one["image_id"]]]
+            rle = masks.merge(masks.frPyObjects(one["segmentation"], *classes.shape))
+            classes[masks.decode(rle).astype(bool)] = VALUES[names[one["category_id"]]]
+    else:
+        for file_name in archive.namelist():
+            number, label = re.match(
+                r"task-(\d+)-annotation-\d+-by-\d+-label-(.*)-\d+\.png$", file_name
+            ).groups()
+            mask = np.asarray(Image.open(io.BytesIO(archive.read(file_name)))) > 0
+            painted[named[int(number)]][mask] = VALUES[label]
+    for name, classes in painted.items():
+        assert agreement(classes, name) > (0.97 if tolerance else 0.9999)
+        assert set(np.unique(classes)) == set(VALUES.values())
 
 
 def test_cvat(segmentation: Path, tmp_path: Path):
