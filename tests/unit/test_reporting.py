@@ -401,7 +401,7 @@ def test_what_one_wants_first_comes_first(pages):
     assert re.findall(r'<li><a href="#(\w+)"', page) == order
     facts = re.findall(r"<dt>([^<]+)</dt><dd>([\d,]+)", page)
     assert facts[:5] == [
-        ("Images", "5"), ("Rejected", "1"), ("Objects", "4"), ("Empty masks", "1"), ("Classes", "2")
+        ("Images", "5"), ("Rejected", "1"), ("Regions", "4"), ("Empty masks", "1"), ("Classes", "2")
     ]  # fmt: skip
 
 
@@ -645,11 +645,11 @@ def test_tables_are_sorted_by_their_heads(browser, inputs, pages):
         assert head.get_attribute("aria-sort") == "ascending"
         head.get_by_role("button").press("Enter")
         assert column(1) == ["two", "one", "b", "a"]
-        objects = table.get_by_role("columnheader", name="objects")
+        regions = table.get_by_role("columnheader", name="regions")
         for direction in ("descending", "ascending"):
-            objects.get_by_role("button").click()
+            regions.get_by_role("button").click()
             assert column(7) == ["4", "4", "4", "–"]  # what there is not is last in either order
-            assert objects.get_attribute("aria-sort") == direction
+            assert regions.get_attribute("aria-sort") == direction
         assert head.get_attribute("aria-sort") is None
     with opened(browser, pages("labelled")) as page:
         table = page.locator("#scores table").last

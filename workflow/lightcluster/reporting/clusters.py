@@ -70,7 +70,7 @@ class Found:
     pixels: int = 0
 
     @property
-    def objects(self) -> int:
+    def regions(self) -> int:
         """Regions in all."""
         return sum(size.regions for size in self.sizes.values())
 

@@ -1,4 +1,4 @@
-"""The top of a report: numbers of images and objects, and one headline score."""
+"""The top of a report: numbers of images and regions, and one headline score."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class Overview:
     images, rejected : int
     clusters : int
         Number of clusters, not counting the background.
-    objects, empty : int or None
-        Regions, and images without one; None for a method without masks.
+    regions, empty : int or None
+        Regions in all, and images without one; None for a method without masks.
     headline : Headline or None
         None if nothing was scored and there are no levels that could agree.
     gallery : bool
@@ -95,7 +95,7 @@ class Overview:
     images: int
     rejected: int
     clusters: int
-    objects: int | None
+    regions: int | None
     empty: int | None
     headline: Headline | None
     gallery: bool

@@ -210,7 +210,7 @@ def report(
         overview = Overview(
             dataset=dataset, run=run, images=per_shard.total(), rejected=len(refused),
             clusters=len(names) - (found is not None),
-            objects=None if found is None else found.objects,
+            regions=None if found is None else found.regions,
             empty=None if found is None else found.empty,
             headline=agreement_headline(agreements) if metrics is None
             else scored_headline(metrics),

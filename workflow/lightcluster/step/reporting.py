@@ -49,7 +49,7 @@ def compare(
     unit="all runs",
     reads=("report", "dataset.ignore", "dataset.max_pixels"),
     after=("gather_manifest", "compare", "report"),
-    version=3,
+    version=4,
 )
 def write_dataset_page(
     settings: Settings, folder: File,
@@ -152,7 +152,7 @@ def write_gallery(
         "score_images",
         *(figure.step for figure in FIGURES),
     ),
-    version=9,
+    version=10,
 )
 def report(
     settings: Settings, shards: Shards, manifest: File, rejected: FilesOfShards, palette: File,
