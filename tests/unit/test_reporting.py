@@ -676,6 +676,49 @@ def test_on_paper_nothing_is_folded_away(browser, pages):
         assert colour == "rgb(255, 255, 255)"
 
 
+OVERFLOWING = """
+() => {
+  const clips = (element) => getComputedStyle(element).overflowX !== "visible";
+  const within = (element) => element && (clips(element) || within(element.parentElement));
+  return [...document.querySelectorAll("body *:not(.unseen, .skip)")].filter((element) => {
+    const { left, right, width } = element.getBoundingClientRect();
+    const outside = width && (left < -1 || right > document.documentElement.clientWidth + 1);
+    return (outside && !within(element.parentElement))
+      || (clips(element) && element.scrollWidth > element.clientWidth + 1);
+  }).map((element) => `${element.className || element.tagName} ${element.ariaLabel}`);
+}
+"""
+"""Names the elements that are cut off by the screen, or by a parent that can be scrolled."""
+
+SCROLLED = re.compile(r"(scroll|beside) |PRE ")
+"""What may be scrolled sideways, on a small screen."""
+
+
+@pytest.mark.parametrize("kind", ["labelled", "unlabelled", "several runs"])
+def test_nothing_is_cut_off_on_screens_of_any_width(browser, pages, kind):
+    with opened(browser, pages(kind)) as page:
+        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+        for width in range(320, 1601, 80):
+            page.set_viewport_size({"width": width, "height": 800})
+            found = page.evaluate(OVERFLOWING)
+            if width < 960 or kind == "several runs":  # any number of them
+                found = [name for name in found if not SCROLLED.match(name)]
+            assert found == [], width
+
+
+def test_the_regions_of_a_class_are_shown_in_lines_where_a_table_is_narrow(browser, pages):
+    """A class has up to four pictures, each of another image; here, all are of one."""
+    with opened(browser, pages("labelled"), 1200) as page:
+        page.locator(".crops").evaluate_all(
+            "all => all.forEach(one => { while (one.childElementCount && one.childElementCount < 4)"
+            " one.append(one.firstChild.cloneNode()); })"
+        )
+        page.locator("#classes tbody th a, #classes tbody th").first.evaluate(
+            "head => head.append(' with a name of a length that people do choose at times')"
+        )
+        assert page.evaluate(OVERFLOWING) == []
+
+
 @pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize("kind", ["labelled", "unlabelled", "without masks", "several runs"])
 def test_axe_finds_nothing(browser, pages, kind, width, scheme):
