@@ -44,7 +44,7 @@ from lightcluster.names.run import given_names, open_named
 from lightcluster.places import NAMES as NAMES_FILE
 from lightcluster.regions.components import find_components
 from lightcluster.regions.painting import LabelledRegion, save_indexed
-from lightcluster.regions.palette import write_palette
+from lightcluster.regions.palette import palette, write_palette
 from lightcluster.reporting.gallery.drawing import (
     RECORDS,
     THUMB_BYTES,
@@ -280,6 +280,14 @@ def make(
     )
     values = ["background" if masks else "cluster 0", "cluster 1", "cluster 2"]
     write_palette(segmentation / "classes.csv", values, [None, 3, 2], "regions")
+    if labelled:
+        # Of clusters 1 and 2, each is matched to the class that has the number of the other.
+        lines = [
+            f"maskcontrast,iou_hungarian,0,{n},{CLASSES[m]}" for n, m in ((0, 0), (1, 2), (2, 1))
+        ]
+        (folder / "matching.csv").write_text(
+            "\n".join(["protocol,matching,seed,cluster,class", *lines, ""]), "utf-8"
+        )
     write_page(gallery, masks=masks, counts=counts if labelled else None, classes_file=classes)
     return gallery
 
@@ -296,7 +304,7 @@ def write_page(
         named.segmentation / "classes.csv", gallery / "index.html", gallery / "data",
         dataset="<i>odd</i>", run="one", seed=0, given=given_names(named.segmentation),
         clustering=named.fingerprint(), masks=masks, counts=counts, frame="original",
-        classes_file=classes_file,
+        classes_file=classes_file, matching=folder / "matching.csv" if classes_file else None,
     )  # fmt: skip
 
 
@@ -485,12 +493,12 @@ def test_an_image_is_looked_at_in_all_layers(browser, gallery, width):
         ]  # fmt: skip
         inside, outside = (20 / 90, 20 / 60), (2 / 90, 2 / 60)
         assert layer_of(page) == "segmentation"
-        assert pixel(page, *inside)[:3] == [128, 0, 0]  # the first colour of VOC
+        assert pixel(page, *inside)[:3] == palette()[1].tolist()
         page.get_by_label("mask").check()
         assert pixel(page, *inside)[3] == 0
         assert pixel(page, *outside)[3] > 100
         page.get_by_label("truth").check()
-        assert pixel(page, *inside)[:3] == [128, 0, 0]  # of the class 1
+        assert pixel(page, *inside)[:3] == palette()[2].tolist()  # of the cluster of class 1
         assert pixel(page, 0.5, 0.99)[:3] == [255, 255, 255]  # ignored
         page.get_by_label("image", exact=True).check()
         assert not page.locator("dialog canvas").is_visible()
@@ -747,13 +755,13 @@ def test_five_thousand_images_are_as_quick_to_open_as_a_few(browser, gallery, tm
             records.append(Drawn(name, (60, 90), (60, 90), None, 0.5, 0.1, regions))
         (folder / RECORDS).write_text(json.dumps(asdict(Records(30 * images, records))))
         write_rows(tmp_path / f"{folder.name}.rejected.csv", [], Rejection)
-    palette = tmp_path / "palette.csv"
+    table = tmp_path / "palette.csv"
     names = ["background", "cluster 1", "cluster 2"]
-    write_palette(palette, names, [None, 1, 1], "regions")
+    write_palette(table, names, [None, 1, 1], "regions")
     write_gallery(
-        many, Shards(shards), tmp_path, palette, many / "index.html", many / "data",
+        many, Shards(shards), tmp_path, table, many / "index.html", many / "data",
         dataset="many", run="one", seed=0, given={}, clustering="a", masks=True, counts=None,
-        frame="original", classes_file=None,
+        frame="original", classes_file=None, matching=None,
     )  # fmt: skip
     sizes = [path.stat().st_size for path in (many / "data").iterdir()]
     assert max(sizes) < 5_000_000

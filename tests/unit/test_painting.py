@@ -9,6 +9,7 @@ import pytest
 from builders import write_manifest, write_pixel_masks, write_region_maps
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from lightcluster.errors import StoreError
 from lightcluster.files import encode_names, write_arrays
@@ -20,22 +21,53 @@ from lightcluster.regions.painting import (
     read_labelled_regions,
     save_indexed,
 )
-from lightcluster.regions.palette import VOC_PALETTE, Value, read_palette, write_palette
+from lightcluster.regions.palette import (
+    Value,
+    colors_of,
+    palette,
+    read_palette,
+    write_palette,
+)
+from lightcluster.reporting.overlays import overlay_classes
 
-VOC_COLOURS = [
-    (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),
-    (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128),
-    (192, 0, 128), (64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0),
-    (128, 192, 0), (0, 64, 128),
-]  # fmt: skip
+PAGES = ["#ffffff", "#f4f6f8", "#12161c", "#1b212a"]
+"""Paper and panels of the pages (style.css), in the light scheme and in the dark one."""
 
 
-def test_the_palette_is_that_of_pascal_voc() -> None:
-    assert VOC_PALETTE.shape == (256, 3)
-    assert VOC_PALETTE.dtype == np.uint8
-    assert [tuple(colour) for colour in VOC_PALETTE[:21].tolist()] == VOC_COLOURS
-    assert VOC_PALETTE[255].tolist() == [224, 224, 192]
-    assert len(np.unique(VOC_PALETTE, axis=0)) == 256
+def differences(lab: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """CIEDE2000 between each of some colours and each of others."""
+    return deltaE_ciede2000(lab[:, None], others[None])
+
+
+def test_every_colour_stands_out() -> None:
+    """From greys, from the pages, from photographs, and from other colours (CIEDE2000)."""
+    colors = palette()
+    assert (colors.shape, colors.dtype) == ((256, 3), np.uint8)
+    assert colors[0].tolist() == [0, 0, 0]
+    assert len(np.unique(colors, axis=0)) == 256
+    lab = rgb2lab(colors[1:])
+    greys = rgb2lab(np.repeat(np.arange(256)[:, None], 3, axis=1).astype(np.uint8))
+    assert differences(lab, greys).min() > 14
+    pages = np.array([[int(page[at : at + 2], 16) for at in (1, 3, 5)] for page in PAGES])
+    assert differences(lab, rgb2lab(pages.astype(np.uint8))).min() > 20
+    # Classes are drawn over images without colour, which their own must change at any lightness.
+    ramp = np.repeat(np.arange(0, 256, 15)[:, None], 3, axis=1).astype(np.uint8)
+    for grey in ramp:
+        image = np.full((1, 3 * 255, 3), grey, np.uint8)
+        drawn = overlay_classes(image, np.arange(1, 256).repeat(3)[None])[0, 1::3]  # no borders
+        assert differences(rgb2lab(drawn), rgb2lab(grey)[None]).min() > 8
+
+
+@pytest.mark.parametrize(("number", "least"), [(8, 25), (16, 17), (32, 12), (64, 8), (255, 4)])
+def test_the_first_colours_are_easy_to_tell_apart(number: int, least: float) -> None:
+    lab = rgb2lab(palette()[1 : number + 1])
+    assert (differences(lab, lab) + 1000 * np.eye(number)).min() > least
+
+
+def test_colours_repeat_but_that_of_the_background() -> None:
+    values = np.array([[0, 1, 255], [256, 510, 511]])
+    expected = palette()[[[0, 1, 255], [1, 255, 1]]]
+    np.testing.assert_array_equal(colors_of(values), expected)
 
 
 def test_a_table_of_values_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -43,8 +75,8 @@ def test_a_table_of_values_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_palette(path, ["background", 'a, "b"', "c"], [None, 7, 0], "regions")
     assert read_palette(path) == [
         Value("background", (0, 0, 0), None),
-        Value('a, "b"', (128, 0, 0), 7),
-        Value("c", (0, 128, 0), 0),
+        Value('a, "b"', tuple(palette()[1].tolist()), 7),
+        Value("c", tuple(palette()[2].tolist()), 0),
     ]
 
 
@@ -87,7 +119,7 @@ def test_up_to_255_classes_are_saved_in_colour(tmp_path: Path, largest: int) -> 
     with Image.open(tmp_path / "a" / "map.png") as image:
         assert (image.format, image.mode) == ("PNG", "P")
         np.testing.assert_array_equal(np.asarray(image), classes)
-        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), VOC_PALETTE[classes])
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), palette()[classes])
 
 
 @pytest.mark.parametrize("largest", [256, 10_000, 65_535])

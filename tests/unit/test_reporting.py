@@ -28,6 +28,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
 from lightcluster.datasets.entries import LabelFile
+from lightcluster.datasets.labels import IGNORED
 from lightcluster.datasets.manifest import (
     Rejection,
     Row,
@@ -41,6 +42,7 @@ from lightcluster.errors import StoreError
 from lightcluster.evaluation.comparison import Figure, main_rows, make_comparison
 from lightcluster.evaluation.counting import ImageCounts, count_confusion
 from lightcluster.evaluation.mask_counts import STAGES, MaskTotals, count_masks
+from lightcluster.evaluation.matching import UNMATCHED
 from lightcluster.evaluation.published import read_published
 from lightcluster.evaluation.tables import Conditions, make_tables
 from lightcluster.masks.patches import read_level_masks
@@ -48,7 +50,7 @@ from lightcluster.regions.painting import LabelledRegion, save_indexed
 from lightcluster.regions.palette import write_palette
 from lightcluster.reporting.choice import choose_images, level_agreement
 from lightcluster.reporting.comparison import plot_comparison
-from lightcluster.reporting.contact_sheet import GAP, MARGIN
+from lightcluster.reporting.contact_sheet import GAP, MARGIN, ColourKey
 from lightcluster.reporting.dataset_page import write_dataset_page
 from lightcluster.reporting.figures import save_figure
 from lightcluster.reporting.lines import class_lines
@@ -321,8 +323,8 @@ def test_contact_sheets_have_eight_rows_a_page(tmp_path, inputs):
     assert len(list(made.glob("contact_sheet_*.png"))) == 3
 
 
-def test_a_cluster_is_drawn_in_the_colour_of_its_class(inputs):
-    """Cluster 1 is matched to class 2, whose colour must be seen, and cluster 1's own not."""
+def test_a_cluster_has_its_own_colour_and_the_truth_that_of_the_matched_cluster(inputs):
+    """Cluster 1 is matched to class 2: both have the first colour, on images that are grey."""
 
     def colours(folder: Path) -> set[tuple[int, int, int]]:
         with Image.open(folder / "contact_sheet_1.png") as page:
@@ -330,9 +332,12 @@ def test_a_cluster_is_drawn_in_the_colour_of_its_class(inputs):
 
     manifest = inputs / "manifest.csv"
     for path in (*inputs.glob("labels/*.png"), *inputs.glob("images/*.png")):
-        before, value = digest_file(path), 0 if path.parent.name == "labels" else 128
+        before = digest_file(path)
+        value = 2 if path.parent.name == "labels" else 128
         write_png(path, np.full_like(np.asarray(Image.open(path)), value))
         manifest.write_text(manifest.read_text().replace(before, digest_file(path)))
+    for path in inputs.glob("segmentation/*/*.png"):
+        save_indexed(np.full_like(np.asarray(Image.open(path)), 1), path)
     labelled, unlabelled = colours(make(inputs, "a")), colours(make(inputs, "b", labelled=False))
     grey = np.full((9, 9, 3), 128, np.uint8)
     tinted = {
@@ -344,9 +349,20 @@ def test_a_cluster_is_drawn_in_the_colour_of_its_class(inputs):
         """Tell whether a colour is found, but for rounding."""
         return any(max(abs(a - b) for a, b in zip(wanted, one, strict=True)) <= 1 for one in found)
 
-    assert near(tinted[2], labelled)
-    assert near(tinted[1], unlabelled)
-    assert not near(tinted[1], labelled)
+    for found in (labelled, unlabelled):
+        assert near(tinted[1], found)
+        assert not near(tinted[2], found)
+
+
+def test_classes_are_drawn_in_the_colours_of_their_clusters():
+    key = ColourKey(("sky", "car", "mug", "<b>"), np.array([2, UNMATCHED, 0, 2]), "")
+    assert key.class_values.tolist() == [2, 5, 0, 7]  # 4 clusters, then classes without one
+    truth = np.array([[0, 1, 2], [3, IGNORED, 0]], np.uint16)
+    assert key.values_of(truth).tolist() == [[2, 5, 0], [7, IGNORED, 2]]
+    assert [key.describe(value) for value in (0, 1, 2, 3, 5, 7, IGNORED)] == [
+        "mug (cluster 0)", "cluster 1 (no class)", "sky (cluster 2)", "mug (cluster 3)",
+        "car (no cluster)", "<b> (no cluster)", "no ground truth (ignored)",
+    ]  # fmt: skip
 
 
 LABEL = LabelFile(Path("l"))

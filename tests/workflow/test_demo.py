@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lightcluster.config import parse_config
 from lightcluster.layout import Layout
 from lightcluster.names.listing import list_clusters
 from lightcluster.names.run import open_named
+from lightcluster.regions.palette import hex_color
 from lightcluster.reporting.provenance import read_cost
 from lightcluster.steps import STEPS
 
@@ -110,6 +113,32 @@ def test_segmentations_of_all_seeds_are_written_if_asked_for(finished, run_snake
     result = run_snakemake(folder, "--dry-run", config=config)
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout, flags=re.M))
     assert jobs == {"all": "1", "paint_segmentation": "8", "report": "1", "total": "10"}
+
+
+def test_a_class_has_one_colour_on_all_pages_and_in_all_files(finished, read_rows):
+    folder = finished[0] / RUN
+    written = {
+        row["id"]: row["color"] for row in read_rows(folder / "segmentation/seed-0/classes.csv")
+    }
+    clusters = {number: color for number, color in written.items() if number != "0"}
+    assert len(set(clusters.values())) == len(clusters) > 1
+    for path in (folder / "segmentation").rglob("*.png"):
+        with Image.open(path) as image:
+            colors = np.array(image.getpalette()).reshape(-1, 3)
+        assert all(hex_color(colors[int(number)]) == color for number, color in clusters.items())
+    page = (folder / "report" / "index.html").read_text("utf-8")
+    rows = r'<tr><th scope="row" data-value="[^"]*"><span[^>]*background: ?(#\w+)[^>]*></span>'
+    assert dict(re.findall(rows + r'<a href="[^"]*;class=(\d+)"', page)) == {
+        color: number for number, color in clusters.items()
+    }
+    facts = (folder / "gallery/data/classes.js").read_text("utf-8")
+    known = json.loads(facts.removeprefix("gallery.know(").removesuffix(");\n"))
+    assert {str(one["id"]): one["color"] for one in known["clusters"]} == clusters
+    legend = dict(re.findall(r"background: ?(#\w+)[^>]*></span>([^<(]+) \(cluster", page))
+    # Several clusters may be matched to a class, which has the colour of the first.
+    truth = {color: name for name, color in known["truth"] if color in legend}
+    assert len(truth) > 2
+    assert truth.items() <= legend.items()
 
 
 def test_logs_hold_a_progress_bar_with_speed_and_time_left(finished):

@@ -234,6 +234,7 @@ use rule write_gallery from step with:
         rejected=expand(f"{DATASET}/manifest/{{shard}}.rejected.csv", shard=SHARDS),
         palette=of_first_seed(f"{RUN}/segmentation/seed-{{seed}}/classes.csv"),
         classes=CLASSES,
+        matching=[f"{RUN}/tables/matching.csv"] if LABELLED else [],
     output:
         f"{RUN}/gallery/index.html",
         data=directory(f"{RUN}/gallery/data"),

@@ -18,7 +18,7 @@ from lightcluster.masks.pixels import read_pixel_masks
 from lightcluster.progress import progress
 from lightcluster.regions.labelling import read_labelling
 from lightcluster.regions.maps import RegionMaps, read_region_maps
-from lightcluster.regions.palette import VOC_PALETTE
+from lightcluster.regions.palette import palette
 
 
 def paint_regions(label: NDArray[np.int32], classes: NDArray[np.integer]) -> NDArray[np.uint16]:
@@ -34,13 +34,13 @@ def paint_regions(label: NDArray[np.int32], classes: NDArray[np.integer]) -> NDA
 
 
 def save_indexed(classes: NDArray[np.uint16], path: Path) -> None:
-    """Write a label map as PNG: 8 bits with the VOC palette, or 16 bits for values above 255."""
+    """Write a label map as PNG: 8 bits with the `palette`, or 16 bits for values above 255."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if classes.max(initial=0) > 255:
         Image.fromarray(classes).save(path, format="PNG")
         return
     image = Image.fromarray(classes.astype(np.uint8))
-    image.putpalette(VOC_PALETTE.tobytes())
+    image.putpalette(palette().tobytes())
     image.save(path, format="PNG")
 
 

@@ -193,7 +193,7 @@ def cluster_lines(
     names : sequence of str
         Of each value in the segmentations.
     key : ColourKey
-        Colours, and the matched classes if there are labels.
+        The matched classes if there are labels.
     found : Found or None
         None for a method without masks; with masks, cluster 0 is the background and left out.
     counts : int64 array, shape (clusters, classes), or None
@@ -235,7 +235,7 @@ def _line_of(
     return ClusterLine(
         number=number,
         name=printable(name),
-        color=color_of(position),
+        color=color_of(number),
         regions=None if size is None else size.regions,
         images=None if found is None else found.typical.sizes.get(number, 0),
         area=None if size is None or found is None else Score(size.pixels / found.pixels),
@@ -275,9 +275,9 @@ def _rows_of(manifest: Path, wanted: set[tuple[str, str]]) -> dict[tuple[str, st
     }
 
 
-def color_of(position: int) -> str:
-    """Return the colour of a class, `matching.UNMATCHED` or `labels.IGNORED`, for HTML."""
-    return hex_color(HATCH if position == IGNORED else class_colours(np.array([position]))[0])
+def color_of(value: int) -> str:
+    """Return the colour of a value, `matching.UNMATCHED` or `labels.IGNORED`, for HTML."""
+    return hex_color(HATCH if value == IGNORED else class_colours(np.array([value]))[0])
 
 
 def legend_of(classes: Iterable[int], key: ColourKey) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -47,7 +48,7 @@ SWATCH = (12, 22)
 
 @dataclass(frozen=True)
 class ColourKey:
-    """Which class each cluster is drawn as.
+    """What the colours of pictures mean: a cluster has its own, and a class that of its cluster.
 
     Attributes
     ----------
@@ -76,26 +77,45 @@ class ColourKey:
         caption = "Colours: clusters, in arbitrary order (there are no labels to compare with)."
         return cls(None, np.arange(65_536), caption, background, called or {})
 
-    def describe(self, position: int) -> str:
-        """Return the text of a class in the legend, with the clusters matched to it."""
-        if position == UNMATCHED:
+    @cached_property
+    def class_values(self) -> NDArray[np.int64]:
+        """The value in whose colour each class of the truth is drawn: int64, shape (classes,).
+
+        That of the first cluster matched to it; of a class without, one that no cluster has.
+        """
+        clusters, names = len(self.cluster_to_class), self.names or ()
+        values = clusters + np.arange(len(names))
+        for cluster in reversed(range(clusters if names else 0)):
+            if (position := self.cluster_to_class[cluster]) != UNMATCHED:
+                values[position] = cluster
+        return values
+
+    def values_of(self, truth: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the `class_values` of positions of classes; `labels.IGNORED` stays."""
+        known = truth != IGNORED
+        values = np.full(truth.shape, IGNORED, np.int64)
+        values[known] = self.class_values[truth[known]]
+        return values
+
+    def describe(self, value: int) -> str:
+        """Return the text of a value in the legend: its cluster, and the class of that."""
+        if value == UNMATCHED:
             return "clusters matched to no class"
-        if position == IGNORED and self.names is not None:
+        if value == IGNORED and self.names is not None:
             return "no ground truth (ignored)"
+        cluster, clusters = f"cluster {value}", len(self.cluster_to_class)
         if self.names is None:
-            number = f"cluster {position}"
-            if not position and self.background:
+            if not value and self.background:
                 return "background"
-            name = self.called.get(position)
-            return f"{shorten(printable(name), 40)} ({number})" if name else number
-        clusters = np.flatnonzero(self.cluster_to_class == position)
-        name = shorten(printable(self.names[position]), 40)
-        if not len(self.cluster_to_class):
-            return name
-        if not len(clusters):
-            return f"{name} (no cluster)"
-        listed = ", ".join(map(str, clusters[:4])) + " …" * (len(clusters) > 4)
-        return f"{name} (cluster{'s' * (len(clusters) > 1)} {listed})"
+            name = self.called.get(value)
+            return f"{shorten(printable(name), 40)} ({cluster})" if name else cluster
+        if value >= clusters:
+            name = shorten(printable(self.names[value - clusters]), 40)
+            return f"{name} (no cluster)" if clusters else name
+        position = int(self.cluster_to_class[value])
+        if position == UNMATCHED:
+            return f"{cluster} (no class)"
+        return f"{shorten(printable(self.names[position]), 40)} ({cluster})"
 
 
 @dataclass(frozen=True)
@@ -109,7 +129,7 @@ class Strip:
     cells : dict of str to uint8 array, shape (height, width, 3), or None
         Pictures no larger than the box asked for, by their headings; None where there is no label.
     classes : frozenset of int
-        What the legend must explain: classes, `matching.UNMATCHED` and `labels.IGNORED`.
+        What the legend must explain: values, `matching.UNMATCHED` and `labels.IGNORED`.
     """
 
     name: str
@@ -127,10 +147,12 @@ def make_strip(
     row: Row,
     image: NDArray[np.uint8],
     masks: Mapping[str, NDArray[np.bool_]],
-    segmentations: Mapping[str, tuple[NDArray[np.integer], ColourKey]],
+    segmentations: Mapping[str, NDArray[np.integer]],
     truth: NDArray[np.integer] | None,
     box: tuple[int, int] = CELL,
     marks: Marks | None = None,
+    *,
+    labelled: bool = False,
 ) -> Strip:
     """Draw all pictures of one image.
 
@@ -141,20 +163,22 @@ def make_strip(
         Of the aspect ratio of `row`, at whatever size it was decoded.
     masks : mapping of str to bool array, shape (any height, any width)
         By their headings; patches or pixels.
-    segmentations : mapping of str to (int array, shape (height, width), and ColourKey)
-        Clusters, and what they are drawn as, by their headings.
+    segmentations : mapping of str to int array, shape (height, width)
+        Values, or `matching.UNMATCHED`, by their headings.
     truth : int array, shape (height, width), or None
-        Positions of classes, or `labels.IGNORED`.
+        Values, or `labels.IGNORED`.
     box : (int, int)
         Height and width that no picture exceeds.
     marks : Marks, optional
         What is tinted in further pictures.
+    labelled : bool, optional
+        Whether there is a place for the truth even if there is none.
     """
     size = fit_box(row.height, row.width, box)
     small = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
     painted = {
-        heading: key.cluster_to_class[resize_nearest(clusters, size)]
-        for heading, (clusters, key) in segmentations.items()
+        heading: resize_nearest(values, size).astype(np.int64)
+        for heading, values in segmentations.items()
     }
     if truth is not None:
         painted[TRUTH] = resize_nearest(truth, size).astype(np.int64)
@@ -162,7 +186,7 @@ def make_strip(
     for heading, mask in masks.items():
         cells[heading] = overlay_mask(small, resize_nearest(mask, size))
     cells |= {heading: overlay_classes(small, classes) for heading, classes in painted.items()}
-    if truth is None and any(key.names is not None for _, key in segmentations.values()):
+    if truth is None and labelled:
         cells[TRUTH] = None
     for heading, parts in (marks or {}).items():
         resized = [(resize_nearest(mask, size), colour) for mask, colour in parts]

@@ -196,7 +196,7 @@ def load_rows(
     for sample in chosen:
         image, truth = read_image(sample.row, classes, ignore, max_pixels, BOX)
         painted = {
-            run: (read_segmentation(painted_file(folder, sample)), keys[run])
+            run: keys[run].cluster_to_class[read_segmentation(painted_file(folder, sample))]
             for run, folder in segmentations.items()
         }
-        yield make_strip(sample.row, image, {}, painted, truth, BOX)
+        yield make_strip(sample.row, image, {}, painted, truth, BOX, labelled=classes is not None)

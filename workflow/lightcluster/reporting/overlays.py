@@ -11,7 +11,7 @@ from PIL import Image
 
 from lightcluster.datasets.labels import IGNORED
 from lightcluster.evaluation.matching import UNMATCHED
-from lightcluster.regions.palette import VOC_PALETTE
+from lightcluster.regions.palette import colors_of
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -34,18 +34,18 @@ CLASS_ALPHA = 0.65
 
 
 def class_colours(classes: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Return the colour of each class, that of PASCAL VOC at its position.
+    """Return the colour of each class, as `colors_of` does.
 
     Parameters
     ----------
     classes : int array, any shape
-        Positions of classes, or `matching.UNMATCHED`. Colours repeat after 256.
+        Values of segmentations or positions of classes, or `matching.UNMATCHED`.
 
     Returns
     -------
     uint8 array, shape (..., 3)
     """
-    colours = VOC_PALETTE[classes.astype(np.int64) % len(VOC_PALETTE)]
+    colours = colors_of(classes)
     colours[classes == UNMATCHED] = UNMATCHED_COLOUR
     return colours
 

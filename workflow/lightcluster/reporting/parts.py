@@ -277,7 +277,6 @@ def describe_parts(
 
 def draw_parts(one: Masked, maps: Mapping[Facet, NDArray[np.int64]], max_pixels: int) -> Strip:
     """Return an image beside its parts."""
-    key = ColourKey(None, np.arange(max(int(found.max()) for found in maps.values()) + 1), "")
-    segmentations = {f"parts by {facet}": (found, key) for facet, found in maps.items()}
+    segmentations = {f"parts by {facet}": found for facet, found in maps.items()}
     image = open_row(one.row.image, max_pixels, draft_size=CELL)
     return make_strip(one.row, image, {}, segmentations, None)

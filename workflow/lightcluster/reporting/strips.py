@@ -73,7 +73,7 @@ class Sources:
 
 
 def read_colour_key(matching: Path, classes: Classes) -> ColourKey:
-    """Read which class each cluster is drawn as: first protocol, its own matching, first seed."""
+    """Read the class of each cluster: first protocol, its own matching, first seed."""
     table = read_table(matching)
     first = table.iloc[0]
     own, seed = str(first["matching"]), str(first["seed"])
@@ -83,8 +83,8 @@ def read_colour_key(matching: Path, classes: Classes) -> ColourKey:
     matched = np.full(int(table["cluster"].max()) + 1, UNMATCHED, np.int64)
     matched[table["cluster"]] = [position.get(name, UNMATCHED) for name in table["class"]]
     caption = (
-        "Colours: classes. A cluster has the colour of the class matched to it by the labels "
-        f"({MATCHING_NAMES[own]}, seed {seed})."
+        "Colours: clusters, as in the gallery and in exports. The truth has the colours of the "
+        f"clusters matched to its classes by the labels ({MATCHING_NAMES[own]}, seed {seed})."
     )
     return ColourKey(classes.names, matched, caption)
 
@@ -148,8 +148,11 @@ def load_strip(
     image, truth = read_image(row, sources.classes, sources.ignore, sources.max_pixels, box)
     painted = read_segmentation(painted_file(sources.segmentation, sample))
     marks = marks_of(sources, masks, painted, truth) if marked else {}
-    segmentations = {SEGMENTATION: (painted, sources.key)}
-    return make_strip(row, image, masks, segmentations, truth, box, marks)
+    return make_strip(
+        row, image, masks, {SEGMENTATION: painted},
+        None if truth is None else sources.key.values_of(truth), box, marks,
+        labelled=sources.classes is not None,
+    )  # fmt: skip
 
 
 def marks_of(

@@ -91,7 +91,7 @@ def embed_regions(
     ),
     places=("labelling.seeds",),
     after=("read_classes", "embed_regions"),
-    version=2,
+    version=3,
 )
 def label_regions(
     settings: Settings, shards: Shards, seed: Seed, regions: FilesOfShards, output: File,
@@ -117,7 +117,7 @@ def label_regions(
     kinds=OURS,
     places=("report.segmentations",),
     after=("find_regions", "embed_regions", "label_regions", "adopt_labelling"),
-    version=3,
+    version=4,
 )
 def paint_segmentation(
     manifest: File, region_maps: File, regions: File, labelling: File, output: File, table: File,

@@ -82,7 +82,7 @@ def write_dataset_page(
         "find_regions",
         *SEGMENTING,
     ),
-    version=2,
+    version=3,
 )
 def draw_gallery(
     settings: Settings, manifest: File, segmentation: File, output: File,
@@ -116,13 +116,14 @@ def draw_gallery(
         "count_masks",
         "count_labels",
         "count_confusion",
+        "evaluate",
     ),
-    version=3,
+    version=4,
 )
 def write_gallery(
     settings: Settings, shards: Shards, drawn: FilesOfShards, rejected: FilesOfShards,
     palette: File, dataset: Text, run: Text, output: File, data: File,
-    counts: OptionalFile = None, classes: OptionalFile = None,
+    counts: OptionalFile = None, classes: OptionalFile = None, matching: OptionalFile = None,
 ) -> None:  # fmt: skip
     """Write the gallery page and its data."""
     from lightcluster.evaluation.protocols import frames_of
@@ -135,7 +136,7 @@ def write_gallery(
         dataset=dataset, run=run, seed=settings.labelling.seeds[0],
         given=given_names(palette.parent), clustering=open_named(palette.parent).fingerprint(),
         masks=method_of(settings).masks,
-        counts=counts, classes_file=classes,
+        counts=counts, classes_file=classes, matching=matching,
         frame=frames_of(evaluation.protocols, evaluation.stego_squash)[0],
     )  # fmt: skip
 

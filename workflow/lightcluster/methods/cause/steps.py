@@ -196,7 +196,7 @@ def train_head(
     ),
     places=("labelling.seeds",),
     after=("read_classes", "cache_crops", "train_head"),
-    version=2,
+    version=3,
     torch=True,
 )
 def fit_probe(
@@ -265,6 +265,7 @@ def adopt_probe(settings: Settings, seed: Seed, weights: File, output: File, pal
     ),
     after=("index_dataset", "cache_views", "fit_probe", "adopt_probe"),
     torch=True,
+    version=2,
 )
 def paint_probe(settings: Settings, manifest: File, views: File, probe: File, output: File) -> None:
     """Write the segmentations of a shard predicted by the probe."""

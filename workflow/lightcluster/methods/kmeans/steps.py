@@ -29,6 +29,7 @@ from lightcluster.threads import use_threads
     ),
     places=("method", "labelling.seeds"),
     after=("gather_manifest", "read_classes", "sample_features"),
+    version=2,
 )
 def fit_clusters(
     settings: Settings, shards: Shards, seed: Seed, sample: FilesOfShards, output: File,
@@ -53,6 +54,7 @@ def fit_clusters(
     kinds=KMEANS.kinds,
     reads=("clustering.normalize", "clustering.metric", "upsampling.method"),
     after=("index_dataset", "extract_features", "fit_clusters"),
+    version=2,
 )
 def paint_clusters(
     settings: Settings, manifest: File, store: File, clusters: File, output: File,

@@ -26,6 +26,7 @@ from lightcluster.regions.palette import hex_color, read_palette
 from lightcluster.reporting.gallery.drawing import Drawn, ShownRegion, read_records
 from lightcluster.reporting.overlays import class_colours
 from lightcluster.reporting.page import fill_template
+from lightcluster.reporting.strips import read_colour_key
 from lightcluster.shards import Shards
 
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
@@ -286,6 +287,7 @@ def write_gallery(
     counts: Path | None,
     frame: FrameName,
     classes_file: Path | None,
+    matching: Path | None,
 ) -> None:
     """Write the page of the gallery to `output`, and what it reads into the folder `data` beside.
 
@@ -312,8 +314,9 @@ def write_gallery(
         Folder of the run's counts; None without labels.
     frame : FrameName
         See `read_scores`.
-    classes_file : Path or None
-        Needed with `counts`.
+    classes_file, matching : Path or None
+        Needed with `counts`: the classes, and the table of `evaluation.tables` that matches
+        clusters to them, in whose colours they are shown.
 
     Raises
     ------
@@ -371,7 +374,7 @@ def write_gallery(
             "masks": masks,
             "sample": shown < images,
             "measure": scored.measure if scored else None,
-            "truth": _colored(classes) if scored and classes else None,
+            "truth": _colored(matching, classes) if scored and classes and matching else None,
             "clusters": [
                 cluster.summary(number, images_of[number], match)
                 for (number, cluster), match in zip(clusters.items(), matches, strict=True)
@@ -390,7 +393,7 @@ def write_gallery(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _colored(classes: Classes) -> list[list[str]]:
-    """Return the name and colour of each true class."""
-    colours = class_colours(np.arange(len(classes.names)))
+def _colored(matching: Path, classes: Classes) -> list[list[str]]:
+    """Return the name and colour of each true class: that which it has in the report as well."""
+    colours = class_colours(read_colour_key(matching, classes).class_values)
     return [[name, hex_color(colour)] for name, colour in zip(classes.names, colours, strict=True)]
