@@ -26,6 +26,7 @@ from lightcluster.regions.labelling import (
     read_labelling,
     simplified_silhouette,
 )
+from lightcluster.regions.palette import hex_color, palette
 
 LLOYD = {"restarts": 10, "iterations": 30}
 METHODS = ["consensus", "kmeans"]
@@ -228,7 +229,7 @@ def test_classes_are_fitted_on_all_shards_and_listed_with_their_colours(tmp_path
     assert_separated(classes, [10, 6, 3])
     assert [row["id"] for row in rows] == ["0", "1", "2", "3"]
     assert [row["name"] for row in rows] == ["background", "cluster 1", "cluster 2", "cluster 3"]
-    assert [row["color"] for row in rows] == ["#000000", "#800000", "#008000", "#808000"]
+    assert [row["color"] for row in rows] == [hex_color(color) for color in palette()[:4]]
     assert rows[0]["regions"] == ""
     assert [int(row["regions"]) for row in rows[1:]] == np.bincount(classes)[1:].tolist()
 
