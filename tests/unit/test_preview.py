@@ -18,6 +18,7 @@ from lightcluster.config import Config, parse_config
 from lightcluster.errors import ConfigError
 from lightcluster.estimate import Speed, measure_speed
 from lightcluster.layout import Layout
+from lightcluster.masks import crf
 from lightcluster.preview import Size, _duration, check_all, measure, peak_bytes, print_plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,6 +158,16 @@ def test_check_names_layers_that_the_backbone_does_not_have(photographs, capsys)
         assert text.count(said) == 1
     assert "features.layer = -2: this backbone has 1 block;" in text
     assert "3 problem(s)" in text
+
+
+def test_check_says_that_the_crf_is_not_installed(photographs, capsys, monkeypatch):
+    """As with Python 3.13, for which pip cannot build it."""
+    monkeypatch.setattr(crf, "INSTALLED", False)
+    assert check_all([Path("mine.yaml")]) == 0
+    for changes in ({"refinement": {"method": "crf"}}, {"method": "cause"}):
+        Path("crf.yaml").write_text(json.dumps(changes))
+        assert check_all([Path("mine.yaml"), Path("crf.yaml")]) == 1
+        assert "the CRF needs pydensecrf2" in " ".join(capsys.readouterr().out.split())
 
 
 def test_check_says_what_is_unusual_of_images_and_what_is_passed_over(photographs, capsys):

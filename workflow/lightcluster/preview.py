@@ -36,6 +36,7 @@ from lightcluster.extraction.opening import outline
 from lightcluster.extraction.weights import fetch_weights
 from lightcluster.layout import RESULTS, Layout
 from lightcluster.locations import source_of
+from lightcluster.masks import crf
 from lightcluster.methods.features import FEATURES
 from lightcluster.methods.registry import method_of
 from lightcluster.progress import progress
@@ -110,8 +111,15 @@ def check_all(configfiles: Sequence[Path]) -> int:
         for problem in _check_models(configs):
             console.print(f"fit.model: {problem}", style="red", markup=False, soft_wrap=True)
             problems += 1
+        if not crf.INSTALLED and "crf" in _refinements(configs):
+            console.print(crf.NEEDS_PYDENSECRF, style="red", markup=False, soft_wrap=True)
+            problems += 1
     console.print(_verdict(problems, warnings), style="bold")
     return int(problems > 0)
+
+
+def _refinements(configs: Mapping[str, Config]) -> set[str]:
+    return {method_of(config).refined_by(config) for config in configs.values()}
 
 
 def _sound_part(raw: Mapping[Any, Any]) -> tuple[dict[str, Config], set[str]]:

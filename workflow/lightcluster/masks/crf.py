@@ -18,6 +18,8 @@ try:
 except ImportError:  # pip cannot build it for Python 3.13 and later; the Makefile can
     densecrf = None
 
+INSTALLED = densecrf is not None
+
 NEEDS_PYDENSECRF = (
     "the CRF needs pydensecrf2, which `make` builds; with pip: pip install 'cython>=3.1' "
     "setuptools wheel, and CYTHON_FORCE_REGEN=1 pip install --no-build-isolation pydensecrf2"
@@ -68,7 +70,7 @@ def infer_crf(
     LightClusterError
         If pydensecrf is not installed.
     """
-    if densecrf is None:
+    if not INSTALLED:
         raise LightClusterError(NEEDS_PYDENSECRF)
     labels, height, width = probability.shape
     unary = -np.log(probability.reshape(labels, -1))
