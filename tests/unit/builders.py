@@ -24,16 +24,24 @@ from lightcluster.masks import patches
 from lightcluster.regions import maps
 from lightcluster.regions.components import find_components
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=min(50, settings.default.max_examples), deadline=None)
 """Few examples, and no time limit for each: the machine may be busy."""
 
-SCREENS = [
-    (1400, "light"),
-    (400, "dark"),
-    pytest.param(1400, "dark", marks=pytest.mark.thorough),
-    pytest.param(400, "light", marks=pytest.mark.thorough),
-]
-"""Widths and colour schemes in which pages are looked at."""
+
+def on_screens(pages: Sequence[str]) -> list[Any]:
+    """Return each page with each width and colour scheme in which it is looked at.
+
+    `make test` looks at each page once: wide and light, or narrow and dark, in turn.
+    """
+    return [
+        pytest.param(
+            page, width, scheme,
+            marks=[] if (width, scheme) == [(1400, "light"), (400, "dark")][number % 2]
+            else pytest.mark.thorough,
+        )
+        for number, page in enumerate(pages) for width in (1400, 400)
+        for scheme in ("light", "dark")
+    ]  # fmt: skip
 
 
 def iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

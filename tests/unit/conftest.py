@@ -13,7 +13,14 @@ from lightcluster.clustering.kmeans import set_threads
 
 # The machine may be busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("sampled", settings.get_profile("patient"), max_examples=25)
 settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `make test` try fewer examples of each property than `make test-all`."""
+    if config.getoption("-m") == "not thorough":
+        settings.load_profile("sampled")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -163,7 +163,7 @@ def test_limits_are_those_of_the_command(server, tmp_path):
     assert was_forked(environment)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_libraries_use_the_threads_of_the_command(base, threads):
     code = f"""
 import os

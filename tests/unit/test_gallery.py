@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from builders import (
-    SCREENS,
+    on_screens,
     write_classes,
     write_level_masks,
     write_manifest,
@@ -728,9 +728,9 @@ def test_a_browser_that_keeps_nothing_says_so(browser, gallery):
     page.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize(
-    "address", ["", "#show=rejected", "#view=classes", "#view=class&class=1", "#image=0000/0"]
+    ("address", "width", "scheme"),
+    on_screens(["", "#show=rejected", "#view=classes", "#view=class&class=1", "#image=0000/0"]),
 )
 def test_axe_finds_nothing(browser, gallery, address, width, scheme):
     with opened(browser, gallery, address, width, scheme) as page:

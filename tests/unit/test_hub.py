@@ -142,6 +142,7 @@ def test_gated_weights_say_how_to_get_access(hub, fetch, monkeypatch):
     assert set(hub.shown) == {None}  # the other server, which has the files, never sees the token
 
 
+@pytest.mark.thorough
 def test_missing_repositories_and_files_are_named(hub, fetch):
     hub.files[REPOSITORY, NEW] = {"README.md": b"moved"}
     with pytest.raises(WeightsError, match=r"has no file model\.safetensors or pytorch_model\.bin"):
@@ -171,6 +172,7 @@ class Touch:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.thorough
 def test_code_in_a_downloaded_checkpoint_is_not_run(hub, fetch, tmp_path):
     torch.save({"weights": Touch(tmp_path / "ran")}, tmp_path / "w.bin")
     hub.files[REPOSITORY, NEW] = {"pytorch_model.bin": (tmp_path / "w.bin").read_bytes()}
@@ -203,6 +205,7 @@ def test_a_file_that_is_damaged_in_the_cache_is_refused(hub, fetch, tmp_path):
     fetch()
 
 
+@pytest.mark.thorough
 def test_without_the_hub_the_cache_is_used(hub, fetch, tmp_path, monkeypatch):
     fetch()
     asked = len(hub.asked)
@@ -218,6 +221,7 @@ def test_without_the_hub_the_cache_is_used(hub, fetch, tmp_path, monkeypatch):
         fetch(OLD)
 
 
+@pytest.mark.thorough
 def test_a_mirror_and_a_token_are_taken_from_the_environment(hub, tmp_path):
     """Another process, with nothing but the variables that users set."""
     hub.token = "hf_secret"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from builders import (
-    SCREENS,
+    on_screens,
     write_classes,
     write_level_masks,
     write_manifest,
@@ -735,8 +735,10 @@ def test_the_regions_of_a_class_are_shown_in_lines_where_a_table_is_narrow(brows
         assert page.evaluate(OVERFLOWING) == []
 
 
-@pytest.mark.parametrize(("width", "scheme"), SCREENS)
-@pytest.mark.parametrize("kind", ["labelled", "unlabelled", "without masks", "several runs"])
+@pytest.mark.parametrize(
+    ("kind", "width", "scheme"),
+    on_screens(["labelled", "unlabelled", "without masks", "several runs"]),
+)
 def test_axe_finds_nothing(browser, pages, kind, width, scheme):
     with opened(browser, pages(kind), width, scheme) as page:
         found = Axe().run(page, options={"preload": False})

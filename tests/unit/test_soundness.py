@@ -535,7 +535,7 @@ def probe_refusal(path: Path) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("head", ["mlp", "tr"])
+@pytest.mark.parametrize("head", ["mlp", pytest.param("tr", marks=pytest.mark.thorough)])
 def test_every_tensor_of_a_head_with_anything_wrong_is_refused(tmp_path: Path, head: str) -> None:
     path = write_probe(tmp_path, head)
     check_probe(path)

@@ -285,7 +285,13 @@ def is_rotary(case: str) -> bool:
 
 @pytest.mark.parametrize(
     ("case", "rotation"),
-    [(case, "before") for case in CASES] + [(case, "after") for case in CASES if is_rotary(case)],
+    [
+        # `make test` tries every third network.
+        pytest.param(case, rotation, marks=[pytest.mark.thorough] if number % 3 else [])
+        for rotation in ("before", "after")
+        for number, case in enumerate(CASES)
+        if rotation == "before" or is_rotary(case)
+    ],
 )
 def test_features_equal_those_that_timm_computes_with(
     case: str, rotation: Rotation, tmp_path: Path

@@ -171,12 +171,12 @@ def pids_of(folder: Path, *words: str) -> list[int]:
 
 
 def test_a_job_that_dies_costs_its_shard_alone(
-    tmp_path, new_folder, run_snakemake, settings_file, config, digests
+    tmp_path, new_folder, run_snakemake, settings_file, config, digests, served
 ):
     """As when a decoder crashes or the kernel ends a process that took too much memory."""
     log = new_folder / "run.log"
     until = ("--until", "cluster_image")
-    process = start(new_folder, config, settings_file, *until, output=log)
+    process = start(new_folder, config, settings_file, *until, output=log, **served())
     words = ("lightcluster.step\0extract-features", "0001.zarr")
     while process.poll() is None and not (pids := pids_of(new_folder, *words)):
         time.sleep(0.02)

@@ -448,10 +448,15 @@ def test_a_changed_key_reruns_the_documented_steps_and_no_others(key, rerun):
     "arguments",
     [
         ("--set-resources", "extract_features:batch_size=3", "embed_regions:device=cpu"),
-        ("--set-threads", "extract_features=1", "cluster_dataset=1"),
-        ("--set-resources", "refine_masks:mem_mb=9000", "refine_masks:runtime=999"),
         ("--cores", "7"),
-        ("--resources", "gpu=2"),
+        *(
+            pytest.param(arguments, marks=pytest.mark.thorough)
+            for arguments in (
+                ("--set-threads", "extract_features=1", "cluster_dataset=1"),
+                ("--set-resources", "refine_masks:mem_mb=9000", "refine_masks:runtime=999"),
+                ("--resources", "gpu=2"),
+            )
+        ),
     ],
     ids=lambda arguments: arguments[-1],
 )
@@ -602,7 +607,16 @@ def test_results_without_the_notes_of_snakemake_know_what_made_them(
     assert dry_run(second, config=other)["index_dataset"] == 2
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"record_format_version": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        *(
+            pytest.param(text, marks=pytest.mark.thorough)
+            for text in ("", "[]", '{"record_format_version": 1}')
+        ),
+    ],
+)
 def test_what_nobody_knows_the_maker_of_is_made_again(
     text, photos, tmp_path, run_snakemake, fast_config
 ):
@@ -650,7 +664,7 @@ def test_what_no_longer_belongs_is_set_aside(photos, tmp_path, run_snakemake, fa
 RUNS = {"lightcluster": {}, "second": {"consistency": {"rule": "all"}}}
 
 
-@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("order", [1, pytest.param(-1, marks=pytest.mark.thorough)])
 def test_a_run_that_is_added_is_all_that_is_computed(order, demo, dry_run, fast_config):
     runs = {name: {**DEMO["runs"], **RUNS}[name] for name in [*DEMO["runs"], "second"][::order]}
     jobs = dry_run(demo, config=fast_config({**DEMO, "runs": runs}))
