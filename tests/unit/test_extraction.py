@@ -238,5 +238,5 @@ def test_progress_goes_to_standard_error(
     extract_shard(rows[:4], backbone, tmp_path / "0003.zarr", **SETTINGS)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "0003.zarr: 100%" in captured.err
+    assert "features: 100%" in captured.err
     assert "4/4" in captured.err

@@ -546,7 +546,8 @@ def check(tmp_path, monkeypatch, capsys):
 
     def run(name: str, **changes) -> tuple[int, str]:
         dataset = {"name": "d", "format": name, "root": "data", **changes}
-        Path("it.yaml").write_text(json.dumps({"dataset": dataset}))
+        backbone = {"model": "vit_tiny_patch16_224", "weights": "random"}
+        Path("it.yaml").write_text(json.dumps({"dataset": dataset, "backbone": backbone}))
         return check_all([Path("it.yaml")]), capsys.readouterr().out
 
     return run

@@ -643,6 +643,7 @@ def test_what_no_longer_belongs_is_set_aside(photos, tmp_path, run_snakemake, fa
     arguments = ("--until", "gather_manifest")
     result = run_snakemake(folder, *arguments, config=fast_config(FOLDER, changes))
     assert result.returncode == 0, result.stdout
+    assert "LightCluster is done" not in result.stdout  # the scores are of the run before
     said = re.search(r"no longer among .* moved to (results/photos/aside/\S+)", result.stdout)
     aside = folder / said[1]
     assert before

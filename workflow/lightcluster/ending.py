@@ -67,7 +67,11 @@ def _remarks(layout: Layout) -> Iterator[str]:
 def summary(layout: Layout) -> Iterator[str]:
     """Yield the lines that end a successful run: what came out and where it is."""
     folder = Path(layout.dataset_folder)
-    if not all((folder / run / "report").is_dir() for run in layout.configs):
+    painted = {
+        run: folder / run / "segmentation" / f"seed-{config.labelling.seeds[0]}"
+        for run, config in layout.configs.items()
+    }
+    if not all((folder / run / "report").is_dir() and painted[run].is_dir() for run in painted):
         return  # only a part was asked for
     from lightcluster.datasets.manifest import count_rejected, first_rejected, read_manifest
     from lightcluster.datasets.remarks import remarks
@@ -109,10 +113,8 @@ def summary(layout: Layout) -> Iterator[str]:
         yield f"  report         {here / 'report' / 'index.html'}"
         if layout.has_gallery(run):
             yield f"  gallery        {here / 'gallery' / 'index.html'}"
-        seed = config.labelling.seeds[0]
-        segmentations = here / "segmentation" / f"seed-{seed}"
-        yield f"  segmentations  {segmentations}/"
-        yield from (f"  {line}" for line in describe_carried(open_named(segmentations)))
+        yield f"  segmentations  {painted[run]}/"
+        yield from (f"  {line}" for line in describe_carried(open_named(painted[run])))
         lines = method_of(config).results(here, config.fit.model is None)
         yield from (f"  {line}" for line in lines)
     if layout.compared:

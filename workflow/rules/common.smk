@@ -299,6 +299,11 @@ def start_forkserver():
             logger.info(f"Steps start Python anew, which takes longer: {error}")
 
 
+def is_partial():
+    """Whether a part of the steps was asked for, after which the scores may be of an earlier run."""
+    return bool(workflow.dag_settings.until or workflow.dag_settings.omit_from)
+
+
 def last_words(lines):
     """Print the lines that end a run, unless this is one of its jobs."""
     if workflow.is_main_process:
