@@ -100,7 +100,7 @@ def test_objects_are_in_focus_and_what_lies_behind_them_is_not(scenes):
     assert np.mean(sharper) > 0.9
 
 
-@pytest.mark.parametrize("number", [0, 1, 5])
+@pytest.mark.parametrize("number", [0, 1, pytest.param(5, marks=pytest.mark.thorough)])
 def test_no_scene_has_more_classes_than_objects(number):
     style = SceneStyle(height=96, width=128, objects=(number, number))
     found = [np.unique(labels[labels > 0]).size for _, labels in draw(style, 8)]
