@@ -43,6 +43,7 @@ def resolve_precision(precision: Precision, device: str | torch.device) -> torch
         raise ValueError(f"features.precision: unknown value {precision!r}; allowed: {allowed}")
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    capabilities = torch.cpu.get_capabilities()
+    ask = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch cannot tell
+    capabilities = ask() if ask else {}
     native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return torch.bfloat16 if native else torch.float32
