@@ -44,6 +44,16 @@ def on_screens(pages: Sequence[str]) -> list[Any]:
     ]  # fmt: skip
 
 
+class Payload:
+    """Runs code when unpickled without protection."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
 def iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float((mask & truth).sum() / (mask | truth).sum())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from builders import build_network
+from builders import Payload, build_network
 from huggingface_hub import constants
 
 from hub import Hub, serving
@@ -162,19 +162,9 @@ def test_a_checkpoint_of_torch_is_read_where_there_is_no_safetensors_file(
     assert torch.equal(first_block(tmp_path), states[NEW]["blocks.0.attn.qkv.weight"])
 
 
-class Touch:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return Path.touch, (self.path,)
-
-
 @pytest.mark.thorough
 def test_code_in_a_downloaded_checkpoint_is_not_run(hub, fetch, tmp_path):
-    torch.save({"weights": Touch(tmp_path / "ran")}, tmp_path / "w.bin")
+    torch.save({"weights": Payload(tmp_path / "ran")}, tmp_path / "w.bin")
     hub.files[REPOSITORY, NEW] = {"pytorch_model.bin": (tmp_path / "w.bin").read_bytes()}
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin: does not fit"):
         fetch()

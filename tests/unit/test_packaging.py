@@ -27,6 +27,13 @@ def requirements() -> dict[str, Requirement]:
     return {item.name: item for item in map(Requirement, project["dependencies"])}
 
 
+def pinned() -> dict[str, str]:
+    """Return the tested version of each package, by its canonical name."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_conda_environments_have_the_ranges_of_pyproject(name):
     listed = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text())["dependencies"]
@@ -42,13 +49,9 @@ def test_conda_environments_have_the_ranges_of_pyproject(name):
 
 
 def test_tested_versions_lie_in_the_ranges():
-    pinned = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
-        if not line.startswith("#"):
-            name, _, version = line.partition("==")
-            pinned[name.lower()] = version
+    versions = pinned()
     for name, requirement in requirements().items():
-        assert pinned[name.lower()] in requirement.specifier, name
+        assert versions[canonicalize_name(name)] in requirement.specifier, name
 
 
 def test_the_lock_file_has_the_tested_versions_with_hashes():
@@ -58,14 +61,9 @@ def test_the_lock_file_has_the_tested_versions_with_hashes():
         if found := re.match(r"([\w.-]+)==([\w.]+)", line):
             locked.setdefault(canonicalize_name(found[1]), set()).add(found[2])
             assert "--hash=sha256:" in following, line
-    constraints = map(Requirement, _lines(ROOT / "constraints.txt"))
-    pinned = {canonicalize_name(item.name): str(item.specifier)[2:] for item in constraints}
+    versions = pinned()
     for name in map(canonicalize_name, requirements()):
-        assert locked[name] == {pinned[name]}, name
-
-
-def _lines(path):
-    return [line for line in path.read_text().splitlines() if line and line[0] != "#"]
+        assert locked[name] == {versions[name]}, name
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import huggingface_hub.constants
 import pytest
 import safetensors.torch
 import torch
-from builders import build_network
+from builders import Payload, build_network
 
 from lightcluster.errors import WeightsError
 from lightcluster.extraction.backbones.registry import find_family
@@ -158,16 +158,6 @@ def test_every_disagreement_is_an_error(state: State, tmp_path: Path) -> None:
     twice = state | {f"module.{name}": tensor for name, tensor in state.items()}
     assert "several networks" in message(twice)
     assert not (tmp_path / "out").exists()
-
-
-class Payload:
-    """Runs code when unpickled without protection."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
 
 
 def test_pickled_code_is_refused_and_not_run(state: State, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import (
     constants,
@@ -35,8 +35,10 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
-_PATIENCE = 5.0
-"""Seconds to wait for the hub's answer before a download."""
+PATIENCE = 5.0
+"""Seconds to wait for a server's answer before a download."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -111,17 +113,12 @@ def find(repository: Repository) -> None:
     WeightsError
         As for `download`.
     """
-    for name in repository.files:
-        try:
-            get_hf_file_metadata(
-                hf_hub_url(repository.name, name, revision=repository.revision), timeout=_PATIENCE
-            )
-        except RemoteEntryNotFoundError:
-            continue
-        except Exception as error:  # the client passes on all errors of its transport
-            raise WeightsError(_explain(repository, error)) from error
-        return
-    raise _missing(repository)
+    _first_of(
+        repository,
+        lambda name: get_hf_file_metadata(
+            hf_hub_url(repository.name, name, revision=repository.revision), timeout=PATIENCE
+        ),
+    )
 
 
 def download(repository: Repository, *, cache_only: bool) -> Download:
@@ -143,29 +140,49 @@ def download(repository: Repository, *, cache_only: bool) -> Download:
         If they are missing, access to them is denied, the download breaks off, or their SHA-256 is
         not the one that the hub states.
     """
+    name, found = _first_of(
+        repository,
+        lambda name: hf_hub_download(
+            repository.name, name, revision=repository.revision, local_files_only=cache_only
+        ),
+        (LocalEntryNotFoundError,) if cache_only else (),
+    )
+    path = Path(found)
+    _verify(path)
+    commit = path.parents[name.count("/")].name
+    return Download(path, f"{repository.name}@{commit}/{name}")
+
+
+def _first_of(
+    repository: Repository,
+    ask: Callable[[str], Answer],
+    absent: tuple[type[Exception], ...] = (),
+) -> tuple[str, Answer]:
+    """Return the first file that the repository has, and what the client says of it.
+
+    Parameters
+    ----------
+    repository : Repository
+    ask : callable
+        From the name of a file to the client's answer.
+    absent : tuple of exceptions
+        What else means that there is no such file.
+
+    Raises
+    ------
+    WeightsError
+        If it has none of them, or the client fails.
+    """
+    gone: tuple[type[Exception], ...] = (RemoteEntryNotFoundError, *absent)
     for name in repository.files:
         try:
-            found = hf_hub_download(
-                repository.name, name, revision=repository.revision, local_files_only=cache_only
-            )
-        except RemoteEntryNotFoundError:
+            return name, ask(name)
+        except gone:
             continue
-        except LocalEntryNotFoundError as error:
-            if cache_only:
-                continue
-            raise WeightsError(_explain(repository, error)) from error
         except Exception as error:  # the client passes on all errors of its transport
             raise WeightsError(_explain(repository, error)) from error
-        path = Path(found)
-        _verify(path)
-        commit = path.parents[name.count("/")].name
-        return Download(path, f"{repository.name}@{commit}/{name}")
-    raise _missing(repository)
-
-
-def _missing(repository: Repository) -> WeightsError:
     names = " or ".join(repository.files)
-    return WeightsError(f"backbone.weights: {repository.address}: has no file {names}")
+    raise WeightsError(f"backbone.weights: {repository.address}: has no file {names}")
 
 
 def _names_like(named: str) -> tuple[str, ...]:

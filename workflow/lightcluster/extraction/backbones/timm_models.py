@@ -25,9 +25,6 @@ ensure_torchvision_operators()
 import timm  # noqa: E402  (the operators must be declared first)
 from timm.models import get_arch_pretrained_cfgs  # noqa: E402
 
-_PATIENCE = 5.0
-"""Seconds to wait for a server's answer."""
-
 
 def is_known(model: str) -> bool:
     """Return whether timm has a model, and weights with its tag if the name has one."""
@@ -195,7 +192,7 @@ def _is_in_the_cache_of_torch(url: str) -> bool:
 def _no_way_to(origin: str) -> str | None:
     """Return why a server cannot be reached; None if it answers, whatever it says."""
     try:
-        with urlopen(Request(origin, method="HEAD"), timeout=_PATIENCE):
+        with urlopen(Request(origin, method="HEAD"), timeout=hub.PATIENCE):
             return None
     except HTTPError:
         return None
@@ -239,6 +236,7 @@ def download(
         cache_only = cached and (constants.HF_HUB_OFFLINE or _no_way_to(origin) is not None)
         file = hub.download(repository, cache_only=cache_only)
         origin, overlay = file.origin, {"file": str(file.path)}
+    misfit = f"backbone.weights: {origin}: does not fit {model}"
     try:
         with _Written() as written:
             network: nn.Module = timm.create_model(
@@ -247,14 +245,11 @@ def download(
     except Exception as error:  # torch passes on all errors of its transport, timm of its layouts
         reason = f"{type(error).__name__}: {reason_of(error)}"
         if repository is not None:
-            raise WeightsError(
-                f"backbone.weights: {origin}: does not fit {model}: {reason}"
-            ) from error
+            raise WeightsError(f"{misfit}: {reason}") from error
         raise WeightsError(_cannot_be_had(model, origin, reason)) from error
     # timm leaves parameters that a file lacks as they were initialised, which is random.
     tensors = network.state_dict(keep_vars=True)
     missing = sorted(name for name in tensors if id(tensors[name]) not in written.tensors)
     if missing:
-        said = f"backbone.weights: {origin}: does not fit {model}"
-        raise WeightsError(f"{said}. missing: {shorten(missing, 3)}")
+        raise WeightsError(f"{misfit}. missing: {shorten(missing, 3)}")
     return network, origin
